@@ -1,0 +1,106 @@
+"""Tables and pictures, drawn from the lines of the records alone."""
+import collections
+import statistics
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first)
+
+COLOURS = {"uniform": "#7f7f7f", "random": "#bcbd22", "proportion": "#1f77b4", "resample": "#17becf",
+           "hard_mining": "#9467bd", "reweight": "#d62728"}
+
+# Test error in percent, mean and half-height of the error bar: the paper, Figure 2, read off its vector drawing.
+PAPER_FIGURE_2 = {
+    "uniform": {0.9: (1.62, .21), 0.95: (2.86, .30), 0.98: (5.80, .61), 0.99: (10.48, 1.0), 0.995: (18.26, 1.7)},
+    "random": {0.9: (1.78, .20), 0.95: (2.82, .55), 0.98: (5.62, .52), 0.99: (9.52, 1.4), 0.995: (17.74, 2.0)},
+    "proportion": {0.9: (1.22, .17), 0.95: (2.04, .32), 0.98: (3.32, .44), 0.99: (5.40, .58), 0.995: (8.30, 1.4)},
+    "resample": {0.9: (1.40, .24), 0.95: (1.78, .20), 0.98: (3.38, .41), 0.99: (5.96, .86), 0.995: (9.62, 1.1)},
+    "hard_mining": {0.9: (1.34, .39), 0.95: (1.48, .53), 0.98: (2.16, .52), 0.99: (4.50, .87), 0.995: (7.74, 2.0)},
+    "reweight": {0.9: (1.28, .54), 0.95: (1.44, .58), 0.98: (1.96, .62), 0.99: (2.50, .75), 0.995: (3.62, .65)},
+}
+
+
+def final_errors(lines):
+    """{method: {share: [test error of each seed at its last step]}}, in the order of the lines."""
+    last = {(line["method"], line["share"], line["seed"]): line["test_error"]
+            for line in sorted(lines, key=lambda line: line["step"])}
+    errors = collections.defaultdict(lambda: collections.defaultdict(list))
+    for line in lines:
+        key = line["method"], line["share"], line["seed"]
+        if key in last:
+            errors[key[0]][key[1]].append(last.pop(key))
+    return errors
+
+
+def _spread(values):
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def table(lines):
+    """Test error in percent at the last step: a row for each method, a column for each share of the majority."""
+    errors = final_errors(lines)
+    shares = sorted({share for row in errors.values() for share in row})
+    head = f"{'test error %':14s}" + "".join(f"{share:>16}" for share in shares)
+    rows = [head, "-" * len(head)]
+    for method, row in errors.items():
+        cells = ("{:.1f} ± {:.1f} ({})".format(*_spread(row[s]), len(row[s])) if s in row else "-" for s in shares)
+        rows.append(f"{method:14s}" + "".join(f"{cell:>16}" for cell in cells))
+    return "\n".join(["", *rows, "mean ± standard deviation (seeds); the column is the share of the majority class"])
+
+
+def error_against_share(lines, path, caption, paper=False):
+    """Figure 2: test error against the share of the majority, with the standard deviation over seeds.
+
+    paper: also draw the values that the paper reports, as hollow marks.
+    """
+    errors = final_errors(lines)
+    shares = sorted({share for row in errors.values() for share in row})
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for k, (method, row) in enumerate(errors.items()):
+        at = [shares.index(share) + 0.06 * (k - len(errors) / 2 + 0.5) for share in sorted(row)]
+        means, bars = zip(*(_spread(row[share]) for share in sorted(row)))
+        axes.errorbar(at, means, bars, marker="o", capsize=3, label=method, color=COLOURS.get(method),
+                      linewidth=2.2 if method == "reweight" else 1.2, zorder=3 if method == "reweight" else 2)
+        theirs = PAPER_FIGURE_2.get(method, {}) if paper else {}
+        both = [(x, theirs[share][0]) for x, share in zip(at, sorted(row)) if share in theirs]
+        if both:
+            axes.plot(*zip(*both), "D", markerfacecolor="none", color=COLOURS.get(method), markersize=8)
+    if paper:
+        axes.plot([], [], "D", markerfacecolor="none", color="black", label="the paper's own value")
+    axes.set_xticks(range(len(shares)), [f"{100 * share:g} %" for share in shares])
+    axes.set(xlabel="share of the majority class in training", ylabel="test error, %", ylim=(0, None),
+             title=f"Class imbalance, fours and nines ({caption})")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend()
+    return _saved(figure, path)
+
+
+def weight_over_training(lines, path, caption):
+    """How much of the weight goes to the minority as training goes on: one panel for each share, mean over seeds."""
+    shares = sorted({line["share"] for line in lines})
+    figure, panels = plt.subplots(1, len(shares), figsize=(1.4 + 3.2 * len(shares), 3.8), sharey=True, squeeze=False,
+                                  layout="constrained")
+    for axes, share in zip(panels[0], shares):
+        curves = collections.defaultdict(lambda: collections.defaultdict(list))
+        for line in lines:
+            if line["share"] == share:
+                curves[line["method"]][line["step"]].append(100.0 * line["minority_weight"])
+        for method, curve in curves.items():
+            steps = sorted(curve)
+            axes.plot(steps, [statistics.mean(curve[step]) for step in steps], label=method,
+                      color=COLOURS.get(method), linewidth=2.2 if method == "reweight" else 1.2)
+        axes.axhline(100.0 * (1.0 - share), color="black", linewidth=0.8, linestyle=":")
+        axes.set(xlabel="step", title=f"majority {100 * share:g} %", ylim=(0, 100))
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("weight on the minority class, %\n(the rest is on the majority)")
+    panels[0][-1].plot([], [], color="black", linewidth=0.8, linestyle=":", label="its share of the data")
+    panels[0][-1].legend()
+    figure.suptitle(f"Who gets the weight ({caption})")
+    return _saved(figure, path)
+
+
+def _saved(figure, path):
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path

@@ -1,0 +1,139 @@
+"""The array module: NumPy, or CuPy on a GPU. The only file that knows which.
+
+    from minigrad.backend import xp      # xp.exp, xp.zeros ... of the module in use
+    use("numpy"), use("cupy")            # switch; the default is CuPy where it can run, else NumPy
+
+The environment variable MINIGRAD_BACKEND (numpy or cupy) overrides the default. Nothing else in this library
+imports CuPy, and CuPy itself is imported only when it is asked for or when it is installed.
+"""
+import contextlib
+import functools
+import os
+import tracemalloc
+import types
+
+import numpy
+
+from .errors import BackendError
+
+INSTALL = "pip install 'minigrad[cuda13]' (driver for CUDA 13) or 'minigrad[cuda12]'"
+
+
+class _ArrayModule:
+    """Stands for the array module in use: attributes are looked up there once, then remembered."""
+
+    def __init__(self, module):
+        self._use(module)
+
+    def _use(self, module):
+        self.__dict__.clear()
+        self.__dict__["_module"] = module
+
+    def __getattr__(self, name):
+        value = self.__dict__[name] = getattr(self._module, name)
+        return value
+
+    def __repr__(self):
+        return f"<xp: {self._module.__name__}>"
+
+
+@functools.cache
+def cupy_or_reason():
+    """CuPy and "", or None and the reason why it cannot be used here.
+
+    CuPy may be installed and see a device, and still be unable to compile a kernel; so one real kernel is run.
+    """
+    try:
+        import cupy
+    except Exception as error:                              # absent, or its libraries are broken
+        return None, f"cupy cannot be imported ({type(error).__name__}: {error})"
+    if not cupy.is_available():
+        return None, "cupy is installed but finds no CUDA device"
+    try:
+        (cupy.arange(3) + 1).sum().item()
+    except Exception as error:
+        return None, f"cupy finds a CUDA device but cannot run a kernel on it ({type(error).__name__}: {error})"
+    return cupy, ""
+
+
+def use(name):
+    """Switch the whole library to "numpy" or "cupy". Arrays made before the switch stay where they are.
+
+    Raises BackendError, with the reason and the way to install it, where CuPy cannot run; nothing is switched then.
+    """
+    if isinstance(name, types.ModuleType):
+        name = name.__name__
+    if name == "numpy":
+        xp._use(numpy)
+    elif name == "cupy":
+        module, reason = cupy_or_reason()
+        if module is None:
+            raise BackendError(f"use('cupy'): {reason}\n  help: {INSTALL}; use('numpy') runs without a GPU")
+        xp._use(module)
+    else:
+        raise BackendError(f"use({name!r}): there is no such backend\n  help: use 'numpy' or 'cupy'")
+
+
+def name():
+    """The name of the module in use: "numpy" or "cupy"."""
+    return xp._module.__name__
+
+
+def to_host(x):
+    """A NumPy array with the values of x, wherever x lives. On a GPU this waits for the device."""
+    return x.get() if module_of(x) == "cupy" else numpy.asarray(x)
+
+
+def module_of(x):
+    """"numpy" or "cupy": the module that an array comes from; None for a number."""
+    root = type(x).__module__.partition(".")[0]
+    return root if root in ("numpy", "cupy") else None
+
+
+def seed(key):
+    """A generator of random numbers that gives the same bits on every device, because it draws on the host.
+
+    key: an integer, or a sequence of integers such as (seed of the run, step).
+    """
+    return numpy.random.default_rng(key)
+
+
+def synchronize():
+    """Wait until the device has finished what it was asked to do. NumPy has always finished."""
+    if name() == "cupy":
+        xp.cuda.get_current_stream().synchronize()
+
+
+@contextlib.contextmanager
+def peak_memory():
+    """Measure memory: `with peak_memory() as peak: step()`; then `peak()` is the most bytes held at once inside.
+
+    Counted are bytes beyond those held at the start: by tracemalloc for NumPy, by the growth of CuPy's memory pool.
+    """
+    result = []
+    if name() == "cupy":
+        pool = xp.get_default_memory_pool()
+        pool.free_all_blocks()
+        start = pool.used_bytes()
+        yield lambda: result[0]
+        synchronize()
+        result.append(pool.total_bytes() - start)
+    else:
+        tracing = tracemalloc.is_tracing()
+        if not tracing:
+            tracemalloc.start()
+        tracemalloc.reset_peak()
+        start = tracemalloc.get_traced_memory()[0]
+        yield lambda: result[0]
+        result.append(tracemalloc.get_traced_memory()[1] - start)
+        if not tracing:
+            tracemalloc.stop()
+
+
+def _choose():
+    wanted = os.environ.get("MINIGRAD_BACKEND", "").strip().lower()
+    use(wanted or ("cupy" if cupy_or_reason()[0] is not None else "numpy"))
+
+
+xp = _ArrayModule(numpy)
+_choose()

@@ -1,0 +1,129 @@
+"""The laws that every derivative obeys, to hold your own primitives against.
+
+    check_derivatives(f, x, ...)
+
+For J, the LinearMap of f at x, a random tangent t and cotangent g:
+
+    1  push is the derivative     J.push(t) = (f(x + h t) - f(x - h t)) / 2h       a central difference
+    2  pull is its transpose      <g, J.push(t)> = <J.pull(g), t>                  no step size
+    3  push and pull are linear   J.push(a t + b t') = a J.push(t) + b J.push(t'), and the same of pull
+    4  one derivative             jvp and vjp give what linearize gives
+    5  nothing is changed         neither x nor t nor g is written to
+    6  the form                   tangents have the shapes and types of values, cotangents those of arguments
+    7  of any order               laws 1 to 6 hold of (x, t) -> J.push(t) and of (x, g) -> J.pull(g) in turn
+
+Give float64 arrays: differences of float32 are too coarse to judge by.
+"""
+import numpy
+
+from . import tree
+from .backend import to_host, xp
+from .core import raw
+from .errors import DTypeError, MinigradError, message, shape
+from .transforms import jvp, linearize, vjp
+
+STEP = 1e-5                 # h, for a direction of about unit length: its error is about 1e-10 of the third derivative
+
+
+class DerivativeError(MinigradError, AssertionError):
+    """A law of derivatives that does not hold."""
+
+
+def check_derivatives(f, *xs, order=2, rtol=1e-6, seed=0):
+    """Raise DerivativeError unless f obeys the laws at xs, and its derivatives do up to this order.
+
+    f: a function of trees of float64 arrays to one. It must be smooth near xs: keep away from kinks. order: 1 looks at
+    f's linear map, 2 also at the linear maps of that, and so on. rtol: relative error allowed. seed: of the directions.
+    The error says which law, of which derivative, the numbers compared, and the seed that repeats it.
+
+    >>> import numpy as np, minigrad as mg
+    >>> square = mg.elementwise(lambda x: x * x, lambda y, x: 2.0 * x, name="square")
+    >>> check_derivatives(square, np.array([1.0, -2.0, 3.0]))
+    >>> wrong = mg.elementwise(lambda x: x * x, lambda y, x: 3.0 * x, name="wrong")
+    >>> check_derivatives(wrong, np.array([1.0, -2.0, 3.0]))
+    Traceback (most recent call last):
+    minigrad.check.DerivativeError: push is the derivative: broken by wrong (seed 0)
+    ...
+    """
+    leaves, structure = tree.flatten(xs)
+    leaves = [xp.asarray(x) for x in leaves]
+    for path, x in zip(tree.paths(xs), leaves):
+        if x.dtype.kind == "f" and x.dtype != numpy.float64:
+            raise DTypeError(message("check_derivatives(f, ...)", "float64 is needed to tell an error from rounding",
+                                     [(f"argument {path}", x, "")], "x.astype('float64')"))
+
+    def flat(*leaves):
+        return tree.flatten(f(*tree.unflatten(structure, leaves)))[0]
+    _Laws(rtol, seed).hold(getattr(f, "name", getattr(f, "__name__", "f")), flat, leaves, order)
+
+
+class _Laws:
+    def __init__(self, rtol, seed):
+        self.rtol, self.seed, self.rng = rtol, seed, numpy.random.default_rng(seed)
+
+    def hold(self, name, f, xs, order):
+        """The laws for f, from a list of arrays to a list of arrays, and for its push and pull if the order is higher."""
+        before = [to_host(x).copy() for x in xs]
+        ts, others = self.direction(xs), self.direction(xs)
+        ys, J = linearize(f, *xs)
+        gs = self.direction(ys)
+        pushed, pulled = J.push(*ts), _as_list(J.pull(gs), xs)
+
+        self.form(name, "tangents have the form of values", pushed, ys)
+        self.form(name, "cotangents have the form of arguments", pulled, xs)
+        h = STEP
+        up, down = (f(*[x + s * h * t for x, t in zip(xs, ts)]) for s in (+1.0, -1.0))
+        self.equal(name, "push is the derivative", pushed, [(a - b) / (2.0 * h) for a, b in zip(up, down)],
+                   slack=1e-9 / h * _size(up))
+        left, right = _dot(gs, pushed), _dot(pulled, ts)
+        size = max(_size([g * p for g, p in zip(gs, pushed)]), _size([p * t for p, t in zip(pulled, ts)]), abs(left))
+        self.equal(name, "pull is the transpose of push", [left], [right], slack=1e-3 * self.rtol * size)
+        mixed = J.push(*[2.0 * a - 3.0 * b for a, b in zip(ts, others)])
+        self.equal(name, "push is linear", mixed, [2.0 * a - 3.0 * b for a, b in zip(pushed, J.push(*others))])
+        self.equal(name, "pull is linear", _as_list(J.pull([-2.0 * g for g in gs]), xs), [-2.0 * p for p in pulled])
+        self.equal(name, "jvp gives what push gives", jvp(f, xs, ts)[1], pushed)
+        self.equal(name, "vjp gives what pull gives", list(vjp(f, *xs)[1](gs)), pulled)
+        if not all(numpy.array_equal(a, to_host(x), equal_nan=True) for a, x in zip(before, xs)):
+            raise DerivativeError(f"nothing is changed: broken by {name} (seed {self.seed})\n  an argument was written to")
+        if order > 1:
+            n = len(xs)
+            self.hold(f"push of {name}", lambda *z: jvp(f, z[:n], z[n:])[1], [*xs, *ts], order - 1)
+            self.hold(f"pull of {name}", lambda *z: list(vjp(f, *z[:n])[1](list(z[n:]))), [*xs, *gs], order - 1)
+
+    def direction(self, xs):
+        """A random direction of about unit length, with no element much smaller than the others; read-only."""
+        out = []
+        scale = sum(int(numpy.prod(shape(x))) for x in xs) ** -0.5
+        for x in xs:
+            t = self.rng.uniform(0.5, 1.5, shape(x)) * self.rng.choice([-1.0, 1.0], shape(x)) * scale
+            out.append(xp.asarray(t))
+        return out
+
+    def form(self, name, law, found, like):
+        for a, x in zip(found, like):
+            if shape(a) != shape(x) or raw(a).dtype != raw(x).dtype:
+                raise DerivativeError(message(f"{law}: broken by {name} (seed {self.seed})", "another shape or type",
+                                              [("found", a, ""), ("should be", x, "")]))
+
+    def equal(self, name, law, found, expected, slack=0.0):
+        for k, (a, b) in enumerate(zip(found, expected, strict=True)):
+            a, b = to_host(a), to_host(b)
+            allowed = slack + self.rtol * max(1e-3, float(numpy.max(abs(b), initial=0.0)))
+            worst = float(numpy.max(abs(a - b), initial=0.0))
+            if not worst <= allowed:                        # NaN is not
+                where = numpy.unravel_index(int(numpy.argmax(abs(a - b))), a.shape)
+                raise DerivativeError(f"{law}: broken by {name} (seed {self.seed})\n  result {k} of shape {a.shape}, at "
+                                      f"{tuple(map(int, where))}: {a[where]!s} against {b[where]!s}\n"
+                                      f"  largest error {worst:.3g}, allowed {allowed:.3g}")
+
+
+def _as_list(pulled, xs):
+    return [pulled] if len(xs) == 1 else list(pulled)
+
+
+def _dot(a, b):
+    return xp.asarray(sum(float((x * y).sum()) for x, y in zip(a, b)))
+
+
+def _size(xs):
+    return max((float(abs(to_host(x)).max()) for x in xs if x.size), default=0.0)

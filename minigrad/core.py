@@ -1,0 +1,241 @@
+"""One idea: a derivative at a point is a linear map, and it can be walked both ways.
+
+    LinearMap(push, pull)        <g, push(t)> == <pull(g), t>   for every tangent t and cotangent g
+
+A `Primitive` is a function of arrays that states, once, the linear map of each of its arguments. While a derivative
+is being taken, the arrays it is taken of travel in boxes; a primitive that meets a box computes with the values
+inside and leaves its linear maps with the box's *trace*:
+
+    Forward   pushes a tangent through the maps at once and keeps nothing
+    Tape      is the list of the maps, in the order they happened: read forwards it pushes tangents, read backwards
+              it pulls cotangents
+
+**Floors.** Derivatives nest, as in d/dx [x * d/dy (x + y)]. Every trace gets a number, its floor, higher than that of
+every trace begun before it. A primitive deals with the highest floor among its arguments and calls itself on the
+values there, which are plain to that trace but may be boxes of a lower one. The rules are written with primitives
+too, so what they compute is watched by the lower floors: that alone gives derivatives of any order, in any mix.
+Without floors the inner derivative above would confuse its own y with the outer x and answer 2 where 1 is right.
+
+Floors are numbered once and for all, never reused: an exception leaves nothing to restore, and threads do not
+disturb one another.
+
+Names here and in all rules: x, y value in and out; t tangent (shaped like x); g cotangent (shaped like y); J LinearMap.
+"""
+import inspect
+import itertools
+from typing import Any, Callable, NamedTuple
+
+from . import backend, tree
+from .backend import xp
+from .errors import BackendError, DTypeError, MinigradError, ShapeError, TraceError, message, shape
+
+
+class LinearMap(NamedTuple):
+    """A derivative at a point: `push` takes tangents of the input to the output, `pull` cotangents back."""
+    push: Callable
+    pull: Callable
+
+
+class Box:
+    """A value that a derivative watches: it acts as an array (see ops/operators.py).
+
+    trace: the derivative that watches; tag: what that trace wants to know of this value (a tangent, a place on a tape).
+    """
+    __slots__ = ("value", "trace", "tag", "__weakref__")
+    __array_ufunc__ = None           # NumPy and CuPy then leave `array + box` to the box
+
+    def __init__(self, value, trace, tag):
+        self.value, self.trace, self.tag = value, trace, tag
+
+    shape = property(lambda self: shape(self.value))
+    dtype = property(lambda self: self.value.dtype)
+    ndim = property(lambda self: len(shape(self.value)))
+    size = property(lambda self: self.value.size)
+
+    def __repr__(self):
+        return f"Box({self.value!r})"
+
+
+def raw(x):
+    """The plain array inside any number of boxes."""
+    while type(x) is Box:
+        x = x.value
+    return x
+
+
+class Primitive:
+    """A function of arrays whose derivative is known: `fun(*args, **params)` and, for argument i, its linear map.
+
+    fun: the function on plain arrays, or the name under which the array module has it. Positional arguments are
+    arrays, keyword parameters are static.
+    rule: rule(i, y, *args, **params) -> LinearMap, where y is the result. It must be written with primitives.
+
+    Most primitives are declared by their kind, in kinds.py, which writes the rule. Example of one that is not:
+
+    >>> import numpy as np, minigrad as mg
+    >>> def rule(i, y, x):
+    ...     return mg.LinearMap(lambda t: 3 * x * x * t, lambda g: 3 * x * x * g)
+    >>> cube = mg.Primitive(lambda x: x ** 3, rule, name="cube")
+    >>> float(mg.grad(mg.grad(cube))(2.0))
+    12.0
+    """
+
+    def __init__(self, fun, rule=None, name=None):
+        self.fun = None if isinstance(fun, str) else fun
+        self.name = fun if isinstance(fun, str) else name or fun.__name__.strip("_")
+        self.rule = rule
+
+    def __call__(self, *args, **params):
+        trace, floor = None, 0
+        for a in args:
+            if type(a) is Box and a.trace.floor > floor:
+                trace, floor = a.trace, a.trace.floor
+        if trace is None:
+            try:
+                return (self.fun or getattr(xp, self.name))(*args, **params)
+            except (ValueError, TypeError, IndexError) as error:
+                raise _explained(self, args, error) from error
+        if trace.closed:
+            raise TraceError(message(f"{self.name}(...)", "a value from inside a derivative was used after it ended",
+                                     [(f"argument {i}", a, "") for i, a in enumerate(args) if type(a) is Box],
+                                     "return the value from the function that is differentiated (has_aux=True), "
+                                     "or keep stop_gradient(value)"))
+        below = [a.value if type(a) is Box and a.trace is trace else a for a in args]
+        y = self(*below, **params)
+        maps = [(a.tag, self.rule(i, y, *below, **params))
+                for i, a in enumerate(args) if type(a) is Box and a.trace is trace]
+        return Box(y, trace, trace.record(self, y, maps))
+
+    def __repr__(self):
+        return f"<primitive {self.name}>"
+
+
+def _explained(primitive, args, error):
+    """The error to raise instead: it names the operation and shows every argument."""
+    if isinstance(error, MinigradError):
+        return error.with_traceback(None)
+    try:
+        names = [p.name for p in inspect.signature(primitive.fun).parameters.values() if p.kind < p.VAR_POSITIONAL]
+    except (TypeError, ValueError):
+        names = []
+    names = (names + list("abcdefgh"))[:len(args)] if len(names) < len(args) else names[:len(args)]
+    rows = [(name, a, "") for name, a in zip(names, args)]
+    call = f"{primitive.name}({', '.join(names)})"
+    modules = {backend.module_of(a) for a in args} - {None}
+    if len(modules) > 1:
+        rows = [(name, a, backend.module_of(a) or "") for name, a in zip(names, args)]
+        return BackendError(message(call, "arrays of NumPy and of CuPy are mixed", rows,
+                                    "move all to one place with xp.asarray(x) or to_host(x)"))
+    if "numpy" in modules and backend.name() == "cupy":
+        return BackendError(message(call, "a NumPy array where CuPy is in use", rows,
+                                    "move it to the device with xp.asarray(x), or switch with use('numpy')"))
+    kind = {TypeError: DTypeError, ValueError: ShapeError}.get(type(error), type(error))
+    return kind(message(call, str(error), rows))
+
+
+# ------------------------------------------------------------------------------------------------ traces
+
+floors = itertools.count(1)
+
+
+class Forward:
+    """The trace of forward mode: a box's tag is its tangent."""
+
+    def __init__(self):
+        self.floor, self.closed = next(floors), False
+
+    def record(self, primitive, y, maps):
+        total = None
+        for t, J in maps:
+            total = _plus(total, J.push(t))
+        return total
+
+
+class Step(NamedTuple):
+    """One thing that happened: the primitive, and (place of the argument on the tape, LinearMap) for each argument."""
+    primitive: Any
+    maps: tuple
+
+
+class Tape(list):
+    """The trace that can be read both ways: a list of Steps; a box's tag is its place in the list."""
+
+    def __init__(self):
+        super().__init__()
+        self.floor, self.closed = next(floors), False
+
+    def record(self, primitive, y, maps):
+        self.append(Step(primitive, maps))
+        return len(self) - 1
+
+    def push(self, tangents, ends):
+        """Read forwards: from the tangents of the first places to those of `ends`. None stands for zero."""
+        last = {parent: place for place, step in enumerate(self) for parent, _ in step.maps}
+        keep = set(ends)
+        alive = dict(enumerate(tangents))               # a tangent lives until its last use
+        try:
+            for place in range(len(tangents), len(self)):
+                total = None
+                for parent, J in self[place].maps:
+                    if alive.get(parent) is not None:
+                        total = _plus(total, J.push(alive[parent]))
+                for parent, _ in self[place].maps:
+                    if last[parent] == place and parent not in keep:
+                        alive.pop(parent, None)
+                alive[place] = total
+        except Exception as error:
+            self._locate(error, place, "push")
+            raise
+        return [alive.get(end) for end in ends]
+
+    def pull(self, cotangents, ends, count):
+        """Read backwards: from the cotangents of `ends` to those of the first `count` places. None stands for zero."""
+        totals = [None] * len(self)
+        for g, end in zip(cotangents, ends):
+            if end is not None:
+                totals[end] = _plus(totals[end], g)
+        try:
+            for place in reversed(range(count, len(self))):
+                g, totals[place] = totals[place], None
+                if g is not None:
+                    for parent, J in self[place].maps:
+                        totals[parent] = _plus(totals[parent], J.pull(g))
+        except Exception as error:
+            self._locate(error, place, "pull")
+            raise
+        return totals[:count]
+
+    def _locate(self, error, place, walk):
+        error.add_note(f"in the {walk} of {self[place].primitive.name}, step {place} of the tape")
+
+
+def _plus(a, b):
+    """The sum of two tangents: None is zero, and tuples (see checkpoint) add up element by element."""
+    if a is None or b is None:
+        return b if a is None else a
+    return tuple(map(_plus, a, b)) if type(a) is tuple else a + b
+
+
+def run(trace, f, leaves, tags):
+    """Call f(*boxes) with the leaves boxed on this trace. Nothing of the trace can be used after that."""
+    try:
+        return f(*[Box(x, trace, tag) for x, tag in zip(leaves, tags)])
+    finally:
+        trace.closed = True
+
+
+def unboxed(y, trace):
+    """The value of y on the floor below this trace, and its tag there: None if the trace does not watch y."""
+    return (y.value, y.tag) if type(y) is Box and y.trace is trace else (y, None)
+
+
+def float_leaves(xs, call):
+    """The leaves and the structure of the tuple xs. Raises DTypeError, naming the leaf, unless all are of floats."""
+    leaves, structure = tree.flatten(tuple(xs))
+    leaves = [xp.asarray(x) if isinstance(x, float) else x for x in leaves]
+    for k, x in enumerate(leaves):
+        if getattr(getattr(x, "dtype", None), "kind", "") not in ("f", "c"):
+            raise DTypeError(message(call, "only floating-point arrays have derivatives",
+                                     [(f"argument {tree.paths(tuple(xs))[k]}", x, "")],
+                                     "convert it (x.astype(float)), or leave it out of the differentiated arguments"))
+    return leaves, structure

@@ -1,0 +1,57 @@
+"""How an error explains itself: what was called, with which arrays, which rule was broken, and what to do.
+
+    ShapeError: conv2d(x, k): channels differ
+      x  (8, 32, 32, 3)  float32    channels 3 (last axis)
+      k  (3, 3, 4, 16)   float32    channels 4 (axis 2)
+      help: a kernel for this image has shape (3, 3, 3, 16)
+
+Every error of this library is a `MinigradError` and also the built-in error that a reader would expect (a
+`ShapeError` is a `ValueError`), so that either may be caught.
+"""
+
+
+class MinigradError(Exception):
+    """Anything that minigrad itself refuses."""
+
+
+class ShapeError(MinigradError, ValueError):
+    """Shapes or tree structures that do not fit together."""
+
+
+class DTypeError(MinigradError, TypeError):
+    """A type of array that cannot be differentiated, or cannot be used here."""
+
+
+class TraceError(MinigradError, RuntimeError):
+    """A traced value used in a way that would lose its derivative."""
+
+
+class BackendError(MinigradError, RuntimeError):
+    """An array module that cannot run here, or two of them in one operation."""
+
+
+class FileError(MinigradError, OSError):
+    """A file that cannot be read as what it should be."""
+
+
+def message(call, rule, rows=(), help=None):
+    """The text of an error: `call`: `rule`, then one aligned line for each (name, array, note), then the remedy."""
+    table = [(str(name), str(shape(array)), dtype_name(array), note) for name, array, note in rows]
+    widths = [max((len(row[column]) for row in table), default=0) for column in range(3)]
+    lines = [f"{call}: {rule}"]
+    for row in table:
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths))
+        lines.append(f"  {cells}    {row[3]}".rstrip())
+    if help:
+        lines.append(f"  help: {help}")
+    return "\n".join(lines)
+
+
+def shape(x):
+    """The shape of an array, a traced value or a number: `()` for whatever has none."""
+    return getattr(x, "shape", ())
+
+
+def dtype_name(x):
+    """The name of the type of the elements: "float32", or the Python type of what is no array."""
+    return str(getattr(x, "dtype", type(x).__name__))

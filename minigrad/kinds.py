@@ -1,0 +1,108 @@
+"""The kinds of primitive. Each kind states its derivative once and writes the rule of both directions from that.
+
+    kind          declaration                      push                            pull
+    elementwise   name + partial derivatives       t * d                           g * d, summed to the shape of x
+    signed        name + signs                     +t or -t, broadcast             +g or -g, summed
+    linear        forward + adjoint                itself                          the adjoint
+    bilinear      forward + pull_a + pull_b        itself, one argument replaced   the two contractions
+
+Broadcasting is undone here, by the pair broadcast_to / sum_to, so that no rule has to think of it.
+Names: d local derivative; s the shape of an argument; the rest as in core.py.
+"""
+from .backend import xp
+from .core import LinearMap, Primitive
+from .errors import shape
+
+
+def elementwise(fun, *partials, name=None):
+    """A primitive that acts on each element: y = f(x1, x2, ...), with the partial derivatives d_i(y, x1, x2, ...).
+
+    fun: a function of plain arrays, or its name in the array module. The Jacobian is diagonal, so that scaling by d
+    is the push and the pull.
+
+    >>> import minigrad as mg
+    >>> exp = mg.elementwise("exp", lambda y, x: y)
+    >>> cosh = lambda x: (exp(x) + exp(-x)) / 2
+    >>> float(mg.grad(mg.grad(cosh))(0.0))
+    1.0
+    """
+    def rule(i, y, *args):
+        d, s, sy = partials[i](y, *args), shape(args[i]), shape(y)
+        if s == sy == shape(d):
+            return LinearMap(lambda t: t * d, lambda g: g * d)
+        return LinearMap(lambda t: stretched(t * d, sy), lambda g: sum_to(g * d, shape=s))
+    return Primitive(fun, rule, name)
+
+
+def signed(fun, *signs, name=None):
+    """A primitive that adds up its arguments, each with its sign (+1 or -1): y = ± x1 ± x2 ..."""
+    def rule(i, y, *args):
+        s, sy = shape(args[i]), shape(y)
+        if signs[i] > 0:
+            return LinearMap(lambda t: stretched(t, sy), lambda g: sum_to(g, shape=s))
+        return LinearMap(lambda t: stretched(-t, sy), lambda g: sum_to(-g, shape=s))
+    return Primitive(fun, rule, name)
+
+
+def linear(fun, adjoint, name=None):
+    """A primitive that is linear in its one array: y = A x. It is its own push; adjoint(g, s, **params) is A^T g.
+
+    s: the shape of x, so that the adjoint need not keep x itself.
+
+    >>> import numpy as np, minigrad as mg
+    >>> flip = mg.linear(lambda x: x[::-1], lambda g, s: flip(g), name="flip")
+    >>> mg.grad(lambda x: mg.sum(flip(x) * np.arange(3)))(np.ones(3))
+    array([2., 1., 0.])
+    """
+    def rule(i, y, x, **params):
+        s = shape(x)
+        return LinearMap(lambda t: primitive(t, **params), lambda g: adjoint(g, s, **params))
+    primitive = Primitive(fun, rule, name)
+    return primitive
+
+
+def bilinear(fun, pull_a, pull_b, name=None):
+    """A primitive that is linear in a and in b: y = f(a, b). The pushes are f(t, b) and f(a, t).
+
+    pull_a(g, b, s, **params) and pull_b(g, a, s, **params) are the adjoints; s is the shape of their result.
+
+    >>> import numpy as np, minigrad as mg
+    >>> outer = mg.bilinear(np.outer, lambda g, b, s: g @ b, lambda g, a, s: a @ g)
+    >>> mg.grad(lambda a: mg.sum(outer(a, np.arange(3.))))(np.ones(2))
+    array([3., 3.])
+    """
+    def rule(i, y, a, b, **params):
+        if i == 0:
+            s = shape(a)
+            return LinearMap(lambda t: primitive(t, b, **params), lambda g: pull_a(g, b, s, **params))
+        s = shape(b)
+        return LinearMap(lambda t: primitive(a, t, **params), lambda g: pull_b(g, a, s, **params))
+    primitive = Primitive(fun, rule, name)
+    return primitive
+
+
+# ----------------------------------------------------------- broadcasting and its adjoint, stated as a pair
+
+def _sum_to(x, shape):
+    lead = x.ndim - len(shape)
+    axes = (*range(lead), *(lead + i for i, n in enumerate(shape) if n == 1 != x.shape[lead + i]))
+    return xp.sum(x, axes).reshape(shape)
+
+
+_stretch = linear(lambda x, shape: xp.broadcast_to(x, shape), lambda g, s, shape: sum_to(g, shape=s), "broadcast_to")
+_gather = linear(_sum_to, lambda g, s, shape: broadcast_to(g, shape=s))
+
+
+def broadcast_to(x, shape):
+    """x repeated along new axes and along axes of length 1, to this shape. Raises ShapeError where it does not fit."""
+    return _stretch(x, shape=tuple(shape))
+
+
+def stretched(x, s):
+    """broadcast_to where it is needed: x itself if it has the shape already."""
+    return x if shape(x) == s else broadcast_to(x, s)
+
+
+def sum_to(x, shape):
+    """The adjoint of broadcast_to: adds up along the axes that a broadcast from this shape would have repeated."""
+    return x if getattr(x, "shape", ()) == shape else _gather(x, shape=shape)

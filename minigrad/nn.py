@@ -1,0 +1,243 @@
+"""Layers. A module is a frozen dataclass whose array fields are its parameters: the model *is* the tree.
+
+    class Line(nn.Module):
+        slope: Array
+        offset: Array
+        def __call__(self, x): return self.slope * x + self.offset
+
+    model = Line(np.ones(()), np.zeros(()))
+    gradient = grad(lambda model: loss(model(x), y))(model)         # again a Line
+
+Nothing is registered, patched or switched between modes. What else a layer needs is handed in:
+
+    model(x)                                         batch statistics, no dropout: the function that is differentiated
+    y, state = model.apply(x, state, train, key)     the same with everything said
+
+state   the running averages of batch normalisation (`model.state()` to begin with), handed in and handed out as plain
+        values, outside every derivative. Training uses the statistics of the batch and moves the averages one step;
+        evaluation (train=False) uses the averages.
+key     integers from which dropout draws its masks in training: the same key, the same masks.
+
+A layer with neither writes `__call__`, a layer with either writes `apply`, and the base class gives the other one.
+"""
+import dataclasses
+import math
+from typing import Any, dataclass_transform
+
+from . import tree
+from .backend import xp
+from .errors import DTypeError, ShapeError, message, shape
+from .ops import conv2d, dropout, getitem, logsumexp, matmul, softplus, standardize, stop_gradient
+
+Array = Any                     # a NumPy or CuPy array, or a traced value; in a gradient or a state, whatever it holds
+
+
+def static(default=dataclasses.MISSING):
+    """A field that is no parameter: a setting, part of the structure of the tree."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
+class Module:
+    """The base of all layers: subclasses become frozen dataclasses and nodes of trees."""
+
+    def __init_subclass__(cls):
+        dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+        fields = dataclasses.fields(cls)
+        names = tuple(f.name for f in fields if not f.metadata.get("static"))
+        settings = tuple(f.name for f in fields if f.metadata.get("static"))
+
+        def split(module):
+            return names, [getattr(module, n) for n in names], tuple(getattr(module, n) for n in settings)
+
+        def join(names, children, static):
+            return cls(**dict(zip(names, children)), **dict(zip(settings, static)))
+        tree.register(cls, split, join)
+
+    def __call__(self, x):
+        return self.apply(x)[0]
+
+    def apply(self, x, state=None, train=True, key=None):
+        return self(x), state
+
+    def state(self):
+        """The running averages that this module begins with: None if it keeps none."""
+        return None
+
+    def __repr__(self):
+        inside = (f"{f.name}={_brief(getattr(self, f.name))}" for f in dataclasses.fields(self))
+        return f"{type(self).__name__}({', '.join(inside)})"
+
+
+def _brief(value):
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_brief, value))})"
+    if hasattr(value, "shape"):
+        return f"{value.dtype}{list(value.shape)}"
+    return getattr(value, "__name__", repr(value))
+
+
+# ---------------------------------------------------------------------------------------------- initialisers
+
+def normal(rng, shape, scale, dtype="float32"):
+    """Gaussian numbers of standard deviation `scale`."""
+    return xp.asarray((rng.standard_normal(shape) * scale).astype(dtype))
+
+
+def truncated_normal(rng, shape, scale, dtype="float32"):
+    """Gaussian numbers of standard deviation `scale`, those beyond two of it drawn again (as TensorFlow does)."""
+    x = rng.standard_normal(shape)
+    while (far := abs(x) > 2.0).any():
+        x[far] = rng.standard_normal(int(far.sum()))
+    return xp.asarray((x * scale).astype(dtype))
+
+
+def he_normal(rng, shape, dtype="float32"):
+    """Gaussian numbers of variance 2 / inputs, for layers before a ReLU; inputs = the product of all axes but the last.
+
+    He et al., 2015, equation 10.
+    """
+    return normal(rng, shape, math.sqrt(2.0 / math.prod(shape[:-1])), dtype)
+
+
+def zeros(shape, dtype="float32"):
+    """Zeros on the array module in use."""
+    return xp.zeros(shape, dtype)
+
+
+# ---------------------------------------------------------------------------------------------------- layers
+
+class Linear(Module):
+    """x W + b: (..., inputs) to (..., outputs). weight: (inputs, outputs); bias: (outputs,) or None."""
+    weight: Array
+    bias: Array = None
+
+    @classmethod
+    def init(cls, rng, inputs, outputs, bias=True, initialise=he_normal):
+        """A layer with weights drawn by initialise(rng, shape) and biases 0. rng: a generator, see backend.seed."""
+        return cls(initialise(rng, (inputs, outputs)), zeros(outputs) if bias else None)
+
+    def __call__(self, x):
+        if shape(x)[-1:] != shape(self.weight)[:1]:
+            rows = [("x", x, "inputs: last axis"), ("weight", self.weight, "inputs: axis 0")]
+            raise ShapeError(message("Linear(x)", "the number of inputs differs", rows,
+                                     f"x needs shape (..., {shape(self.weight)[0]}); flatten images with x.reshape(n, -1)"))
+        y = matmul(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+class Conv2d(Module):
+    """conv2d(x, kernel) + bias on images (n, h, w, inputs). kernel: (A, B, inputs, outputs); bias: (outputs,) or None."""
+    kernel: Array
+    bias: Array = None
+    stride: Any = static(1)
+    padding: Any = static(0)
+
+    @classmethod
+    def init(cls, rng, inputs, outputs, window=3, stride=1, padding=0, bias=True, initialise=he_normal):
+        """A layer with a kernel drawn by initialise(rng, shape) and biases 0. rng: a generator, see backend.seed."""
+        A, B = (window, window) if isinstance(window, int) else window
+        return cls(initialise(rng, (A, B, inputs, outputs)), zeros(outputs) if bias else None, stride, padding)
+
+    def __call__(self, x):
+        y = conv2d(x, self.kernel, self.stride, self.padding)
+        return y if self.bias is None else y + self.bias
+
+
+class BatchNorm(Module):
+    """standardize(x) * gain + bias over all axes but the last. gain, bias: (channels,), or None for 1 and 0.
+
+    state: {"mean", "var"}, moved by average <- momentum * average + (1 - momentum) * batch statistic (the variance
+    without Bessel's correction) once for every call of apply in training. Ioffe & Szegedy, 2015.
+    """
+    gain: Array
+    bias: Array
+    momentum: float = static(0.9)
+    eps: float = static(1e-5)
+
+    @classmethod
+    def init(cls, channels, gain=True, momentum=0.9, eps=1e-5):
+        """A layer with gain 1 (or none) and bias 0."""
+        return cls(xp.ones(channels, "float32") if gain else None, zeros(channels), momentum, eps)
+
+    def state(self):
+        """Averages of a standard normal: mean 0, variance 1."""
+        like = self.bias if self.bias is not None else self.gain
+        return {"mean": xp.zeros(shape(like), like.dtype), "var": xp.ones(shape(like), like.dtype)}
+
+    def apply(self, x, state=None, train=True, key=None):
+        axes = tuple(range(len(shape(x)) - 1))
+        if train:
+            y = standardize(x, axes, self.eps)
+            state = state and self._moved(stop_gradient(x), state, axes)
+        else:
+            if state is None:
+                raise DTypeError("BatchNorm.apply(x, train=False): evaluation needs the running averages\n"
+                                 "  help: hand over the state that training handed out")
+            y = (x - state["mean"]) / xp.sqrt(state["var"] + self.eps)
+        y = y if self.gain is None else y * self.gain
+        return y if self.bias is None else y + self.bias, state
+
+    def _moved(self, x, state, axes):
+        now = {"mean": x.mean(axes), "var": x.var(axes)}
+        return {name: self.momentum * state[name] + (1.0 - self.momentum) * now[name] for name in now}
+
+
+class Dropout(Module):
+    """dropout(x, rate) in training with a key; x itself in evaluation, and in model(x)."""
+    rate: float = static(0.5)
+
+    def apply(self, x, state=None, train=True, key=None):
+        return dropout(x, self.rate, key) if train and key is not None else x, state
+
+
+class Sequential(Module):
+    """Layers (modules or plain functions) one after the other; each has its own part of the state and of the key."""
+    layers: tuple
+
+    def state(self):
+        """A tuple with the state of each layer."""
+        return tuple(layer.state() if isinstance(layer, Module) else None for layer in self.layers)
+
+    def apply(self, x, state=None, train=True, key=None):
+        states = list(state) if state is not None else [None] * len(self.layers)
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, Module):
+                x, states[i] = layer.apply(x, states[i], train, subkey(key, i))
+            else:
+                x = layer(x)
+        return x, tuple(states) if state is not None else None
+
+
+def subkey(key, *parts):
+    """The key of a part: the key of the whole with more integers at its end. No key has no parts."""
+    return None if key is None else (*(key if isinstance(key, tuple) else (key,)), *parts)
+
+
+# ---------------------------------------------------------------------------------------------------- losses
+
+def _check_labels(call, scores, labels, ndim):
+    if len(shape(scores)) != ndim or shape(labels) != shape(scores)[:1]:
+        raise ShapeError(message(call, "scores and labels do not fit", [("scores", scores, ""), ("labels", labels, "")],
+                                 f"n examples have scores {'(n, classes)' if ndim == 2 else '(n,)'} and labels (n,)"))
+
+
+def cross_entropy(logits, labels):
+    """The loss of each example, -log softmax(logits)[label]: logits (n, classes), integer labels (n,), losses (n,).
+
+    In nats. Raises ShapeError, and DTypeError unless the labels are integers.
+    """
+    _check_labels("cross_entropy(logits, labels)", logits, labels, 2)
+    if stop_gradient(labels).dtype.kind not in "iu":
+        raise DTypeError(message("cross_entropy(logits, labels)", "labels are the integers 0 ... classes - 1",
+                                 [("labels", labels, "")], "labels.astype(int)"))
+    return logsumexp(logits, axis=1) - getitem(logits, (xp.arange(len(labels)), labels))
+
+
+def sigmoid_cross_entropy(scores, labels):
+    """The loss of each example of two classes, -log sigmoid(±score): scores (n,), labels (n,) of 0 and 1, losses (n,).
+
+    softplus(z) - y z, in nats, without overflow. Raises ShapeError.
+    """
+    _check_labels("sigmoid_cross_entropy(scores, labels)", scores, labels, 1)
+    return softplus(scores) - scores * stop_gradient(labels).astype(scores.dtype)

@@ -1,0 +1,102 @@
+"""Functions of each element. Every line is a row of a table of derivatives: d(y, x).
+
+At a kink the derivative is a convention: relu'(0) = 0, abs'(0) = 0, and where maximum or minimum tie, each argument
+gets half. The masks that decide are constants, taken from the plain values: their own derivative is zero.
+"""
+from .. import tree
+from ..backend import xp
+from ..core import LinearMap, Primitive, raw
+from ..errors import shape
+from ..kinds import elementwise, linear, signed, stretched, sum_to
+
+add = signed("add", +1, +1)
+subtract = signed("subtract", +1, -1)
+negative = signed("negative", -1)
+multiply = elementwise("multiply", lambda y, a, b: b, lambda y, a, b: a)
+square = elementwise("square", lambda y, x: 2.0 * x)
+
+exp = elementwise("exp", lambda y, x: y)
+expm1 = elementwise("expm1", lambda y, x: y + 1.0)
+log = elementwise("log", lambda y, x: 1.0 / x)
+log1p = elementwise("log1p", lambda y, x: 1.0 / (1.0 + x))
+sqrt = elementwise("sqrt", lambda y, x: 0.5 / y)
+sin = elementwise("sin", lambda y, x: cos(x))
+cos = elementwise("cos", lambda y, x: -sin(x))
+tanh = elementwise("tanh", lambda y, x: 1.0 - y * y)
+sigmoid = elementwise(lambda x: 0.5 * xp.tanh(0.5 * x) + 0.5, lambda y, x: y * (1.0 - y), name="sigmoid")
+softplus = elementwise(lambda x: xp.logaddexp(x, 0.0), lambda y, x: sigmoid(x), name="softplus")
+
+relu = elementwise(lambda x: xp.maximum(x, 0.0), lambda y, x: raw(x) > 0, name="relu")
+abs = elementwise("abs", lambda y, x: xp.sign(raw(x)))
+
+
+def _wins(y, a, b):
+    """1 where the first argument is the result, 1/2 where both are, 0 elsewhere; NaN is nobody's result."""
+    y, a, b = raw(y), raw(a), raw(b)
+    return ((a == y) * 1.0 + (a == y) * (b != y)).astype(y.dtype) * 0.5
+
+
+maximum = elementwise("maximum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a))
+minimum = elementwise("minimum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a))
+
+
+def clip(x, a_min=None, a_max=None):
+    """x kept between a_min and a_max: minimum(maximum(x, a_min), a_max), with their conventions. None is no bound."""
+    x = x if a_min is None else maximum(x, a_min)
+    return x if a_max is None else minimum(x, a_max)
+
+
+def _divide_rule(i, y, a, b):
+    s, sy = shape((a, b)[i]), shape(y)
+    if i == 0:
+        return LinearMap(lambda t: stretched(t / b, sy), lambda g: sum_to(g / b, s))
+    return LinearMap(lambda t: stretched(-t * y / b, sy), lambda g: sum_to(-g * y / b, s))
+
+
+divide = Primitive("divide", _divide_rule)
+
+
+def _base(y, a, b):
+    """d/da a**b = b a**(b - 1), and 0 where b is 0, even at a = 0."""
+    below = (b - 1 if b else 1) if isinstance(b, (int, float)) else where(raw(b) == 0, 1.0, b - 1.0)
+    return b * power(a, below)
+
+
+def _exponent(y, a, b):
+    """d/db a**b = a**b log a, and 0 at a = 0."""
+    return y * log(where(raw(a) == 0, 1.0, a))
+
+
+power = elementwise("power", _base, _exponent)
+
+
+def _where_rule(i, y, condition, a, b):
+    s, sy, c = shape((condition, a, b)[i]), shape(y), raw(condition)
+    pick = (lambda v: where(c, v, 0.0)) if i == 1 else (lambda v: where(c, 0.0, v))
+    return LinearMap(lambda t: stretched(pick(t), sy), lambda g: sum_to(pick(g), s))
+
+
+_where = Primitive("where", _where_rule)
+
+
+def where(condition, a, b):
+    """a where the condition holds, else b. Nothing flows to the side not taken, not even NaN or infinity."""
+    return _where(raw(condition), a, b)
+
+
+_astype = linear(lambda x, dtype, back: x.astype(dtype), lambda g, s, dtype, back: astype(g, back), "astype")
+
+
+def astype(x, dtype):
+    """x with elements of another floating-point type; its gradient comes back in the type of x."""
+    return x if x.dtype == dtype else _astype(x, dtype=dtype, back=x.dtype)
+
+
+def stop_gradient(x):
+    """The same values, as constants to every derivative: d/dx stop_gradient(x) = 0. x may be any tree.
+
+    >>> import minigrad as mg
+    >>> float(mg.grad(lambda x: mg.stop_gradient(x) * x)(3.0))
+    3.0
+    """
+    return tree.map(raw, x)

@@ -1,0 +1,56 @@
+"""What a traced value can do: the operators and methods of an array, each one a primitive.
+
+What would silently lose the derivative raises an error that says what to write instead.
+"""
+from ..core import Box, raw
+from ..errors import TraceError, message
+from . import elementwise as e
+from . import products, reductions, shaping
+
+
+def _reflected(f):
+    return lambda self, other: f(other, self)
+
+
+def _refuse(call, help):
+    def method(self, *args, **params):
+        raise TraceError(message(call, "this would lose the derivative of a traced value", [("x", self, "")], help))
+    return method
+
+
+for _name, _f in dict(add=e.add, sub=e.subtract, mul=e.multiply, truediv=e.divide, matmul=products.matmul).items():
+    setattr(Box, f"__{_name}__", lambda self, other, f=_f: f(self, other))
+    setattr(Box, f"__r{_name}__", _reflected(_f))
+Box.__pow__ = lambda self, n: e.square(self) if isinstance(n, int) and n == 2 else e.power(self, n)
+Box.__rpow__ = _reflected(e.power)
+Box.__neg__ = lambda self: e.negative(self)
+Box.__abs__ = lambda self: e.abs(self)
+Box.__getitem__ = shaping.getitem
+Box.__iter__ = lambda self: (self[i] for i in range(len(self)))
+Box.__len__ = lambda self: len(raw(self))
+Box.__bool__ = lambda self: bool(raw(self))             # `if x > 0` follows the plain value
+
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):      # comparisons are plain: their derivative is zero
+    setattr(Box, f"__{_name}__", lambda self, other, name=f"__{_name}__": getattr(raw(self), name)(raw(other)))
+
+Box.T = property(shaping.transpose)
+for _name, _f in dict(sum=reductions.sum, mean=reductions.mean, var=reductions.var, std=reductions.std,
+                      max=reductions.max, min=reductions.min, argmax=reductions.argmax, argmin=reductions.argmin,
+                      ravel=shaping.ravel, squeeze=shaping.squeeze, swapaxes=shaping.swapaxes, astype=e.astype,
+                      clip=e.clip, take=shaping.take).items():
+    setattr(Box, _name, _f)
+Box.reshape = lambda self, *shape: shaping.reshape(self, shape[0] if len(shape) == 1 else shape)
+Box.transpose = lambda self, *axes: shaping.transpose(self, axes[0] if len(axes) == 1 else axes or None)
+
+_PLAIN = "use minigrad.stop_gradient(x) for its plain value"
+Box.__setitem__ = _refuse("x[index] = value", "build the result instead: where(mask, a, b), concatenate, or stack")
+Box.__float__ = _refuse("float(x)", _PLAIN)
+Box.__int__ = _refuse("int(x)", _PLAIN)
+Box.__index__ = _refuse("using x as an index or a size", _PLAIN)
+Box.item = _refuse("x.item()", _PLAIN)
+Box.tolist = _refuse("x.tolist()", _PLAIN)
+Box.__array__ = _refuse("numpy.asarray(x)", _PLAIN + ", or a function of minigrad instead of one of numpy")
+Box.__array_function__ = lambda self, function, *_: _refuse(
+    f"numpy.{function.__name__}(x)", f"write minigrad.{function.__name__}(x)"
+    if function.__name__ in ("sum", "mean", "reshape", "transpose", "concatenate", "stack", "where") else
+    "use the function of minigrad with this name, or stop_gradient(x)")(self)

@@ -1,0 +1,53 @@
+"""Contractions. Each ends as a two-dimensional product where it can: that is the fastest on both devices."""
+import math
+
+from ..backend import xp
+from ..errors import ShapeError, message, shape
+from ..kinds import bilinear, sum_to
+from .shaping import expand_dims, normal_axes, reshape, swapaxes, transpose
+
+_matmul = bilinear(lambda a, b: xp.matmul(a, b),
+                   lambda g, b, s: sum_to(_matmul(g, swapaxes(b, -1, -2)), s),
+                   lambda g, a, s: sum_to(_matmul(swapaxes(a, -1, -2), g), s), "matmul")
+
+
+def matmul(a, b):
+    """The matrix product a @ b of NumPy: (..., n, k) by (..., k, m) is (..., n, m), the leading axes broadcast.
+
+    A one-dimensional a is a row, a one-dimensional b a column. Raises ShapeError where the inner lengths differ.
+    """
+    if not shape(a) or not shape(b) or shape(a)[-1] != shape(b)[-2:][0]:
+        rows = [("a", a, "inner axis: the last"), ("b", b, "inner axis: the last but one, or the only one")]
+        raise ShapeError(message("matmul(a, b)", "the inner lengths differ", rows,
+                                 "a has shape (..., n, k) and b (..., k, m); use multiply to scale by a number"))
+    if len(shape(a)) == 1:
+        y = matmul(expand_dims(a, 0), b)
+        return reshape(y, shape(y)[:-1] if len(shape(b)) == 1 else shape(y)[:-2] + shape(y)[-1:])
+    if len(shape(b)) == 1:
+        y = matmul(a, expand_dims(b, 1))
+        return reshape(y, shape(y)[:-1])
+    if len(shape(a)) > 2 and len(shape(b)) == 2:            # the leading axes of a are only more rows
+        rows, (k, m) = shape(a)[:-1], shape(b)
+        return reshape(_matmul(reshape(a, (math.prod(rows), k)), b), (*rows, m))
+    return _matmul(a, b)
+
+
+def tensordot(a, b, axes=2):
+    """The sum of products over pairs of axes, as in NumPy.
+
+    axes: how many of the last axes of a meet the first of b, or two sequences: axes of a and of b.
+    """
+    na, nb = len(shape(a)), len(shape(b))
+    inner_a, inner_b = (range(na - axes, na), range(axes)) if isinstance(axes, int) else axes
+    inner_a, inner_b = normal_axes(inner_a, na), normal_axes(inner_b, nb)
+    lengths = [shape(a)[i] for i in inner_a], [shape(b)[i] for i in inner_b]
+    if lengths[0] != lengths[1]:
+        rows = [("a", a, f"axes {inner_a}"), ("b", b, f"axes {inner_b}")]
+        raise ShapeError(message("tensordot(a, b)", "the lengths of the summed axes differ", rows))
+    outer_a = tuple(i for i in range(na) if i not in inner_a)
+    outer_b = tuple(i for i in range(nb) if i not in inner_b)
+    k = math.prod(lengths[0])
+    sa, sb = tuple(shape(a)[i] for i in outer_a), tuple(shape(b)[i] for i in outer_b)
+    rows = reshape(transpose(a, outer_a + inner_a), (math.prod(sa), k))
+    columns = reshape(transpose(b, inner_b + outer_b), (k, math.prod(sb)))
+    return reshape(_matmul(rows, columns), sa + sb)

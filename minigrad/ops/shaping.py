@@ -1,0 +1,165 @@
+"""Moving elements without changing them. Each operation stands beside its adjoint:
+
+    reshape / reshape back      transpose / its inverse      pad / crop      x[index] / put      concatenate / pieces
+"""
+import operator
+
+import numpy
+
+from ..backend import xp
+from ..core import LinearMap, Primitive, raw
+from ..errors import shape as shape_of
+from ..kinds import linear
+from .elementwise import add
+
+_reshape = linear(lambda x, shape: xp.reshape(x, shape), lambda g, s, shape: reshape(g, s), "reshape")
+_transpose = linear(lambda x, axes: xp.transpose(x, axes), lambda g, s, axes: transpose(g, _inverse(axes)), "transpose")
+
+
+def reshape(x, shape):
+    """The same elements in the same order in another shape; one length may be -1."""
+    return _reshape(x, shape=shape)
+
+
+def ravel(x):
+    """All elements in one row."""
+    return reshape(x, (-1,))
+
+
+def transpose(x, axes=None):
+    """The axes in another order, reversed if none is given: y.shape[i] = x.shape[axes[i]]."""
+    axes = tuple(reversed(range(x.ndim))) if axes is None else tuple(a % x.ndim for a in axes)
+    return _transpose(x, axes=axes)
+
+
+def _inverse(axes):
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
+def moveaxis(x, source, destination):
+    """Axes moved to new positions, the others keeping their order. source, destination: an integer or a tuple each."""
+    source, destination = (normal_axes(axis, x.ndim) for axis in (source, destination))
+    order = [a for a in range(x.ndim) if a not in source]
+    for place, axis in sorted(zip(destination, source)):
+        order.insert(place, axis)
+    return transpose(x, order)
+
+
+def swapaxes(x, axis1, axis2):
+    """Two axes exchanged."""
+    order = list(range(x.ndim))
+    order[axis1], order[axis2] = order[axis2], order[axis1]
+    return transpose(x, order)
+
+
+def expand_dims(x, axis):
+    """New axes of length 1 at these positions of the result."""
+    ndim = len(shape_of(x)) + (len(axis) if isinstance(axis, tuple) else 1)
+    new, old = normal_axes(axis, ndim), iter(shape_of(x))
+    return reshape(x, tuple(1 if a in new else next(old) for a in range(ndim)))
+
+
+def squeeze(x, axis=None):
+    """The axes of length 1 removed: those given, or all."""
+    s = shape_of(x)
+    drop = [a for a, n in enumerate(s) if n == 1] if axis is None else normal_axes(axis, len(s))
+    if any(s[a] != 1 for a in drop):
+        raise ValueError(f"squeeze: cannot remove axes {tuple(drop)} of shape {s}: not all have length 1")
+    return reshape(x, tuple(n for a, n in enumerate(s) if a not in drop))
+
+
+def flip(x, axis=None):
+    """The order of the elements reversed along these axes, or along all."""
+    axes = normal_axes(axis, x.ndim)
+    return x[tuple(slice(None, None, -1) if a in axes else slice(None) for a in range(x.ndim))]
+
+
+def normal_axes(axis, ndim):
+    """A tuple of axes counted from the front: of None (all), an integer or a sequence. Raises AxisError."""
+    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, (int, numpy.integer)) else tuple(axis)
+    if any(not -ndim <= a < ndim for a in axes):
+        raise numpy.exceptions.AxisError(f"axis {axis} is out of bounds for {ndim} dimensions")
+    return tuple(operator.index(a) % ndim for a in axes)
+
+
+# ---------------------------------------------------------------------------------- indexing and its adjoint
+
+def _put(g, shape, index):
+    x = xp.zeros(shape, g.dtype)
+    if _may_repeat(index):
+        xp.add.at(x, index, g)
+    else:
+        x[index] = g
+    return x
+
+
+def _may_repeat(index):
+    """Whether an index may name one element twice: only integer arrays and lists can."""
+    parts = index if isinstance(index, tuple) else (index,)
+    kinds = [numpy.asarray(part).dtype.kind if isinstance(part, list) else getattr(getattr(part, "dtype", None), "kind", "")
+             for part in parts]
+    return "i" in kinds or "u" in kinds
+
+
+_getitem = linear(lambda x, index: x[index], lambda g, s, index: put(g, s, index), "getitem")
+_put_primitive = linear(_put, lambda g, s, shape, index: getitem(g, index))
+
+
+def getitem(x, index):
+    """x[index]: slices, integers, None, Ellipsis, integer arrays and masks, as in NumPy."""
+    index = tuple(map(raw, index)) if isinstance(index, tuple) else raw(index)
+    return _getitem(x, index=index)
+
+
+def put(x, shape, index):
+    """Zeros of this shape with x added at the index: the adjoint of getitem, so elements named twice add up."""
+    return _put_primitive(x, shape=tuple(shape), index=index)
+
+
+def take(x, indices, axis=None):
+    """The elements of x at integer indices along an axis; of the flattened x if axis is None."""
+    indices = raw(indices)
+    if axis is None:
+        return getitem(ravel(x), indices)
+    return getitem(x, (slice(None),) * (axis % x.ndim) + (indices,))
+
+
+# --------------------------------------------------------------------------------------- padding and joining
+
+_pad = linear(lambda x, widths: xp.pad(x, widths), lambda g, s, widths: crop(g, widths), "pad")
+
+
+def pad(x, pad_width, constant_values=0.0):
+    """x with a border of constants. pad_width: one width, one (before, after) for all axes, or one pair per axis."""
+    widths = numpy.broadcast_to(numpy.asarray(pad_width, int), (x.ndim, 2))
+    widths = tuple((int(before), int(after)) for before, after in widths)
+    y = _pad(x, widths=widths)
+    if isinstance(constant_values, (int, float)) and constant_values == 0:
+        return y
+    return add(y, xp.pad(xp.zeros(shape_of(x), x.dtype), widths, constant_values=constant_values))
+
+
+def crop(x, widths):
+    """x without its border: the adjoint of pad."""
+    return getitem(x, tuple(slice(before, n - after) for (before, after), n in zip(widths, shape_of(x))))
+
+
+def _concatenate_rule(i, y, *parts, axis):
+    lengths = [shape_of(part)[axis] for part in parts]
+    before, after = sum(lengths[:i]), sum(lengths[i + 1:])
+    widths = tuple((before, after) if a == axis else (0, 0) for a in range(len(shape_of(y))))
+    return LinearMap(lambda t: pad(t, widths), lambda g: crop(g, widths))
+
+
+_concatenate = Primitive(lambda *parts, axis: xp.concatenate(parts, axis), _concatenate_rule, "concatenate")
+
+
+def concatenate(arrays, axis=0):
+    """Arrays joined along an existing axis."""
+    arrays = list(arrays)
+    return _concatenate(*arrays, axis=axis % len(shape_of(arrays[0])) if arrays else axis)
+
+
+def stack(arrays, axis=0):
+    """Arrays of one shape joined along a new axis."""
+    return concatenate([expand_dims(x, axis) for x in arrays], axis)

@@ -1,0 +1,260 @@
+"""Windows that slide over images: convolution and pooling.
+
+Images are (n, height, width, channels), kernels (A, B, channels, outputs). A geometry is a window size (A, B),
+a stride and a padding; the public functions take them as a user writes them, the primitives as pairs.
+
+Convolution is one trilinear form in image x, kernel k and cotangent g,
+
+    <g, conv2d(x, k)> = sum over n, i, j, a, b, c, o of  g[n, i, j, o] x[n, i s + a, j s + b, c] k[a, b, c, o]
+
+(x padded), and has three faces, one for each argument left open: conv2d, conv2d_input and conv2d_kernel. Each is
+bilinear, and its two adjoints are the other two faces; so derivatives of every order are again convolutions.
+
+Each face gathers the windows of a few images at a time into the rows of a matrix that stays in cache, and multiplies.
+"""
+import math
+
+from ..backend import name as backend_name
+from ..backend import xp
+from ..core import Box, raw
+from ..errors import ShapeError, message, shape
+from ..kinds import bilinear, linear
+from .reductions import mean
+from .shaping import getitem, ravel
+
+PIECE = 1 << 21          # bytes of gathered windows at a time on the CPU: the most that stays in cache
+
+
+# ---------------------------------------------------------------------------------------------- geometry
+
+def _pair(value, what):
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
+        raise ShapeError(f"{what} must be a positive integer or a pair of them, not {value!r}")
+    return pair
+
+
+def _geometry(call, x, window, stride, padding):
+    """Window, stride and padding ((top, bottom), (left, right)) as pairs, checked against the image."""
+    window, stride, size = _pair(window, f"{call}: window"), _pair(stride, f"{call}: stride"), shape(x)[1:3]
+    if padding == "same":                                   # ceil(size / stride) windows, the odd row at the end
+        total = [max((-(-n // s) - 1) * s + w - n, 0) for n, w, s in zip(size, window, stride)]
+        padding = [(t // 2, t - t // 2) for t in total]
+    elif padding == "valid":
+        padding = 0
+    elif isinstance(padding, str):
+        raise ShapeError(f"{call}: padding is 'same', 'valid', an integer or pairs, not {padding!r}")
+    if isinstance(padding, int):
+        padding = (padding, padding)
+    padding = tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding)
+    if any(p < 0 for pair in padding for p in pair) or [len(pair) for pair in padding] != [2, 2]:
+        raise ShapeError(f"{call}: padding must be non-negative, one number or pair for height and one for width")
+    if any(n + sum(p) < w for n, p, w in zip(size, padding, window)):
+        raise ShapeError(message(call, "the window is larger than the padded image",
+                                 [("x", x, f"window {window}, padding {padding}")], "pad the image, or use padding='same'"))
+    return window, stride, padding
+
+
+def _check_image(call, x):
+    if len(shape(x)) != 4:
+        raise ShapeError(message(call, "an image batch has four axes", [("x", x, "")],
+                                 "give (n, height, width, channels); one grey image is x[None, :, :, None]"))
+
+
+def _counts(size, window, stride, padding):
+    """How many windows fit, down and across."""
+    return tuple((n + sum(p) - w) // s + 1 for n, w, s, p in zip(size, window, stride, padding))
+
+
+# -------------------------------------------------------------------------- unfold and fold, on plain arrays
+
+def _padded(x, padding, value=0.0):
+    (top, bottom), (left, right) = padding
+    if not (top or bottom or left or right):
+        return x
+    n, h, w, c = x.shape
+    y = xp.full((n, h + top + bottom, w + left + right, c), value, x.dtype)
+    y[:, top:top + h, left:left + w] = x
+    return y
+
+
+def _view(x, window, stride):
+    """The windows of a padded batch as a view: (n, rows, columns, A, B, c)."""
+    (rows, columns), (n, c) = _counts(x.shape[1:3], window, stride, ((0, 0), (0, 0))), (x.shape[0], x.shape[3])
+    sn, sh, sw, sc = x.strides
+    return xp.lib.stride_tricks.as_strided(x, (n, rows, columns, *window, c),
+                                           (sn, sh * stride[0], sw * stride[1], sh, sw, sc))
+
+
+def _unfold(x, window, stride, padding):
+    return _view(_padded(x, padding), window, stride)
+
+
+def _fold(v, size, stride, padding):
+    n, rows, columns, A, B, c = v.shape
+    (top, bottom), (left, right) = padding
+    y = xp.zeros((n, size[0] + top + bottom, size[1] + left + right, c), v.dtype)
+    for a in range(A):
+        for b in range(B):
+            y[:, a:a + stride[0] * rows:stride[0], b:b + stride[1] * columns:stride[1]] += v[:, :, :, a, b]
+    return y[:, top:top + size[0], left:left + size[1]]
+
+
+_unfold_primitive = linear(_unfold, lambda g, s, window, stride, padding: fold(g, s[1:3], stride, padding))
+_fold_primitive = linear(_fold, lambda g, s, size, stride, padding: _unfold_primitive(
+    g, window=s[3:5], stride=stride, padding=padding))
+
+
+def unfold(x, window, stride=1, padding=0):
+    """All windows of a batch of images: (n, h, w, c) to (n, rows, columns, A, B, c)."""
+    _check_image("unfold(x)", x)
+    window, stride, padding = _geometry("unfold(x)", x, window, stride, padding)
+    return _unfold_primitive(x, window=window, stride=stride, padding=padding)
+
+
+def fold(v, size, stride, padding):
+    """The adjoint of unfold: adds the windows up where they came from, in images of this size (pairs only)."""
+    return _fold_primitive(v, size=size, stride=stride, padding=padding)
+
+
+# ------------------------------------------------------------------------------------------- convolution
+
+def _pieces(n, bytes_each):
+    """Slices of a batch whose windows fit in cache together; the whole batch on a GPU."""
+    step = n if backend_name() == "cupy" else max(1, min(n, PIECE // max(bytes_each, 1)))
+    return [slice(i, min(i + step, n)) for i in range(0, n, max(step, 1))]
+
+
+def _rows(x, window, stride, padding):
+    """The windows of a batch piece by piece: (slice of the batch, matrix with one window per row)."""
+    rows, columns = _counts(x.shape[1:3], window, stride, padding)
+    width = math.prod(window) * x.shape[3]
+    pieces = _pieces(x.shape[0], rows * columns * width * x.dtype.itemsize)
+    buffer = xp.empty((pieces[0].stop if pieces else 0, rows, columns, *window, x.shape[3]), x.dtype)
+    for piece in pieces:
+        gathered = buffer[:piece.stop - piece.start]
+        gathered[...] = _unfold(x[piece], window, stride, padding)
+        yield piece, gathered.reshape(-1, width)
+
+
+def _conv2d(x, k, stride, padding):
+    window, outputs = k.shape[:2], k.shape[3]
+    y = xp.empty((x.shape[0], *_counts(x.shape[1:3], window, stride, padding), outputs), xp.result_type(x, k))
+    matrix = k.reshape(-1, outputs)
+    for piece, rows in _rows(x, window, stride, padding):
+        xp.matmul(rows, matrix, out=y[piece].reshape(-1, outputs))
+    return y
+
+
+def _conv2d_kernel(x, g, window, stride, padding):
+    outputs = g.shape[3]
+    k = xp.zeros((math.prod(window) * x.shape[3], outputs), xp.result_type(x, g))
+    for piece, rows in _rows(x, window, stride, padding):
+        k += rows.T @ g[piece].reshape(-1, outputs)
+    return k.reshape(*window, x.shape[3], outputs)
+
+
+def _conv2d_input(g, k, size, stride, padding):
+    A, B, channels, outputs = k.shape
+    turned = tuple((w - 1 - before, n + before - m) for w, n, m, (before, _) in
+                   zip((A, B), size, g.shape[1:3], padding))
+    if stride == (1, 1) and all(p >= 0 for pair in turned for p in pair):   # then it is a convolution with k turned round
+        return _conv2d(g, k[::-1, ::-1].transpose(0, 1, 3, 2), stride, turned)
+    x = xp.empty((g.shape[0], *size, channels), xp.result_type(g, k))
+    matrix = k.reshape(-1, outputs).T
+    for piece in _pieces(g.shape[0], math.prod(g.shape[1:3]) * len(matrix.T) * g.dtype.itemsize):
+        part = g[piece]
+        x[piece] = _fold((part.reshape(-1, outputs) @ matrix).reshape(*part.shape[:3], A, B, channels),
+                         size, stride, padding)
+    return x
+
+
+_conv = bilinear(_conv2d,
+                 lambda g, k, s, **p: _conv_input(g, k, size=s[1:3], **p),
+                 lambda g, x, s, **p: _conv_kernel(x, g, window=s[:2], **p))
+_conv_input = bilinear(_conv2d_input,
+                       lambda v, k, s, size, **p: _conv(v, k, **p),
+                       lambda v, g, s, size, **p: _conv_kernel(v, g, window=s[:2], **p))
+_conv_kernel = bilinear(_conv2d_kernel,
+                        lambda v, g, s, window, **p: _conv_input(g, v, size=s[1:3], **p),
+                        lambda v, x, s, window, **p: _conv(x, v, **p))
+
+
+def conv2d(x, k, stride=1, padding=0):
+    """The convolution of neural networks (a cross-correlation) of images x with kernels k.
+
+    y[n, i, j, o] = sum over a, b, c of x[n, i s + a, j s + b, c] k[a, b, c, o], with x padded by zeros.
+
+    x: (n, height, width, c); k: (A, B, c, o); y: (n, rows, columns, o). stride: an integer or (down, across).
+    padding: "valid" (none), "same" (ceil(size / stride) rows and columns, as in TensorFlow), an integer, or one
+    (before, after) for the height and one for the width. Raises ShapeError.
+    """
+    _check_image("conv2d(x, k)", x)
+    if len(shape(k)) != 4:
+        raise ShapeError(message("conv2d(x, k)", "a kernel has four axes", [("k", k, "")],
+                                 "give (window height, window width, channels in, channels out)"))
+    if shape(x)[3] != shape(k)[2]:
+        rows = [("x", x, f"channels {shape(x)[3]} (last axis)"), ("k", k, f"channels {shape(k)[2]} (axis 2)")]
+        raise ShapeError(message("conv2d(x, k)", "channels differ", rows,
+                                 f"a kernel for this image has shape {(*shape(k)[:2], shape(x)[3], shape(k)[3])}"))
+    _, stride, padding = _geometry("conv2d(x, k)", x, shape(k)[:2], stride, padding)
+    return _conv(x, k, stride=stride, padding=padding)
+
+
+# ----------------------------------------------------------------------------------------------- pooling
+
+def max_pool2d(x, window, stride=None, padding=0):
+    """The largest element of each window and channel: (n, h, w, c) to (n, rows, columns, c).
+
+    stride: that of the window if not given; padding as in conv2d, and never a winner. Where several elements are
+    equal, the first one (left to right, top to bottom) is the winner and takes the derivative.
+    """
+    _check_image("max_pool2d(x)", x)
+    geometry = _geometry("max_pool2d(x)", x, window, window if stride is None else stride, padding)
+    if any(p >= w for w, pair in zip(geometry[0], geometry[2]) for p in pair):
+        raise ShapeError(f"max_pool2d(x): padding {geometry[2]} leaves windows {geometry[0]} without an element")
+    taps = _taps(raw(x), *geometry)
+    best = taps[0].copy()
+    for tap in taps[1:]:
+        xp.maximum(best, tap, best)
+    return getitem(ravel(x), _winners(best, taps, shape(x), *geometry)) if type(x) is Box else best
+
+
+def _winners(best, taps, s, window, stride, padding):
+    """For each window the place of its largest element in the flattened batch of shape s. Plain integers."""
+    (n, h, w, c), (rows, columns) = s, best.shape[1:3]
+    lost, winner = xp.ones(best.shape, bool), xp.zeros(best.shape, "uint8" if len(taps) < 256 else "int32")
+    for tap in taps[:-1]:                                   # the winner's number: how many before it are not the best
+        lost &= tap != best
+        winner += lost
+    places = xp.asarray([(a * w + b) * c for a in range(window[0]) for b in range(window[1])])
+    top = xp.arange(rows).reshape(-1, 1, 1) * stride[0] - padding[0][0]
+    left = xp.arange(columns).reshape(-1, 1) * stride[1] - padding[1][0]
+    corner = xp.arange(n).reshape(-1, 1, 1, 1) * (h * w * c) + (top * w + left) * c + xp.arange(c)
+    return places[winner] + corner
+
+
+def _taps(x, window, stride, padding):
+    """The first, second ... element of all windows, row by row: one view (n, rows, columns, c) for each.
+
+    The pixels are sorted by their remainder modulo the stride first, so that neighbours in a view are neighbours in
+    memory.
+    """
+    n, h, w, c = x.shape
+    (rows, columns), (sh, sw) = _counts((h, w), window, stride, padding), stride
+    down, across = rows + (window[0] - 1) // sh, columns + (window[1] - 1) // sw
+    (top, _), (left, _) = padding
+    image = xp.full((n, max(down * sh, top + h), max(across * sw, left + w), c), -xp.inf, x.dtype)
+    image[:, top:top + h, left:left + w] = x
+    image = image[:, :down * sh, :across * sw].reshape(n, down, sh, across, sw, c).transpose(2, 4, 0, 1, 3, 5)
+    phases = xp.ascontiguousarray(image)
+    return [phases[a % sh, b % sw, :, a // sh:a // sh + rows, b // sw:b // sw + columns]
+            for a in range(window[0]) for b in range(window[1])]
+
+
+def avg_pool2d(x, window, stride=None, padding=0):
+    """The mean of each window and channel: (n, h, w, c) to (n, rows, columns, c).
+
+    stride: that of the window if not given. Padding counts as zeros, as in PyTorch.
+    """
+    return mean(unfold(x, window, window if stride is None else stride, padding), axis=(3, 4))

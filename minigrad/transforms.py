@@ -1,0 +1,332 @@
+"""Functions of functions: what can be asked of a program's derivative.
+
+    jvp(f, xs, ts)       y, t                 forward: one direction in, no tape
+    linearize(f, *xs)    y, J                 one run, then J.push and J.pull as often as wanted
+    vjp(f, *xs)          y, pull              backward
+    grad(f)              gradient             of a scalar function
+    value_and_grad(f)    value, gradient
+    hvp(f, x, v)         H v                  forward over backward
+    jacobian(f)          all of J             row by row or column by column, whichever is fewer
+    hessian(f)           all of H
+    checkpoint(f)        f                    with its inside forgotten and run again when it is needed
+
+Arguments and results may be any tree (tree.py) of floating-point arrays. The types are, with Ta the tangents of a:
+
+    f : a -> b      linearize f : a -> (b, LinearMap from Ta to Tb)      grad f : a -> Ta
+
+Where `has_aux` is true, f returns (y, aux), and aux is handed out as plain values, outside the derivative.
+Any of these may be applied to any other, to any depth.
+"""
+import math
+
+from . import tree
+from .backend import xp
+from .core import Box, Forward, LinearMap, Primitive, Tape, float_leaves, raw, run, unboxed
+from .errors import DTypeError, ShapeError, TraceError, message, shape
+from .ops import astype, reshape, stack, stop_gradient
+
+__all__ = ["jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian", "checkpoint",
+           "stop_gradient"]
+
+
+def _traced(trace, f, leaves, structure, tags, has_aux):
+    """Run f on a trace: the leaves of y and their tags, the structure of y, the plain aux."""
+    y = run(trace, lambda *boxes: f(*tree.unflatten(structure, boxes)), leaves, tags)
+    y, aux = y if has_aux else (y, None)
+    outs, out_structure = tree.flatten(y)
+    pairs = [unboxed(xp.asarray(out) if isinstance(out, float) else out, trace) for out in outs]
+    return *zip(*pairs, strict=True), out_structure, tree.map(lambda leaf: unboxed(leaf, trace)[0], aux)
+
+
+def _fitted(given, structure, like, call):
+    """The leaves of a tangent or cotangent, checked to have the structure, shapes and types that they must have."""
+    values, other = tree.flatten(given)
+    tree.check_same(structure, other, call)
+    for k, (value, x) in enumerate(zip(values, like)):
+        if shape(value) != shape(x):
+            rows = [("value", x, ""), ("given", value, "")]
+            raise ShapeError(message(call, f"wrong shape at {tree.paths(given)[k] or 'the top'}", rows,
+                                     "a tangent or cotangent has the shape of the value it belongs to"))
+    return [_as(x, value) for value, x in zip(values, like)]
+
+
+def _as(x, value):
+    """A value in the type of x. Zero (None) becomes an array of zeros."""
+    if value is None:
+        return xp.zeros(shape(x), raw(x).dtype)
+    if isinstance(value, (int, float)):
+        return xp.asarray(value, raw(x).dtype)
+    return value if value.dtype == x.dtype else astype(value, x.dtype)
+
+
+def jvp(f, xs, ts, has_aux=False):
+    """y = f(*xs) and its derivative along ts: t = J ts. Forward mode: the memory of an evaluation, and no tape.
+
+    xs, ts: tuples of trees of equal structure and shapes. Gives (y, t), or (y, t, aux). Raises ShapeError, DTypeError.
+
+    >>> y, t = jvp(lambda x: x * x, (3.0,), (1.0,))
+    >>> float(y), float(t)
+    (9.0, 6.0)
+    """
+    if not isinstance(xs, (tuple, list)) or not isinstance(ts, (tuple, list)):
+        raise DTypeError("jvp(f, xs, ts): xs and ts are tuples, one element per argument of f\n"
+                         "  help: jvp(f, (x,), (t,))")
+    call = "jvp(f, xs, ts)"
+    leaves, structure = float_leaves(xs, call)
+    tangents = _fitted(tuple(ts), structure, leaves, call)
+    values, outs, out_structure, aux = _traced(Forward(), f, leaves, structure, tangents, has_aux)
+    y = tree.unflatten(out_structure, values)
+    t = tree.unflatten(out_structure, [_as(v, out) for v, out in zip(values, outs)])
+    return (y, t, aux) if has_aux else (y, t)
+
+
+def linearize(f, *xs, has_aux=False):
+    """y = f(*xs) and the LinearMap J of f at xs: one run of f, to be read forwards and backwards as often as wanted.
+
+    J.push(*ts) is the tangent of y, with one t for each x; J.pull(g) the cotangent of x (a tuple of them where f has
+    several arguments). <g, J.push(t)> == <J.pull(g), t>. Gives (y, J), or (y, J, aux). Raises ShapeError, DTypeError.
+
+    >>> y, J = linearize(lambda x: x * x, 3.0)
+    >>> float(J.push(1.0)), float(J.pull(10.0))
+    (6.0, 60.0)
+    """
+    y, push, pull, aux = _linearize(f, xs, has_aux, "linearize(f, *xs)")
+    J = LinearMap(push, pull if len(xs) != 1 else lambda g: pull(g)[0])
+    return (y, J, aux) if has_aux else (y, J)
+
+
+def _linearize(f, xs, has_aux, call):
+    leaves, structure = float_leaves(xs, call)
+    tape, count = Tape(), len(leaves)
+    places = [tape.record(None, None, ()) for _ in leaves]
+    values, ends, out_structure, aux = _traced(tape, f, leaves, structure, places, has_aux)
+    ins, outs = [_Like(x) for x in leaves], [_Like(v) for v in values]
+
+    def push(*ts):
+        tangents = tape.push(_fitted(ts, structure, ins, "J.push(*ts)"), ends)
+        return tree.unflatten(out_structure, [_as(y, t) for y, t in zip(outs, tangents)])
+
+    def pull(g):
+        cotangents = tape.pull(_fitted(g, out_structure, outs, "J.pull(g)"), ends, count)
+        return tree.unflatten(structure, [_as(x, c) for x, c in zip(ins, cotangents)])
+    return tree.unflatten(out_structure, values), push, pull, aux
+
+
+class _Like:
+    """The shape and type of an array, without the array: a LinearMap keeps no more than that of its ends."""
+
+    def __init__(self, x):
+        self.shape, self.dtype = shape(x), x.dtype
+
+
+def vjp(f, *xs, has_aux=False):
+    """y = f(*xs) and the function pull that takes a cotangent of y to a tuple of cotangents, one for each x.
+
+    Gives (y, pull), or (y, pull, aux). Raises ShapeError, DTypeError.
+
+    >>> y, pull = vjp(lambda a, b: a * b, 2.0, 3.0)
+    >>> [float(g) for g in pull(1.0)]
+    [3.0, 2.0]
+    """
+    y, _, pull, aux = _linearize(f, xs, has_aux, "vjp(f, *xs)")
+    return (y, pull, aux) if has_aux else (y, pull)
+
+
+def value_and_grad(f, argnums=0, has_aux=False):
+    """The function that gives (f(*xs), its gradient); with has_aux, ((f(*xs), aux), its gradient). See grad."""
+    @_named(f, "value_and_grad")
+    def both(*xs, **params):
+        chosen, inner = _choose(f, argnums, xs, params, "grad(f)")
+        y, _, pull, aux = _linearize(inner, chosen, has_aux, "grad(f)")
+        if tree.flatten(y)[1].node is not tree.LEAF or shape(y) != ():
+            rows = [(f"f(...){'.' + name if name else ''}", leaf, "")
+                    for name, leaf in zip(tree.paths(y), tree.flatten(y)[0])]
+            raise ShapeError(message("grad(f)", "f must return one scalar", rows,
+                                     "take its sum or mean, or use vjp (one cotangent) or jacobian (all of them)"))
+        gradients = pull(xp.ones((), raw(y).dtype))
+        return (y, aux) if has_aux else y, gradients if isinstance(argnums, (tuple, list)) else gradients[0]
+    return both
+
+
+def grad(f, argnums=0, has_aux=False):
+    """The function that gives the gradient of the scalar f with respect to its argument number `argnums`.
+
+    The gradient has the tree, shapes and types of that argument; where argnums is a tuple, there is a tuple of them.
+    With has_aux, (gradient, aux). Raises ShapeError unless f returns one scalar, DTypeError for integer arguments.
+
+    >>> float(grad(grad(lambda x: x ** 3))(2.0))
+    12.0
+    """
+    both = value_and_grad(f, argnums, has_aux)
+
+    @_named(f, "grad")
+    def gradient(*xs, **params):
+        value, gradients = both(*xs, **params)
+        return (gradients, value[1]) if has_aux else gradients
+    return gradient
+
+
+def _choose(f, argnums, xs, params, call):
+    """The chosen arguments, and f as a function of these alone."""
+    wanted = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)
+    if not all(isinstance(i, int) and -len(xs) <= i < len(xs) for i in wanted):
+        raise ShapeError(f"{call}: argnums={argnums} with {len(xs)} positional arguments\n"
+                         "  help: arguments that are differentiated are given by position, counted from 0")
+    places = [i % len(xs) for i in wanted]
+
+    def inner(*chosen):
+        full = list(xs)
+        for place, x in zip(places, chosen):
+            full[place] = x
+        return f(*full, **params)
+    return tuple(xs[i] for i in places), inner
+
+
+def _named(f, transform):
+    def decorate(g):
+        g.__name__ = g.__qualname__ = f"{transform}({getattr(f, '__name__', 'f')})"
+        return g
+    return decorate
+
+
+def hvp(f, x, v):
+    """The Hessian of the scalar f at x times v, without the Hessian: the derivative of grad(f) along v.
+
+    >>> float(hvp(lambda x: x ** 3, 2.0, 1.0))
+    12.0
+    """
+    return jvp(grad(f), (x,), (v,))[1]
+
+
+def jacobian(f, argnums=0):
+    """The function that gives all partial derivatives: for y of shape sy and x of shape sx, an array of shape sy + sx.
+
+    For trees, the tree of y holds in each place the tree of x, as in JAX. It is built from pulls if y has fewer
+    elements than x, else from pushes.
+
+    >>> import numpy as np
+    >>> jacobian(lambda x: x * x)(np.array([1.0, 2.0]))
+    array([[2., 0.],
+           [0., 4.]])
+    """
+    @_named(f, "jacobian")
+    def full(*xs, **params):
+        chosen, inner = _choose(f, argnums, xs, params, "jacobian(f)")
+        y, push, pull, _ = _linearize(inner, chosen, False, "jacobian(f)")
+        ins, structure = tree.flatten(chosen)
+        outs, out_structure = tree.flatten(y)
+        ins = [xp.asarray(x) if isinstance(x, float) else x for x in ins]
+        if sum(math.prod(shape(out)) for out in outs) <= sum(math.prod(shape(x)) for x in ins):
+            rows = [[tree.flatten(pull(tree.unflatten(out_structure, e)))[0] for e in _basis(outs, i)]
+                    for i in range(len(outs))]
+            blocks = [[_stacked([row[j] for row in rows[i]], shape(out) + shape(x), x)
+                       for j, x in enumerate(ins)] for i, out in enumerate(outs)]
+        else:
+            columns = [[tree.flatten(push(*tree.unflatten(structure, e)))[0] for e in _basis(ins, j)]
+                       for j in range(len(ins))]
+            blocks = [[_columns([column[i] for column in columns[j]], shape(out), shape(x), out)
+                       for j, x in enumerate(ins)] for i, out in enumerate(outs)]
+        trees = [tree.unflatten(structure, row) for row in blocks]
+        trees = trees if isinstance(argnums, (tuple, list)) else [t[0] for t in trees]
+        return tree.unflatten(out_structure, trees)
+    return full
+
+
+def _basis(leaves, chosen):
+    """The unit vectors of one leaf, with zeros in the others."""
+    zeros = [xp.zeros(shape(leaf), raw(leaf).dtype) for leaf in leaves]
+    for k in range(math.prod(shape(leaves[chosen]))):
+        unit = xp.zeros(math.prod(shape(leaves[chosen])), raw(leaves[chosen]).dtype)
+        unit[k] = 1.0
+        yield [unit.reshape(shape(leaf)) if i == chosen else zeros[i] for i, leaf in enumerate(leaves)]
+
+
+def _stacked(rows, s, like):
+    return reshape(stack(rows), s) if rows else xp.zeros(s, raw(like).dtype)
+
+
+def _columns(columns, sy, sx, like):
+    return reshape(stack(columns, axis=-1), sy + sx) if columns else xp.zeros(sy + sx, raw(like).dtype)
+
+
+def hessian(f, argnums=0):
+    """The function that gives all second derivatives of the scalar f: jacobian(grad(f)), a symmetric matrix.
+
+    >>> import numpy as np
+    >>> hessian(lambda x: x[0] * x[1])(np.array([1.0, 2.0]))
+    array([[0., 1.],
+           [1., 0.]])
+    """
+    return jacobian(grad(f, argnums), argnums)
+
+
+# ------------------------------------------------------------------------------------------- checkpoint
+# The one primitive here whose arguments and results come in tuples. `bundle` and `pick` make and open them; in a
+# tuple of tangents, None is zero.
+
+def _only(i, n, value):
+    return tuple(value if k == i else None for k in range(n))
+
+
+_bundle = Primitive(lambda *xs: xs,
+                    lambda i, y, *xs: LinearMap(lambda t: _only(i, len(xs), t), lambda g: g[i]), "bundle")
+_pick = Primitive(lambda xs, index, count: xs[index],
+                  lambda i, y, xs, index, count: LinearMap(lambda t: t[index], lambda g: _only(index, count, g)), "pick")
+
+
+def _picked(xs, count):
+    return [_pick(xs, index=k, count=count) for k in range(count)]
+
+
+def checkpoint(f):
+    """f with its inside forgotten: a derivative keeps only the arguments and runs f again where it is needed.
+
+    It trades time (one more run of f) for memory. Arguments and results are trees; f must be a pure function of its
+    arguments: a traced value that it takes from outside raises TraceError. Any order of derivative, in any mix.
+    Griewank & Walther, Algorithm 799: revolve, 2000.
+
+    >>> f = checkpoint(lambda x: x * x * x)
+    >>> float(grad(grad(f))(2.0))
+    12.0
+    """
+    @_named(f, "checkpoint")
+    def forgetful(*xs, **params):
+        leaves, structure = tree.flatten(xs)
+        watched = [k for k, leaf in enumerate(leaves) if type(leaf) is Box]
+        out_structure = []                                  # known once f has run
+
+        def inside(*boxed):
+            """f as a function of the watched leaves alone, from a tuple of arrays to a tuple of arrays."""
+            full = list(leaves)
+            for k, leaf in zip(watched, boxed):
+                full[k] = leaf
+            outs, *out_structure[:] = tree.flatten(f(*tree.unflatten(structure, full), **params))
+            return tuple(outs)
+
+        def evaluate(xs):
+            outs = inside(*xs)
+            if any(type(out) is Box for out in outs):
+                raise TraceError(f"{forgetful.__name__}: it uses a traced value from outside\n"
+                                 "  help: hand over as an argument whatever is differentiated: checkpoint(f)(params, x)")
+            return outs
+
+        def rule(i, y, xs):
+            parts = _picked(xs, len(watched))
+
+            def push(ts):
+                moved = [k for k, t in enumerate(ts) if t is not None]
+
+                def along(*some):
+                    full = list(parts)
+                    for k, x in zip(moved, some):
+                        full[k] = x
+                    return inside(*full)
+                return jvp(along, [parts[k] for k in moved], [ts[k] for k in moved])[1]
+
+            def pull(gs):
+                outs, back = vjp(inside, *parts)
+                return back(tuple(_as(out, g) for out, g in zip(outs, gs)))
+            return LinearMap(push, pull)
+        y = Primitive(evaluate, rule, "checkpoint")(_bundle(*[leaves[k] for k in watched]))
+        return tree.unflatten(out_structure[0], _picked(y, len(raw(y))))
+    return forgetful

@@ -1,0 +1,3 @@
+"""Networks built from minigrad.nn."""
+from .lenet import LeNet, lenet
+from .mlp import mlp
