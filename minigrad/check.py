@@ -14,6 +14,8 @@ For J, the LinearMap of f at x, a random tangent t and cotangent g:
 
 Give float64 arrays: differences of float32 are too coarse to judge by.
 """
+import math
+
 import numpy
 
 from . import tree
@@ -63,10 +65,11 @@ class _Laws:
 
     def hold(self, name, f, xs, order):
         """The laws for f, from a list of arrays to a list of arrays, and for its push and pull if the order is higher."""
-        before = [to_host(x).copy() for x in xs]
         ts, others = self.direction(xs), self.direction(xs)
         ys, J = linearize(f, *xs)
         gs = self.direction(ys)
+        given = [*xs, *ts, *gs]
+        before = [to_host(x).copy() for x in given]
         pushed, pulled = J.push(*ts), _as_list(J.pull(gs), xs)
 
         self.form(name, "tangents have the form of values", pushed, ys)
@@ -83,21 +86,18 @@ class _Laws:
         self.equal(name, "pull is linear", _as_list(J.pull([-2.0 * g for g in gs]), xs), [-2.0 * p for p in pulled])
         self.equal(name, "jvp gives what push gives", jvp(f, xs, ts)[1], pushed)
         self.equal(name, "vjp gives what pull gives", list(vjp(f, *xs)[1](gs)), pulled)
-        if not all(numpy.array_equal(a, to_host(x), equal_nan=True) for a, x in zip(before, xs)):
-            raise DerivativeError(f"nothing is changed: broken by {name} (seed {self.seed})\n  an argument was written to")
+        if not all(numpy.array_equal(a, to_host(x), equal_nan=True) for a, x in zip(before, given)):
+            raise DerivativeError(f"nothing is changed: broken by {name} (seed {self.seed})\n  an argument, tangent or cotangent was written to")
         if order > 1:
             n = len(xs)
             self.hold(f"push of {name}", lambda *z: jvp(f, z[:n], z[n:])[1], [*xs, *ts], order - 1)
             self.hold(f"pull of {name}", lambda *z: list(vjp(f, *z[:n])[1](list(z[n:]))), [*xs, *gs], order - 1)
 
     def direction(self, xs):
-        """A random direction of about unit length, with no element much smaller than the others; read-only."""
-        out = []
-        scale = sum(int(numpy.prod(shape(x))) for x in xs) ** -0.5
-        for x in xs:
-            t = self.rng.uniform(0.5, 1.5, shape(x)) * self.rng.choice([-1.0, 1.0], shape(x)) * scale
-            out.append(xp.asarray(t))
-        return out
+        """A random direction of about unit length, with no element much smaller than the others."""
+        scale = max(1, sum(math.prod(shape(x)) for x in xs)) ** -0.5
+        return [xp.asarray(self.rng.uniform(0.5, 1.5, shape(x)) * self.rng.choice([-1.0, 1.0], shape(x)) * scale)
+                for x in xs]
 
     def form(self, name, law, found, like):
         for a, x in zip(found, like):

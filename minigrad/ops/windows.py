@@ -121,19 +121,19 @@ def fold(v, size, stride, padding):
 
 def _pieces(n, bytes_each):
     """Slices of a batch whose windows fit in cache together; the whole batch on a GPU."""
-    step = n if backend_name() == "cupy" else max(1, min(n, PIECE // max(bytes_each, 1)))
-    return [slice(i, min(i + step, n)) for i in range(0, n, max(step, 1))]
+    step = max(n if backend_name() == "cupy" else PIECE // max(bytes_each, 1), 1)
+    return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
 def _rows(x, window, stride, padding):
     """The windows of a batch piece by piece: (slice of the batch, matrix with one window per row)."""
-    rows, columns = _counts(x.shape[1:3], window, stride, padding)
-    width = math.prod(window) * x.shape[3]
-    pieces = _pieces(x.shape[0], rows * columns * width * x.dtype.itemsize)
-    buffer = xp.empty((pieces[0].stop if pieces else 0, rows, columns, *window, x.shape[3]), x.dtype)
+    view = _unfold(x, window, stride, padding)
+    count, width = math.prod(view.shape[1:3]), math.prod(view.shape[3:])
+    pieces = _pieces(len(x), count * width * x.dtype.itemsize)
+    buffer = xp.empty((pieces[0].stop if pieces else 0, *view.shape[1:]), x.dtype)
     for piece in pieces:
         gathered = buffer[:piece.stop - piece.start]
-        gathered[...] = _unfold(x[piece], window, stride, padding)
+        gathered[...] = view[piece]
         yield piece, gathered.reshape(-1, width)
 
 
@@ -162,7 +162,7 @@ def _conv2d_input(g, k, size, stride, padding):
         return _conv2d(g, k[::-1, ::-1].transpose(0, 1, 3, 2), stride, turned)
     x = xp.empty((g.shape[0], *size, channels), xp.result_type(g, k))
     matrix = k.reshape(-1, outputs).T
-    for piece in _pieces(g.shape[0], math.prod(g.shape[1:3]) * len(matrix.T) * g.dtype.itemsize):
+    for piece in _pieces(g.shape[0], math.prod(g.shape[1:3]) * matrix.shape[1] * g.dtype.itemsize):
         part = g[piece]
         x[piece] = _fold((part.reshape(-1, outputs) @ matrix).reshape(*part.shape[:3], A, B, channels),
                          size, stride, padding)
@@ -216,7 +216,7 @@ def max_pool2d(x, window, stride=None, padding=0):
     taps = _taps(raw(x), *geometry)
     best = taps[0].copy()
     for tap in taps[1:]:
-        xp.maximum(best, tap, best)
+        xp.maximum(best, tap, out=best)
     return getitem(ravel(x), _winners(best, taps, shape(x), *geometry)) if type(x) is Box else best
 
 

@@ -1,0 +1,109 @@
+"""Convolution and pooling against the plainest possible programs."""
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import ShapeError
+from minigrad.ops import windows as module
+
+from ..strategies import convolutions, distinct
+
+
+def padded(x, window, stride, padding, value):
+    if padding == "same":
+        total = [max((-(-n // s) - 1) * s + w - n, 0) for n, w, s in zip(x.shape[1:3], window, stride)]
+        padding = [(t // 2, t - t // 2) for t in total]
+    elif padding == "valid":
+        padding = 0
+    if isinstance(padding, int):
+        padding = [(padding, padding)] * 2
+    return np.pad(x, [(0, 0), *padding, (0, 0)], constant_values=value)
+
+
+def every_window(x, window, stride, padding, value=0.0):
+    """(n, i, j, the window of image n at row i and column j), one by one."""
+    x = padded(x, window, stride, padding, value)
+    rows, columns = ((n - w) // s + 1 for n, w, s in zip(x.shape[1:3], window, stride))
+    for n, i, j in itertools.product(range(len(x)), range(rows), range(columns)):
+        top, left = i * stride[0], j * stride[1]
+        yield n, i, j, x[n, top:top + window[0], left:left + window[1]]
+
+
+@given(convolutions())
+def test_conv2d_is_the_sum_over_each_window(case):
+    x, k, stride, padding = case
+    y = mg.conv2d(x, k, stride, padding)
+    count = 0
+    for n, i, j, window in every_window(x, k.shape[:2], stride, padding):
+        np.testing.assert_allclose(y[n, i, j], np.tensordot(window, k, 3), atol=1e-12)
+        count += 1
+    assert count == np.prod(y.shape[:3])
+
+
+@given(convolutions())
+def test_pieces_do_not_change_the_result(case):
+    x, k, stride, padding = case
+    x = np.concatenate([x] * 3)
+    whole, J = mg.linearize(lambda x, k: mg.conv2d(x, k, stride, padding), x, k)
+    before, pulled = module.PIECE, J.pull(whole)
+    try:
+        module.PIECE = 1
+        one, J = mg.linearize(lambda x, k: mg.conv2d(x, k, stride, padding), x, k)
+        for a, b in zip([whole, *pulled], [one, *J.pull(whole)]):
+            np.testing.assert_allclose(a, b, atol=1e-12)
+    finally:
+        module.PIECE = before
+
+
+@given(convolutions())
+def test_pooling_takes_the_largest_and_the_mean_of_each_window(case):
+    x, k, stride, padding = case
+    padding = padding if padding == "same" else 0
+    largest = mg.max_pool2d(x, k.shape[:2], stride, padding)
+    mean = mg.avg_pool2d(x, k.shape[:2], stride, padding)
+    for n, i, j, window in every_window(x, k.shape[:2], stride, padding, -np.inf):
+        np.testing.assert_array_equal(largest[n, i, j], window.max((0, 1)))
+        np.testing.assert_allclose(mean[n, i, j], np.where(np.isinf(window), 0, window).mean((0, 1)), atol=1e-12)
+
+
+@given(st.integers(2, 4), st.integers(1, 3))
+def test_pooling_of_a_traced_image_takes_the_same_elements(window, stride):
+    x = distinct(np.random.default_rng(window), (2, 6, 5, 3))
+    plain = mg.max_pool2d(x, window, stride, "same")
+    np.testing.assert_array_equal(mg.jvp(lambda x: mg.max_pool2d(x, window, stride, "same"), (x,), (x,))[0], plain)
+
+
+def test_the_first_of_equals_wins():
+    gradient = mg.grad(lambda x: mg.sum(mg.max_pool2d(x, 2)))(np.ones((1, 2, 2, 1)))
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0], [0, 0]])
+    x = np.array([[0.0, 1.0], [1.0, 0.0]])[None, :, :, None]
+    np.testing.assert_array_equal(mg.grad(lambda x: mg.sum(mg.max_pool2d(x, 2)))(x)[0, :, :, 0], [[0, 1], [0, 0]])
+
+
+def test_padding_is_never_a_winner():
+    x = -np.ones((1, 3, 3, 1))
+    assert (mg.max_pool2d(x, 3, 2, "same") == -1).all()
+    assert mg.grad(lambda x: mg.sum(mg.max_pool2d(x, 3, 2, "same")))(x).sum() == 4
+
+
+def test_pooling_default_stride_is_the_window():
+    assert mg.max_pool2d(np.ones((1, 6, 9, 1)), (2, 3)).shape == (1, 3, 3, 1)
+    assert mg.avg_pool2d(np.ones((1, 6, 9, 1)), (2, 3)).shape == (1, 3, 3, 1)
+
+
+@pytest.mark.parametrize("call, says", [
+    (lambda: mg.conv2d(np.ones((4, 4, 1)), np.ones((2, 2, 1, 1))), "four axes"),
+    (lambda: mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1))), "a kernel has four axes"),
+    (lambda: mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((5, 5, 1, 1))), "larger than the padded image"),
+    (lambda: mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1, 1)), stride=0), "positive integer"),
+    (lambda: mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1, 1)), padding="full"), "'same', 'valid'"),
+    (lambda: mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1, 1)), padding=-1), "non-negative"),
+    (lambda: mg.max_pool2d(np.ones((1, 4, 4, 1)), 2, padding=2), "without an element"),
+])
+def test_bad_geometry_is_refused(call, says):
+    with pytest.raises(ShapeError, match=says):
+        call()

@@ -1,0 +1,192 @@
+"""The transforms: trees, argnums, aux, agreement with one another, and what they refuse."""
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import (DTypeError, ShapeError, TraceError, checkpoint, grad, hessian, hvp, jacobian, jvp, linearize,
+                      value_and_grad, vjp)
+
+from .strategies import smooth
+
+
+def program(p, x):
+    """A function of a tree and an array to a tree, with sharing."""
+    h = mg.tanh(x @ p["w"] + p["b"][0])
+    return {"out": h * mg.sum(h, axis=1, keepdims=True), "scalar": mg.mean(mg.exp(h) * p["b"][1])}
+
+
+def scalar(p, x):
+    y = program(p, x)
+    return mg.sum(y["out"] * y["out"]) + y["scalar"]
+
+
+@st.composite
+def arguments(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    n, k, m = (draw(st.integers(1, 3)) for _ in range(3))
+    return {"w": smooth(rng, (k, m)), "b": (smooth(rng, m), smooth(rng, ()))}, smooth(rng, (n, k))
+
+
+def dot(a, b):
+    return sum(float((x * y).sum()) for x, y in zip(mg.tree.flatten(a)[0], mg.tree.flatten(b)[0]))
+
+
+def close(a, b):
+    for x, y in zip(*(mg.tree.flatten(t)[0] for t in (a, b)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12)
+
+
+@given(arguments())
+def test_one_derivative_however_it_is_asked_for(args):
+    p, x = args
+    y, J = linearize(program, p, x)
+    y2, pull = vjp(program, p, x)
+    y3, t = jvp(program, (p, x), (p, x))
+    close([y, y, t, pull(y)], [y2, y3, J.push(p, x), J.pull(y)])
+    close(grad(scalar)(p, x), vjp(scalar, p, x)[1](1.0)[0])
+    close(grad(scalar, argnums=(1, 0))(p, x), (grad(scalar, 1)(p, x), grad(scalar, -2)(p, x)))
+    value, gradient = value_and_grad(scalar)(p, x)
+    close([value, gradient], [scalar(p, x), grad(scalar)(p, x)])
+    assert abs(dot(y, J.push(p, x)) - dot(J.pull(y), (p, x))) < 1e-9 * (1 + abs(dot(y, t)))
+
+
+@given(arguments())
+def test_second_derivatives_three_ways(args):
+    p, x = args
+    forward_over_reverse = hvp(lambda p: scalar(p, x), p, p)
+    reverse_over_forward = grad(lambda q: jvp(lambda p: scalar(p, x), (q,), (p,))[1])(p)
+    reverse_over_reverse = grad(lambda q: sum(mg.sum(a * b) for a, b in zip(
+        mg.tree.flatten(grad(scalar)(q, x))[0], mg.tree.flatten(p)[0])))(p)
+    H = hessian(scalar)(p, x)
+    full = {"w": np.tensordot(H["w"]["w"], p["w"], 2) + np.tensordot(H["w"]["b"][0], p["b"][0], 1) +
+            H["w"]["b"][1] * p["b"][1],
+            "b": (np.tensordot(H["b"][0]["w"], p["w"], 2) + H["b"][0]["b"][0] @ p["b"][0] + H["b"][0]["b"][1] * p["b"][1],
+                  np.tensordot(H["b"][1]["w"], p["w"], 2) + H["b"][1]["b"][0] @ p["b"][0] +
+                  H["b"][1]["b"][1] * p["b"][1])}
+    for other in (reverse_over_forward, reverse_over_reverse, full):
+        close(forward_over_reverse, other)
+    np.testing.assert_allclose(H["w"]["b"][0], np.moveaxis(H["b"][0]["w"], 0, -1), atol=1e-10)
+
+
+@given(arguments())
+def test_jacobian_holds_all_pushes_and_pulls(args):
+    p, x = args
+    for f in (lambda x: program(p, x)["scalar"], lambda x: program(p, x)["out"]):
+        y, J = linearize(f, x)
+        full = jacobian(f)(x)
+        assert full.shape == y.shape + x.shape
+        np.testing.assert_allclose(np.tensordot(full, x, x.ndim), J.push(x), atol=1e-10)
+        np.testing.assert_allclose(np.tensordot(y, full, y.ndim), J.pull(y), atol=1e-10)
+
+
+def test_jacobian_by_columns_is_the_jacobian_by_rows():
+    A = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(jacobian(lambda x: A @ x)(np.ones(2)), A)
+    np.testing.assert_array_equal(jacobian(lambda x: x @ A)(np.ones(3)), A.T)
+    nested = jacobian(lambda a, b: (a * b, a), argnums=(0, 1))(np.ones(2), np.ones(2))
+    np.testing.assert_array_equal(nested[1][1], np.zeros((2, 2)))
+    assert jacobian(lambda x: x)(np.zeros(0)).shape == (0, 0)
+
+
+@given(arguments())
+def test_checkpoint_changes_nothing_at_any_order(args):
+    p, x = args
+    hidden = checkpoint(program)
+
+    def same(p, x):
+        y = hidden(p, x)
+        return mg.sum(y["out"] * y["out"]) + y["scalar"]
+    close(program(p, x), hidden(p, x))
+    close(grad(scalar, (0, 1))(p, x), grad(same, (0, 1))(p, x))
+    close(hvp(lambda p: scalar(p, x), p, p), hvp(lambda p: same(p, x), p, p))
+    close(grad(lambda p: dot_traced(grad(scalar)(p, x), p))(p), grad(lambda p: dot_traced(grad(same)(p, x), p))(p))
+    close(jvp(lambda p: jvp(lambda p: scalar(p, x), (p,), (args[0],))[1], (p,), (p,)),
+          jvp(lambda p: jvp(lambda p: same(p, x), (p,), (args[0],))[1], (p,), (p,)))
+
+
+def dot_traced(a, b):
+    return sum(mg.sum(x * y) for x, y in zip(mg.tree.flatten(a)[0], mg.tree.flatten(b)[0]))
+
+
+def test_checkpoint_runs_again_and_keeps_only_its_arguments():
+    runs = []
+
+    def block(x):
+        runs.append(1)
+        return mg.exp(mg.exp(x))
+    _, J = linearize(checkpoint(block), np.ones(3))
+    assert len(runs) == 1
+    J.push(np.ones(3)), J.pull(np.ones(3))
+    assert len(runs) == 3
+
+
+def test_checkpoint_passes_integers_and_settings():
+    f = checkpoint(lambda x, labels, scale=1.0: scale * mg.getitem(x, (np.arange(2), labels)))
+    gradient = grad(lambda x: mg.sum(f(x, np.array([0, 1]), scale=3.0)))(np.ones((2, 2)))
+    np.testing.assert_array_equal(gradient, [[3, 0], [0, 3]])
+
+
+def test_checkpoint_refuses_a_traced_value_from_outside():
+    with pytest.raises(TraceError, match="hand over as an argument"):
+        grad(lambda w: mg.sum(checkpoint(lambda x: x * w)(np.ones(3))))(np.ones(3))
+
+
+def test_aux_comes_out_as_plain_values():
+    def f(x):
+        y = x * x
+        return mg.sum(y), {"y": y, "n": 3, "none": None}
+    gradient, aux = grad(f, has_aux=True)(np.array([1.0, 2.0]))
+    assert type(aux["y"]) is np.ndarray and aux["n"] == 3 and aux["none"] is None
+    (value, aux), gradient = value_and_grad(f, has_aux=True)(np.array([1.0, 2.0]))
+    assert value == 5.0 and list(aux["y"]) == [1, 4] and list(gradient) == [2, 4]
+    y, J, aux = linearize(f, np.ones(2), has_aux=True)
+    y, pull, aux = vjp(f, np.ones(2), has_aux=True)
+    y, t, aux = jvp(f, (np.ones(2),), (np.ones(2),), has_aux=True)
+    assert t == 4.0 and aux["n"] == 3
+    inner = grad(lambda x: mg.sum(grad(f, has_aux=True)(x)[1]["y"]))(np.array([3.0]))       # aux of an inner derivative
+    assert list(inner) == [6.0]
+
+
+def test_stop_gradient_is_a_constant():
+    assert grad(lambda x: mg.stop_gradient({"a": [x]})["a"][0] * x)(3.0) == 3.0
+
+
+def test_types_of_gradients_are_those_of_arguments():
+    a, b = np.ones(2, np.float32), np.ones(2)
+    ga, gb = grad(lambda a, b: mg.sum(a * b), (0, 1))(a, b)
+    assert (ga.dtype, gb.dtype) == (np.float32, np.float64)
+    y, t = jvp(lambda a: a * 2.0, (a,), (b,))
+    assert t.dtype == np.float32
+
+
+def test_what_does_not_depend_has_derivative_zero():
+    np.testing.assert_array_equal(grad(lambda x: 3.0)(np.ones(2)), [0, 0])
+    np.testing.assert_array_equal(jvp(lambda x: np.ones(3), (np.ones(2),), (np.ones(2),))[1], [0, 0, 0])
+    y, J = linearize(lambda a, b: a, np.ones(2), np.ones(3))
+    np.testing.assert_array_equal(J.pull(np.ones(2))[1], [0, 0, 0])
+    np.testing.assert_array_equal(J.push(np.ones(2), np.ones(3)), [1, 1])
+
+
+def test_params_by_keyword_are_not_differentiated():
+    assert grad(lambda x, k=1.0: k * x)(2.0, k=5.0) == 5.0
+
+
+@pytest.mark.parametrize("error, says, call", [
+    (ShapeError, "f must return one scalar\n  f\\(...\\)  \\(3,\\)  float64\n  help: take its sum or mean",
+     lambda: grad(lambda x: x)(np.ones(3))),
+    (ShapeError, "f must return one scalar", lambda: grad(lambda x: (x, x))(1.0)),
+    (DTypeError, "only floating-point arrays have derivatives\n  argument 0  \\(3,\\)  int64\n  help: convert it",
+     lambda: grad(mg.sum)(np.ones(3, int))),
+    (DTypeError, "argument 0.a", lambda: grad(lambda p: p["a"])({"a": 3})),
+    (ShapeError, "argnums=1 with 1 positional", lambda: grad(mg.sum, 1)(np.ones(3))),
+    (DTypeError, "xs and ts are tuples", lambda: jvp(mg.sum, np.ones(3), np.ones(3))),
+    (ShapeError, "wrong shape at 0\n  value  \\(3,\\)", lambda: jvp(mg.sum, (np.ones(3),), (np.ones(4),))),
+    (ShapeError, "differ in structure at 0", lambda: jvp(mg.sum, (np.ones(3),), ([np.ones(3)],))),
+    (ShapeError, "differ in structure at the top", lambda: linearize(mg.sum, np.ones(3))[1].push(1.0, 2.0)),
+    (ShapeError, "wrong shape at the top", lambda: linearize(mg.exp, np.ones(3))[1].pull(np.ones(2))),
+])
+def test_misuse_is_explained(error, says, call):
+    with pytest.raises(error, match=says):
+        call()
