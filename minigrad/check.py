@@ -71,7 +71,9 @@ class _Laws:
         given = [*xs, *ts, *gs]
         before = [to_host(x).copy() for x in given]
         pushed, pulled = J.push(*ts), _as_list(J.pull(gs), xs)
-
+        if not all(numpy.array_equal(a, to_host(x), equal_nan=True) for a, x in zip(before, given)):
+            raise DerivativeError(f"nothing is changed: broken by {name} (seed {self.seed})\n"
+                                  "  an argument, tangent or cotangent was written to")
         self.form(name, "tangents have the form of values", pushed, ys)
         self.form(name, "cotangents have the form of arguments", pulled, xs)
         h = STEP
@@ -86,8 +88,6 @@ class _Laws:
         self.equal(name, "pull is linear", _as_list(J.pull([-2.0 * g for g in gs]), xs), [-2.0 * p for p in pulled])
         self.equal(name, "jvp gives what push gives", jvp(f, xs, ts)[1], pushed)
         self.equal(name, "vjp gives what pull gives", list(vjp(f, *xs)[1](gs)), pulled)
-        if not all(numpy.array_equal(a, to_host(x), equal_nan=True) for a, x in zip(before, given)):
-            raise DerivativeError(f"nothing is changed: broken by {name} (seed {self.seed})\n  an argument, tangent or cotangent was written to")
         if order > 1:
             n = len(xs)
             self.hold(f"push of {name}", lambda *z: jvp(f, z[:n], z[n:])[1], [*xs, *ts], order - 1)

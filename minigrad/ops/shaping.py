@@ -28,8 +28,7 @@ def ravel(x):
 
 def transpose(x, axes=None):
     """The axes in another order, reversed if none is given: y.shape[i] = x.shape[axes[i]]."""
-    axes = tuple(reversed(range(x.ndim))) if axes is None else tuple(a % x.ndim for a in axes)
-    return _transpose(x, axes=axes)
+    return _transpose(x, axes=tuple(reversed(range(x.ndim))) if axes is None else normal_axes(axes, x.ndim))
 
 
 def _inverse(axes):

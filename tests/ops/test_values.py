@@ -1,0 +1,129 @@
+"""Values against NumPy where a composition or a rewriting stands between, conventions at kinks, and refusals."""
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import DTypeError, ShapeError, TraceError, grad
+
+from ..strategies import arrays, full_shapes
+from ..table import products
+
+
+@given(arrays(shape=full_shapes), st.booleans(), st.data())
+def test_reductions_are_numpys(x, keepdims, data):
+    axis = data.draw(st.sampled_from([None, *range(-x.ndim, x.ndim), tuple(range(x.ndim))]))
+    for name in ("sum", "mean", "var", "std", "max", "min"):
+        np.testing.assert_allclose(getattr(mg, name)(x, axis, keepdims=keepdims),
+                                   getattr(np, name)(x, axis, keepdims=keepdims), rtol=1e-12, atol=1e-12)
+    expected = np.log(np.sum(np.exp(x), axis, keepdims=keepdims))
+    np.testing.assert_allclose(mg.logsumexp(x, axis, keepdims), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(mg.var(np.append(x.ravel(), 1.0), ddof=1), np.var(np.append(x.ravel(), 1.0), ddof=1))
+
+
+@given(products())
+def test_matmul_is_numpys(case):
+    f, (a, b) = case
+    np.testing.assert_allclose(f(a, b), np.matmul(a, b), atol=1e-12)
+
+
+@given(arrays(shape=full_shapes), st.data())
+def test_shaping_is_numpys(x, data):
+    a, b = (data.draw(st.integers(-x.ndim, x.ndim - 1)) for _ in range(2))
+    for ours, numpys in [(mg.moveaxis(x, a, b), np.moveaxis(x, a, b)), (mg.swapaxes(x, a, b), np.swapaxes(x, a, b)),
+                         (mg.expand_dims(x, a), np.expand_dims(x, a)), (mg.flip(x, a), np.flip(x, a)),
+                         (mg.transpose(x), np.transpose(x)), (mg.stack([x, x], a), np.stack([x, x], a)),
+                         (mg.concatenate([x, x], a), np.concatenate([x, x], a)),
+                         (mg.pad(x, 1, constant_values=3.0), np.pad(x, 1, constant_values=3.0)),
+                         (mg.take(x, np.array([0, -1]), a), np.take(x, np.array([0, -1]), a)),
+                         (mg.take(x, np.array([0, -1])), np.take(x, np.array([0, -1]))),
+                         (mg.squeeze(x[None]), np.squeeze(x)), (mg.clip(x, -0.5, 0.5), np.clip(x, -0.5, 0.5)),
+                         (mg.softmax(x).sum(-1), np.ones(x.shape[:-1]))]:
+        np.testing.assert_allclose(ours, numpys)
+
+
+@given(arrays(shape=full_shapes))
+def test_operators_and_methods_are_the_functions(x):
+    def check(method, function):
+        np.testing.assert_array_equal(mg.jvp(method, (x,), (x,))[1], mg.jvp(function, (x,), (x,))[1])
+    check(lambda x: 2.0 - x / 3.0 + 1.0 / x - (-x), lambda x: mg.subtract(mg.add(mg.subtract(2.0, mg.divide(x, 3.0)),
+                                                                                 mg.divide(1.0, x)), mg.negative(x)))
+    check(lambda x: abs(x) ** 2 * 2.0 ** x, lambda x: mg.multiply(mg.square(mg.abs(x)), mg.power(2.0, x)))
+    check(lambda x: x.T.reshape(-1).sum(), lambda x: mg.sum(mg.reshape(mg.transpose(x), (-1,))))
+    check(lambda x: x.transpose(*range(x.ndim)).mean(axis=0).ravel(), lambda x: mg.ravel(mg.mean(x, 0)))
+    check(lambda x: x.max() + x.min(0) + x.var(0) + x.clip(0.0, 1.0).take(np.array(0)),
+          lambda x: mg.max(x) + mg.min(x, 0) + mg.var(x, 0) + mg.take(mg.clip(x, 0.0, 1.0), np.array(0)))
+    check(lambda x: np.ones(x.shape) * x @ x.swapaxes(0, -1) if x.ndim == 2 else x.squeeze(),
+          lambda x: mg.matmul(x, mg.swapaxes(x, 0, -1)) if x.ndim == 2 else mg.squeeze(x))
+    mg.grad(lambda x: (lambda rows: mg.sum(sum(rows)))(list(x)))(x)
+    taken = []
+    mg.grad(lambda x: (taken.append((len(x), bool((x > 0).all() | (x <= 0).any()), x.argmax(), x.argmin(), (x == x).all())),
+                       mg.sum(x))[1])(x)
+    assert taken == [(len(x), True, x.argmax(), x.argmin(), True)]
+
+
+def test_conventions_at_kinks():
+    assert grad(mg.relu)(0.0) == 0.0 and grad(mg.abs)(0.0) == 0.0
+    assert grad(lambda x: mg.maximum(x, 1.0))(1.0) == 0.5 and grad(lambda x: mg.minimum(x, 1.0))(1.0) == 0.5
+    assert list(grad(lambda x: mg.max(x))(np.array([1.0, 2.0, 2.0]))) == [0, 1, 0]
+    assert list(grad(lambda x: mg.min(x))(np.array([3.0, 2.0, 2.0]))) == [0, 1, 0]
+    assert grad(lambda x: x ** 2)(0.0) == 0.0 and grad(grad(lambda x: mg.power(x, 2)))(0.0) == 2.0
+    assert grad(lambda x: mg.power(x, 1))(0.0) == 1.0 and grad(lambda x: mg.power(x, np.array(0.0)))(0.0) == 0.0
+    assert grad(lambda b: mg.power(0.0, b))(2.0) == 0.0
+
+
+def test_where_lets_nothing_through_from_the_other_side():
+    def f(x):
+        return mg.sum(mg.where(x > 1.0, mg.sqrt(x - 1.0), x * 0.0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        assert list(grad(lambda x: mg.sum(mg.where(np.array([True, False]), x, np.inf)))(np.ones(2))) == [1, 0]
+        assert np.isfinite(f(np.array([0.5, 2.0])))
+
+
+def test_no_overflow_where_there_need_be_none():
+    big = np.array([[1e4, -1e4], [1e4, 1e4]])
+    np.testing.assert_allclose(mg.logsumexp(big, 1), [1e4, 1e4 + np.log(2)])
+    np.testing.assert_allclose(mg.softplus(big), np.maximum(big, 0), atol=1)
+    np.testing.assert_allclose(mg.sigmoid(big), [[1, 0], [1, 1]])
+    np.testing.assert_allclose(mg.softmax(big), [[1, 0], [0.5, 0.5]])
+    assert mg.logsumexp(np.array([-np.inf, 0.0])) == 0.0
+
+
+def test_dropout_keeps_its_mean_and_its_key():
+    x = np.ones((200, 200))
+    y = mg.dropout(x, 0.3, (1, 2))
+    assert abs(y.mean() - 1.0) < 0.02 and set(np.unique(y)) == {0.0, 1.0 / 0.7}
+    np.testing.assert_array_equal(y, mg.dropout(x, 0.3, (1, 2)))
+    assert (y != mg.dropout(x, 0.3, (1, 3))).any()
+
+
+@pytest.mark.parametrize("error, says, call", [
+    (ShapeError, r"add\(a, b\): operands could not be broadcast.*\n  a  \(3,\)  float64\n  b  \(4,\)  float64",
+     lambda: mg.add(np.ones(3), np.ones(4))),
+    (ShapeError, r"matmul\(a, b\): the inner lengths differ\n  a  \(3, 2\)", lambda: mg.matmul(np.ones((3, 2)), np.ones((3, 2)))),
+    (ShapeError, "inner lengths", lambda: mg.matmul(1.0, np.ones(2))),
+    (ShapeError, "the lengths of the summed axes differ", lambda: mg.tensordot(np.ones((2, 3)), np.ones((2, 3)), 1)),
+    (ShapeError, r"reshape\(x\).*\n  x  \(3,\)", lambda: mg.reshape(np.ones(3), (2, 2))),
+    (ShapeError, "no elements to choose from", lambda: mg.max(np.ones((2, 0)), axis=1)),
+    (IndexError, r"getitem\(x\): index 5 is out of bounds", lambda: mg.getitem(np.ones(3), 5)),
+    (ValueError, "out of bounds", lambda: mg.sum(np.ones(3), axis=1)),
+    (ValueError, "not all have length 1", lambda: mg.squeeze(np.ones((2, 1)), 0)),
+    (ValueError, r"rate must lie in \[0, 1\)", lambda: mg.dropout(np.ones(2), 1.0, 0)),
+    (DTypeError, r"exp\(a\)", lambda: mg.exp("text")),
+])
+def test_bad_arguments_are_explained(error, says, call):
+    with pytest.raises(error, match=says):
+        call()
+
+
+@pytest.mark.parametrize("use, says", [
+    (lambda x: x.__setitem__(0, 1.0), r"x\[index\] = value: .*\n  x  \(2,\)  float64\n  help: build the result instead"),
+    (lambda x: float(x[0]), "stop_gradient"), (lambda x: int(x[0]), "stop_gradient"), (lambda x: x[0].item(), "stop_"),
+    (lambda x: x.tolist(), "stop_gradient"), (lambda x: [1, 2][x[0]], "index or a size"),
+    (lambda x: np.asarray(x), "instead of one of numpy"), (lambda x: np.sum(x), r"write minigrad.sum\(x\)"),
+    (lambda x: np.sort(x), "with this name"),
+])
+def test_losing_the_derivative_is_refused(use, says):
+    with pytest.raises(TraceError, match=says):
+        grad(lambda x: mg.sum(use(x)))(np.ones(2))

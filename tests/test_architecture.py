@@ -1,0 +1,68 @@
+"""The house is in order: who imports whom, how long files are, and that everything public says what it is."""
+import ast
+import inspect
+import pathlib
+
+import pytest
+
+import minigrad as mg
+from minigrad import backend, check, draw, nn, optim, reweight, tree
+
+ROOT = pathlib.Path(mg.__file__).parent.parent
+LAYERS = [{"errors"}, {"backend"}, {"tree"}, {"core"}, {"kinds"}, {"ops"}, {"transforms"},
+          {"nn", "optim", "reweight", "check", "draw"}]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+SOURCES = sorted(path for folder in ("minigrad", "models", "experiments") for path in (ROOT / folder).rglob("*.py"))
+
+
+def imported(path):
+    """The first parts of the names of minigrad's own modules that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            inside_ops = path.parent.name == "ops" and node.level == 1
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from ("ops" if inside_ops else name.split(".")[0] for name in names)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            yield from (name.split(".")[0] for name in names)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    names = set(imported(path))
+    folder = path.relative_to(ROOT).parts[0]
+    if folder == "minigrad":
+        assert not names & {"models", "experiments"}
+        assert "cupy" not in names or path.name == "backend.py"
+        if path.name != "__init__.py" or path.parent.name == "ops":
+            own = "ops" if path.parent.name == "ops" else path.stem
+            assert {LEVEL[name] for name in names if name in LEVEL and name != own} <= set(range(LEVEL[own]))
+    if folder == "models":
+        assert "experiments" not in names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_short(path):
+    module = ast.parse(path.read_text())
+    docs = sum((ast.get_docstring(node) or "").count("\n") + 1 for node in ast.walk(module)
+               if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)))
+    assert path.read_text().count("\n") - docs <= 250
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno - (ast.get_docstring(node) or "").count("\n") <= 40, node.name
+
+
+@pytest.mark.parametrize("module", [mg, backend, check, draw, nn, optim, reweight, tree], ids=lambda m: m.__name__)
+def test_everything_public_says_what_it_is(module):
+    for name, value in vars(module).items():
+        if name.startswith("_") or inspect.ismodule(value) or not callable(value):
+            continue
+        if getattr(value, "__module__", "").startswith("minigrad") and not isinstance(value, mg.Primitive):
+            assert inspect.getdoc(value), name
+
+
+def test_engine_needs_numpy_and_safetensors_alone():
+    allowed = {"numpy", "safetensors", "cupy", "matplotlib"}
+    names = {name for path in (ROOT / "minigrad").rglob("*.py") for name in imported(path)}
+    import sys
+    assert names - set(LEVEL) - set(sys.stdlib_module_names) - {p.stem for p in (ROOT / "minigrad/ops").glob("*.py")} <= allowed

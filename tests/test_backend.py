@@ -1,0 +1,118 @@
+"""Choosing the array module, and what happens where CuPy cannot run."""
+import os
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import BackendError, backend
+
+
+def fake(monkeypatch, **attributes):
+    """A module called cupy that behaves as CuPy does on a machine where it is installed but cannot run."""
+    module = types.ModuleType("cupy")
+    vars(module).update(attributes)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    backend.cupy_or_reason.cache_clear()
+    monkeypatch.setattr(backend, "xp", backend.xp)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    name = backend.name()
+    yield
+    backend.cupy_or_reason.cache_clear()
+    mg.use(name)
+
+
+def test_without_cupy_the_reason_is_given(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    backend.cupy_or_reason.cache_clear()
+    before = backend.name()
+    with pytest.raises(BackendError, match=r"use\('cupy'\): cupy cannot be imported.*\n  help: pip install 'minigrad\[cuda13\]'"):
+        mg.use("cupy")
+    assert backend.name() == before
+
+
+def test_without_a_device_the_reason_is_given(monkeypatch):
+    fake(monkeypatch, is_available=lambda: False)
+    with pytest.raises(BackendError, match="installed but finds no CUDA device"):
+        mg.use("cupy")
+
+
+def test_a_device_that_cannot_run_a_kernel_is_not_enough(monkeypatch):
+    def arange(n):
+        raise RuntimeError("no NVRTC")
+    fake(monkeypatch, is_available=lambda: True, arange=arange)
+    with pytest.raises(BackendError, match="cannot run a kernel on it .RuntimeError: no NVRTC."):
+        mg.use("cupy")
+
+
+def test_switching_rebinds_every_operation(monkeypatch):
+    fake(monkeypatch, is_available=lambda: True, arange=np.arange, exp=lambda x: "the exp of cupy")
+    mg.use("cupy")
+    assert backend.name() == "cupy" and mg.exp(np.ones(2)) == "the exp of cupy"
+    mg.use("numpy")
+    assert mg.exp(0.0) == 1.0
+
+
+def test_mixing_modules_is_explained(monkeypatch):
+    Array = type("ndarray", (), {"shape": (3,), "dtype": np.dtype("float32"), "__module__": "cupy",
+                                 "__array_ufunc__": lambda self, *args, **params: NotImplemented})
+    with pytest.raises(BackendError, match=r"add\(a, b\): arrays of NumPy and of CuPy are mixed\n  a  \(3,\)  float64    numpy\n"
+                                           r"  b  \(3,\)  float32    cupy\n  help: move all to one place"):
+        mg.add(np.ones(3), Array())
+    fake(monkeypatch, is_available=lambda: True, arange=np.arange,
+         exp=lambda x: (_ for _ in ()).throw(TypeError("Unsupported type")))
+    mg.use("cupy")
+    with pytest.raises(BackendError, match=r"exp\(a\): a NumPy array where CuPy is in use\n  a  \(2,\)"):
+        mg.exp(np.ones(2))
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(BackendError, match="there is no such backend\n  help: use 'numpy' or 'cupy'"):
+        mg.use("torch")
+    mg.use(np)
+    assert repr(mg.xp) == "<xp: numpy>"
+
+
+@pytest.mark.parametrize("value, expected", [("numpy", "numpy"), ("torch", "no such backend")])
+def test_the_environment_chooses(value, expected):
+    run = subprocess.run([sys.executable, "-c", "import minigrad.backend as b; print(b.name())"], text=True,
+                         capture_output=True, env={**os.environ, "MINIGRAD_BACKEND": value})
+    assert expected in run.stdout + run.stderr
+
+
+def test_peak_memory_counts_what_is_held_at_once():
+    mg.use("numpy")
+    for _ in range(2):
+        with backend.peak_memory() as peak:
+            np.zeros(3000)
+            a, b = np.zeros(1000), np.zeros(500)
+        assert a.size + b.size == 1500
+        assert 24_000 <= peak() < 26_000
+
+
+def test_seed_and_hosts():
+    assert backend.seed((1, 2)).integers(1000) == backend.seed((1, 2)).integers(1000)
+    backend.synchronize()
+    assert backend.to_host(mg.xp.ones(2)).tolist() == [1, 1]
+
+
+@pytest.mark.skipif(backend.cupy_or_reason()[0] is None, reason=f"no CuPy: {backend.cupy_or_reason()[1]}")
+def test_a_gradient_on_the_device_is_that_on_the_host():
+    rng = backend.seed(0)
+    x, k = rng.standard_normal((2, 6, 5, 3)), rng.standard_normal((3, 3, 3, 4))
+
+    def f(x, k):
+        return mg.sum(mg.tanh(mg.max_pool2d(mg.conv2d(x, k, padding="same"), 2)))
+    results = []
+    for name in ("numpy", "cupy"):
+        mg.use(name)
+        results.append([mg.to_host(g) for g in mg.grad(f, (0, 1))(mg.xp.asarray(x), mg.xp.asarray(k))])
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, rtol=1e-10)
