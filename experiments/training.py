@@ -76,7 +76,8 @@ def train(run, problem, progress=lambda steps, line: None):
     tree.write_whole(run.record, "".join(json.dumps(line) + "\n" for line in lines).encode())
     progress(start, lines[-1] if lines else None)
     if start < run.settings.steps:
-        lines += _steps(run, problem, optimiser, saved, start, progress)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found and reported below
+            lines += _steps(run, problem, optimiser, saved, start, progress)
     return lines
 
 

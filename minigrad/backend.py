@@ -93,7 +93,8 @@ def module_of(x):
 def seed(key):
     """A generator of random numbers that gives the same bits on every device, because it draws on the host.
 
-    key: an integer, or a sequence of integers such as (seed of the run, step).
+    key: an integer, or a sequence of integers such as (seed of the run, step). NumPy fills keys up with zeros: (7, 0)
+    is the same key as 7.
     """
     return numpy.random.default_rng(key)
 

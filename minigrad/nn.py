@@ -203,7 +203,7 @@ class Sequential(Module):
         states = list(state) if state is not None else [None] * len(self.layers)
         for i, layer in enumerate(self.layers):
             if isinstance(layer, Module):
-                x, states[i] = layer.apply(x, states[i], train, subkey(key, i))
+                x, states[i] = layer.apply(x, states[i], train, subkey(key, i + 1))
             else:
                 x = layer(x)
         return x, tuple(states) if state is not None else None

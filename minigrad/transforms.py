@@ -213,40 +213,30 @@ def jacobian(f, argnums=0):
     def full(*xs, **params):
         chosen, inner = _choose(f, argnums, xs, params, "jacobian(f)")
         y, push, pull, _ = _linearize(inner, chosen, False, "jacobian(f)")
-        ins, structure = tree.flatten(chosen)
-        outs, out_structure = tree.flatten(y)
-        ins = [xp.asarray(x) if isinstance(x, float) else x for x in ins]
+        (ins, structure), (outs, out_structure) = float_leaves(chosen, "jacobian(f)"), tree.flatten(y)
         if sum(math.prod(shape(out)) for out in outs) <= sum(math.prod(shape(x)) for x in ins):
-            rows = [[tree.flatten(pull(tree.unflatten(out_structure, e)))[0] for e in _basis(outs, i)]
-                    for i in range(len(outs))]
-            blocks = [[_stacked([row[j] for row in rows[i]], shape(out) + shape(x), x)
-                       for j, x in enumerate(ins)] for i, out in enumerate(outs)]
+            blocks = [_swept(pull, out_structure, outs, i, ins, 0) for i in range(len(outs))]
         else:
-            columns = [[tree.flatten(push(*tree.unflatten(structure, e)))[0] for e in _basis(ins, j)]
-                       for j in range(len(ins))]
-            blocks = [[_columns([column[i] for column in columns[j]], shape(out), shape(x), out)
-                       for j, x in enumerate(ins)] for i, out in enumerate(outs)]
+            columns = [_swept(lambda t: push(*t), structure, ins, j, outs, -1) for j in range(len(ins))]
+            blocks = zip(*columns)
         trees = [tree.unflatten(structure, row) for row in blocks]
-        trees = trees if isinstance(argnums, (tuple, list)) else [t[0] for t in trees]
-        return tree.unflatten(out_structure, trees)
+        return tree.unflatten(out_structure, trees if isinstance(argnums, (tuple, list)) else [t[0] for t in trees])
     return full
 
 
-def _basis(leaves, chosen):
-    """The unit vectors of one leaf, with zeros in the others."""
-    zeros = [xp.zeros(shape(leaf), raw(leaf).dtype) for leaf in leaves]
-    for k in range(math.prod(shape(leaves[chosen]))):
-        unit = xp.zeros(math.prod(shape(leaves[chosen])), raw(leaves[chosen]).dtype)
-        unit[k] = 1.0
-        yield [unit.reshape(shape(leaf)) if i == chosen else zeros[i] for i, leaf in enumerate(leaves)]
+def _swept(walk, structure, leaves, chosen, others, axis):
+    """What a walk makes of all unit vectors of one leaf: for each leaf at the other end, its results stacked.
 
-
-def _stacked(rows, s, like):
-    return reshape(stack(rows), s) if rows else xp.zeros(s, raw(like).dtype)
-
-
-def _columns(columns, sy, sx, like):
-    return reshape(stack(columns, axis=-1), sy + sx) if columns else xp.zeros(sy + sx, raw(like).dtype)
+    The axes of the chosen leaf come first in the stack (axis 0) or last (axis -1).
+    """
+    s, results = shape(leaves[chosen]), []
+    for k in range(math.prod(s)):
+        unit = [_as(leaf, None) for leaf in leaves]
+        unit[chosen].reshape(-1)[k] = 1.0
+        results.append(tree.flatten(walk(tree.unflatten(structure, unit)))[0])
+    joined = [s + shape(x) if axis == 0 else shape(x) + s for x in others]
+    return [reshape(stack([r[i] for r in results], axis), joined[i]) if results else xp.zeros(joined[i], raw(x).dtype)
+            for i, x in enumerate(others)]
 
 
 def hessian(f, argnums=0):
@@ -296,37 +286,41 @@ def checkpoint(f):
         out_structure = []                                  # known once f has run
 
         def inside(*boxed):
-            """f as a function of the watched leaves alone, from a tuple of arrays to a tuple of arrays."""
+            """f as a function of the watched leaves alone, from arrays to a tuple of arrays."""
             full = list(leaves)
             for k, leaf in zip(watched, boxed):
                 full[k] = leaf
             outs, *out_structure[:] = tree.flatten(f(*tree.unflatten(structure, full), **params))
             return tuple(outs)
-
-        def evaluate(xs):
-            outs = inside(*xs)
-            if any(type(out) is Box for out in outs):
-                raise TraceError(f"{forgetful.__name__}: it uses a traced value from outside\n"
-                                 "  help: hand over as an argument whatever is differentiated: checkpoint(f)(params, x)")
-            return outs
-
-        def rule(i, y, xs):
-            parts = _picked(xs, len(watched))
-
-            def push(ts):
-                moved = [k for k, t in enumerate(ts) if t is not None]
-
-                def along(*some):
-                    full = list(parts)
-                    for k, x in zip(moved, some):
-                        full[k] = x
-                    return inside(*full)
-                return jvp(along, [parts[k] for k in moved], [ts[k] for k in moved])[1]
-
-            def pull(gs):
-                outs, back = vjp(inside, *parts)
-                return back(tuple(_as(out, g) for out, g in zip(outs, gs)))
-            return LinearMap(push, pull)
-        y = Primitive(evaluate, rule, "checkpoint")(_bundle(*[leaves[k] for k in watched]))
+        y = _forgotten(inside, forgetful.__name__)(_bundle(*[leaves[k] for k in watched]))
         return tree.unflatten(out_structure[0], _picked(y, len(raw(y))))
     return forgetful
+
+
+def _forgotten(f, name):
+    """The primitive of checkpoint, from a tuple of arrays to a tuple of arrays: its push is jvp, its pull a new vjp."""
+    def evaluate(xs):
+        outs = f(*xs)
+        if any(type(out) is Box for out in outs):
+            raise TraceError(f"{name}: it uses a traced value from outside\n"
+                             "  help: hand over as an argument whatever is differentiated: checkpoint(f)(params, x)")
+        return outs
+
+    def rule(i, y, xs):
+        parts = _picked(xs, len(raw(xs)))
+
+        def push(ts):
+            moved = [k for k, t in enumerate(ts) if t is not None]
+
+            def along(*some):
+                full = list(parts)
+                for k, x in zip(moved, some):
+                    full[k] = x
+                return f(*full)
+            return jvp(along, [parts[k] for k in moved], [ts[k] for k in moved])[1]
+
+        def pull(gs):
+            outs, back = vjp(f, *parts)
+            return back(tuple(_as(out, g) for out, g in zip(outs, gs)))
+        return LinearMap(push, pull)
+    return Primitive(evaluate, rule, name)

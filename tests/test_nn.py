@@ -1,0 +1,125 @@
+"""Layers, their state, and the losses."""
+import dataclasses
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import DTypeError, ShapeError, grad, nn, tree
+from minigrad.backend import seed
+from minigrad.check import check_derivatives
+
+RNG = np.random.default_rng(0)
+
+
+def float64(model):
+    return tree.map(lambda p: p.astype("float64"), model)
+
+
+def small_network(rng):
+    """Convolution, batch norm, dropout, pooling and a linear layer."""
+    return nn.Sequential((nn.Conv2d.init(rng, 2, 3, padding="same"), nn.BatchNorm.init(3), mg.relu, nn.Dropout(0.5),
+                          lambda x: mg.mean(x, (1, 2)), nn.Linear.init(rng, 3, 4)))
+
+
+def test_linear_and_conv_compute_their_formula():
+    x, layer = RNG.random((5, 3)), nn.Linear(RNG.random((3, 2)), RNG.random(2))
+    np.testing.assert_allclose(layer(x), x @ layer.weight + layer.bias)
+    np.testing.assert_allclose(nn.Linear(layer.weight)(x[None]), (x @ layer.weight)[None])
+    image, conv = RNG.random((2, 5, 5, 3)), nn.Conv2d(RNG.random((3, 3, 3, 2)), RNG.random(2), 2, "same")
+    np.testing.assert_allclose(conv(image), mg.conv2d(image, conv.kernel, 2, "same") + conv.bias)
+
+
+def test_a_gradient_has_the_form_of_the_model():
+    model = small_network(seed(0))
+    gradient = grad(lambda m: mg.sum(m(RNG.random((2, 6, 6, 2)).astype("float32")) ** 2))(model)
+    assert tree.flatten(gradient)[1] == tree.flatten(model)[1]
+    assert {leaf.dtype.name for leaf in tree.flatten(gradient)[0]} == {"float32"}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        model.layers = ()
+    assert "Conv2d(kernel=float32[3, 3, 2, 3]" in repr(model)
+
+
+def test_batch_norm_standardises_and_scales():
+    norm = nn.BatchNorm(np.array([2.0, 3.0]), np.array([1.0, -1.0]))
+    y = norm(RNG.normal(5.0, 3.0, (50, 4, 2)))
+    np.testing.assert_allclose(y.mean((0, 1)), [1, -1], atol=1e-12)
+    np.testing.assert_allclose(y.std((0, 1)), [2, 3], rtol=1e-4)
+    assert nn.BatchNorm.init(3, gain=False).gain is None
+
+
+def test_running_averages_are_handed_in_and_out():
+    norm, x = float64(nn.BatchNorm.init(2, momentum=0.75)), RNG.normal(5.0, 3.0, (50, 2))
+    start = norm.state()
+    y, state = norm.apply(x, start)
+    np.testing.assert_allclose(state["mean"], 0.25 * x.mean(0))
+    np.testing.assert_allclose(state["var"], 0.75 + 0.25 * x.var(0))
+    assert not start["mean"].any()
+    z, same = norm.apply(x, state, train=False)
+    np.testing.assert_allclose(z, (x - state["mean"]) / np.sqrt(state["var"] + 1e-5))
+    assert same is state
+    with pytest.raises(DTypeError, match="needs the running averages"):
+        norm.apply(x, train=False)
+
+
+def test_state_comes_out_of_a_derivative_as_plain_values():
+    model, x = small_network(seed(0)), RNG.random((4, 6, 6, 2)).astype("float32")
+
+    def loss(model):
+        y, state = model.apply(x, model.state(), key=3)
+        return mg.mean(y * y), state
+    gradient, state = grad(loss, has_aux=True)(model)
+    assert type(state[1]["mean"]) is type(x) and state[1]["mean"].any() and state[0] is None
+    plain = model.apply(x, model.state(), key=3)[1]
+    np.testing.assert_array_equal(state[1]["var"], plain[1]["var"])
+    model.apply(x, state, train=False)
+
+
+def test_dropout_needs_training_and_a_key():
+    layer, x = nn.Dropout(0.5), np.ones((4, 4))
+    np.testing.assert_array_equal(layer(x), x)
+    np.testing.assert_array_equal(layer.apply(x, train=False, key=1)[0], x)
+    assert (layer.apply(x, key=1)[0] != x).any()
+    both = nn.Sequential((layer, layer))
+    assert len(np.unique(both.apply(np.ones(100), key=1)[0])) == 2      # 0 and 4: the layers draw different masks
+    assert 15 < (both.apply(np.ones(100), key=1)[0] > 0).sum() < 40
+    assert nn.subkey(None, 1) is None and nn.subkey((1, 2), 3) == (1, 2, 3)
+
+
+def test_whole_network_obeys_the_laws():
+    model, x = float64(small_network(seed(1))), RNG.normal(size=(3, 4, 4, 2))
+    smooth = dataclasses.replace(model, layers=tuple(mg.tanh if layer is mg.relu else layer for layer in model.layers))
+    check_derivatives(lambda m: m.apply(x, key=7)[0], smooth, order=2)
+
+
+def test_initialisers():
+    x = nn.truncated_normal(seed(0), (100, 100), 0.1)
+    assert x.dtype == np.float32 and abs(x).max() <= 0.2 and abs(x.std() - 0.088) < 0.002
+    assert abs(nn.he_normal(seed(0), (3, 3, 8, 100)).std() - np.sqrt(2 / 72)) < 0.005
+    assert not nn.zeros(3).any()
+
+
+def test_cross_entropy_by_hand():
+    logits, labels = np.log(np.array([[0.2, 0.8], [0.5, 0.5]])) + 7.0, np.array([1, 0])
+    np.testing.assert_allclose(nn.cross_entropy(logits, labels), -np.log([0.8, 0.5]))
+    np.testing.assert_allclose(grad(lambda z: mg.sum(nn.cross_entropy(z, labels)))(logits),
+                               [[0.2, -0.2], [-0.5, 0.5]])
+    check_derivatives(lambda z: nn.cross_entropy(z, labels), logits, order=3)
+
+
+def test_sigmoid_cross_entropy_by_hand():
+    z, y = np.array([2.0, -1.0, 800.0]), np.array([1, 0, 0])
+    np.testing.assert_allclose(nn.sigmoid_cross_entropy(z, y), [np.log1p(np.exp(-2)), np.log1p(np.exp(-1)), 800])
+    np.testing.assert_allclose(grad(lambda z: mg.sum(nn.sigmoid_cross_entropy(z, y)))(z), [-0.11920292, 0.26894142, 1])
+
+
+@pytest.mark.parametrize("error, says, call", [
+    (ShapeError, "the number of inputs differs\n  x       .*\n  weight .*\n  help: x needs shape \\(..., 3\\)",
+     lambda: nn.Linear(np.ones((3, 2)))(np.ones((5, 4)))),
+    (ShapeError, "scores and labels do not fit", lambda: nn.cross_entropy(np.ones((3, 2)), np.zeros(4, int))),
+    (ShapeError, "have scores \\(n,\\)", lambda: nn.sigmoid_cross_entropy(np.ones((3, 1)), np.zeros(3, int))),
+    (DTypeError, "labels are the integers", lambda: nn.cross_entropy(np.ones((3, 2)), np.zeros(3))),
+])
+def test_bad_input_is_explained(error, says, call):
+    with pytest.raises(error, match=says):
+        call()
