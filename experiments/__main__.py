@@ -1,0 +1,11 @@
+"""python -m experiments: the scripts, what each reproduces, and how long it takes on two cores."""
+
+SCRIPTS = [
+    ("imbalance", "Figure 2: class imbalance, test error of six methods", "quick: 3 minutes; paper: a day"),
+    ("benchmark", "the cost of one step of Algorithm 1, time and memory", "1 minute"),
+]
+
+if __name__ == "__main__":
+    for name, what, time in SCRIPTS:
+        print(f"python -m experiments.{name:12s}{what:56s}{time}")
+    print("\nEach takes --help.")
