@@ -2,8 +2,8 @@
 
     python -m experiments.benchmark                  prints a table, writes experiments/results/benchmark-DATE.json
 
-Times are medians over rounds in which the routes take turns, so that a noisy machine disturbs all of them alike: read the
-ratios, not the milliseconds. Memory is the most held at once in one step beyond what was held before.
+Times are medians over rounds in which the routes take turns, so that a noisy machine disturbs all of them alike: read
+the ratios, not the milliseconds. Memory is the most held at once in one step beyond what was held before.
 """
 import argparse
 import datetime
@@ -46,13 +46,14 @@ def routes(model, losses, clean_loss):
     def step(gradient):
         return optimiser.update(gradient, state, model, 0)
 
-    def weighted(weights):
-        return mg.grad(lambda m: mg.sum(weights * losses(m)))(model)
+    def then_update(weigh):
+        weights = weigh(losses, clean_loss, model)
+        return step(mg.grad(lambda m: mg.sum(weights * losses(m)))(model))
     return {
         "plain": lambda: step(mg.grad(lambda m: mg.mean(losses(m)))(model)),
         "reweighted_gradient": lambda: step(reweight.reweighted_gradient(losses, clean_loss, model).gradient),
-        "example_weights": lambda: step(weighted(reweight.example_weights(losses, clean_loss, model))),
-        "example_weights_unrolled": lambda: step(weighted(reweight.example_weights_unrolled(losses, clean_loss, model))),
+        "example_weights": lambda: then_update(reweight.example_weights),
+        "example_weights_unrolled": lambda: then_update(reweight.example_weights_unrolled),
     }
 
 

@@ -44,8 +44,8 @@ class Task:
 def check_share(share):
     """Raise unless the share of the majority lies between balance and absence of the minority."""
     if not 0.5 < share < 1.0:
-        raise MinigradError(f"share {share}: the share of the majority class must lie between 0.5 and 1, both excluded\n"
-                            "  help: the paper uses 0.9 0.95 0.98 0.99 0.995")
+        raise MinigradError(f"share {share}: the share of the majority class must lie between 0.5 and 1, both "
+                            "excluded\n  help: the paper uses 0.9 0.95 0.98 0.99 0.995")
 
 
 def imbalance(source, share, rng, test_source=None, total=None, clean=5, tests=100, minority=4, majority=9):

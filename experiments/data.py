@@ -83,7 +83,7 @@ def _idx(name, digest):
 
 def _downloaded(name, digest, wanted):
     """The path of a file fetched from the first mirror that has it; pooch keeps it and refuses a wrong checksum."""
-    import pooch                                            # only needed where nothing was given
+    import pooch  # only needed where nothing was given
     errors = []
     for mirror in MIRRORS:
         try:

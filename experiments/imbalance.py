@@ -22,8 +22,8 @@ from .methods import METHODS
 from .sweep import default_jobs, run_all
 from .training import DATA, Problem, Run, Settings, prepare_folder
 
-# Paper mode: the authors' code runs their method for 4,000 steps and the others for 8,000 (the paper says 8,000 for all),
-# at a constant rate (it feeds a halved one in the middle, but the optimiser was built before). Quick mode: our own.
+# Paper mode: the authors' code runs their method for 4,000 steps and the others for 8,000 (the paper says 8,000 for
+# all), at a constant rate (it feeds a halved one in the middle, but the optimiser was built before). Quick mode: ours.
 PAPER = dict(steps=8000, rate=1e-3, momentum=0.9, batch=100, every=200)
 PAPER_STEPS = {"reweight": 4000}
 PAPER_SEEDS = (0, 56789, 13578, 70367, 27156, 83945, 40734, 97523, 54312, 11101)
@@ -51,7 +51,7 @@ def _source(name):
 
 
 def task(name, share, seed):
-    """The task of one run: --data sample keeps 100 + 100 test images, --data mnist is the paper's 5,000 and 250 + 250."""
+    """The task of one run: `sample` has 100 + 100 test images, `mnist` is the paper's 5,000 with 250 + 250."""
     source, test_source, total, tests = _source(name)
     return imbalance(source, share, generator((seed, DATA)), test_source, total, tests=tests)
 

@@ -29,8 +29,8 @@ class Step(NamedTuple):
 class Method(NamedTuple):
     """sampler(labels, n, rng) -> indices; rule(loss, model, batch, clean, context) -> Step.
 
-    loss(model, images, labels) -> (n,). uses_clean: whether the clean set is kept apart for the rule; if not, the method
-    is trained on the task's `baseline` set. batch_size: other than that of the settings.
+    loss(model, images, labels) -> (n,). uses_clean: whether the clean set is kept apart for the rule; if not, the
+    method is trained on the task's `baseline` set. batch_size: other than that of the settings.
     """
     summary: str
     sampler: Callable
@@ -66,7 +66,7 @@ def balanced_classes(labels, n, rng):
 # ------------------------------------------------------------------------------------------------- rules
 
 def weighted(weigh):
-    """The rule whose update is the gradient of sum w_i l_i, with w = weigh(labels, context), known before the losses."""
+    """The rule whose update is the gradient of sum w_i l_i; w = weigh(labels, context) is known before the losses."""
     def rule(loss, model, batch, clean, context):
         w = xp.asarray(np.asarray(weigh(batch.host_labels, context), np.float32))
 

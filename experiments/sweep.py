@@ -44,7 +44,8 @@ def run_all(runs, problem, jobs):
         reader = threading.Thread(target=_show, args=(messages, bar, len(runs)), daemon=True)
         reader.start()
         try:
-            with concurrent.futures.ProcessPoolExecutor(min(jobs, len(runs)), context, _begin, (messages, stop)) as pool:
+            workers = min(jobs, len(runs))
+            with concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (messages, stop)) as pool:
                 futures = [pool.submit(_train, run, problem) for run in runs]
                 try:
                     for future in concurrent.futures.as_completed(futures):
@@ -54,8 +55,8 @@ def run_all(runs, problem, jobs):
                     pool.shutdown(cancel_futures=True)
                     raise
         except concurrent.futures.process.BrokenProcessPool:
-            raise MinigradError("a worker process died (was it killed, or the memory full?)\n"
-                                "  help: --resume goes on from the checkpoints; --jobs 1 needs the least memory") from None
+            raise MinigradError("a worker process died (was it killed, or the memory full?)\n  help: --resume goes on "
+                                "from the checkpoints; --jobs 1 needs the least memory") from None
         finally:
             messages.put(None)
             reader.join()

@@ -15,6 +15,7 @@ A derivative at a point is a linear map that can be walked both ways. To read th
     check.py       the laws that every derivative obeys, to hold your own primitives against
     draw.py        what ran, as text and as a picture
 """
+from . import backend, check, draw, nn, optim, reweight, tree
 from .backend import to_host, use, xp
 from .core import LinearMap, Primitive
 from .errors import BackendError, DTypeError, FileError, MinigradError, ShapeError, TraceError

@@ -64,7 +64,7 @@ class _Laws:
         self.rtol, self.seed, self.rng = rtol, seed, numpy.random.default_rng(seed)
 
     def hold(self, name, f, xs, order):
-        """The laws for f, from a list of arrays to a list of arrays, and for its push and pull if the order is higher."""
+        """The laws for f, from arrays to a list of arrays, and for its push and pull if the order is higher."""
         ts, others = self.direction(xs), self.direction(xs)
         ys, J = linearize(f, *xs)
         gs = self.direction(ys)
@@ -112,8 +112,9 @@ class _Laws:
             worst = float(numpy.max(abs(a - b), initial=0.0))
             if not worst <= allowed:                        # NaN is not
                 where = numpy.unravel_index(int(numpy.argmax(abs(a - b))), a.shape)
-                raise DerivativeError(f"{law}: broken by {name} (seed {self.seed})\n  result {k} of shape {a.shape}, at "
-                                      f"{tuple(map(int, where))}: {a[where]!s} against {b[where]!s}\n"
+                raise DerivativeError(f"{law}: broken by {name} (seed {self.seed})\n"
+                                      f"  result {k} of shape {a.shape}, at {tuple(map(int, where))}: "
+                                      f"{a[where]!s} against {b[where]!s}\n"
                                       f"  largest error {worst:.3g}, allowed {allowed:.3g}")
 
 

@@ -36,7 +36,7 @@ class Graph(NamedTuple):
 
     def picture(self, path):
         """Draw the graph into a file, inputs at the top; the file's ending says in which format. Gives the path."""
-        import matplotlib.pyplot as plt                     # an extra: the engine itself does without
+        import matplotlib.pyplot as plt  # an extra: the engine itself does without
         rows, at = self._layout()
         width, height = max(len(row) for row in rows), len(rows)
         figure, axes = plt.subplots(figsize=(1.0 + 1.9 * width, 0.6 + 0.72 * height))

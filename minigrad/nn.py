@@ -27,7 +27,7 @@ from typing import Any, dataclass_transform
 from . import tree
 from .backend import xp
 from .errors import DTypeError, ShapeError, message, shape
-from .ops import conv2d, dropout, getitem, logsumexp, matmul, softplus, standardize, stop_gradient
+from .ops import conv2d, dropout, getitem, logsumexp, matmul, softplus, sqrt, standardize, stop_gradient
 
 Array = Any                     # a NumPy or CuPy array, or a traced value; in a gradient or a state, whatever it holds
 
@@ -121,13 +121,16 @@ class Linear(Module):
         if shape(x)[-1:] != shape(self.weight)[:1]:
             rows = [("x", x, "inputs: last axis"), ("weight", self.weight, "inputs: axis 0")]
             raise ShapeError(message("Linear(x)", "the number of inputs differs", rows,
-                                     f"x needs shape (..., {shape(self.weight)[0]}); flatten images with x.reshape(n, -1)"))
+                                     f"x needs shape (..., {shape(self.weight)[0]}); x.reshape(n, -1) flattens images"))
         y = matmul(x, self.weight)
         return y if self.bias is None else y + self.bias
 
 
 class Conv2d(Module):
-    """conv2d(x, kernel) + bias on images (n, h, w, inputs). kernel: (A, B, inputs, outputs); bias: (outputs,) or None."""
+    """conv2d(x, kernel) + bias: (n, h, w, inputs) to (n, rows, columns, outputs).
+
+    kernel: (A, B, inputs, outputs); bias: (outputs,) or None; stride and padding as in conv2d.
+    """
     kernel: Array
     bias: Array = None
     stride: Any = static(1)
@@ -174,7 +177,7 @@ class BatchNorm(Module):
             if state is None:
                 raise DTypeError("BatchNorm.apply(x, train=False): evaluation needs the running averages\n"
                                  "  help: hand over the state that training handed out")
-            y = (x - state["mean"]) / xp.sqrt(state["var"] + self.eps)
+            y = (x - state["mean"]) / sqrt(state["var"] + self.eps)
         y = y if self.gain is None else y * self.gain
         return y if self.bias is None else y + self.bias, state
 

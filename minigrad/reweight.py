@@ -2,7 +2,7 @@
 
 Every training example gets, at every step, a weight for how much it helps a small clean set. Names, as in the paper:
 
-    θ params    l losses (one per noisy example)    L clean loss    ε eps    α rate    u scores    w weights    v direction
+    θ params   l losses, one per noisy example   L clean loss   ε eps   α rate   u scores   w weights   v direction
 
     Algorithm 1, line                                              here, in one linearisation read both ways
     4      ŷ_f <- forward(X_f, y_f, θ)                             losses, J = linearize(l, θ)
@@ -16,12 +16,12 @@ Every training example gets, at every step, a weight for how much it helps a sma
 
 Why the short form is exact: θ̂(ε) = θ - α Σ ε_i ∇l_i(θ), so at ε = 0 the chain rule gives ∂L/∂ε_i = -α <∇l_i(θ),
 ∇L(θ)>: the derivative of l_i along v = ∇L, times -α. This holds for any network, also where batch normalisation couples
-the examples (l_i then depends on the other examples, and J v contains that), for every α > 0 (which cancels in line 11),
-and for any look-ahead step that is plain gradient descent. It is not what the paper's form gives if the look-ahead is
-another optimiser: that one preconditions v. `example_weights_unrolled` takes any, and is the reference for the rest.
+the examples (l_i then depends on the other examples, and J v contains that), for every α > 0 (which cancels in line
+11), and for any look-ahead step that is plain gradient descent. It is not what the paper's form gives if the look-ahead
+is another optimiser: that one preconditions v. `example_weights_unrolled` takes any, and is the reference for the rest.
 
-The weighted loss Σ ε_i l_i is 0 at ε = 0, and so is its gradient; that is as it should be. What counts is the derivative
-of the gradient in ε, which is not 0.
+The weighted loss Σ ε_i l_i is 0 at ε = 0, and so is its gradient; that is as it should be. What counts is the
+derivative of the gradient in ε, which is not 0.
 
 Cost, in forward passes: clean 3, noisy 1, push 2, pull 2, against 3 for a plain step; with double backward, 11 to 12.
 """
@@ -83,8 +83,8 @@ def example_weights_unrolled(losses, clean_loss, params, rate=1.0, lookahead=Non
     """The weights of Algorithm 1, lines 4 to 11, as the paper writes it: backward on backward through the look-ahead.
 
     rate: α. lookahead(params, gradient) -> params: line 7, any differentiable step; plain descent if not given, and
-    for an optimiser `lambda p, g: optimiser.update(g, state, p, step)[0]`. One that divides by the root of the gradient's
-    own square (Adam in its first step) is not differentiable at ε = 0, where that gradient is 0.
+    for an optimiser `lambda p, g: optimiser.update(g, state, p, step)[0]`. One that divides by the root of the
+    gradient's own square (Adam in its first step) is not differentiable at ε = 0, where that gradient is 0.
     """
     def descend(params, gradient):
         return tree.map(lambda p, g: p - rate * g, params, gradient)

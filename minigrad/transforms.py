@@ -260,12 +260,12 @@ def _only(i, n, value):
 
 _bundle = Primitive(lambda *xs: xs,
                     lambda i, y, *xs: LinearMap(lambda t: _only(i, len(xs), t), lambda g: g[i]), "bundle")
-_pick = Primitive(lambda xs, index, count: xs[index],
-                  lambda i, y, xs, index, count: LinearMap(lambda t: t[index], lambda g: _only(index, count, g)), "pick")
+_pick = Primitive(lambda xs, k, n: xs[k],
+                  lambda i, y, xs, k, n: LinearMap(lambda t: t[k], lambda g: _only(k, n, g)), "pick")
 
 
 def _picked(xs, count):
-    return [_pick(xs, index=k, count=count) for k in range(count)]
+    return [_pick(xs, k=k, n=count) for k in range(count)]
 
 
 def checkpoint(f):

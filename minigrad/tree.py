@@ -177,7 +177,8 @@ def load(path, like):
     names, (old, structure) = paths(like), flatten(like)
     if set(names) != set(arrays):
         raise ShapeError(f"tree.load({str(path)!r}): the file holds another tree\n"
-                         f"  missing  {sorted(set(names) - set(arrays))}\n  unknown  {sorted(set(arrays) - set(names))}\n"
+                         f"  missing  {sorted(set(names) - set(arrays))}\n"
+                         f"  unknown  {sorted(set(arrays) - set(names))}\n"
                          "  help: load it into the model that it was saved from")
     for name, leaf in zip(names, old):
         if arrays[name].shape != shape(leaf) or str(arrays[name].dtype) != dtype_name(leaf):

@@ -95,9 +95,7 @@ def _put(g, shape, index):
 def _may_repeat(index):
     """Whether an index may name one element twice: only integer arrays and lists can."""
     parts = index if isinstance(index, tuple) else (index,)
-    kinds = [numpy.asarray(part).dtype.kind if isinstance(part, list) else getattr(getattr(part, "dtype", None), "kind", "")
-             for part in parts]
-    return "i" in kinds or "u" in kinds
+    return any(getattr(getattr(part, "dtype", None), "kind", "") in ("i", "u") for part in parts)
 
 
 _getitem = linear(lambda x, index: x[index], lambda g, s, index: put(g, s, index), "getitem")
@@ -106,8 +104,12 @@ _put_primitive = linear(_put, lambda g, s, shape, index: getitem(g, index))
 
 def getitem(x, index):
     """x[index]: slices, integers, None, Ellipsis, integer arrays and masks, as in NumPy."""
-    index = tuple(map(raw, index)) if isinstance(index, tuple) else raw(index)
+    index = tuple(map(_plain, index)) if isinstance(index, tuple) else _plain(index)
     return _getitem(x, index=index)
+
+
+def _plain(part):
+    return xp.asarray(part) if isinstance(part, list) else raw(part)
 
 
 def put(x, shape, index):

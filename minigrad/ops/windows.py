@@ -51,7 +51,8 @@ def _geometry(call, x, window, stride, padding):
         raise ShapeError(f"{call}: padding must be non-negative, one number or pair for height and one for width")
     if any(n + sum(p) < w for n, p, w in zip(size, padding, window)):
         raise ShapeError(message(call, "the window is larger than the padded image",
-                                 [("x", x, f"window {window}, padding {padding}")], "pad the image, or use padding='same'"))
+                                 [("x", x, f"window {window}, padding {padding}")],
+                                 "pad the image, or use padding='same'"))
     return window, stride, padding
 
 
@@ -158,7 +159,7 @@ def _conv2d_input(g, k, size, stride, padding):
     A, B, channels, outputs = k.shape
     turned = tuple((w - 1 - before, n + before - m) for w, n, m, (before, _) in
                    zip((A, B), size, g.shape[1:3], padding))
-    if stride == (1, 1) and all(p >= 0 for pair in turned for p in pair):   # then it is a convolution with k turned round
+    if stride == (1, 1) and all(p >= 0 for pair in turned for p in pair):       # a convolution with k turned round
         return _conv2d(g, k[::-1, ::-1].transpose(0, 1, 3, 2), stride, turned)
     x = xp.empty((g.shape[0], *size, channels), xp.result_type(g, k))
     matrix = k.reshape(-1, outputs).T
