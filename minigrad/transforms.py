@@ -30,12 +30,12 @@ __all__ = ["jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian"
 
 
 def _traced(trace, f, leaves, structure, tags, has_aux):
-    """Run f on a trace: the leaves of y and their tags, the structure of y, the plain aux."""
+    """Run f on a trace: pairs of the leaves of y and their tags, the structure of y, the plain aux."""
     y = run(trace, lambda *boxes: f(*tree.unflatten(structure, boxes)), leaves, tags)
     y, aux = y if has_aux else (y, None)
     outs, out_structure = tree.flatten(y)
-    pairs = [unboxed(xp.asarray(out) if isinstance(out, float) else out, trace) for out in outs]
-    return *zip(*pairs, strict=True), out_structure, tree.map(lambda leaf: unboxed(leaf, trace)[0], aux)
+    pairs = [unboxed(xp.asarray(out) if isinstance(out, (int, float)) else out, trace) for out in outs]
+    return pairs, out_structure, tree.map(lambda leaf: unboxed(leaf, trace)[0], aux)
 
 
 def _fitted(given, structure, like, call):
@@ -74,9 +74,9 @@ def jvp(f, xs, ts, has_aux=False):
     call = "jvp(f, xs, ts)"
     leaves, structure = float_leaves(xs, call)
     tangents = _fitted(tuple(ts), structure, leaves, call)
-    values, outs, out_structure, aux = _traced(Forward(), f, leaves, structure, tangents, has_aux)
-    y = tree.unflatten(out_structure, values)
-    t = tree.unflatten(out_structure, [_as(v, out) for v, out in zip(values, outs)])
+    pairs, out_structure, aux = _traced(Forward(), f, leaves, structure, tangents, has_aux)
+    y = tree.unflatten(out_structure, [value for value, _ in pairs])
+    t = tree.unflatten(out_structure, [_as(value, tangent) for value, tangent in pairs])
     return (y, t, aux) if has_aux else (y, t)
 
 
@@ -99,8 +99,8 @@ def _linearize(f, xs, has_aux, call):
     leaves, structure = float_leaves(xs, call)
     tape, count = Tape(), len(leaves)
     places = [tape.record(None, None, ()) for _ in leaves]
-    values, ends, out_structure, aux = _traced(tape, f, leaves, structure, places, has_aux)
-    ins, outs = [_Like(x) for x in leaves], [_Like(v) for v in values]
+    pairs, out_structure, aux = _traced(tape, f, leaves, structure, places, has_aux)
+    ins, outs, ends = [_Like(x) for x in leaves], [_Like(y) for y, _ in pairs], [place for _, place in pairs]
 
     def push(*ts):
         tangents = tape.push(_fitted(ts, structure, ins, "J.push(*ts)"), ends)
@@ -109,7 +109,7 @@ def _linearize(f, xs, has_aux, call):
     def pull(g):
         cotangents = tape.pull(_fitted(g, out_structure, outs, "J.pull(g)"), ends, count)
         return tree.unflatten(structure, [_as(x, c) for x, c in zip(ins, cotangents)])
-    return tree.unflatten(out_structure, values), push, pull, aux
+    return tree.unflatten(out_structure, [y for y, _ in pairs]), push, pull, aux
 
 
 class _Like:

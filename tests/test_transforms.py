@@ -169,6 +169,12 @@ def test_what_does_not_depend_has_derivative_zero():
     np.testing.assert_array_equal(J.push(np.ones(2), np.ones(3)), [1, 1])
 
 
+def test_results_may_hold_numbers_or_nothing():
+    y, J = linearize(lambda x: {"n": 3, "f": 2.0, "x": x, "none": None}, np.ones(2))
+    assert y["n"] == 3 and J.push(np.ones(2))["f"] == 0.0 and J.push(np.ones(2))["x"].sum() == 2.0
+    assert jvp(lambda x: None, (1.0,), (1.0,)) == (None, None) and vjp(lambda x: {}, np.ones(2))[1]({})[0].sum() == 0.0
+
+
 def test_params_by_keyword_are_not_differentiated():
     assert grad(lambda x, k=1.0: k * x)(2.0, k=5.0) == 5.0
 
