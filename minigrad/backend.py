@@ -119,15 +119,17 @@ def peak_memory():
         yield lambda: result[0]
         synchronize()
         result.append(pool.total_bytes() - start)
-    else:
-        tracing = tracemalloc.is_tracing()
-        if not tracing:
-            tracemalloc.start()
+        return
+    running = tracemalloc.is_tracing()
+    if not running:
+        tracemalloc.start()
+    try:
         tracemalloc.reset_peak()
         start = tracemalloc.get_traced_memory()[0]
         yield lambda: result[0]
         result.append(tracemalloc.get_traced_memory()[1] - start)
-        if not tracing:
+    finally:
+        if not running:
             tracemalloc.stop()
 
 

@@ -27,7 +27,7 @@ from typing import Any, Callable, NamedTuple
 
 from . import backend, tree
 from .backend import xp
-from .errors import BackendError, DTypeError, MinigradError, ShapeError, TraceError, message, shape
+from .errors import BackendError, DTypeError, IndexingError, MinigradError, ShapeError, TraceError, message, shape
 
 
 class LinearMap(NamedTuple):
@@ -41,7 +41,7 @@ class Box:
 
     trace: the derivative that watches; tag: what that trace wants to know of this value (a tangent, a place on a tape).
     """
-    __slots__ = ("value", "trace", "tag", "__weakref__")
+    __slots__ = ("value", "trace", "tag")
     __array_ufunc__ = None           # NumPy and CuPy then leave `array + box` to the box
 
     def __init__(self, value, trace, tag):
@@ -94,12 +94,17 @@ class Primitive:
             try:
                 return (self.fun or getattr(xp, self.name))(*args, **params)
             except (ValueError, TypeError, IndexError) as error:
+                if isinstance(error, MinigradError) or (args and type(args[0]) is tuple):
+                    raise                                   # it explains itself; or it comes from inside a checkpoint
                 raise _explained(self, args, error) from error
         if trace.closed:
             raise TraceError(message(f"{self.name}(...)", "a value from inside a derivative was used after it ended",
                                      [(f"argument {i}", a, "") for i, a in enumerate(args) if type(a) is Box],
                                      "return the value from the function that is differentiated (has_aux=True), "
                                      "or keep stop_gradient(value)"))
+        if self.rule is None:
+            raise TraceError(f"{self.name}(...): this primitive has no rule, and a derivative of it was asked for\n"
+                             "  help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear")
         below = [a.value if type(a) is Box and a.trace is trace else a for a in args]
         y = self(*below, **params)
         maps = [(a.tag, self.rule(i, y, *below, **params))
@@ -112,8 +117,6 @@ class Primitive:
 
 def _explained(primitive, args, error):
     """The error to raise instead: it names the operation and shows every argument."""
-    if isinstance(error, MinigradError):
-        return error.with_traceback(None)
     try:
         names = [p.name for p in inspect.signature(primitive.fun).parameters.values() if p.kind < p.VAR_POSITIONAL]
     except (TypeError, ValueError):
@@ -129,7 +132,8 @@ def _explained(primitive, args, error):
     if "numpy" in modules and backend.name() == "cupy":
         return BackendError(message(call, "a NumPy array where CuPy is in use", rows,
                                     "move it to the device with xp.asarray(x), or switch with use('numpy')"))
-    kind = {TypeError: DTypeError, ValueError: ShapeError}.get(type(error), type(error))
+    kind = next(ours for theirs, ours in ((TypeError, DTypeError), (IndexError, IndexingError), (ValueError, ShapeError))
+                if isinstance(error, theirs))
     return kind(message(call, str(error), rows))
 
 
@@ -220,13 +224,27 @@ def run(trace, f, leaves, tags):
     """Call f(*boxes) with the leaves boxed on this trace. Nothing of the trace can be used after that."""
     try:
         return f(*[Box(x, trace, tag) for x, tag in zip(leaves, tags)])
+    except (TypeError, ValueError) as error:
+        if "__array_ufunc__=None" in str(error) or "setting an array element with a sequence" in str(error):
+            error.add_note("  a function or an array of NumPy met a traced value (a Box), and its derivative would be lost\n"
+                           "  help: use the function of minigrad with the same name; build arrays with stack or where")
+        raise
     finally:
         trace.closed = True
 
 
 def unboxed(y, trace):
     """The value of y on the floor below this trace, and its tag there: None if the trace does not watch y."""
-    return (y.value, y.tag) if type(y) is Box and y.trace is trace else (y, None)
+    if type(y) is not Box or y.trace is not trace:
+        if type(y) is Box and y.trace.closed:
+            raise TraceError(message("f(...)", "it returns a value from inside a derivative that has ended", [("y", y, "")]))
+        return y, None
+    return y.value, y.tag
+
+
+def is_float(x):
+    """Whether x is an array of real floating-point numbers, or a traced value."""
+    return getattr(getattr(x, "dtype", None), "kind", "") == "f"
 
 
 def float_leaves(xs, call):
@@ -234,7 +252,7 @@ def float_leaves(xs, call):
     leaves, structure = tree.flatten(tuple(xs))
     leaves = [xp.asarray(x) if isinstance(x, float) else x for x in leaves]
     for k, x in enumerate(leaves):
-        if getattr(getattr(x, "dtype", None), "kind", "") not in ("f", "c"):
+        if not is_float(x):
             raise DTypeError(message(call, "only floating-point arrays have derivatives",
                                      [(f"argument {tree.paths(tuple(xs))[k]}", x, "")],
                                      "convert it (x.astype(float)), or leave it out of the differentiated arguments"))

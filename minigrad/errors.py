@@ -22,6 +22,10 @@ class DTypeError(MinigradError, TypeError):
     """A type of array that cannot be differentiated, or cannot be used here."""
 
 
+class IndexingError(MinigradError, IndexError):
+    """An index outside the array."""
+
+
 class TraceError(MinigradError, RuntimeError):
     """A traced value used in a way that would lose its derivative."""
 
@@ -36,7 +40,7 @@ class FileError(MinigradError, OSError):
 
 def message(call, rule, rows=(), help=None):
     """The text of an error: `call`: `rule`, then one aligned line for each (name, array, note), then the remedy."""
-    table = [(str(name), str(shape(array)), dtype_name(array), note) for name, array, note in rows]
+    table = [(str(name), str(getattr(array, "shape", ())), dtype_name(array), note) for name, array, note in rows]
     widths = [max((len(row[column]) for row in table), default=0) for column in range(3)]
     lines = [f"{call}: {rule}"]
     for row in table:
@@ -48,8 +52,11 @@ def message(call, rule, rows=(), help=None):
 
 
 def shape(x):
-    """The shape of an array, a traced value or a number: `()` for whatever has none."""
-    return getattr(x, "shape", ())
+    """The shape of an array, a traced value or a number. Raises DTypeError for a list, which is neither."""
+    s = getattr(x, "shape", ())
+    if s == () and isinstance(x, (list, tuple)):
+        raise DTypeError(f"a {type(x).__name__} is no array\n  help: xp.asarray(x), or stack(x) if traced values are in it")
+    return s
 
 
 def dtype_name(x):

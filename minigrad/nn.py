@@ -25,7 +25,7 @@ import math
 from typing import Any, dataclass_transform
 
 from . import tree
-from .backend import xp
+from .backend import module_of, xp
 from .errors import DTypeError, ShapeError, message, shape
 from .ops import conv2d, dropout, getitem, logsumexp, matmul, softplus, sqrt, standardize, stop_gradient
 
@@ -55,9 +55,15 @@ class Module:
         tree.register(cls, split, join)
 
     def __call__(self, x):
+        if type(self).apply is Module.apply:
+            raise DTypeError(f"{type(self).__name__} has neither __call__ nor apply\n  help: write one of them")
         return self.apply(x)[0]
 
     def apply(self, x, state=None, train=True, key=None):
+        if _needs_apply([getattr(self, f.name) for f in dataclasses.fields(self)]):
+            raise DTypeError(f"{type(self).__name__}.apply: a layer inside keeps averages or drops elements, and "
+                             f"{type(self).__name__} does not pass them on\n  help: write apply (and state) in place of "
+                             "__call__, as Sequential does")
         return self(x), state
 
     def state(self):
@@ -67,6 +73,14 @@ class Module:
     def __repr__(self):
         inside = (f"{f.name}={_brief(getattr(self, f.name))}" for f in dataclasses.fields(self))
         return f"{type(self).__name__}({', '.join(inside)})"
+
+
+def _needs_apply(value):
+    """Whether there is a module in a container of modules that has an `apply` of its own."""
+    if isinstance(value, Module):
+        return type(value).apply is not Module.apply or _needs_apply([getattr(value, f.name)
+                                                                       for f in dataclasses.fields(value)])
+    return isinstance(value, (list, tuple)) and any(map(_needs_apply, value))
 
 
 def _brief(value):
@@ -122,8 +136,17 @@ class Linear(Module):
             rows = [("x", x, "inputs: last axis"), ("weight", self.weight, "inputs: axis 0")]
             raise ShapeError(message("Linear(x)", "the number of inputs differs", rows,
                                      f"x needs shape (..., {shape(self.weight)[0]}); x.reshape(n, -1) flattens images"))
-        y = matmul(x, self.weight)
-        return y if self.bias is None else y + self.bias
+        return _biased("Linear(x)", matmul(x, self.weight), self.bias)
+
+
+def _biased(call, y, bias):
+    """y + bias, the bias having one element for each channel of y."""
+    if bias is None:
+        return y
+    if shape(bias) != shape(y)[-1:]:
+        raise ShapeError(message(call, "one bias for each output is needed", [("y", y, "outputs: last axis"),
+                                                                              ("bias", bias, "")]))
+    return y + bias
 
 
 class Conv2d(Module):
@@ -143,12 +166,11 @@ class Conv2d(Module):
         return cls(initialise(rng, (A, B, inputs, outputs)), zeros(outputs) if bias else None, stride, padding)
 
     def __call__(self, x):
-        y = conv2d(x, self.kernel, self.stride, self.padding)
-        return y if self.bias is None else y + self.bias
+        return _biased("Conv2d(x)", conv2d(x, self.kernel, self.stride, self.padding), self.bias)
 
 
 class BatchNorm(Module):
-    """standardize(x) * gain + bias over all axes but the last. gain, bias: (channels,), or None for 1 and 0.
+    """standardize(x) * gain + bias over all axes but the last. gain: (channels,), or None for 1; bias: (channels,).
 
     state: {"mean", "var"}, moved by average <- momentum * average + (1 - momentum) * batch statistic (the variance
     without Bessel's correction) once for every call of apply in training. Ioffe & Szegedy, 2015.
@@ -165,10 +187,12 @@ class BatchNorm(Module):
 
     def state(self):
         """Averages of a standard normal: mean 0, variance 1."""
-        like = self.bias if self.bias is not None else self.gain
-        return {"mean": xp.zeros(shape(like), like.dtype), "var": xp.ones(shape(like), like.dtype)}
+        return {"mean": xp.zeros(shape(self.bias), self.bias.dtype), "var": xp.ones(shape(self.bias), self.bias.dtype)}
 
     def apply(self, x, state=None, train=True, key=None):
+        if shape(x)[-1:] != shape(self.bias):
+            raise ShapeError(message("BatchNorm(x)", "channels differ", [("x", x, "channels: last axis"),
+                                                                         ("bias", self.bias, "")]))
         axes = tuple(range(len(shape(x)) - 1))
         if train:
             y = standardize(x, axes, self.eps)
@@ -178,8 +202,7 @@ class BatchNorm(Module):
                 raise DTypeError("BatchNorm.apply(x, train=False): evaluation needs the running averages\n"
                                  "  help: hand over the state that training handed out")
             y = (x - state["mean"]) / sqrt(state["var"] + self.eps)
-        y = y if self.gain is None else y * self.gain
-        return y if self.bias is None else y + self.bias, state
+        return (y if self.gain is None else y * self.gain) + self.bias, state
 
     def _moved(self, x, state, axes):
         now = {"mean": x.mean(axes), "var": x.var(axes)}
@@ -223,12 +246,17 @@ def _check_labels(call, scores, labels, ndim):
     if len(shape(scores)) != ndim or shape(labels) != shape(scores)[:1]:
         raise ShapeError(message(call, "scores and labels do not fit", [("scores", scores, ""), ("labels", labels, "")],
                                  f"n examples have scores {'(n, classes)' if ndim == 2 else '(n,)'} and labels (n,)"))
+    last = shape(scores)[1] - 1 if ndim == 2 else 1
+    if module_of(labels) == "numpy" and labels.size and not 0 <= labels.min() <= labels.max() <= last:
+        raise ShapeError(message(call, f"labels lie outside 0 ... {last}", [("labels", labels, f"from {labels.min()} to "
+                                                                           f"{labels.max()}")]))
 
 
 def cross_entropy(logits, labels):
     """The loss of each example, -log softmax(logits)[label]: logits (n, classes), integer labels (n,), losses (n,).
 
-    In nats. Raises ShapeError, and DTypeError unless the labels are integers.
+    In nats. Raises ShapeError, and DTypeError unless the labels are integers. On a GPU their range is not checked: that
+    would wait for the device.
     """
     _check_labels("cross_entropy(logits, labels)", logits, labels, 2)
     if stop_gradient(labels).dtype.kind not in "iu":

@@ -12,8 +12,8 @@ from typing import Callable, NamedTuple
 
 from . import tree
 from .backend import xp
-from .errors import shape
-from .ops import sqrt
+from .errors import DTypeError, shape
+from .ops import astype, sqrt
 
 
 class Optimiser(NamedTuple):
@@ -41,6 +41,9 @@ def sgd(rate, momentum=0.0, nesterov=False, weight_decay=0.0, decays=matrices):
     With nesterov, p <- p - rate (g + momentum m). weight_decay acts on the leaves for which decays(leaf) is true and
     is the gradient of decay / 2 |p|^2. This is the form of PyTorch and TensorFlow. Sutskever et al., 2013.
     """
+    if nesterov and not momentum:
+        raise DTypeError("sgd: nesterov without momentum\n  help: give a momentum, such as 0.9")
+
     def init(params):
         return {"momentum": _zeros_like(params)} if momentum else {}
 
@@ -51,7 +54,7 @@ def sgd(rate, momentum=0.0, nesterov=False, weight_decay=0.0, decays=matrices):
         if momentum:
             m = tree.map(lambda m, g: momentum * m + g, state["momentum"], g)
             state, g = {"momentum": m}, tree.map(lambda g, m: g + momentum * m, g, m) if nesterov else m
-        return tree.map(lambda p, g: p - r * g, params, g), state
+        return tree.map(lambda p, g: astype(p - r * g, p.dtype), params, g), state
     return Optimiser(init, update)
 
 
@@ -71,8 +74,9 @@ def adam(rate, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decays=matric
         fair1, fair2 = 1.0 - beta1 ** t, 1.0 - beta2 ** t
 
         def moved(p, m, v):
-            step = (m / fair1) / (sqrt(v / fair2) + eps)
-            return p - r * (step + weight_decay * p if weight_decay and decays(p) else step)
+            change = (m / fair1) / (sqrt(v / fair2) + eps)
+            change = change + weight_decay * p if weight_decay and decays(p) else change
+            return astype(p - r * change, p.dtype)
         return tree.map(moved, params, mean, square), {"mean": mean, "square": square}
     return Optimiser(init, update)
 

@@ -35,7 +35,7 @@ from .transforms import grad, jvp, linearize, value_and_grad
 
 
 class Reweighted(NamedTuple):
-    """What one step of Algorithm 1 computes. All but the gradient are for the reader; none is a function of θ."""
+    """What one step of Algorithm 1 computes. The update needs the gradient alone; the rest is for the record."""
     gradient: Any       # Σ w_i ∇l_i: a tree shaped like the parameters
     weights: Any        # w, (n,): >= 0, sum 1 or all 0
     scores: Any         # u = J v, (n,): how much each example helps, before line 11

@@ -15,13 +15,15 @@ Arguments and results may be any tree (tree.py) of floating-point arrays. The ty
     f : a -> b      linearize f : a -> (b, LinearMap from Ta to Tb)      grad f : a -> Ta
 
 Where `has_aux` is true, f returns (y, aux), and aux is handed out as plain values, outside the derivative.
-Any of these may be applied to any other, to any depth.
+Any of these may be applied to any other, to any depth. Arrays handed in or out are shared, not copied: do not write to
+them while a LinearMap of them is in use.
 """
 import math
+import operator
 
 from . import tree
 from .backend import xp
-from .core import Box, Forward, LinearMap, Primitive, Tape, float_leaves, raw, run, unboxed
+from .core import Box, Forward, LinearMap, Primitive, Tape, float_leaves, is_float, raw, run, unboxed
 from .errors import DTypeError, ShapeError, TraceError, message, shape
 from .ops import astype, reshape, stack, stop_gradient
 
@@ -32,8 +34,14 @@ __all__ = ["jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian"
 def _traced(trace, f, leaves, structure, tags, has_aux):
     """Run f on a trace: pairs of the leaves of y and their tags, the structure of y, the plain aux."""
     y = run(trace, lambda *boxes: f(*tree.unflatten(structure, boxes)), leaves, tags)
+    if has_aux and not (isinstance(y, (tuple, list)) and len(y) == 2):
+        raise ShapeError("has_aux: f must return a pair, (y, aux)\n  help: return y, aux; or leave has_aux out")
     y, aux = y if has_aux else (y, None)
     outs, out_structure = tree.flatten(y)
+    for out in outs:
+        if not hasattr(out, "dtype") and not isinstance(out, (int, float)):
+            raise DTypeError(f"f returns a {type(out).__name__}, which is neither an array nor a tree of arrays\n"
+                             "  help: return it beside y, with has_aux=True")
     pairs = [unboxed(xp.asarray(out) if isinstance(out, (int, float)) else out, trace) for out in outs]
     return pairs, out_structure, tree.map(lambda leaf: unboxed(leaf, trace)[0], aux)
 
@@ -168,10 +176,10 @@ def grad(f, argnums=0, has_aux=False):
 
 def _choose(f, argnums, xs, params, call):
     """The chosen arguments, and f as a function of these alone."""
-    wanted = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)
-    if not all(isinstance(i, int) and -len(xs) <= i < len(xs) for i in wanted):
+    wanted = tuple(map(operator.index, argnums if isinstance(argnums, (tuple, list)) else (argnums,)))
+    if not all(-len(xs) <= i < len(xs) for i in wanted) or len({i % len(xs) for i in wanted}) < len(wanted):
         raise ShapeError(f"{call}: argnums={argnums} with {len(xs)} positional arguments\n"
-                         "  help: arguments that are differentiated are given by position, counted from 0")
+                         "  help: arguments that are differentiated are given by position, counted from 0, each once")
     places = [i % len(xs) for i in wanted]
 
     def inner(*chosen):
@@ -281,19 +289,25 @@ def checkpoint(f):
     """
     @_named(f, "checkpoint")
     def forgetful(*xs, **params):
-        leaves, structure = tree.flatten(xs)
+        leaves, structure = tree.flatten((xs, params))
         watched = [k for k, leaf in enumerate(leaves) if type(leaf) is Box]
-        out_structure = []                                  # known once f has run
+        plain = [None if k in watched else leaf for k, leaf in enumerate(leaves)]       # no box, which would be a cycle
+        outs, out_structure = [], None                      # the results, known once f has run
 
         def inside(*boxed):
-            """f as a function of the watched leaves alone, from arrays to a tuple of arrays."""
-            full = list(leaves)
+            """f as a function of the watched leaves alone, from arrays to the tuple of its floating-point results."""
+            nonlocal outs, out_structure
+            full = list(plain)
             for k, leaf in zip(watched, boxed):
                 full[k] = leaf
-            outs, *out_structure[:] = tree.flatten(f(*tree.unflatten(structure, full), **params))
-            return tuple(outs)
+            args, settings = tree.unflatten(structure, full)
+            outs, out_structure = tree.flatten(f(*args, **settings))
+            floats = tuple(out for out in outs if is_float(out))
+            outs = [None if is_float(out) else out for out in outs]
+            return floats
         y = _forgotten(inside, forgetful.__name__)(_bundle(*[leaves[k] for k in watched]))
-        return tree.unflatten(out_structure[0], _picked(y, len(raw(y))))
+        floats = iter(_picked(y, len(raw(y))))
+        return tree.unflatten(out_structure, [next(floats) if out is None else out for out in outs])
     return forgetful
 
 

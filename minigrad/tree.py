@@ -10,6 +10,8 @@ A node is a dict (in the order of its sorted keys), list, tuple, named tuple, or
 None, strings and functions hold no array: they belong to the structure. Everything else is a leaf.
 """
 import builtins
+import collections
+import math
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from .backend import to_host, xp
-from .errors import FileError, ShapeError, dtype_name, message, shape
+from .errors import FileError, ShapeError, message, shape
 
 
 class Structure(NamedTuple):
@@ -48,6 +50,10 @@ def _split_dict(tree):
 
 
 _nodes = {
+    collections.OrderedDict: _Node(_split_dict, lambda names, children, static: collections.OrderedDict(
+        zip(names, children))),
+    collections.defaultdict: _Node(lambda tree: (*_split_dict(tree)[:2], tree.default_factory),
+                                   lambda names, children, static: collections.defaultdict(static, zip(names, children))),
     tuple: _Node(_positions, lambda names, children, static: tuple(children)),
     list: _Node(_positions, lambda names, children, static: list(children)),
     dict: _Node(_split_dict, lambda names, children, static: dict(zip(names, children))),
@@ -140,7 +146,7 @@ def _paths(structure, path):
 
 def size(tree):
     """The number of elements of all leaves: of a model, its parameters."""
-    return builtins.sum(int(leaf.size) for leaf in flatten(tree)[0])
+    return builtins.sum(math.prod(shape(leaf)) for leaf in flatten(tree)[0])
 
 
 # ------------------------------------------------------------------------------------------------- files
@@ -150,7 +156,11 @@ def save(path, tree, metadata=None):
 
     metadata: a dict of strings to strings, written beside the arrays.
     """
-    arrays = {name: to_host(leaf).copy(order="C") for name, leaf in zip(paths(tree), flatten(tree)[0])}
+    names = paths(tree)
+    if len(set(names)) < len(names):
+        raise ShapeError(f"tree.save({str(path)!r}): two leaves have the same name, "
+                         f"{max(names, key=names.count)!r}\n  help: use keys without dots, and of one type")
+    arrays = {name: to_host(leaf).copy(order="C") for name, leaf in zip(names, flatten(tree)[0])}
     write_whole(path, safetensors.numpy.save(arrays, metadata))
 
 
@@ -181,7 +191,7 @@ def load(path, like):
                          f"  unknown  {sorted(set(arrays) - set(names))}\n"
                          "  help: load it into the model that it was saved from")
     for name, leaf in zip(names, old):
-        if arrays[name].shape != shape(leaf) or str(arrays[name].dtype) != dtype_name(leaf):
+        if arrays[name].shape != shape(leaf) or arrays[name].dtype != getattr(leaf, "dtype", arrays[name].dtype):
             rows = [("file", arrays[name], ""), ("tree", leaf, "")]
             raise ShapeError(message(f"tree.load({str(path)!r})", f"{name} does not fit", rows))
         leaves.append(xp.asarray(arrays[name]))

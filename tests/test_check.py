@@ -36,6 +36,11 @@ def in_place(g):
 KEPT = []
 FAULTS = {
     "a wrong factor": (elementwise("exp", lambda y, x: 2.0 * y, name="exp"), 1, "push is the derivative"),
+    "a factor slightly wrong": (elementwise("exp", lambda y, x: 1.00001 * y, name="exp"), 1, "push is the derivative"),
+    "a slope lost beside a large value": (elementwise(lambda x: 1000.0 + 0.01 * x, lambda y, x: 0.0 * x, name="f"), 1,
+                                          "push is the derivative"),
+    "eps forgotten": (Primitive(lambda x: mg.standardize(x, 0), lambda i, y, x: mg.ops.normalise._standardize_rule(
+        i, y, x, (0,), 0.0), "standardize"), 1, "push is the derivative"),
     "a wrong sign": (elementwise("cos", lambda y, x: mg.sin(x), name="cos"), 1, "push is the derivative"),
     "a pull that is not the transpose": (
         Primitive(lambda x: x * 2.0, lambda i, y, x: LinearMap(lambda t: t * 2.0, lambda g: g * 3.0), "f"), 1, "transpose"),

@@ -10,6 +10,19 @@ from minigrad.backend import seed
 from minigrad.check import check_derivatives
 
 RNG = np.random.default_rng(0)
+X = np.ones((4, 2))
+
+
+class Wrapped(nn.Module):
+    """A module that forgets to pass on what its layer needs."""
+    inside: nn.Module
+
+    def __call__(self, x):
+        return self.inside(x)
+
+
+class Empty(nn.Module):
+    pass
 
 
 def float64(model):
@@ -116,6 +129,13 @@ def test_sigmoid_cross_entropy_by_hand():
 @pytest.mark.parametrize("error, says, call", [
     (ShapeError, "the number of inputs differs\n  x       .*\n  weight .*\n  help: x needs shape \\(..., 3\\)",
      lambda: nn.Linear(np.ones((3, 2)))(np.ones((5, 4)))),
+    (ShapeError, "one bias for each output is needed", lambda: nn.Linear(np.ones((3, 1)), np.ones(4))(np.ones((5, 3)))),
+    (ShapeError, "one bias for each", lambda: nn.Conv2d(np.ones((1, 1, 1, 1)), np.ones(4))(np.ones((1, 2, 2, 1)))),
+    (ShapeError, "BatchNorm\\(x\\): channels differ", lambda: nn.BatchNorm.init(5)(np.ones((4, 1)))),
+    (ShapeError, "labels lie outside 0 ... 1", lambda: nn.cross_entropy(np.ones((3, 2)), np.array([0, 1, -1]))),
+    (ShapeError, "labels lie outside 0 ... 1", lambda: nn.sigmoid_cross_entropy(np.ones(2), np.array([0, 7]))),
+    (DTypeError, "a layer inside keeps averages or drops elements", lambda: Wrapped(nn.BatchNorm.init(2)).apply(X)),
+    (DTypeError, "neither __call__ nor apply", lambda: Empty()(X)),
     (ShapeError, "scores and labels do not fit", lambda: nn.cross_entropy(np.ones((3, 2)), np.zeros(4, int))),
     (ShapeError, "have scores \\(n,\\)", lambda: nn.sigmoid_cross_entropy(np.ones((3, 1)), np.zeros(3, int))),
     (DTypeError, "labels are the integers", lambda: nn.cross_entropy(np.ones((3, 2)), np.zeros(3))),

@@ -40,6 +40,14 @@ def test_an_update_is_differentiable_and_changes_nothing_in_place(optimiser):
     check_derivatives(lambda g, s, p: optimiser.update(g, s, p, 1), G, state, P, order=2)
 
 
+def test_types_stay_whatever_the_step_is():
+    p = {"w": np.ones((2, 2), np.float32)}
+    for optimiser in (optim.sgd(optim.piecewise(0.1, np.array([2])), 0.9, weight_decay=0.1), optim.adam(np.float64(0.1))):
+        assert optimiser.update(p, optimiser.init(p), p, np.int64(3))[0]["w"].dtype == np.float32
+    with pytest.raises(mg.DTypeError, match="nesterov without momentum"):
+        optim.sgd(0.1, nesterov=True)
+
+
 def test_both_minimise():
     for optimiser in (optim.sgd(0.1, 0.9), optim.adam(optim.cosine(0.3, 200, warmup=10))):
         x = np.array([3.0, -2.0])

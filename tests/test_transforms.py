@@ -1,4 +1,8 @@
 """The transforms: trees, argnums, aux, agreement with one another, and what they refuse."""
+import collections
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -179,6 +183,46 @@ def test_params_by_keyword_are_not_differentiated():
     assert grad(lambda x, k=1.0: k * x)(2.0, k=5.0) == 5.0
 
 
+def test_checkpoint_leaves_no_cycle():
+    gc.collect()
+    gc.disable()
+    try:
+        x = np.ones(1000)
+        inside = []
+
+        def f(x):
+            h = mg.sin(x)
+            inside.append(weakref.ref(mg.core.raw(h)))
+            return mg.sum(checkpoint(mg.exp)(h))
+        grad(f)(x)
+        assert inside[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_checkpoint_hands_through_what_is_no_float():
+    def block(x, scale=1.0):
+        return {"y": scale * x * x, "mask": x > 1.0, "n": 3, "none": None}
+    out = []
+
+    def f(x):
+        y = checkpoint(block)(x, scale=x)
+        out.append((y["n"], y["mask"].dtype, y["none"]))
+        return mg.sum(mg.where(y["mask"], y["y"], 0.0))
+    np.testing.assert_array_equal(grad(f)(np.array([0.5, 2.0])), [0, 12])
+    assert out == [(3, bool, None)]
+    with pytest.raises(ValueError, match="^bad config$"):
+        checkpoint(lambda x: (_ for _ in ()).throw(ValueError("bad config")))(1.0)
+
+
+def test_any_mapping_is_a_tree():
+    f = lambda x: (mg.sum(x), collections.OrderedDict(a=x * 2.0))  # noqa: E731
+    aux = grad(f, has_aux=True)(np.ones(2))[1]
+    assert type(aux) is collections.OrderedDict and type(aux["a"]) is np.ndarray
+    counts = mg.tree.map(lambda x: x + 1, collections.defaultdict(list, a=1.0))
+    assert counts["a"] == 2.0 and counts["b"] == []
+
+
 @pytest.mark.parametrize("error, says, call", [
     (ShapeError, "f must return one scalar\n  f\\(...\\)  \\(3,\\)  float64\n  help: take its sum or mean",
      lambda: grad(lambda x: x)(np.ones(3))),
@@ -187,6 +231,14 @@ def test_params_by_keyword_are_not_differentiated():
      lambda: grad(mg.sum)(np.ones(3, int))),
     (DTypeError, "argument 0.a", lambda: grad(lambda p: p["a"])({"a": 3})),
     (ShapeError, "argnums=1 with 1 positional", lambda: grad(mg.sum, 1)(np.ones(3))),
+    (ShapeError, "each once", lambda: grad(lambda a, b: a * b, (0, -2))(1.0, 1.0)),
+    (ShapeError, "f must return one scalar", lambda: grad(lambda x: None)(1.0)),
+    (ShapeError, "f must return a pair", lambda: grad(lambda x: x, has_aux=True)(1.0)),
+    (DTypeError, "f returns a set, which is neither", lambda: grad(lambda x: {1})(1.0)),
+    (DTypeError, "only floating-point arrays", lambda: grad(mg.abs)(np.array(1j))),
+    (TraceError, "this primitive has no rule", lambda: grad(mg.Primitive(np.sort, name="sort"))(1.0)),
+    (TraceError, "a value from inside a derivative that has ended", lambda: (lambda kept: [
+        grad(lambda x: (kept.append(x * x), x)[1])(1.0), grad(lambda x: kept[0])(1.0)])([])),
     (DTypeError, "xs and ts are tuples", lambda: jvp(mg.sum, np.ones(3), np.ones(3))),
     (ShapeError, "wrong shape at 0\n  value  \\(3,\\)", lambda: jvp(mg.sum, (np.ones(3),), (np.ones(4),))),
     (ShapeError, "differ in structure at 0", lambda: jvp(mg.sum, (np.ones(3),), ([np.ones(3)],))),

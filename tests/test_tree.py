@@ -73,6 +73,13 @@ def test_bad_files_are_refused(tmp_path):
         tree.load(path, {"a": np.ones(2), "b": np.ones(4)})
 
 
+def test_names_that_would_be_lost_are_refused(tmp_path):
+    with pytest.raises(ShapeError, match="two leaves have the same name, 'a.b'"):
+        tree.save(tmp_path / "t", {"a.b": np.ones(2), "a": {"b": np.zeros(2)}})
+    tree.save(tmp_path / "t", {"a": 1.5})
+    assert tree.load(tmp_path / "t", {"a": 0.0})["a"] == 1.5 and tree.size({"a": 1.5, "b": np.ones((2, 3))}) == 7
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "f"
     tree.write_whole(path, b"old")

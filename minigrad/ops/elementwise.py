@@ -23,11 +23,18 @@ sqrt = elementwise("sqrt", lambda y, x: 0.5 / y)
 sin = elementwise("sin", lambda y, x: cos(x))
 cos = elementwise("cos", lambda y, x: -sin(x))
 tanh = elementwise("tanh", lambda y, x: 1.0 - y * y)
-sigmoid = elementwise(lambda x: 0.5 * xp.tanh(0.5 * x) + 0.5, lambda y, x: y * (1.0 - y), name="sigmoid")
+sigmoid = elementwise(lambda x: _sigmoid(x), lambda y, x: y * (1.0 - y), name="sigmoid")
 softplus = elementwise(lambda x: xp.logaddexp(x, 0.0), lambda y, x: sigmoid(x), name="softplus")
 
 relu = elementwise(lambda x: xp.maximum(x, 0.0), lambda y, x: raw(x) > 0, name="relu")
 abs = elementwise("abs", lambda y, x: xp.sign(raw(x)))
+
+
+def _sigmoid(x):
+    """1 / (1 + exp(-x)), exact at both ends: only exp of what is not positive is taken."""
+    up = x.real >= 0
+    z = xp.exp(xp.where(up, -x, x))
+    return xp.where(up, 1.0, z) / (1.0 + z)
 
 
 def _wins(y, a, b):
@@ -57,9 +64,10 @@ divide = Primitive("divide", _divide_rule)
 
 
 def _base(y, a, b):
-    """d/da a**b = b a**(b - 1), and 0 where b is 0, even at a = 0."""
-    below = (b - 1 if b else 1) if isinstance(b, (int, float)) else where(raw(b) == 0, 1.0, b - 1.0)
-    return b * power(a, below)
+    """d/da a**b = b a**(b - 1), and 0 where both are 0."""
+    if isinstance(b, (int, float)):
+        return b * power(a, b - 1 if b else 1)
+    return b * power(a, where((raw(b) == 0) & (raw(a) == 0), 1.0, b - 1.0))
 
 
 def _exponent(y, a, b):
@@ -88,7 +96,9 @@ _astype = linear(lambda x, dtype, back: x.astype(dtype), lambda g, s, dtype, bac
 
 
 def astype(x, dtype):
-    """x with elements of another floating-point type; its gradient comes back in the type of x."""
+    """x with elements of another type. The gradient comes back in the type of x; of integers there is none."""
+    if xp.dtype(dtype).kind != "f":
+        return raw(x).astype(dtype)
     return x if x.dtype == dtype else _astype(x, dtype=dtype, back=x.dtype)
 
 

@@ -1,7 +1,7 @@
 """Normalisation and dropout."""
 from ..backend import seed, xp
 from ..core import LinearMap, Primitive
-from ..errors import shape
+from ..errors import DTypeError, ShapeError, shape
 from .elementwise import sqrt, square
 from .reductions import mean
 from .shaping import normal_axes
@@ -44,6 +44,9 @@ def dropout(x, rate, key):
     again (checkpoint, finite differences) stays the same function. Srivastava et al., 2014.
     """
     if not 0.0 <= rate < 1.0:
-        raise ValueError(f"dropout: the rate must lie in [0, 1), not {rate}")
+        raise ShapeError(f"dropout: the rate must lie in [0, 1), not {rate}")
+    if key is None:
+        raise DTypeError("dropout: it draws its mask from a key, and there is none\n"
+                         "  help: give an integer, or several: (seed of the run, step)")
     stays = seed(key).random(shape(x), "float32") >= rate
     return x * (xp.asarray(stays).astype(x.dtype) / (1.0 - rate))

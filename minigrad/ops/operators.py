@@ -2,6 +2,7 @@
 
 What would silently lose the derivative raises an error that says what to write instead.
 """
+from .. import ops
 from ..core import Box, raw
 from ..errors import TraceError, message
 from . import elementwise as e
@@ -24,6 +25,9 @@ for _name, _f in dict(add=e.add, sub=e.subtract, mul=e.multiply, truediv=e.divid
 Box.__pow__ = lambda self, n: e.square(self) if isinstance(n, int) and n == 2 else e.power(self, n)
 Box.__rpow__ = _reflected(e.power)
 Box.__neg__ = lambda self: e.negative(self)
+Box.__pos__ = lambda self: self
+Box.__copy__ = lambda self: self
+Box.__deepcopy__ = lambda self, memo: self
 Box.__abs__ = lambda self: e.abs(self)
 Box.__getitem__ = shaping.getitem
 Box.__iter__ = lambda self: (self[i] for i in range(len(self)))
@@ -50,7 +54,12 @@ Box.__index__ = _refuse("using x as an index or a size", _PLAIN)
 Box.item = _refuse("x.item()", _PLAIN)
 Box.tolist = _refuse("x.tolist()", _PLAIN)
 Box.__array__ = _refuse("numpy.asarray(x)", _PLAIN + ", or a function of minigrad instead of one of numpy")
-Box.__array_function__ = lambda self, function, *_: _refuse(
-    f"numpy.{function.__name__}(x)", f"write minigrad.{function.__name__}(x)"
-    if function.__name__ in ("sum", "mean", "reshape", "transpose", "concatenate", "stack", "where") else
-    "use the function of minigrad with this name, or stop_gradient(x)")(self)
+Box.__reduce_ex__ = _refuse("pickle", "return the value from the differentiated function first")
+
+
+def _numpy_function(self, function, types, args, params):
+    name = function.__name__
+    _refuse(f"numpy.{name}(x)", f"write minigrad.{name}(x)" if hasattr(ops, name) else _PLAIN)(self)
+
+
+Box.__array_function__ = _numpy_function

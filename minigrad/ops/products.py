@@ -38,7 +38,7 @@ def tensordot(a, b, axes=2):
     axes: how many of the last axes of a meet the first of b, or two sequences: axes of a and of b.
     """
     na, nb = len(shape(a)), len(shape(b))
-    inner_a, inner_b = (range(na - axes, na), range(axes)) if isinstance(axes, int) else axes
+    inner_a, inner_b = axes if isinstance(axes, (tuple, list)) else (range(na - axes, na), range(axes))
     inner_a, inner_b = normal_axes(inner_a, na), normal_axes(inner_b, nb)
     lengths = [shape(a)[i] for i in inner_a], [shape(b)[i] for i in inner_b]
     if lengths[0] != lengths[1]:

@@ -1,6 +1,6 @@
 """Moving elements without changing them. Each operation stands beside its adjoint:
 
-    reshape / reshape back      transpose / its inverse      pad / crop      x[index] / put      concatenate / pieces
+    reshape / reshape back      transpose / its inverse      pad / crop      x[index] / put
 """
 import operator
 
@@ -8,8 +8,9 @@ import numpy
 
 from ..backend import xp
 from ..core import LinearMap, Primitive, raw
+from ..errors import ShapeError
 from ..errors import shape as shape_of
-from ..kinds import linear
+from ..kinds import linear, sum_to
 from .elementwise import add
 
 _reshape = linear(lambda x, shape: xp.reshape(x, shape), lambda g, s, shape: reshape(g, s), "reshape")
@@ -28,7 +29,7 @@ def ravel(x):
 
 def transpose(x, axes=None):
     """The axes in another order, reversed if none is given: y.shape[i] = x.shape[axes[i]]."""
-    return _transpose(x, axes=tuple(reversed(range(x.ndim))) if axes is None else normal_axes(axes, x.ndim))
+    return _transpose(x, axes=tuple(reversed(range(ndim(x)))) if axes is None else normal_axes(axes, ndim(x)))
 
 
 def _inverse(axes):
@@ -37,8 +38,8 @@ def _inverse(axes):
 
 def moveaxis(x, source, destination):
     """Axes moved to new positions, the others keeping their order. source, destination: an integer or a tuple each."""
-    source, destination = (normal_axes(axis, x.ndim) for axis in (source, destination))
-    order = [a for a in range(x.ndim) if a not in source]
+    source, destination = (normal_axes(axis, ndim(x)) for axis in (source, destination))
+    order = [a for a in range(ndim(x)) if a not in source]
     for place, axis in sorted(zip(destination, source)):
         order.insert(place, axis)
     return transpose(x, order)
@@ -46,16 +47,16 @@ def moveaxis(x, source, destination):
 
 def swapaxes(x, axis1, axis2):
     """Two axes exchanged."""
-    order = list(range(x.ndim))
+    order = list(range(ndim(x)))
     order[axis1], order[axis2] = order[axis2], order[axis1]
     return transpose(x, order)
 
 
 def expand_dims(x, axis):
     """New axes of length 1 at these positions of the result."""
-    ndim = len(shape_of(x)) + (len(axis) if isinstance(axis, tuple) else 1)
-    new, old = normal_axes(axis, ndim), iter(shape_of(x))
-    return reshape(x, tuple(1 if a in new else next(old) for a in range(ndim)))
+    count = ndim(x) + (len(axis) if isinstance(axis, (tuple, list)) else 1)
+    new, old = normal_axes(axis, count), iter(shape_of(x))
+    return reshape(x, tuple(1 if a in new else next(old) for a in range(count)))
 
 
 def squeeze(x, axis=None):
@@ -63,22 +64,30 @@ def squeeze(x, axis=None):
     s = shape_of(x)
     drop = [a for a, n in enumerate(s) if n == 1] if axis is None else normal_axes(axis, len(s))
     if any(s[a] != 1 for a in drop):
-        raise ValueError(f"squeeze: cannot remove axes {tuple(drop)} of shape {s}: not all have length 1")
+        raise ShapeError(f"squeeze: cannot remove axes {tuple(drop)} of shape {s}: not all have length 1")
     return reshape(x, tuple(n for a, n in enumerate(s) if a not in drop))
 
 
 def flip(x, axis=None):
     """The order of the elements reversed along these axes, or along all."""
-    axes = normal_axes(axis, x.ndim)
-    return x[tuple(slice(None, None, -1) if a in axes else slice(None) for a in range(x.ndim))]
+    axes = normal_axes(axis, ndim(x))
+    return getitem(x, tuple(slice(None, None, -1) if a in axes else slice(None) for a in range(ndim(x))))
+
+
+def ndim(x):
+    """The number of axes."""
+    return len(shape_of(x))
 
 
 def normal_axes(axis, ndim):
-    """A tuple of axes counted from the front: of None (all), an integer or a sequence. Raises AxisError."""
+    """A tuple of axes counted from the front: of None (all), an integer or a sequence. Raises ShapeError."""
     axes = range(ndim) if axis is None else (axis,) if isinstance(axis, (int, numpy.integer)) else tuple(axis)
     if any(not -ndim <= a < ndim for a in axes):
-        raise numpy.exceptions.AxisError(f"axis {axis} is out of bounds for {ndim} dimensions")
-    return tuple(operator.index(a) % ndim for a in axes)
+        raise ShapeError(f"axis {axis} is out of bounds for {ndim} dimensions")
+    axes = tuple(operator.index(a) % ndim for a in axes)
+    if len(set(axes)) < len(axes):
+        raise ShapeError(f"axis {axis}: the same axis twice")
+    return axes
 
 
 # ---------------------------------------------------------------------------------- indexing and its adjoint
@@ -99,7 +108,7 @@ def _may_repeat(index):
 
 
 _getitem = linear(lambda x, index: x[index], lambda g, s, index: put(g, s, index), "getitem")
-_put_primitive = linear(_put, lambda g, s, shape, index: getitem(g, index))
+_put_primitive = linear(_put, lambda g, s, shape, index: sum_to(getitem(g, index), s))
 
 
 def getitem(x, index):
@@ -109,7 +118,10 @@ def getitem(x, index):
 
 
 def _plain(part):
-    return xp.asarray(part) if isinstance(part, list) else raw(part)
+    """A part of an index as NumPy would read it: sequences are arrays."""
+    if part is None or part is Ellipsis or isinstance(part, (slice, int)) or hasattr(part, "dtype"):
+        return raw(part)
+    return xp.asarray(part) if len(part) else xp.zeros(0, int)
 
 
 def put(x, shape, index):
@@ -119,10 +131,11 @@ def put(x, shape, index):
 
 def take(x, indices, axis=None):
     """The elements of x at integer indices along an axis; of the flattened x if axis is None."""
-    indices = raw(indices)
+    indices = xp.asarray(raw(indices))
     if axis is None:
         return getitem(ravel(x), indices)
-    return getitem(x, (slice(None),) * (axis % x.ndim) + (indices,))
+    axis, = normal_axes(axis, ndim(x))
+    return getitem(x, (slice(None),) * axis + (indices,))
 
 
 # --------------------------------------------------------------------------------------- padding and joining
@@ -130,19 +143,28 @@ def take(x, indices, axis=None):
 _pad = linear(lambda x, widths: xp.pad(x, widths), lambda g, s, widths: crop(g, widths), "pad")
 
 
+def _pairs(x, widths):
+    """(before, after) for each axis: of one number, one pair, or a pair for each axis."""
+    try:
+        pairs = numpy.broadcast_to(numpy.asarray(widths, int), (ndim(x), 2))
+    except ValueError:
+        raise ShapeError(f"pad width {widths} for {ndim(x)} axes\n  help: one number, one (before, after), or one for each "
+                         "axis") from None
+    return tuple((int(before), int(after)) for before, after in pairs)
+
+
 def pad(x, pad_width, constant_values=0.0):
     """x with a border of constants. pad_width: one width, one (before, after) for all axes, or one pair per axis."""
-    widths = numpy.broadcast_to(numpy.asarray(pad_width, int), (x.ndim, 2))
-    widths = tuple((int(before), int(after)) for before, after in widths)
+    widths = _pairs(x, pad_width)
     y = _pad(x, widths=widths)
     if isinstance(constant_values, (int, float)) and constant_values == 0:
         return y
     return add(y, xp.pad(xp.zeros(shape_of(x), x.dtype), widths, constant_values=constant_values))
 
 
-def crop(x, widths):
-    """x without its border: the adjoint of pad."""
-    return getitem(x, tuple(slice(before, n - after) for (before, after), n in zip(widths, shape_of(x))))
+def crop(x, crop_width):
+    """x without a border of this width: the adjoint of pad, and written like it."""
+    return getitem(x, tuple(slice(before, n - after) for (before, after), n in zip(_pairs(x, crop_width), shape_of(x))))
 
 
 def _concatenate_rule(i, y, *parts, axis):
@@ -158,7 +180,10 @@ _concatenate = Primitive(lambda *parts, axis: xp.concatenate(parts, axis), _conc
 def concatenate(arrays, axis=0):
     """Arrays joined along an existing axis."""
     arrays = list(arrays)
-    return _concatenate(*arrays, axis=axis % len(shape_of(arrays[0])) if arrays else axis)
+    if not arrays:
+        raise ShapeError("concatenate: at least one array is needed")
+    axis, = normal_axes(axis, ndim(arrays[0]))
+    return _concatenate(*arrays, axis=axis)
 
 
 def stack(arrays, axis=0):

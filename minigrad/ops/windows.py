@@ -13,6 +13,7 @@ bilinear, and its two adjoints are the other two faces; so derivatives of every 
 Each face gathers the windows of a few images at a time into the rows of a matrix that stays in cache, and multiplies.
 """
 import math
+import operator
 
 from ..backend import name as backend_name
 from ..backend import xp
@@ -27,10 +28,14 @@ PIECE = 1 << 21          # bytes of gathered windows at a time on the CPU: the m
 
 # ---------------------------------------------------------------------------------------------- geometry
 
-def _pair(value, what):
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
-        raise ShapeError(f"{what} must be a positive integer or a pair of them, not {value!r}")
+def _pair(value, what, least=1):
+    """Two integers, of one or two given. Raises ShapeError."""
+    try:
+        pair = tuple(map(operator.index, value if isinstance(value, (tuple, list)) else (value, value)))
+    except TypeError:
+        pair = ()
+    if len(pair) != 2 or min(pair) < least:
+        raise ShapeError(f"{what} must be one integer or two, not below {least}; not {value!r}")
     return pair
 
 
@@ -44,11 +49,8 @@ def _geometry(call, x, window, stride, padding):
         padding = 0
     elif isinstance(padding, str):
         raise ShapeError(f"{call}: padding is 'same', 'valid', an integer or pairs, not {padding!r}")
-    if isinstance(padding, int):
-        padding = (padding, padding)
-    padding = tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding)
-    if any(p < 0 for pair in padding for p in pair) or [len(pair) for pair in padding] != [2, 2]:
-        raise ShapeError(f"{call}: padding must be non-negative, one number or pair for height and one for width")
+    padding = padding if isinstance(padding, (tuple, list)) and len(padding) == 2 else (padding, padding)
+    padding = tuple(_pair(p, f"{call}: the padding of each side", least=0) for p in padding)
     if any(n + sum(p) < w for n, p, w in zip(size, padding, window)):
         raise ShapeError(message(call, "the window is larger than the padded image",
                                  [("x", x, f"window {window}, padding {padding}")],
@@ -107,9 +109,13 @@ _fold_primitive = linear(_fold, lambda g, s, size, stride, padding: _unfold_prim
 
 
 def unfold(x, window, stride=1, padding=0):
-    """All windows of a batch of images: (n, h, w, c) to (n, rows, columns, A, B, c)."""
-    _check_image("unfold(x)", x)
-    window, stride, padding = _geometry("unfold(x)", x, window, stride, padding)
+    """All windows of a batch of images: (n, h, w, c) to (n, rows, columns, A, B, c). A view where nothing is padded."""
+    return _unfolded("unfold(x)", x, window, stride, padding)
+
+
+def _unfolded(call, x, window, stride, padding):
+    _check_image(call, x)
+    window, stride, padding = _geometry(call, x, window, stride, padding)
     return _unfold_primitive(x, window=window, stride=stride, padding=padding)
 
 
@@ -135,15 +141,15 @@ def _rows(x, window, stride, padding):
     for piece in pieces:
         gathered = buffer[:piece.stop - piece.start]
         gathered[...] = view[piece]
-        yield piece, gathered.reshape(-1, width)
+        yield piece, gathered.reshape(len(gathered) * count, width)
 
 
 def _conv2d(x, k, stride, padding):
     window, outputs = k.shape[:2], k.shape[3]
     y = xp.empty((x.shape[0], *_counts(x.shape[1:3], window, stride, padding), outputs), xp.result_type(x, k))
-    matrix = k.reshape(-1, outputs)
+    matrix = k.reshape(math.prod(k.shape[:3]), outputs)
     for piece, rows in _rows(x, window, stride, padding):
-        xp.matmul(rows, matrix, out=y[piece].reshape(-1, outputs))
+        xp.matmul(rows, matrix, out=y[piece].reshape(len(rows), outputs))
     return y
 
 
@@ -151,7 +157,7 @@ def _conv2d_kernel(x, g, window, stride, padding):
     outputs = g.shape[3]
     k = xp.zeros((math.prod(window) * x.shape[3], outputs), xp.result_type(x, g))
     for piece, rows in _rows(x, window, stride, padding):
-        k += rows.T @ g[piece].reshape(-1, outputs)
+        k += rows.T @ g[piece].reshape(len(rows), outputs)
     return k.reshape(*window, x.shape[3], outputs)
 
 
@@ -162,11 +168,11 @@ def _conv2d_input(g, k, size, stride, padding):
     if stride == (1, 1) and all(p >= 0 for pair in turned for p in pair):       # a convolution with k turned round
         return _conv2d(g, k[::-1, ::-1].transpose(0, 1, 3, 2), stride, turned)
     x = xp.empty((g.shape[0], *size, channels), xp.result_type(g, k))
-    matrix = k.reshape(-1, outputs).T
+    matrix = k.reshape(math.prod(k.shape[:3]), outputs).T
     for piece in _pieces(g.shape[0], math.prod(g.shape[1:3]) * matrix.shape[1] * g.dtype.itemsize):
         part = g[piece]
-        x[piece] = _fold((part.reshape(-1, outputs) @ matrix).reshape(*part.shape[:3], A, B, channels),
-                         size, stride, padding)
+        rows = part.reshape(math.prod(part.shape[:3]), outputs) @ matrix
+        x[piece] = _fold(rows.reshape(*part.shape[:3], A, B, channels), size, stride, padding)
     return x
 
 
@@ -229,13 +235,14 @@ def _winners(best, taps, s, window, stride, padding):
     (n, h, w, c), (rows, columns) = s, best.shape[1:3]
     lost, winner = xp.ones(best.shape, bool), xp.zeros(best.shape, "uint8" if len(taps) < 256 else "int32")
     for tap in taps[:-1]:                                   # the winner's number: how many before it are not the best
-        lost &= tap != best
+        lost &= (tap != best) & (tap == tap)                # the first NaN is the best there is, as in argmax
         winner += lost
-    places = xp.asarray([(a * w + b) * c for a in range(window[0]) for b in range(window[1])])
-    top = xp.arange(rows).reshape(-1, 1, 1) * stride[0] - padding[0][0]
-    left = xp.arange(columns).reshape(-1, 1) * stride[1] - padding[1][0]
-    corner = xp.arange(n).reshape(-1, 1, 1, 1) * (h * w * c) + (top * w + left) * c + xp.arange(c)
-    return places[winner] + corner
+    a, b = xp.arange(window[0]).reshape(-1, 1), xp.arange(window[1])
+    top = xp.arange(rows).reshape(-1, 1, 1, 1) * stride[0] - padding[0][0] + a
+    left = xp.arange(columns).reshape(-1, 1, 1) * stride[1] - padding[1][0] + b
+    pixel = xp.clip(top, 0, h - 1) * w + xp.clip(left, 0, w - 1)        # of each window's elements; a border is its edge
+    which = winner + xp.arange(rows * columns).reshape(rows, columns, 1) * len(taps)
+    return (pixel * c).reshape(-1)[which] + (xp.arange(n).reshape(-1, 1, 1, 1) * (h * w * c) + xp.arange(c))
 
 
 def _taps(x, window, stride, padding):
@@ -261,4 +268,4 @@ def avg_pool2d(x, window, stride=None, padding=0):
 
     stride: that of the window if not given. Padding counts as zeros, as in PyTorch.
     """
-    return mean(unfold(x, window, window if stride is None else stride, padding), axis=(3, 4))
+    return mean(_unfolded("avg_pool2d(x)", x, window, window if stride is None else stride, padding), axis=(3, 4))

@@ -1,4 +1,7 @@
 """Values against NumPy where a composition or a rewriting stands between, conventions at kinks, and refusals."""
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -73,6 +76,49 @@ def test_conventions_at_kinks():
     assert grad(lambda b: mg.power(0.0, b))(2.0) == 0.0
 
 
+def test_sigmoid_is_exact_at_both_ends():
+    np.testing.assert_allclose(mg.sigmoid(np.array([-40.0, -800.0, 40.0])), [np.exp(-40.0), 0.0, 1.0], rtol=1e-12)
+    assert mg.grad(lambda x: mg.log(mg.sigmoid(x)))(-40.0) == 1.0
+    np.testing.assert_allclose(mg.sigmoid(np.float32(-18)), 1.5229979e-8, rtol=1e-6)
+
+
+def test_power_has_a_symmetric_hessian_at_exponent_zero():
+    H = mg.hessian(lambda v: v[0] ** v[1])(np.array([2.0, 0.0]))
+    np.testing.assert_allclose(H, [[0, 0.5], [0.5, np.log(2.0) ** 2]])
+
+
+@pytest.mark.parametrize("index", [[0, 0], ((0, 0),), range(-1, 1), [True, False, True], [], np.array([0, 0])])
+def test_an_index_is_read_as_numpy_reads_it(index):
+    x = np.array([1.0, 2.0, 3.0])
+    expected = np.zeros(3)
+    np.add.at(expected, index if not isinstance(index, range) else list(index), 1.0)
+    np.testing.assert_array_equal(grad(lambda x: mg.sum(x[index]))(x), expected)
+    np.testing.assert_array_equal(grad(lambda x: mg.sum(mg.take(x, (0, 0), axis=0)))(x), [2, 0, 0])
+
+
+def test_integers_have_no_derivative():
+    assert grad(lambda x: x * x.astype(np.int64))(2.5) == 2.0
+    assert (grad(lambda x: mg.sum(x.astype(np.float32) * 2.0))(np.ones(2)) == 2.0).all()
+
+
+def test_copies_of_a_traced_value_are_itself():
+    for again in (copy.copy, copy.deepcopy):
+        assert grad(lambda x: mg.sum(again({"w": x})["w"] ** 2))(np.array([3.0])) == [6.0]
+    assert grad(lambda x: +x)(1.0) == 1.0
+
+
+def test_a_numpy_function_on_a_traced_value_is_explained():
+    for misuse in (np.exp, lambda x: np.zeros(2).__setitem__(0, x)):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            grad(misuse)(1.0)
+        assert "use the function of minigrad with the same name" in caught.value.__notes__[0]
+
+
+def test_put_undoes_its_broadcasting():
+    gradient, = mg.vjp(lambda g: mg.put(g, (3,), slice(0, 2)), np.ones(1))[1](np.array([1.0, 2.0, 4.0]))
+    assert gradient.tolist() == [3.0]
+
+
 def test_where_lets_nothing_through_from_the_other_side():
     def f(x):
         return mg.sum(mg.where(x > 1.0, mg.sqrt(x - 1.0), x * 0.0))
@@ -111,6 +157,16 @@ def test_dropout_keeps_its_mean_and_its_key():
     (ValueError, "not all have length 1", lambda: mg.squeeze(np.ones((2, 1)), 0)),
     (ValueError, r"rate must lie in \[0, 1\)", lambda: mg.dropout(np.ones(2), 1.0, 0)),
     (DTypeError, r"exp\(a\)", lambda: mg.exp("text")),
+    (DTypeError, r"add\(a, b\)", lambda: mg.add(np.array(["a"]), 1.0)),
+    (DTypeError, "a list is no array\n  help: xp.asarray", lambda: mg.sum([1.0, 2.0])),
+    (DTypeError, "a list is no array", lambda: mg.concatenate([[1.0], [2.0]])),
+    (DTypeError, "draws its mask from a key", lambda: mg.dropout(np.ones(2), 0.5, None)),
+    (ShapeError, "at least one array", lambda: mg.concatenate([])),
+    (ShapeError, "axis 5 is out of bounds for 2 dimensions", lambda: mg.concatenate([np.ones((2, 3))], axis=5)),
+    (ShapeError, "axis 5 is out of bounds", lambda: mg.take(np.ones((2, 3)), [0], axis=5)),
+    (ShapeError, "the same axis twice", lambda: mg.sum(np.ones((2, 3)), axis=(0, -2))),
+    (ShapeError, r"pad width \[\(1, 1\), \(1, 1\), \(1, 1\)\] for 2 axes", lambda: mg.pad(np.ones((2, 2)), [(1, 1)] * 3)),
+    (ShapeError, r"avg_pool2d\(x\): an image batch has four axes", lambda: mg.avg_pool2d(np.ones((4, 4)), 2)),
 ])
 def test_bad_arguments_are_explained(error, says, call):
     with pytest.raises(error, match=says):
@@ -122,7 +178,8 @@ def test_bad_arguments_are_explained(error, says, call):
     (lambda x: float(x[0]), "stop_gradient"), (lambda x: int(x[0]), "stop_gradient"), (lambda x: x[0].item(), "stop_"),
     (lambda x: x.tolist(), "stop_gradient"), (lambda x: [1, 2][x[0]], "index or a size"),
     (lambda x: np.asarray(x), "instead of one of numpy"), (lambda x: np.sum(x), r"write minigrad.sum\(x\)"),
-    (lambda x: np.sort(x), "with this name"),
+    (lambda x: np.sort(x), r"numpy.sort\(x\): .*\n.*\n  help: use minigrad.stop_gradient"),
+    (lambda x: pickle.dumps(x), "pickle"),
 ])
 def test_losing_the_derivative_is_refused(use, says):
     with pytest.raises(TraceError, match=says):

@@ -99,11 +99,31 @@ def test_pooling_default_stride_is_the_window():
     (lambda: mg.conv2d(np.ones((4, 4, 1)), np.ones((2, 2, 1, 1))), "four axes"),
     (lambda: mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1))), "a kernel has four axes"),
     (lambda: mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((5, 5, 1, 1))), "larger than the padded image"),
-    (lambda: mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1, 1)), stride=0), "positive integer"),
+    (lambda: mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1, 1)), stride=0), "stride must be one integer or two, not below 1; not 0"),
     (lambda: mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1, 1)), padding="full"), "'same', 'valid'"),
-    (lambda: mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1, 1)), padding=-1), "non-negative"),
+    (lambda: mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1, 1)), padding=-1), "the padding of each side must be one integer or two, not below 0"),
     (lambda: mg.max_pool2d(np.ones((1, 4, 4, 1)), 2, padding=2), "without an element"),
 ])
 def test_bad_geometry_is_refused(call, says):
     with pytest.raises(ShapeError, match=says):
         call()
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+@pytest.mark.parametrize("padding", [0, 1, "same"])
+def test_what_is_not_finite_is_pooled_the_same_traced_and_plain(bad, padding):
+    x = np.arange(32.0).reshape(2, 4, 4, 1)
+    x[0, 0, 0, 0] = x[1, 3, 3, 0] = bad
+    x[1, :2, :2] = bad
+    for window, stride in ((2, 2), (3, 2), (3, 1)):
+        plain = mg.max_pool2d(x, window, stride, padding)
+        traced = mg.jvp(lambda x: mg.max_pool2d(x, window, stride, padding), (x,), (x,))[0]
+        np.testing.assert_array_equal(plain, traced)
+
+
+def test_nothing_in_nothing_out():
+    for n, c, o in ((0, 2, 3), (2, 0, 3), (2, 2, 0)):
+        y, pull = mg.vjp(mg.conv2d, np.ones((n, 4, 4, c)), np.ones((3, 3, c, o)))
+        gx, gk = pull(y)
+        assert y.shape == (n, 2, 2, o) and gx.shape == (n, 4, 4, c) and gk.shape == (3, 3, c, o) and not gx.any()
+    assert mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1, 1)), np.int64(2)).shape == (1, 2, 2, 1)
