@@ -97,13 +97,17 @@ def main(arguments=None):
     """Run the benchmark from the command line; gives the exit status."""
     p = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--rounds", type=int, default=30)
+    p.add_argument("--rounds", type=int, default=30, help="measurements of each route, at least 2 (default 30)")
     p.add_argument("--threads", type=int, default=1, help="of matrix products on the CPU (default 1)")
     p.add_argument("--backend", choices=("numpy", "cupy"), help="default: cupy where it can run")
     p.add_argument("--out", type=pathlib.Path, help="the JSON file to write")
     options = p.parse_args(arguments)
-    if options.backend:
-        mg.use(options.backend)
+    if options.rounds < 2 or options.threads < 1:
+        p.error("--rounds needs at least 2, --threads at least 1")
+    try:
+        mg.use(options.backend or mg.backend.name())
+    except mg.BackendError as error:
+        p.error(str(error))
     today = datetime.date.today().isoformat()
     out = options.out or RESULTS / f"benchmark-{today}.json"
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -60,8 +60,9 @@ def checked(path, digest, remedy):
     """The bytes of a file, or FileError: missing, or not the file with this sha256."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise FileError(f"{path}: the file is missing (sha256 {digest})\n  help: {remedy}") from None
+    except OSError as error:
+        raise FileError(f"{path}: the file cannot be read ({error.strerror})\n  expected sha256 {digest}\n"
+                        f"  help: {remedy}") from None
     found = hashlib.sha256(data).hexdigest()
     if found != digest:
         raise FileError(f"{path}: the file is truncated or altered ({len(data)} bytes)\n"

@@ -37,6 +37,11 @@ def _spread(values):
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def _cell(values):
+    mean, deviation = _spread(values)
+    return f"{mean:.1f} ± {deviation:.1f} ({len(values)})" if len(values) > 1 else f"{mean:.1f} (1)"
+
+
 def table(lines):
     """Test error in percent at the last step: a row for each method, a column for each share of the majority."""
     errors = final_errors(lines)
@@ -44,7 +49,7 @@ def table(lines):
     head = f"{'test error %':14s}" + "".join(f"{share:>16}" for share in shares)
     rows = [head, "-" * len(head)]
     for method, row in errors.items():
-        cells = ("{:.1f} ± {:.1f} ({})".format(*_spread(row[s]), len(row[s])) if s in row else "-" for s in shares)
+        cells = (_cell(row[share]) if share in row else "-" for share in shares)
         rows.append(f"{method:14s}" + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(["", *rows, "mean ± standard deviation (seeds); the column is the share of the majority class"])
 
@@ -52,7 +57,7 @@ def table(lines):
 def error_against_share(lines, path, caption, paper=False):
     """Figure 2: test error against the share of the majority, with the standard deviation over seeds.
 
-    paper: also draw the values that the paper reports, as hollow marks.
+    paper: also draw the values that the paper reports, with its error bars, as hollow marks.
     """
     errors = final_errors(lines)
     shares = sorted({share for row in errors.values() for share in row})
@@ -63,11 +68,13 @@ def error_against_share(lines, path, caption, paper=False):
         axes.errorbar(at, means, bars, marker="o", capsize=3, label=method, color=COLOURS.get(method),
                       linewidth=2.2 if method == "reweight" else 1.2, zorder=3 if method == "reweight" else 2)
         theirs = PAPER_FIGURE_2.get(method, {}) if paper else {}
-        both = [(x, theirs[share][0]) for x, share in zip(at, sorted(row)) if share in theirs]
-        if both:
-            axes.plot(*zip(*both), "D", markerfacecolor="none", color=COLOURS.get(method), markersize=8)
+        for x, share in zip(at, sorted(row)):
+            if share in theirs:
+                axes.errorbar(x + 0.02, *theirs[share], marker="D", markerfacecolor="none", color=COLOURS.get(method),
+                              markersize=8, alpha=0.6)
     if paper:
-        axes.plot([], [], "D", markerfacecolor="none", color="black", label="the paper's own value")
+        axes.errorbar([], [], [], marker="D", markerfacecolor="none", color="black", alpha=0.6, linestyle="none",
+                      label="the paper's own value")
     axes.set_xticks(range(len(shares)), [f"{100 * share:g} %" for share in shares])
     axes.set(xlabel="share of the majority class in training", ylabel="test error, %", ylim=(0, None),
              title=f"Class imbalance, fours and nines ({caption})")
@@ -79,7 +86,7 @@ def error_against_share(lines, path, caption, paper=False):
 def weight_over_training(lines, path, caption):
     """How much of the weight goes to the minority as training goes on: one panel for each share, mean over seeds."""
     shares = sorted({line["share"] for line in lines})
-    figure, panels = plt.subplots(1, len(shares), figsize=(1.4 + 3.2 * len(shares), 3.8), sharey=True, squeeze=False,
+    figure, panels = plt.subplots(1, len(shares), figsize=(2.0 + 3.0 * len(shares), 4.2), sharey=True, squeeze=False,
                                   layout="constrained")
     for axes, share in zip(panels[0], shares):
         curves = collections.defaultdict(lambda: collections.defaultdict(list))
@@ -88,14 +95,14 @@ def weight_over_training(lines, path, caption):
                 curves[line["method"]][line["step"]].append(100.0 * line["minority_weight"])
         for method, curve in curves.items():
             steps = sorted(curve)
-            axes.plot(steps, [statistics.mean(curve[step]) for step in steps], label=method,
+            axes.plot(steps, [statistics.mean(curve[step]) for step in steps], label=method, marker=".", markersize=4,
                       color=COLOURS.get(method), linewidth=2.2 if method == "reweight" else 1.2)
         axes.axhline(100.0 * (1.0 - share), color="black", linewidth=0.8, linestyle=":")
         axes.set(xlabel="step", title=f"majority {100 * share:g} %", ylim=(0, 100))
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("weight on the minority class, %\n(the rest is on the majority)")
     panels[0][-1].plot([], [], color="black", linewidth=0.8, linestyle=":", label="its share of the data")
-    panels[0][-1].legend()
+    figure.legend(*panels[0][-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(f"Who gets the weight ({caption})")
     return _saved(figure, path)
 

@@ -23,7 +23,6 @@ class Step(NamedTuple):
     gradient: Any       # a tree shaped like the model
     weights: Any        # (n,) of the batch's examples, for the record
     losses: Any         # (n,)
-    clean_loss: Any     # a scalar, or None from a rule that does not look at the clean set
 
 
 class Method(NamedTuple):
@@ -40,7 +39,7 @@ class Method(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What a rule may know besides the batch: a generator of its own, and the share of each class in training."""
+    """What a rule may know besides the batch: the generator of this step, and the share of each class in training."""
     rng: Any
     shares: np.ndarray
 
@@ -74,7 +73,7 @@ def weighted(weigh):
             losses = loss(model, batch.images, batch.labels)
             return sum(w * losses), losses
         (_, losses), gradient = value_and_grad(total, has_aux=True)(model)
-        return Step(gradient, w, losses, None)
+        return Step(gradient, w, losses)
     return rule
 
 
@@ -92,8 +91,8 @@ def rectified_noise(labels, context):
 def inverse_frequency(labels, context):
     """w_i = 1 / (n K p(y_i)), with K classes and p their shares in training: each class counts the same on average.
 
-    The sum of the weights is 1 on average. The authors' weights, 1 - p(y_i) over n, sum to 2 p (1 - p) instead, so that
-    their rate changes with the imbalance, 18-fold from 0.995 to 0.9; at 0.995 both are the same.
+    The sum of the weights is 1 on average. The authors' weights, 1 - p(y_i), not divided by n, sum to 2 n p (1 - p)
+    instead: 18 at a share of 0.9, 1 at 0.995, where both are the same. So their rate changes with the imbalance.
     """
     return 1.0 / (len(labels) * len(context.shares) * context.shares[labels])
 
@@ -101,7 +100,8 @@ def inverse_frequency(labels, context):
 def hardest(loss, model, batch, clean, context):
     """Hard mining: all of the minority and as many of the majority, those with the highest losses; equal weights.
 
-    A batch without any of the minority is worth nothing: all weights are 0. The authors rank by the mean loss of the
+    A batch without any of the minority is worth nothing: all weights are 0; in one with more of the minority than of
+    the majority, as many of each are kept. The authors rank by the mean loss of the
     batch, one number for all, so that theirs chooses at random; here the majority is ranked by its own losses.
     """
     rare = np.flatnonzero(batch.host_labels == np.argmin(context.shares))
@@ -110,20 +110,20 @@ def hardest(loss, model, batch, clean, context):
     weights = xp.zeros(len(losses), losses.dtype)
     k = min(len(rare), len(common))
     if k == 0:
-        return Step(tree.map(xp.zeros_like, model), weights, losses, None)
+        return Step(tree.map(xp.zeros_like, model), weights, losses)
     common = xp.asarray(common)
     chosen = xp.concatenate([xp.asarray(rare[:k]), common[xp.argsort(-losses[common])[:k]]])
     weights[chosen] = 1.0 / (2 * k)
     images, labels = batch.images[chosen], batch.labels[chosen]
     _, gradient = value_and_grad(lambda model: sum(loss(model, images, labels)) / (2.0 * k))(model)
-    return Step(gradient, weights, losses, None)
+    return Step(gradient, weights, losses)
 
 
 def reweighted(loss, model, batch, clean, context):
     """Algorithm 1 of the paper: weights by how much each example helps the clean set."""
     r = reweight.reweighted_gradient(lambda model: loss(model, batch.images, batch.labels),
                                      lambda model: loss(model, clean.images, clean.labels).mean(), model)
-    return Step(r.gradient, r.weights, r.losses, r.clean_loss)
+    return Step(r.gradient, r.weights, r.losses)
 
 
 METHODS = {

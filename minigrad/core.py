@@ -132,8 +132,8 @@ def _explained(primitive, args, error):
     if "numpy" in modules and backend.name() == "cupy":
         return BackendError(message(call, "a NumPy array where CuPy is in use", rows,
                                     "move it to the device with xp.asarray(x), or switch with use('numpy')"))
-    kind = next(ours for theirs, ours in ((TypeError, DTypeError), (IndexError, IndexingError), (ValueError, ShapeError))
-                if isinstance(error, theirs))
+    kinds = {TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError}
+    kind = next(ours for theirs, ours in kinds.items() if isinstance(error, theirs))
     return kind(message(call, str(error), rows))
 
 
@@ -226,7 +226,7 @@ def run(trace, f, leaves, tags):
         return f(*[Box(x, trace, tag) for x, tag in zip(leaves, tags)])
     except (TypeError, ValueError) as error:
         if "__array_ufunc__=None" in str(error) or "setting an array element with a sequence" in str(error):
-            error.add_note("  a function or an array of NumPy met a traced value (a Box), and its derivative would be lost\n"
+            error.add_note("  a function or array of NumPy met a traced value (a Box), whose derivative would be lost\n"
                            "  help: use the function of minigrad with the same name; build arrays with stack or where")
         raise
     finally:
@@ -237,7 +237,8 @@ def unboxed(y, trace):
     """The value of y on the floor below this trace, and its tag there: None if the trace does not watch y."""
     if type(y) is not Box or y.trace is not trace:
         if type(y) is Box and y.trace.closed:
-            raise TraceError(message("f(...)", "it returns a value from inside a derivative that has ended", [("y", y, "")]))
+            raise TraceError(message("f(...)", "it returns a value from inside a derivative that has ended",
+                                     [("y", y, "")]))
         return y, None
     return y.value, y.tag
 

@@ -61,9 +61,8 @@ class Module:
 
     def apply(self, x, state=None, train=True, key=None):
         if _needs_apply([getattr(self, f.name) for f in dataclasses.fields(self)]):
-            raise DTypeError(f"{type(self).__name__}.apply: a layer inside keeps averages or drops elements, and "
-                             f"{type(self).__name__} does not pass them on\n  help: write apply (and state) in place of "
-                             "__call__, as Sequential does")
+            raise DTypeError(f"{type(self).__name__}.apply: a layer inside keeps averages or drops elements: it needs "
+                             "state and key\n  help: write apply (and state) in place of __call__, as Sequential does")
         return self(x), state
 
     def state(self):
@@ -248,15 +247,15 @@ def _check_labels(call, scores, labels, ndim):
                                  f"n examples have scores {'(n, classes)' if ndim == 2 else '(n,)'} and labels (n,)"))
     last = shape(scores)[1] - 1 if ndim == 2 else 1
     if module_of(labels) == "numpy" and labels.size and not 0 <= labels.min() <= labels.max() <= last:
-        raise ShapeError(message(call, f"labels lie outside 0 ... {last}", [("labels", labels, f"from {labels.min()} to "
-                                                                           f"{labels.max()}")]))
+        raise ShapeError(message(call, f"labels lie outside 0 ... {last}",
+                                 [("labels", labels, f"from {labels.min()} to {labels.max()}")]))
 
 
 def cross_entropy(logits, labels):
     """The loss of each example, -log softmax(logits)[label]: logits (n, classes), integer labels (n,), losses (n,).
 
-    In nats. Raises ShapeError, and DTypeError unless the labels are integers. On a GPU their range is not checked: that
-    would wait for the device.
+    In nats. Raises ShapeError, and DTypeError unless the labels are integers. On a GPU their range is not checked, as
+    that would wait for the device.
     """
     _check_labels("cross_entropy(logits, labels)", logits, labels, 2)
     if stop_gradient(labels).dtype.kind not in "iu":

@@ -53,7 +53,8 @@ _nodes = {
     collections.OrderedDict: _Node(_split_dict, lambda names, children, static: collections.OrderedDict(
         zip(names, children))),
     collections.defaultdict: _Node(lambda tree: (*_split_dict(tree)[:2], tree.default_factory),
-                                   lambda names, children, static: collections.defaultdict(static, zip(names, children))),
+                                   lambda names, children, static: collections.defaultdict(
+                                       static, zip(names, children))),
     tuple: _Node(_positions, lambda names, children, static: tuple(children)),
     list: _Node(_positions, lambda names, children, static: list(children)),
     dict: _Node(_split_dict, lambda names, children, static: dict(zip(names, children))),
@@ -205,4 +206,4 @@ def read(path):
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except safetensors.SafetensorError as error:
         raise FileError(f"{path}: not a whole safetensors file ({error})\n"
-                        "  help: delete it and start from an earlier one") from error
+                        "  help: delete it; what was saved there has to be made again") from error

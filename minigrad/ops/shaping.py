@@ -148,8 +148,8 @@ def _pairs(x, widths):
     try:
         pairs = numpy.broadcast_to(numpy.asarray(widths, int), (ndim(x), 2))
     except ValueError:
-        raise ShapeError(f"pad width {widths} for {ndim(x)} axes\n  help: one number, one (before, after), or one for each "
-                         "axis") from None
+        raise ShapeError(f"pad width {widths} for {ndim(x)} axes\n"
+                         "  help: one number, one (before, after), or one for each axis") from None
     return tuple((int(before), int(after)) for before, after in pairs)
 
 

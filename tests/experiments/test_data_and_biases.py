@@ -45,6 +45,10 @@ def test_a_bad_file_is_named_with_its_checksum_and_the_remedy(tmp_path, monkeypa
     text = str(caught.value)
     assert text.startswith(f"{path}: the file is truncated or altered (") and "expected sha256 440fcabf" in text
     assert "found    sha256" in text and "help: delete it" in text
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(FileError, match="the file cannot be read"):
+        data.mnist()
 
 
 def test_a_missing_file_that_no_mirror_gives_is_named(tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
 """The training loop, its files, and the command line on top of it."""
+import dataclasses
 import errno
 import functools
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -13,6 +15,8 @@ import pytest
 
 import minigrad as mg
 from experiments import figures, imbalance, sweep, training
+from experiments.data import Images
+from experiments.methods import METHODS
 from experiments.training import NotFinite, Problem, Run, Settings, prepare_folder, read_record, train
 from minigrad import FileError, MinigradError, nn, tree
 from minigrad.backend import seed
@@ -75,12 +79,12 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, moment):
 
     def kill(steps, line):
         seen.extend([0] * steps)
-        if len(seen) == moment and steps:
+        if len(seen) == moment and steps > 0:
             raise Killed
     with pytest.raises(Killed):
         train(run, SMALL, kill)
     with open(run.record, "a") as file:                     # a line that its checkpoint never followed, and half a line
-        file.write(json.dumps({**run.labels, "step": 10_000, "train_loss": 0.0}) + '\n{"method": "rew')
+        file.write(json.dumps({**run.labels, "step": 10_000, "train_loss": 0.0}) + '\n{"method": "rew')     # as it may be
     resumed = train(run, SMALL)
     assert without_time(resumed) == without_time(whole) == without_time(read_record(run.record))
     a, b = (tree.read(r.checkpoint)[0] for r in (run, run_of(tmp_path / "whole")))
@@ -91,49 +95,183 @@ def test_a_finished_run_is_not_repeated(tmp_path):
     run, steps = run_of(tmp_path), []
     first = train(run, SMALL)
     assert train(run, SMALL, lambda n, line: steps.append(n)) == first
-    assert steps == [60]                                    # reported as done, not taken
+    assert steps == [-60]                                   # reported as done, not taken
+
+
+@pytest.mark.parametrize("method", ["uniform", "hard_mining"])
+def test_a_kill_while_saving_loses_nothing(tmp_path, monkeypatch, method):
+    """Between the line and the checkpoint, and before the checkpoint is renamed into its place."""
+    whole = train(run_of(tmp_path / "whole", method), SMALL)
+    for place in ("save", "write_whole"):
+        run, original, calls = run_of(tmp_path / place, method), getattr(tree, place), []
+
+        def kill(*args, original=original, calls=calls):
+            calls.append(args)
+            if len(calls) == 3:
+                raise Killed
+            return original(*args)
+        monkeypatch.setattr(training.tree, place, kill)
+        with pytest.raises(Killed):
+            train(run, SMALL)
+        monkeypatch.undo()
+        assert without_time(train(run, SMALL)) == without_time(whole) == without_time(read_record(run.record))
+
+
+def test_a_lost_or_shortened_record_comes_back_from_the_checkpoint(tmp_path):
+    run = run_of(tmp_path)
+    lines = train(run, SMALL)
+    run.record.write_text(run.record.read_text().split("\n")[0] + "\n")
+    assert train(run, SMALL) == lines == read_record(run.record)
+    run.record.unlink()
+    assert train(run, SMALL) == lines == read_record(run.record)
+
+
+class Diverging:
+    """The losses of SMALL, and NaN in one step."""
+
+    def __init__(self, step):
+        self.calls, self.step = 0, step
+
+    def __call__(self, model, images, labels):
+        self.calls += len(images) == 20
+        return loss(model, images, labels) * (np.nan if self.calls == self.step else 1.0)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
-    def poisoned(model, images, labels):
-        poisoned.calls += len(images) == 20
-        return loss(model, images, labels) * (np.nan if poisoned.calls == 47 else 1.0)
-    poisoned.calls = 0
     run = run_of(tmp_path, "uniform")
-    with pytest.raises(NotFinite, match="the loss is nan in step 47 of method uniform\n  kept: .*safetensors and the record up "
-                                        "to step 40\n  help: a smaller --rate"):
-        train(run, SMALL._replace(loss=poisoned))
-    assert tree.read(run.checkpoint)[1] == {"step": "40"}
+    with pytest.raises(NotFinite, match="the loss is not finite in step 47 of method uniform\n  kept: .*safetensors, the record "
+                                        "up to step 40\n  help: a smaller --rate"):
+        train(run, SMALL._replace(loss=Diverging(47)))
     assert all(np.isfinite(x).all() for x in tree.read(run.checkpoint)[0].values())
     assert [line["step"] for line in read_record(run.record)] == [20, 40]
+    with pytest.raises(NotFinite, match="in step 3 of method uniform\n  kept: nothing was saved yet"):
+        train(run_of(tmp_path / "early", "uniform"), SMALL._replace(loss=Diverging(3)))
+
+
+def test_a_model_that_diverges_in_the_last_step_of_an_interval_is_not_saved(tmp_path):
+    run = run_of(tmp_path, "uniform", steps=1, rate=3e38)
+    with pytest.raises(NotFinite, match="in step 1 of method uniform"):
+        train(run, SMALL)
+    assert not run.checkpoint.exists() and not run.record.read_text()
+
+
+@pytest.mark.parametrize("method", ["reweight", "hard_mining"])
+def test_a_network_that_diverges_is_reported_too(tmp_path, method):
+    run = run_of(tmp_path, method, steps=20, rate=1e30)
+    with pytest.raises(NotFinite, match=f"of method {method}"):
+        train(run, imbalance.LENET)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:100], lambda b: b"", lambda b: b"garbage" * 50])
+def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
+    run = run_of(tmp_path)
+    train(run, SMALL)
+    run.checkpoint.write_bytes(damage(run.checkpoint.read_bytes()))
+    with pytest.raises(FileError, match="not a whole safetensors file.*\n  help: delete it"):
+        train(run, SMALL)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    train(run_of(tmp_path), SMALL)
+    with pytest.raises(FileError, match="the checkpoint of another run"):
+        train(run_of(tmp_path, rate=0.1), SMALL)
+    tree.save(run_of(tmp_path).checkpoint, {"x": np.ones(1)})
+    with pytest.raises(FileError, match="not a checkpoint of this run"):
+        train(run_of(tmp_path), SMALL)
 
 
 def test_a_record_that_is_none_is_refused(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_text("hello\n{}\n")
-    with pytest.raises(FileError, match="not a record of a run"):
-        read_record(path)
+    for text in (b"hello\n{}\n", b"{}\n", b"\xff\xfe\n", b"[1]\n"):
+        (tmp_path / "a.jsonl").write_bytes(text)
+        with pytest.raises(FileError, match="not a record of a run"):
+            read_record(tmp_path / "a.jsonl")
 
 
-def test_a_truncated_checkpoint_is_refused(tmp_path):
-    run = run_of(tmp_path)
-    train(run, SMALL)
-    run.checkpoint.write_bytes(run.checkpoint.read_bytes()[:100])
-    with pytest.raises(FileError, match="not a whole safetensors file"):
-        train(run, SMALL)
+def test_a_rule_gets_what_it_should(tmp_path, monkeypatch):
+    """The clean set is the clean set; who uses it trains without it, the others with it; batches have their size."""
+    part = imbalance.task("sample", 0.95, 0)
+    task = dataclasses.replace(part, baseline=part.train + part.clean)
+    seen = []
+
+    def spy(loss, model, batch, clean, context):
+        seen.append((batch, clean, context))
+        return METHODS["uniform"].rule(loss, model, batch, clean, context)
+    for uses_clean, size in ((True, None), (False, None), (False, 50)):
+        monkeypatch.setitem(METHODS, "spy", METHODS["uniform"]._replace(rule=spy, uses_clean=uses_clean, batch_size=size))
+        seen.clear()
+        train(run_of(tmp_path / f"{uses_clean}{size}", "spy")._replace(task=lambda: task), SMALL)
+        pool = task.train if uses_clean else task.baseline
+        rows = {image.tobytes() for image in pool.images}
+        for batch, clean, context in seen:
+            np.testing.assert_array_equal(clean.images, task.clean.images)
+            np.testing.assert_array_equal(batch.labels, batch.host_labels)
+            assert len(batch.labels) == (size or 20) and {image.tobytes() for image in batch.images} <= rows
+            np.testing.assert_allclose(context.shares, np.bincount(pool.labels) / len(pool))
+    reached = {image.tobytes() for batch, _, _ in seen for image in batch.images}
+    assert reached & {image.tobytes() for image in task.clean.images}
+
+
+def test_the_metric_counts_what_is_wrong():
+    assert imbalance.LENET.wrong(lambda x: np.array([1.0, -1.0, 1.0, -1.0]), None, np.array([1, 0, 0, 1])).tolist() == [
+        False, False, True, True]
+
+
+def test_the_papers_settings():
+    """The authors' code: 8,000 steps of SGD 1e-3 with momentum 0.9, batch 100; 4,000 for their method; ten seeds."""
+    options = imbalance.checked(imbalance.parser().parse_args(["--mode", "paper", "--data", "mnist"]))
+    kept, runs = imbalance.plan(options)
+    assert len(runs) == 5 * 6 * 10 and {run.settings[1:4] for run in runs} == {(1e-3, 0.9, 100)}
+    assert {(run.method == "reweight", run.settings.steps) for run in runs} == {(True, 4000), (False, 8000)}
+    assert options.seeds == [t * 123456789 % 100000 for t in range(10)]
+    assert METHODS["hard_mining"].batch_size == 500 and [m for m in METHODS if METHODS[m].uses_clean] == ["reweight"]
+
+
+def test_the_papers_data(monkeypatch):
+    """Training images from the last 55,000 of the training set, test images from the test set."""
+    def marked(count, mark):
+        return Images(np.full((count, 28, 28, 1), mark, np.float32), np.tile([4, 9], count // 2))
+    train_set, test_set = marked(60000, 1.0), marked(10000, 3.0)
+    train_set.images[:5000] = 2.0
+    monkeypatch.setattr(imbalance.data, "mnist", lambda: (train_set, test_set))
+    imbalance._source.cache_clear()
+    task = imbalance.task("mnist", 0.995, 0)
+    imbalance._source.cache_clear()
+    assert len(task.train) == 4990 and len(task.baseline) == 5000 and len(task.test) == 500
+    assert (task.baseline.images == 1.0).all() and (task.test.images == 3.0).all()
 
 
 # ------------------------------------------------------------------------------------------------ the folder
 
 def test_a_folder_holds_one_configuration(tmp_path):
     folder = tmp_path / "out"
-    prepare_folder(folder, {"steps": 1, "rate": 2}, False, 1)
+    prepare_folder(folder, {"steps": 1, "rate": 2}, False, 1).release()
     with pytest.raises(MinigradError, match="already holds results of this configuration\n  help: --resume"):
         prepare_folder(folder, {"steps": 1, "rate": 2}, False, 1)
-    prepare_folder(folder, {"steps": 1, "rate": 2}, True, 1)
+    (folder / ".a.safetensors.77").write_text("half")       # of a process that was killed
+    prepare_folder(folder, {"steps": 1, "rate": 2}, True, 1).release()
     with pytest.raises(MinigradError, match="another configuration:\n  rate: 2 there, 3 now\n  help: choose another folder"):
         prepare_folder(folder, {"steps": 1, "rate": 3}, True, 1)
-    assert os.listdir(folder) == ["settings.json"]
+    assert set(os.listdir(folder)) <= {"settings.json", ".lock"}
+
+
+def test_a_folder_is_written_by_one_process(tmp_path):
+    lock = prepare_folder(tmp_path, {}, False, 1)
+    with pytest.raises(MinigradError, match="another process is writing there"):
+        prepare_folder(tmp_path, {}, True, 1)
+    lock.release()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"a"'])
+def test_settings_that_are_none_are_refused(tmp_path, text):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(FileError, match="not the settings of an experiment"):
+        prepare_folder(tmp_path, {}, True, 1)
+
+
+def test_results_without_settings_are_left_alone(tmp_path):
+    (tmp_path / "uniform-0.95-0.safetensors").write_text("somebody's")
+    with pytest.raises(MinigradError, match="holds results, but no settings.json"):
+        prepare_folder(tmp_path, {}, True, 1)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatch):
@@ -164,13 +302,26 @@ def test_command_line_end_to_end(tmp_path, capsys):
     assert (tmp_path / "out" / "weight.png").read_bytes()[:4] == b"\x89PNG"
     assert imbalance.main(arguments) == 2                   # the same again needs --resume
     assert "--resume continues them" in capsys.readouterr().err
-    assert imbalance.main([*arguments, "--resume"]) == 0
+    assert imbalance.main([*arguments, "--seeds", "0", "0", "--methods", "proportion", "--resume"]) == 0
+    out = capsys.readouterr().out
+    assert "1 runs" in out and all(method in out for method in ("uniform", "reweight", "proportion"))     # all it holds
+
+
+def test_a_disk_that_fills_up_while_training_is_reported(tmp_path, capsys, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(imbalance, "run_all", full)
+    assert imbalance.main(["--out", str(tmp_path / "out")]) == 2
+    assert "No space left on device\n  help: the last checkpoint is kept; --resume goes on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments, says", [
     (["--methods", "uniform", "magic"], "there is no method magic\n  help: choose from uniform, random"),
     (["--shares", "0.4"], "must lie between 0.5 and 1"),
-    (["--steps", "0"], "at least one step"),
+    (["--shares", "0.95", "0.9999"], "share 0.9999: it needs"),
+    (["--steps", "0"], "--steps 0: it must be at least 1"),
+    (["--rate", "-0.1"], "--rate -0.1: it must be"), (["--rate", "0"], "--rate 0.0"), (["--rate", "nan"], "--rate nan"),
+    (["--jobs", "-1"], "--jobs -1"), (["--seeds", "-1"], "a seed is not negative"),
     (["--backend", "cupy"], "use('cupy')"),
 ])
 def test_bad_options_are_explained_before_anything_is_written(tmp_path, capsys, arguments, says):
@@ -181,29 +332,44 @@ def test_bad_options_are_explained_before_anything_is_written(tmp_path, capsys, 
     assert not (tmp_path / "out").exists()
 
 
+def alive(pid):
+    """Whether a process runs; one that ended but was not yet fetched does not."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self").exists(), reason="processes are followed through /proc")
 def test_ctrl_c_stops_cleanly_and_a_killed_process_resumes(tmp_path):
     command = [sys.executable, "-m", "experiments.imbalance", "--shares", "0.95", "--seeds", "0", "--methods", "reweight",
                "--steps", "30", "--jobs", "1"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment, record = {**os.environ, "PYTHONUNBUFFERED": "1"}, tmp_path / "an out" / "reweight-0.95-0.jsonl"
 
-    def stopped_by(how):
-        process = subprocess.Popen([*command, "--out", str(tmp_path / "out"), "--resume"], text=True, env=environment,
+    def stopped_by(how, ready):
+        process = subprocess.Popen([*command, "--out", str(record.parent), "--resume"], text=True, env=environment,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-        record, before = tmp_path / "out" / "reweight-0.95-0.jsonl", len(read_record(tmp_path / "out" / "reweight-0.95-0.jsonl"))
         deadline = time.monotonic() + 60
-        while len(read_record(record)) == before and process.poll() is None and time.monotonic() < deadline:
+        while not ready() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
+        children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         how(process)
         out, err = process.communicate(timeout=60)
+        deadline = time.monotonic() + 20
+        while any(map(alive, children)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert children and not any(map(alive, children))   # no worker goes on by itself
         return process.returncode, out, err
-    code, out, err = stopped_by(lambda process: os.killpg(process.pid, signal.SIGINT))
-    assert code == 130 and "stopped; nothing up to the last line of the record is lost" in out and "--resume" in out
-    assert "Traceback" not in err
-    stopped_by(lambda process: os.killpg(process.pid, signal.SIGKILL))
-    subprocess.run([*command, "--out", str(tmp_path / "out"), "--resume"], check=True, capture_output=True, env=environment)
+    code, out, err = stopped_by(lambda process: os.killpg(process.pid, signal.SIGINT),
+                                lambda: record.exists() and record.read_text())
+    assert code == 130 and "stopped; nothing up to the last line of the record is lost" in out
+    assert f"--out '{record.parent}' --resume" in out and "Traceback" not in err
+    before = record.stat().st_mtime_ns                      # it is written anew when the run is taken up
+    stopped_by(lambda process: process.kill(), lambda: record.stat().st_mtime_ns != before)     # the parent alone
+    subprocess.run([*command, "--out", str(record.parent), "--resume"], check=True, capture_output=True, env=environment)
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True, env=environment)
-    a, b = (read_record(tmp_path / name / "reweight-0.95-0.jsonl") for name in ("out", "whole"))
-    assert without_time(a) == without_time(b)
+    a, b = (read_record(folder / record.name) for folder in (record.parent, tmp_path / "whole"))
+    assert without_time(a) == without_time(b) and len(a) == 2
 
 
 def test_an_error_in_a_worker_reaches_the_caller(tmp_path):
