@@ -128,7 +128,11 @@ class _Interval:
     """What happened since the last line of the record. Values stay on the device until the line is written."""
 
     def __init__(self, run, minority):
-        self.run, self.minority, self.steps, self.started = run, minority, [], time.perf_counter()
+        self.run, self.minority = run, minority
+        self.begin()
+
+    def begin(self):
+        self.steps, self.started = [], time.perf_counter()
 
     def add(self, result, batch):
         rare = xp.asarray((batch.host_labels == self.minority).astype(np.float32))
@@ -145,7 +149,7 @@ class _Interval:
                 "test_error": 100.0 * float(mean(problem.wrong(model, test.images, test.labels))),
                 "minority_weight": rare.sum() / total.sum() if total.sum() else 0.0,
                 "seconds": time.perf_counter() - self.started}
-        self.__init__(self.run, self.minority)
+        self.begin()
         return line
 
     def refuse(self, step, kept):

@@ -134,7 +134,9 @@ def _explained(primitive, args, error):
                                     "move it to the device with xp.asarray(x), or switch with use('numpy')"))
     kinds = {TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError}
     kind = next(ours for theirs, ours in kinds.items() if isinstance(error, theirs))
-    return kind(message(call, str(error), rows))
+    rule = str(error).strip()
+    help = "shapes fit where, from the right, lengths are equal or one of them is 1" if "broadcast" in rule else None
+    return kind(message(call, rule, rows, help))
 
 
 # ------------------------------------------------------------------------------------------------ traces

@@ -145,7 +145,7 @@ def test_dropout_keeps_its_mean_and_its_key():
 
 
 @pytest.mark.parametrize("error, says, call", [
-    (ShapeError, r"add\(a, b\): operands could not be broadcast.*\n  a  \(3,\)  float64\n  b  \(4,\)  float64",
+    (ShapeError, r"add\(a, b\): operands could not be broadcast.*\n  a  \(3,\)  float64\n  b  \(4,\)  float64\n  help: shapes fit where",
      lambda: mg.add(np.ones(3), np.ones(4))),
     (ShapeError, r"matmul\(a, b\): the inner lengths differ\n  a  \(3, 2\)", lambda: mg.matmul(np.ones((3, 2)), np.ones((3, 2)))),
     (ShapeError, "inner lengths", lambda: mg.matmul(1.0, np.ones(2))),
