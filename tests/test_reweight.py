@@ -111,8 +111,12 @@ def test_weights_are_constants_and_plain():
     r = reweighted_gradient(losses, clean_loss, model)
     for leaf in (r.weights, r.scores, r.losses):
         assert type(leaf) is np.ndarray
-    outer = grad(lambda s: reweighted_gradient(lambda m: s * losses(m), clean_loss, model).weights[0])(1.0)
-    assert outer == 0.0
+    scale = np.arange(1.0, 13.0)                            # it changes the weights, and still no derivative flows
+
+    def weight(s, call):
+        return call(lambda m: (1.0 + s * scale) * losses(m), clean_loss, model)[np.argmax(r.weights)]
+    assert grad(lambda s: weight(s, lambda *a: reweighted_gradient(*a).weights))(1.0) == 0.0
+    assert grad(lambda s: weight(s, example_weights))(1.0) != 0.0
 
 
 def test_averages_of_batch_norm_come_from_the_noisy_pass_alone():
