@@ -1,7 +1,12 @@
 """Data files are what they should be, and tasks are what they say."""
+import functools
 import gzip
+import hashlib
+import http.server
 import os
 import pathlib
+import struct
+import threading
 
 import numpy as np
 import pytest
@@ -62,15 +67,43 @@ def test_a_missing_file_that_no_mirror_gives_is_named(tmp_path, monkeypatch):
         assert part in str(caught.value)
 
 
-def test_a_download_with_a_wrong_checksum_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path / "none"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    source = tmp_path / "train-images-idx3-ubyte.gz"
-    source.write_bytes(b"half of it")
-    monkeypatch.setattr(data, "MIRRORS", (f"file://{tmp_path}/",))
-    with pytest.raises(FileError, match="no mirror gave it"):
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A mirror on this machine, the folder it serves, and an empty cache."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(data, "MIRRORS", ("http://127.0.0.1:9/", f"http://127.0.0.1:{server.server_port}/"))
+        monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path / "none"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        yield folder
+        server.shutdown()
+
+
+def test_files_are_downloaded_once_from_the_first_mirror_that_has_them(mirror, monkeypatch, capsys):
+    pixels, digests = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28), {}
+    for name in data.MNIST:
+        array = pixels if "images" in name else np.array([4, 9], np.uint8)
+        content = gzip.compress(bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes())
+        (mirror / name).write_bytes(content)
+        digests[name] = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(data, "MNIST", digests)
+    first = data.mnist()
+    assert "100%" in capsys.readouterr().err                # a progress bar
+    for path in mirror.iterdir():
+        path.unlink()
+    for images, labels in (*first, *data.mnist()):          # the second time from the cache
+        np.testing.assert_array_equal(images[..., 0], pixels / np.float32(255))
+        assert labels.tolist() == [4, 9]
+
+
+def test_a_truncated_download_is_refused(mirror, tmp_path):
+    (mirror / "train-images-idx3-ubyte.gz").write_bytes(b"half of it")
+    with pytest.raises(FileError, match="no mirror gave it(.|\n)*127.0.0.1(.|\n)*hash(.|\n)*expected sha256 440fcabf"):
         data.mnist()
-    assert not list((tmp_path / "minigrad").rglob("train-images*"))
+    assert not list((tmp_path / "cache").rglob("train-images*"))
 
 
 def test_the_sample_needs_its_package(monkeypatch):
