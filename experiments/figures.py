@@ -2,10 +2,9 @@
 import collections
 import statistics
 
-import matplotlib
+import matplotlib.pyplot as plt
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first)
+plt.switch_backend("Agg")               # into files, also where there is no screen
 
 COLOURS = {"uniform": "#7f7f7f", "random": "#bcbd22", "proportion": "#1f77b4", "resample": "#17becf",
            "hard_mining": "#9467bd", "reweight": "#d62728"}

@@ -29,7 +29,7 @@ PAPER = dict(steps=8000, rate=1e-3, momentum=0.9, batch=100, every=200)
 PAPER_STEPS = {"reweight": 4000}
 PAPER_SEEDS = (0, 56789, 13578, 70367, 27156, 83945, 40734, 97523, 54312, 11101)
 PAPER_SHARES = (0.9, 0.95, 0.98, 0.99, 0.995)
-QUICK = dict(steps=400, rate=3e-3, momentum=0.9, batch=50, every=20)
+QUICK = dict(steps=500, rate=3e-3, momentum=0.9, batch=50, every=20)
 
 
 def _wrong(model, images, labels):
@@ -69,7 +69,7 @@ def parser():
                    help="of the majority class, between 0.5 and 1; quick: 0.95 0.99, paper: 0.9 0.95 0.98 0.99 0.995")
     p.add_argument("--methods", nargs="+", metavar="M", help="quick: uniform proportion reweight, paper: all")
     p.add_argument("--seeds", type=int, nargs="+", metavar="N", help="quick: 0 1, paper: the authors' ten")
-    p.add_argument("--steps", type=int, help="quick: 400, paper: 8000, but reweight 4000, as in the authors' code")
+    p.add_argument("--steps", type=int, help="quick: 500, paper: 8000, but reweight 4000, as in the authors' code")
     p.add_argument("--rate", type=float, help="the learning rate; quick: 0.003, paper: 0.001")
     p.add_argument("--backend", choices=("numpy", "cupy"), help="default: cupy where it can run")
     p.add_argument("--jobs", type=int, help="runs at the same time, default one for each core (one on a GPU)")

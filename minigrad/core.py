@@ -151,9 +151,10 @@ class Forward:
         self.floor, self.closed = next(floors), False
 
     def record(self, primitive, y, maps):
-        total = None
+        total = None                                        # None is zero: so it may be of a part of a tuple (checkpoint)
         for t, J in maps:
-            total = _plus(total, J.push(t))
+            if t is not None:
+                total = _plus(total, J.push(t))
         return total
 
 

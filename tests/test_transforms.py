@@ -183,6 +183,21 @@ def test_params_by_keyword_are_not_differentiated():
     assert grad(lambda x, k=1.0: k * x)(2.0, k=5.0) == 5.0
 
 
+def test_checkpoint_of_arguments_on_different_floors():
+    """d/da d/db in every mix: one argument is watched by the inner derivative, the other by the outer one."""
+    def f(a, b):
+        return a * a * mg.exp(b) * b
+
+    def inner(g, a):
+        return grad(lambda b: g(a, b))(2.0), jvp(lambda b: g(a, b), (2.0,), (1.0,))[1]
+    for k in (0, 1):
+        expected = 6.0 * np.exp(2.0) * 3.0
+        for g in (f, checkpoint(f)):
+            outer = [grad(lambda a: inner(g, a)[k])(3.0), jvp(lambda a: inner(g, a)[k], (3.0,), (1.0,))[1],
+                     linearize(lambda a: inner(g, a)[k], 3.0)[1].push(1.0), hvp(lambda a: a * inner(g, a)[k], 3.0, 0.5)]
+            np.testing.assert_allclose(outer, [expected, expected, expected, 1.5 * expected], rtol=1e-12)
+
+
 def test_checkpoint_leaves_no_cycle():
     gc.collect()
     gc.disable()
@@ -216,8 +231,7 @@ def test_checkpoint_hands_through_what_is_no_float():
 
 
 def test_any_mapping_is_a_tree():
-    f = lambda x: (mg.sum(x), collections.OrderedDict(a=x * 2.0))  # noqa: E731
-    aux = grad(f, has_aux=True)(np.ones(2))[1]
+    aux = grad(lambda x: (mg.sum(x), collections.OrderedDict(a=x * 2.0)), has_aux=True)(np.ones(2))[1]
     assert type(aux) is collections.OrderedDict and type(aux["a"]) is np.ndarray
     counts = mg.tree.map(lambda x: x + 1, collections.defaultdict(list, a=1.0))
     assert counts["a"] == 2.0 and counts["b"] == []
