@@ -1,7 +1,7 @@
 """python -m experiments: the scripts, what each reproduces, and how long it takes on two cores."""
 
 SCRIPTS = [
-    ("imbalance", "Figure 2: class imbalance, test error of six methods", "quick: 3 minutes; paper: a day"),
+    ("imbalance", "Figure 2: class imbalance, test error of six methods", "quick: 3 minutes; paper: about 40 hours"),
     ("benchmark", "the cost of one step of Algorithm 1, time and memory", "1 minute"),
 ]
 
