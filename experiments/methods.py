@@ -67,7 +67,7 @@ def balanced_classes(labels, n, rng):
 def weighted(weigh):
     """The rule whose update is the gradient of sum w_i l_i; w = weigh(labels, context) is known before the losses."""
     def rule(loss, model, batch, clean, context):
-        w = xp.asarray(np.asarray(weigh(batch.host_labels, context), np.float32))
+        w = xp.asarray(weigh(batch.host_labels, context), np.float32)
 
         def total(model):
             losses = loss(model, batch.images, batch.labels)
@@ -84,8 +84,7 @@ def equal(labels, context):
 
 def rectified_noise(labels, context):
     """w_i = max(z_i, 0) / sum max(z, 0), z normal and new at every step; all 0 if no z is positive."""
-    z = np.maximum(context.rng.standard_normal(len(labels)), 0.0)
-    return z / (z.sum() + (z.sum() == 0))
+    return reweight.normalise(xp.asarray(context.rng.standard_normal(len(labels))))
 
 
 def inverse_frequency(labels, context):
@@ -101,8 +100,8 @@ def hardest(loss, model, batch, clean, context):
     """Hard mining: all of the minority and as many of the majority, those with the highest losses; equal weights.
 
     A batch without any of the minority is worth nothing: all weights are 0; in one with more of the minority than of
-    the majority, as many of each are kept. The authors rank by the mean loss of the
-    batch, one number for all, so that theirs chooses at random; here the majority is ranked by its own losses.
+    the majority, as many of each are kept. The authors rank by the mean loss of the batch, one number for all, so that
+    theirs chooses at random; here the majority is ranked by its own losses.
     """
     rare = np.flatnonzero(batch.host_labels == np.argmin(context.shares))
     common = np.flatnonzero(batch.host_labels != np.argmin(context.shares))

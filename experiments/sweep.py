@@ -32,7 +32,7 @@ def default_jobs():
 
 
 def run_all(runs, problem, jobs):
-    """Train every run; gives all lines of their records, in the order of the runs.
+    """Train every run, each into its own record.
 
     Raises the first error of a run, and KeyboardInterrupt at Ctrl-C or SIGTERM, in both cases after all workers have
     stopped; what their checkpoints hold is kept.
@@ -66,7 +66,6 @@ def run_all(runs, problem, jobs):
         except concurrent.futures.process.BrokenProcessPool:
             raise MinigradError("a worker process died (was it killed, or the memory full?)\n  help: --resume goes on "
                                 "from the checkpoints; --jobs 1 needs the least memory") from None
-    return [line for future in futures for line in future.result()]
 
 
 @contextlib.contextmanager
@@ -123,6 +122,5 @@ def _train(run, problem):
         if line or steps < 0 or waiting >= REPORT:
             _worker["messages"].put((waiting, run.name, line, False))
             waiting = 0
-    lines = train(run, problem, progress)
+    train(run, problem, progress)
     _worker["messages"].put((waiting, run.name, None, True))
-    return lines

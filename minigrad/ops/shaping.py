@@ -102,7 +102,7 @@ def _put(g, shape, index):
 
 
 def _may_repeat(index):
-    """Whether an index may name one element twice: only integer arrays and lists can."""
+    """Whether an index may name one element twice: only integer arrays can."""
     parts = index if isinstance(index, tuple) else (index,)
     return any(getattr(getattr(part, "dtype", None), "kind", "") in ("i", "u") for part in parts)
 
