@@ -151,7 +151,7 @@ class Forward:
         self.floor, self.closed = next(floors), False
 
     def record(self, primitive, y, maps):
-        total = None                                        # None is zero: that of a part of a tuple may be (checkpoint)
+        total = None                                        # None is zero, as for a part of a tuple (checkpoint)
         for t, J in maps:
             if t is not None:
                 total = _plus(total, J.push(t))
