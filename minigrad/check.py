@@ -5,14 +5,17 @@
 For J, the LinearMap of f at x, a random tangent t and cotangent g:
 
     1  push is the derivative     J.push(t) = (f(x + h t) - f(x - h t)) / 2h       a central difference
+       ... and where f is analytic            Im f(x + i h t) / h                  a complex step: exact to rounding
     2  pull is its transpose      <g, J.push(t)> = <J.pull(g), t>                  no step size
     3  push and pull are linear   J.push(a t + b t') = a J.push(t) + b J.push(t'), and the same of pull
     4  one derivative             jvp and vjp give what linearize gives
     5  nothing is changed         neither x nor t nor g is written to
     6  the form                   tangents have the shapes and types of values, cotangents those of arguments
-    7  of any order               laws 1 to 6 hold of (x, t) -> J.push(t) and of (x, g) -> J.pull(g) in turn
+    7  of any order               laws 1 to 6 hold of (x, t) -> J.push(t) and of (x, g) -> J.pull(g) in turn:
+                                  to third order these are eight derivatives, every mix of forwards and backwards
 
-Give float64 arrays: differences of float32 are too coarse to judge by.
+Give float64 arrays: differences of float32 are too coarse to judge by. Squire & Trapp, Using complex variables to
+estimate derivatives of real functions, 1998.
 """
 import math
 
@@ -20,27 +23,31 @@ import numpy
 
 from . import tree
 from .backend import to_host, xp
-from .core import raw
+from .core import Forward, Tape, raw, run, unboxed
 from .errors import DTypeError, MinigradError, message, shape
 from .transforms import jvp, linearize, vjp
 
 STEP = 1e-5                 # h, for a direction of about unit length: its error is about 1e-10 of the third derivative
+COMPLEX_STEP = 1e-30        # its error is h^2 of the third derivative: none, and nothing is subtracted
 
 
 class DerivativeError(MinigradError, AssertionError):
     """A law of derivatives that does not hold."""
 
 
-def check_derivatives(f, *xs, order=2, rtol=1e-6, seed=0):
+def check_derivatives(f, *xs, order=3, analytic=False, rtol=1e-6, seed=0):
     """Raise DerivativeError unless f obeys the laws at xs, and its derivatives do up to this order.
 
     f: a function of trees of float64 arrays to one. It must be smooth near xs: keep away from kinks. order: 1 looks at
-    f's linear map, 2 also at the linear maps of that, and so on. rtol: relative error allowed. seed: of the directions.
+    f's linear map, 2 also at the linear maps of that, and so on. analytic: whether f is made of operations that also
+    take complex numbers and have the same derivative there (not abs, relu, maximum, stop_gradient, checkpoint ...);
+    the derivatives are then held against complex steps too. rtol: relative error allowed of a difference; a complex
+    step may err by 1e-4 of that. seed: of the directions.
     The error says which law, of which derivative, the numbers compared, and the seed that repeats it.
 
     >>> import numpy as np, minigrad as mg
     >>> square = mg.elementwise(lambda x: x * x, lambda y, x: 2.0 * x, name="square")
-    >>> check_derivatives(square, np.array([1.0, -2.0, 3.0]))
+    >>> check_derivatives(square, np.array([1.0, -2.0, 3.0]), analytic=True)
     >>> wrong = mg.elementwise(lambda x: x * x, lambda y, x: 3.0 * x, name="wrong")
     >>> check_derivatives(wrong, np.array([1.0, -2.0, 3.0]))
     Traceback (most recent call last):
@@ -55,13 +62,29 @@ def check_derivatives(f, *xs, order=2, rtol=1e-6, seed=0):
                                      [(f"argument {path}", x, "")], "x.astype('float64')"))
 
     def flat(*leaves):
-        return tree.flatten(f(*tree.unflatten(structure, leaves)))[0]
-    _Laws(rtol, seed).hold(getattr(f, "name", getattr(f, "__name__", "f")), flat, leaves, order)
+        return [xp.asarray(y) if isinstance(y, float) else y for y in tree.flatten(f(*tree.unflatten(structure, leaves)))[0]]
+    _Laws(rtol, analytic, seed).hold(getattr(f, "name", getattr(f, "__name__", "f")), flat, leaves, order)
+
+
+def _push(f, xs, ts):
+    """jvp for lists of arrays, which may be complex: the transforms refuse these."""
+    trace = Forward()
+    pairs = [unboxed(y, trace) for y in run(trace, f, xs, ts)]
+    return [xp.zeros(shape(y), raw(y).dtype) if t is None else t for y, t in pairs]
+
+
+def _pull(f, xs, gs):
+    """vjp for lists of arrays, which may be complex. The transpose, without conjugation, is analytic as f is."""
+    tape = Tape()
+    pairs = [unboxed(y, tape) for y in run(tape, f, xs, [tape.record(None, None, ()) for _ in xs])]
+    pulled = tape.pull(gs, [end for _, end in pairs], len(xs))
+    return [xp.zeros(shape(x), raw(x).dtype) if c is None else c for x, c in zip(xs, pulled)]
 
 
 class _Laws:
-    def __init__(self, rtol, seed):
-        self.rtol, self.seed, self.rng = rtol, seed, numpy.random.default_rng(seed)
+    def __init__(self, rtol, analytic, seed):
+        self.rtol, self.analytic, self.seed = rtol, analytic, seed
+        self.rng = numpy.random.default_rng(seed)
 
     def hold(self, name, f, xs, order):
         """The laws for f, from arrays to a list of arrays, and for its push and pull if the order is higher."""
@@ -76,10 +99,7 @@ class _Laws:
                                   "  an argument, tangent or cotangent was written to")
         self.form(name, "tangents have the form of values", pushed, ys)
         self.form(name, "cotangents have the form of arguments", pulled, xs)
-        h = STEP
-        up, down = (f(*[x + s * h * t for x, t in zip(xs, ts)]) for s in (+1.0, -1.0))
-        self.equal(name, "push is the derivative", pushed, [(a - b) / (2.0 * h) for a, b in zip(up, down)],
-                   slack=1e-14 / h * _size(up))
+        self.difference(name, f, xs, ts, pushed)
         left, right = _dot(gs, pushed), _dot(pulled, ts)
         size = max(_size([g * p for g, p in zip(gs, pushed)]), _size([p * t for p, t in zip(pulled, ts)]), abs(left))
         self.equal(name, "pull is the transpose of push", [left], [right], slack=1e-3 * self.rtol * size)
@@ -93,8 +113,19 @@ class _Laws:
         self.equal(name, "vjp gives what pull gives", list(vjp(f, *xs)[1](gs)), pulled)
         if order > 1:
             n = len(xs)
-            self.hold(f"push of {name}", lambda *z: jvp(f, z[:n], z[n:])[1], [*xs, *ts], order - 1)
-            self.hold(f"pull of {name}", lambda *z: list(vjp(f, *z[:n])[1](list(z[n:]))), [*xs, *gs], order - 1)
+            self.hold(f"push of {name}", lambda *z: _push(f, z[:n], z[n:]), [*xs, *ts], order - 1)
+            self.hold(f"pull of {name}", lambda *z: _pull(f, z[:n], z[n:]), [*xs, *gs], order - 1)
+
+    def difference(self, name, f, xs, ts, pushed):
+        """Law 1."""
+        h = STEP
+        up, down = (f(*[x + s * h * t for x, t in zip(xs, ts)]) for s in (+1.0, -1.0))
+        self.equal(name, "push is the derivative", pushed, [(a - b) / (2.0 * h) for a, b in zip(up, down)],
+                   slack=1e-14 / h * _size(up))
+        if self.analytic:
+            step = f(*[x + COMPLEX_STEP * 1j * t for x, t in zip(xs, ts)])
+            self.equal(name, "push is the complex step", pushed, [y.imag / COMPLEX_STEP for y in step],
+                       slack=1e-4 * self.rtol * _size(pushed), rtol=1e-4 * self.rtol)
 
     def direction(self, xs):
         """A random direction of about unit length, with no element much smaller than the others."""
@@ -108,10 +139,10 @@ class _Laws:
                 raise DerivativeError(message(f"{law}: broken by {name} (seed {self.seed})", "another shape or type",
                                               [("found", a, ""), ("should be", x, "")]))
 
-    def equal(self, name, law, found, expected, slack=0.0):
+    def equal(self, name, law, found, expected, slack=0.0, rtol=None):
         for k, (a, b) in enumerate(zip(found, expected, strict=True)):
             a, b = to_host(a), to_host(b)
-            allowed = slack + self.rtol * max(1e-3, float(numpy.max(abs(b), initial=0.0)))
+            allowed = slack + (rtol or self.rtol) * max(1e-3, float(numpy.max(abs(b), initial=0.0)))
             worst = float(numpy.max(abs(a - b), initial=0.0))
             if not worst <= allowed:                        # NaN is not
                 where = numpy.unravel_index(int(numpy.argmax(abs(a - b))), a.shape)

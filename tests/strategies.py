@@ -8,6 +8,8 @@ def generator(draw):
     return np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
 
 
+# ------------------------------------------------------------------------------ domains: values(rng, shape) -> array
+
 def smooth(rng, shape):
     """Numbers in ±[0.3, 1.7]: away from 0."""
     return rng.uniform(0.3, 1.7, shape) * rng.choice([-1.0, 1.0], shape)
@@ -24,48 +26,70 @@ def distinct(rng, shape):
     return (rng.permutation(n) * 0.2 + rng.uniform(0.0, 0.1, n) - 0.1 * n).reshape(shape)
 
 
+def tied(rng, shape):
+    """Numbers of which many are equal."""
+    return rng.integers(-1, 2, shape).astype(float)
+
+
+# ------------------------------------------------------------------------------------------------------ arrays
+
 def laid_out(draw, x):
     """The same values in another memory layout: permuted or negative strides, a gap between elements, read-only."""
-    kind = draw(st.sampled_from(["plain", "fortran", "reversed", "gaps"]))
-    if kind == "fortran":
-        x = np.asfortranarray(x)
+    kind = draw(st.sampled_from(["plain", "permuted", "reversed", "gaps"]))
+    if kind == "permuted":
+        axes = draw(st.permutations(range(x.ndim)))
+        x = x.transpose(axes).copy().transpose(np.argsort(np.array(axes, int)))
     elif kind == "reversed" and x.ndim:
-        x = np.ascontiguousarray(x[::-1])[::-1]
+        x = x[..., ::-1].copy()[..., ::-1] if draw(st.booleans()) else x[::-1].copy()[::-1]
     elif kind == "gaps" and x.ndim:
         wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]))
         wide[..., ::2] = x
         x = wide[..., ::2]
     else:
         x = x.copy()
-    x.flags.writeable = False
+    x.flags.writeable = draw(st.booleans())
     return x
+
+
+def array(draw, values, shape):
+    """One float64 array of this shape."""
+    return laid_out(draw, np.asarray(values(generator(draw), shape)))
 
 
 shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 full_shapes = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=3)
+wide_shapes = hnp.array_shapes(min_dims=1, max_dims=3, min_side=2, max_side=3)
 
 
 @st.composite
 def arrays(draw, values=smooth, shape=shapes):
-    """One float64 array."""
-    return laid_out(draw, np.asarray(values(generator(draw), draw(shape))))
+    return array(draw, values, draw(shape))
 
 
 @st.composite
 def broadcastable(draw, *values):
     """Arrays whose shapes broadcast together, one for each kind of values."""
     found = draw(hnp.mutually_broadcastable_shapes(num_shapes=len(values), max_dims=3, max_side=3, min_side=0)).input_shapes
-    rng = generator(draw)
-    return tuple(laid_out(draw, np.asarray(v(rng, s))) for v, s in zip(values, found))
+    return tuple(array(draw, v, s) for v, s in zip(values, found))
 
 
 @st.composite
 def convolutions(draw):
-    """(image, kernel, stride, padding): any geometry that fits, also a kernel as large as the image."""
-    rng = generator(draw)
+    """(image, kernel, stride, padding): any geometry that fits, also a kernel as large as the image, and 1 x 1."""
     window = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     padding = draw(st.sampled_from(["same", "valid", 0, 1, ((0, 1), (2, 0)), ((3, 3), (1, 2))]))
     n, c, o = draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
     size = [w + draw(st.integers(0, 3)) for w in window]
-    return distinct(rng, (n, *size, c)), smooth(rng, (*window, c, o)), stride, padding
+    return array(draw, distinct, (n, *size, c)), array(draw, smooth, (*window, c, o)), stride, padding
+
+
+@st.composite
+def trees(draw):
+    """Nested dicts, lists and tuples of arrays, with empty nodes, None, and one array in several places."""
+    some = [array(draw, smooth, s) for s in draw(st.lists(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=2),
+                                                          min_size=1, max_size=3))]
+    return draw(st.recursive(
+        st.sampled_from(some) | st.none(),
+        lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.tuples() |
+        st.dictionaries(st.sampled_from("abc"), inner, max_size=2), max_leaves=5))

@@ -1,31 +1,49 @@
 """The table of all public operations: how to call each on drawn inputs, so that the laws can be held against it.
 
-A row is (name, strategy): the strategy draws (function, arguments). tests/ops/test_laws.py goes through the table, and
-fails if an operation that minigrad exports has no row here.
+A row is the strategy of its cases, which states the domain, and whether the operation is analytic. A case is (f, xs):
+f(m, *xs) calls the operation from the module m, which is minigrad or the plain NumPy program it is compared with.
+tests/ops/test_laws.py goes through the table, and fails if an operation that minigrad exports has no row here.
+
+Operations that are linear are also fed with powers of x, so that derivatives of higher order have something to find.
 """
+from typing import Any, NamedTuple
+
 import numpy as np
 from hypothesis import strategies as st
 
 import minigrad as mg
 
-from .strategies import arrays, broadcastable, convolutions, distinct, full_shapes, generator, positive, shapes, smooth
+from .plain import sides
+from .strategies import (array, arrays, broadcastable, convolutions, distinct, full_shapes, generator, positive, shapes,
+                         smooth, wide_shapes)
+
+
+class Row(NamedTuple):
+    cases: Any
+    analytic: bool = True
+
+
+KINKED = False                                              # the second column of what is not analytic
 
 
 def unary(f, values=smooth):
-    return st.tuples(st.just(f), st.tuples(arrays(values)))
+    """f: a function of (m, x), or the name of one in m."""
+    named = (lambda m, x: getattr(m, f)(x)) if isinstance(f, str) else f
+    return st.tuples(st.just(named), st.tuples(arrays(values)))
 
 
-def binary(f, *values):
-    return st.tuples(st.just(f), broadcastable(*values))
+def binary(name, *values):
+    return st.tuples(st.just(lambda m, a, b: getattr(m, name)(a, b)), broadcastable(*values))
 
 
 @st.composite
-def reduced(draw, f, values=smooth, full=False):
-    """A reduction over drawn axes."""
-    x = draw(arrays(values, full_shapes if full else shapes))
+def reduced(draw, f, values=smooth, shape=full_shapes):
+    """A reduction over drawn axes, one, some or all, also counted from the end."""
+    f = (lambda name: lambda m, x, **how: getattr(m, name)(x, **how))(f) if isinstance(f, str) else f
+    x = draw(arrays(values, shape))
     axis = draw(st.sampled_from([None, *range(-x.ndim, x.ndim), *([(0, -1)] if x.ndim > 1 else [])]))
     keepdims = draw(st.booleans())
-    return (lambda x: f(x, axis=axis, keepdims=keepdims)), (x,)
+    return (lambda m, x: f(m, x, axis=axis, keepdims=keepdims)), (x,)
 
 
 @st.composite
@@ -37,7 +55,7 @@ def apart(draw, f):
 
 @st.composite
 def with_choice(draw, make, values=smooth, shape=full_shapes):
-    """make(draw, x) -> a function of x, with something drawn to fit x."""
+    """make(draw, x) -> a function of (m, x), with something drawn to fit x."""
     x = draw(arrays(values, shape))
     return make(draw, x), (x,)
 
@@ -46,89 +64,137 @@ def axis_of(draw, x, extra=0):
     return draw(st.integers(-x.ndim - extra, x.ndim + extra - 1))
 
 
+def on(m, index):
+    """An index with its arrays where m computes."""
+    if isinstance(index, tuple):
+        return tuple(on(m, part) for part in index)
+    return m.xp.asarray(index) if isinstance(index, np.ndarray) else index
+
+
 def indexing(draw, x):
     rng = generator(draw)
+    n = x.shape[0]
     first = draw(st.sampled_from([
         slice(None), slice(None, None, -1), slice(1, None), 0, -1, None, Ellipsis,
-        rng.integers(-x.shape[0], x.shape[0], 4), rng.integers(0, x.shape[0], (2, 2)), rng.random(x.shape[0]) < 0.5]))
-    first = mg.xp.asarray(first) if isinstance(first, np.ndarray) else first
-    index = draw(st.sampled_from([first, (first, Ellipsis)])) if first is not Ellipsis else first
-    return lambda x: x[index] if isinstance(x, mg.core.Box) else mg.getitem(x, index)
+        rng.integers(-n, n, 4), rng.integers(0, n, (2, 2)), rng.random(n) < 0.5, rng.random(x.shape) < 0.5]))
+    if isinstance(first, np.ndarray) and first.ndim == x.ndim > 1 and first.dtype == bool or first is Ellipsis:
+        index = first
+    else:
+        index = draw(st.sampled_from([first, (first, Ellipsis)]))
+    brackets = draw(st.booleans())
+    return lambda m, x: (x * x)[on(m, index)] if brackets else m.getitem(x * x, on(m, index))
 
 
 def putting(draw, x):
-    index = mg.xp.asarray(generator(draw).integers(0, 5, x.shape[0]))
-    return lambda x: mg.put(x, (5, *x.shape[1:]), index)
+    index = draw(st.sampled_from([generator(draw).integers(0, 5, x.shape[0]), slice(1, 1 + x.shape[0])]))
+    return lambda m, x: m.put(x * x, (5, *x.shape[1:]), on(m, index))
 
 
 def taking(draw, x):
     axis = draw(st.sampled_from([None, *range(-x.ndim, x.ndim)]))
-    indices = mg.xp.asarray(generator(draw).integers(0, x.size if axis is None else x.shape[axis], (2, 2)))
-    return lambda x: mg.take(x, indices, axis)
+    indices = generator(draw).integers(0, x.size if axis is None else x.shape[axis], (2, 2))
+    return lambda m, x: m.take(x * x, on(m, indices), axis)
 
 
 def padding(draw, x):
     widths = draw(st.sampled_from([1, (0, 2), [(1, 0)] * x.ndim]))
     constant = draw(st.sampled_from([0.0, -2.5]))
-    return lambda x: mg.pad(x, widths, constant_values=constant)
+    return lambda m, x: m.pad(x * x, widths, constant_values=constant)
+
+
+def cropping(draw, x):
+    widths = [(draw(st.integers(0, 1)), draw(st.integers(0, 2))) for _ in x.shape]
+    return lambda m, x: m.crop(m.pad(x * x, 2), widths)
 
 
 def permuting(draw, x):
-    axes = draw(st.sampled_from([None, tuple(draw(st.permutations(range(x.ndim))))]))
-    return lambda x: mg.transpose(x, axes)
+    axes = draw(st.sampled_from([None, tuple(draw(st.permutations(range(-x.ndim, 0))))]))
+    return lambda m, x: m.transpose(x * x, axes)
 
 
 def standardizing(draw, x):
     axes = draw(st.sampled_from([0, -1, tuple(range(x.ndim))]))
-    return lambda x: mg.standardize(x, axes, eps=0.1)
+    return lambda m, x: m.standardize(x, axes, eps=0.1)
+
+
+def choosing(draw, x):
+    condition = generator(draw).random(x.shape) < 0.5
+    return lambda m, x: m.where(on(m, condition), x * x, 2.0 - x)
+
+
+def moving(name):
+    def make(draw, x):
+        a, b = axis_of(draw, x), axis_of(draw, x)
+        return lambda m, x: getattr(m, name)(x * x, a, b)
+    return make
+
+
+def with_axis(name, extra=0, more=()):
+    """The operation called with one drawn axis, or one of `more`."""
+    def make(draw, x):
+        axis = draw(st.sampled_from([*range(-x.ndim - extra, x.ndim + extra), *more]))
+        return lambda m, x: getattr(m, name)(x * x, axis)
+    return make
+
+
+def squeezing(draw, x):
+    axis = draw(st.sampled_from([0, -1, (0, -1)]))
+    return lambda m, x: m.squeeze(m.reshape(x * x, (1, *x.shape, 1)), axis)
+
+
+def dropping(draw, x):
+    key = draw(st.integers(0, 99))
+    return lambda m, x: m.dropout(x * x, 0.4, key)
 
 
 @st.composite
-def joined(draw, f):
-    x = draw(arrays(shape=full_shapes))
-    axis = axis_of(draw, x, extra=1 if f is mg.stack else 0)
-    parts = draw(st.integers(1, 3))
-    return (lambda *xs: f(xs, axis=axis)), tuple(smooth(generator(draw), x.shape) for _ in range(parts))
+def joined(draw, name):
+    """Up to three arrays; those of concatenate differ in length along the axis, and may have none."""
+    s, parts = draw(full_shapes), draw(st.integers(1, 3))
+    axis = draw(st.integers(-len(s) - (name == "stack"), len(s) - (name != "stack")))
+    sizes = [list(s) for _ in range(parts)]
+    for size in sizes if name == "concatenate" else []:
+        size[axis] = draw(st.integers(0, 3))
+    return (lambda m, *xs: getattr(m, name)(xs, axis)), tuple(array(draw, smooth, tuple(size)) for size in sizes)
 
 
 @st.composite
 def products(draw):
-    """matmul with broadcast leading axes, rows and columns."""
-    rng, (n, k, m) = generator(draw), (draw(st.integers(1, 3)) for _ in range(3))
+    """matmul with broadcast leading axes, rows, columns, and nothing at all."""
+    n, k, m = (draw(st.integers(0, 3)) for _ in range(3))
     a = draw(st.sampled_from([(k,), (n, k), (2, n, k), (3, 1, n, k)]))
     b = draw(st.sampled_from([(k,), (k, m), (2, k, m), (1, k, m)]))
-    return mg.matmul, (smooth(rng, a), smooth(rng, b))
+    return (lambda m, a, b: m.matmul(a, b)), (array(draw, smooth, a), array(draw, smooth, b))
 
 
 @st.composite
 def contractions(draw):
-    rng = generator(draw)
     sa, sb, axes = draw(st.sampled_from([
-        ((2, 3), (3, 2), 1), ((2, 3), (2, 3), 2), ((2,), (3,), 0), ((2, 3, 4), (4, 2, 5), ((0, 2), (1, 0))),
-        ((2, 3), (3, 2), ((-1,), (0,)))]))
-    return (lambda a, b: mg.tensordot(a, b, axes)), (smooth(rng, sa), smooth(rng, sb))
+        ((2, 3), (3, 2), 1), ((2, 3), (2, 3), 2), ((2,), (3,), 0), ((2, 3, 1), (1, 2, 3), ((0, 2), (1, 0))),
+        ((2, 3), (3, 2), ((-1,), (0,))), ((2, 0), (0, 3), 1)]))
+    return (lambda m, a, b: m.tensordot(a, b, axes)), (array(draw, smooth, sa), array(draw, smooth, sb))
 
 
 @st.composite
 def convolved(draw):
     x, k, stride, pad = draw(convolutions())
-    return (lambda x, k: mg.conv2d(x, k, stride, pad)), (x, k)
+    return (lambda m, x, k: m.conv2d(x, k, stride, pad)), (x, k)
 
 
 @st.composite
 def windowed(draw, f, border=True):
-    """Pooling and unfolding; without a border, the padding is never as wide as a window."""
+    """Pooling and unfolding, with partial windows; without a border, the padding is never as wide as a window."""
     x, k, stride, pad = draw(convolutions())
     pad = pad if border or pad == "same" else 0
-    return (lambda x: f(x, k.shape[:2], stride, pad)), (x,)
+    return (lambda m, x: f(m, x, k.shape[:2], stride, pad)), (x,)
 
 
 @st.composite
 def folded(draw):
     x, k, stride, pad = draw(convolutions())
-    v = mg.to_host(mg.unfold(mg.xp.asarray(x), k.shape[:2], stride, pad))
-    pairs = mg.ops.windows._geometry("", x, k.shape[:2], stride, pad)[2]
-    return (lambda v: mg.fold(v, x.shape[1:3], stride, pairs)), (v.copy(),)
+    pairs = tuple(sides(x.shape[1:3], k.shape[:2], stride, pad))
+    v = mg.to_host(mg.unfold(mg.xp.asarray(x), k.shape[:2], stride, pad)).copy()
+    return (lambda m, v: m.fold(v * v, x.shape[1:3], stride, pairs)), (v,)
 
 
 NOT_A_PRIMITIVE = {                                         # exported, but nothing that has a derivative of its own
@@ -137,73 +203,68 @@ NOT_A_PRIMITIVE = {                                         # exported, but noth
     "FileError", "MinigradError", "ShapeError", "TraceError"}
 
 TABLE = {
-    "add": binary(mg.add, smooth, smooth),
-    "subtract": binary(mg.subtract, smooth, smooth),
-    "multiply": binary(mg.multiply, smooth, smooth),
-    "divide": binary(mg.divide, smooth, smooth),
-    "power": st.one_of(binary(mg.power, positive, smooth), unary(lambda x: mg.power(x, 3)), unary(lambda x: x ** 2),
-                       unary(lambda x: mg.power(x, 0)), unary(lambda x: mg.power(2.0, x)),
-                       unary(lambda x: mg.power(x, mg.xp.asarray(-2.0)))),
-    "negative": unary(mg.negative),
-    "square": unary(mg.square),
-    "exp": unary(mg.exp),
-    "expm1": unary(mg.expm1),
-    "log": unary(mg.log, positive),
-    "log1p": unary(mg.log1p, positive),
-    "sqrt": unary(mg.sqrt, positive),
-    "sin": unary(mg.sin),
-    "cos": unary(mg.cos),
-    "tanh": unary(mg.tanh),
-    "sigmoid": unary(mg.sigmoid),
-    "softplus": unary(mg.softplus),
-    "relu": unary(lambda x: mg.relu(x) * mg.relu(x)),
-    "abs": unary(lambda x: mg.abs(x) * x),
-    "maximum": apart(lambda a, b: mg.maximum(a, b) * a),
-    "minimum": apart(lambda a, b: mg.minimum(a, b) * a),
-    "clip": unary(lambda x: mg.clip(x, -1e-3, 2.0) * x),
-    "where": with_choice(lambda draw, x: (lambda c: lambda x: mg.where(c, x * x, 2.0 - x))(
-        mg.xp.asarray(generator(draw).random(x.shape) < 0.5))),
-    "astype": unary(lambda x: mg.astype(mg.astype(x, np.longdouble) * x, np.float64)),
-    "stop_gradient": unary(lambda x: (mg.stop_gradient(x) - mg.stop_gradient(x) + 2.0) * x),
-    "sum": reduced(mg.sum),
-    "mean": reduced(mg.mean, full=True),
-    "var": reduced(mg.var, full=True),
-    "std": reduced(lambda x, axis, keepdims: mg.std(x, axis, keepdims=keepdims) if (mg.var(x, axis) > 1e-2).all()
-                   else mg.sum(x, axis, keepdims), full=True),
-    "max": reduced(lambda x, axis, keepdims: mg.max(x * x * x, axis, keepdims), distinct, full=True),
-    "min": reduced(lambda x, axis, keepdims: mg.min(x * x * x, axis, keepdims), distinct, full=True),
-    "logsumexp": reduced(mg.logsumexp, full=True),
-    "log_softmax": with_choice(lambda draw, x: lambda x: mg.log_softmax(x, axis=0)),
-    "softmax": with_choice(lambda draw, x: lambda x: mg.softmax(x)),
-    "matmul": products(),
-    "tensordot": contractions(),
-    "reshape": with_choice(lambda draw, x: lambda x: mg.reshape(x, (1, -1))),
-    "ravel": unary(mg.ravel),
-    "transpose": with_choice(permuting),
-    "moveaxis": with_choice(lambda draw, x: lambda x: mg.moveaxis(x, 0, -1)),
-    "swapaxes": with_choice(lambda draw, x: lambda x: mg.swapaxes(x, 0, -1)),
-    "expand_dims": with_choice(lambda draw, x: (lambda a: lambda x: mg.expand_dims(x, a))(axis_of(draw, x))),
-    "squeeze": with_choice(lambda draw, x: lambda x: mg.squeeze(mg.reshape(x, (1, *x.shape, 1)), draw_axis(x))),
-    "flip": with_choice(lambda draw, x: (lambda a: lambda x: mg.flip(x, a))(draw(st.sampled_from([None, 0, -1])))),
-    "getitem": with_choice(indexing),
-    "put": with_choice(putting),
-    "take": with_choice(taking),
-    "pad": with_choice(padding),
-    "crop": with_choice(lambda draw, x: lambda x: mg.crop(mg.pad(x * x, 2), [(1, 2)] * x.ndim)),
-    "concatenate": joined(mg.concatenate),
-    "stack": joined(mg.stack),
-    "broadcast_to": with_choice(lambda draw, x: lambda x: mg.broadcast_to(x, (2, *x.shape))),
-    "sum_to": with_choice(lambda draw, x: lambda x: mg.sum_to(x, (1, *x.shape[1:]))),
-    "conv2d": convolved(),
-    "max_pool2d": windowed(lambda x, *geometry: mg.max_pool2d(x * x * x, *geometry), border=False),
-    "avg_pool2d": windowed(mg.avg_pool2d),
-    "unfold": windowed(mg.unfold),
-    "fold": folded(),
-    "standardize": with_choice(standardizing),
-    "dropout": with_choice(lambda draw, x: (lambda key: lambda x: mg.dropout(x * x, 0.4, key))(draw(st.integers(0, 99)))),
-    "checkpoint": with_choice(lambda draw, x: mg.checkpoint(lambda x: {"a": mg.tanh(x) * x, "b": [mg.sum(x), x[0]]})),
+    "add": Row(binary("add", smooth, smooth)),
+    "subtract": Row(binary("subtract", smooth, smooth)),
+    "multiply": Row(binary("multiply", smooth, smooth)),
+    "divide": Row(binary("divide", smooth, smooth)),
+    "power": Row(st.one_of(binary("power", positive, smooth), unary(lambda m, x: m.power(x, 3)), unary(lambda m, x: x ** 2),
+                           unary(lambda m, x: m.power(x, 0)), unary(lambda m, x: m.power(2.0, x)),
+                           unary(lambda m, x: m.power(x, m.xp.asarray(-2.0))))),
+    "negative": Row(unary("negative")),
+    "square": Row(unary("square")),
+    "exp": Row(unary("exp")),
+    "expm1": Row(unary("expm1")),
+    "log": Row(unary("log", positive)),
+    "log1p": Row(unary("log1p", positive)),
+    "sqrt": Row(unary("sqrt", positive)),
+    "sin": Row(unary("sin")),
+    "cos": Row(unary("cos")),
+    "tanh": Row(unary("tanh")),
+    "sigmoid": Row(unary("sigmoid")),
+    "softplus": Row(unary("softplus"), KINKED),             # analytic, but logaddexp takes no complex numbers
+    "relu": Row(unary(lambda m, x: m.relu(x) * m.relu(x)), KINKED),
+    "abs": Row(unary(lambda m, x: m.abs(x) * x), KINKED),
+    "maximum": Row(apart(lambda m, a, b: m.maximum(a, b) * a), KINKED),
+    "minimum": Row(apart(lambda m, a, b: m.minimum(a, b) * a), KINKED),
+    "clip": Row(unary(lambda m, x: m.clip(x, -1e-3, 2.0) * x), KINKED),
+    "where": Row(with_choice(choosing)),
+    "astype": Row(unary(lambda m, x: m.astype(m.astype(x, np.longdouble) * x, np.float64)), KINKED),
+    "stop_gradient": Row(unary(lambda m, x: (m.stop_gradient(x) - m.stop_gradient(x) + 2.0) * x), KINKED),
+    "sum": Row(reduced("sum", shape=shapes)),
+    "mean": Row(reduced("mean")),
+    "var": Row(reduced("var")),
+    "std": Row(reduced("std", distinct, wide_shapes)),
+    "max": Row(reduced(lambda m, x, **how: m.max(x * x * x, **how), distinct), KINKED),
+    "min": Row(reduced(lambda m, x, **how: m.min(x * x * x, **how), distinct), KINKED),
+    "logsumexp": Row(reduced("logsumexp")),
+    "log_softmax": Row(with_choice(with_axis("log_softmax"))),
+    "softmax": Row(with_choice(with_axis("softmax"))),
+    "matmul": Row(products()),
+    "tensordot": Row(contractions()),
+    "reshape": Row(with_choice(lambda draw, x: lambda m, x: m.reshape(x * x, (1, -1)))),
+    "ravel": Row(unary(lambda m, x: m.ravel(x * x))),
+    "transpose": Row(with_choice(permuting)),
+    "moveaxis": Row(with_choice(moving("moveaxis"))),
+    "swapaxes": Row(with_choice(moving("swapaxes"))),
+    "expand_dims": Row(with_choice(with_axis("expand_dims", 1, [(0, -1)]))),
+    "squeeze": Row(with_choice(squeezing)),
+    "flip": Row(with_choice(with_axis("flip", 0, [None]))),
+    "getitem": Row(with_choice(indexing)),
+    "put": Row(with_choice(putting)),
+    "take": Row(with_choice(taking)),
+    "pad": Row(with_choice(padding)),
+    "crop": Row(with_choice(cropping)),
+    "concatenate": Row(joined("concatenate")),
+    "stack": Row(joined("stack")),
+    "broadcast_to": Row(with_choice(lambda draw, x: lambda m, x: m.broadcast_to(x * x, (2, *x.shape)))),
+    "sum_to": Row(with_choice(lambda draw, x: lambda m, x: m.sum_to(x * x, (1, *x.shape[1:])))),
+    "conv2d": Row(convolved()),
+    "max_pool2d": Row(windowed(lambda m, x, *geometry: m.max_pool2d(x * x * x, *geometry), border=False), KINKED),
+    "avg_pool2d": Row(windowed(lambda m, x, *geometry: m.avg_pool2d(x * x, *geometry))),
+    "unfold": Row(windowed(lambda m, x, *geometry: m.unfold(x * x, *geometry))),
+    "fold": Row(folded()),
+    "standardize": Row(with_choice(standardizing)),
+    "dropout": Row(with_choice(dropping)),
+    "checkpoint": Row(with_choice(lambda draw, x: lambda m, x: m.checkpoint(
+        lambda x: {"a": m.tanh(x) * x, "b": [m.sum(x), x[0]]})(x)), KINKED),
 }
-
-
-def draw_axis(x):
-    return (0, -1)

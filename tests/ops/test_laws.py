@@ -7,7 +7,21 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad.check import check_derivatives
 
+from ..plain import plain
+from ..strategies import trees
 from ..table import NOT_A_PRIMITIVE, TABLE
+
+any_inputs = settings(suppress_health_check=list(HealthCheck))
+
+
+def leaves(y):
+    return [mg.to_host(leaf) for leaf in mg.tree.flatten(y)[0]]
+
+
+def case(data, name):
+    """A case of a row: the operation as a function of its arguments, these on the device, and what NumPy makes of them."""
+    f, xs = data.draw(TABLE[name].cases)
+    return (lambda *xs: f(mg, *xs)), [mg.xp.asarray(x) for x in xs], leaves(f(plain, *xs))
 
 
 def test_table_is_complete():
@@ -17,35 +31,52 @@ def test_table_is_complete():
 
 @pytest.mark.parametrize("name", TABLE)
 @given(data=st.data())
-@settings(suppress_health_check=list(HealthCheck))
+@any_inputs
 def test_laws(name, data):
-    f, xs = data.draw(TABLE[name])
-    check_derivatives(f, *xs, order=3 if sum(x.size for x in xs) < 20 else 2)
+    f, xs, expected = case(data, name)
+    for y, e in zip(leaves(f(*xs)), expected, strict=True):
+        assert y.shape == e.shape and y.dtype == e.dtype
+        np.testing.assert_allclose(y, e, rtol=1e-11, atol=1e-12)
+    check_derivatives(f, *xs, order=3, analytic=TABLE[name].analytic)
 
 
-SAME_AS_NUMPY = ["add", "subtract", "multiply", "divide", "negative", "square", "exp", "expm1", "log", "log1p", "sqrt",
-                 "sin", "cos", "tanh"]
+SAME_BITS = ["add", "subtract", "multiply", "divide", "negative", "square", "exp", "expm1", "log", "log1p", "sqrt", "sin",
+             "cos", "tanh"]
 
 
-@pytest.mark.parametrize("name", SAME_AS_NUMPY)
+@pytest.mark.parametrize("name", SAME_BITS)
 @given(data=st.data())
-def test_values_are_numpys(name, data):
-    f, xs = data.draw(TABLE[name])
+def test_values_are_numpys_to_the_bit(name, data):
+    f, xs = data.draw(TABLE[name].cases)
     for dtype in (np.float32, np.float64):
         cast = [x.astype(dtype) for x in xs]
-        y = f(*cast)
-        np.testing.assert_array_equal(y, getattr(np, name)(*cast))
-        assert y.dtype == dtype
+        np.testing.assert_array_equal(leaves(f(mg, *map(mg.xp.asarray, cast)))[0], f(plain, *cast))
 
 
 @pytest.mark.parametrize("name", TABLE)
 @given(data=st.data())
-@settings(max_examples=4, suppress_health_check=list(HealthCheck))
-def test_float32_stays_float32(name, data):
+@any_inputs
+def test_float32_stays_float32_and_means_the_same(name, data):
     if name == "astype":
         pytest.skip("it is there to change the type")
-    f, xs = data.draw(TABLE[name])
+    f, xs, _ = case(data, name)
     xs = [x.astype(np.float32) for x in xs]
-    y, J = mg.linearize(f, *xs)
-    for leaf in mg.tree.flatten([y, J.push(*xs), J.pull(y)])[0]:
-        assert leaf.dtype == np.float32
+    (y, J), (y64, J64) = mg.linearize(f, *xs), mg.linearize(f, *[x.astype(np.float64) for x in xs])
+    for a, b in zip(leaves([y, J.push(*xs), J.pull(y)]), leaves([y64, J64.push(*xs), J64.pull(y64)])):
+        assert a.dtype == np.float32 and b.dtype == np.float64
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.max(abs(b), initial=1.0))
+
+
+@given(trees())
+@any_inputs
+def test_laws_of_trees(t):
+    """A function of a tree is one of its leaves: empty nodes have none, and an array in two places counts twice."""
+    def f(t):
+        some = [mg.sum(x * x) for x in mg.tree.flatten(t)[0]]
+        return {"twice": [t, mg.tree.map(mg.sin, t)], "all": sum(some, 0.0), "none": None}
+    t = mg.tree.map(mg.xp.asarray, t)
+    check_derivatives(f, t, analytic=True)
+    gradient = mg.grad(lambda t: sum((mg.sum(x * x) for x in mg.tree.flatten(t)[0]), 0.0 * mg.xp.ones(())))(t)
+    assert mg.tree.flatten(gradient)[1] == mg.tree.flatten(t)[1]
+    for g, x in zip(leaves(gradient), leaves(t)):
+        np.testing.assert_allclose(g, 2.0 * x)

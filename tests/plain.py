@@ -1,0 +1,175 @@
+"""Every operation once more, in the plainest NumPy, without derivatives: what the operations are held against.
+
+`plain` has the names and arguments of minigrad's own functions: NumPy's where NumPy has one, else one written here as
+its definition reads, with loops. All take complex numbers where the operation is analytic.
+"""
+import itertools
+import types
+
+import numpy as np
+
+
+class _Plain(types.SimpleNamespace):
+    xp = np
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+
+plain = _Plain()
+
+
+def _(f):
+    setattr(plain, f.__name__, f)
+
+
+@_
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+@_
+def softplus(x):
+    return np.log(1.0 + np.exp(x))
+
+
+@_
+def relu(x):
+    return np.where(x.real > 0, x, 0.0)
+
+
+@_
+def stop_gradient(x):
+    return x
+
+
+@_
+def checkpoint(f):
+    return f
+
+
+@_
+def logsumexp(x, axis=None, keepdims=False):
+    return np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims))
+
+
+@_
+def softmax(x, axis=-1):
+    return np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True)
+
+
+@_
+def log_softmax(x, axis=-1):
+    return np.log(plain.softmax(x, axis))
+
+
+@_
+def var(x, axis=None, ddof=0, keepdims=False):
+    d = x - np.mean(x, axis=axis, keepdims=True)            # np.var takes |d|^2 of complex numbers, which is not analytic
+    count = x.size // max(np.sum(x, axis=axis).size, 1) if x.size else 0
+    return np.sum(d * d, axis=axis, keepdims=keepdims) / (count - ddof)
+
+
+@_
+def std(x, axis=None, ddof=0, keepdims=False):
+    return np.sqrt(plain.var(x, axis, ddof, keepdims))
+
+
+@_
+def standardize(x, axes, eps=1e-5):
+    d = x - np.mean(x, axis=axes, keepdims=True)
+    return d / np.sqrt(np.mean(d * d, axis=axes, keepdims=True) + eps)
+
+
+@_
+def astype(x, dtype):
+    return x.astype(dtype)
+
+
+@_
+def getitem(x, index):
+    return x[index]
+
+
+@_
+def put(x, shape, index):
+    y = np.zeros(shape, x.dtype)
+    np.add.at(y, index, x)
+    return y
+
+
+@_
+def crop(x, crop_width):
+    widths = np.broadcast_to(crop_width, (x.ndim, 2))
+    return x[tuple(slice(before, n - after) for (before, after), n in zip(widths, x.shape))]
+
+
+@_
+def sum_to(x, shape):
+    while x.ndim > len(shape):
+        x = np.sum(x, axis=0)
+    for axis, n in enumerate(shape):
+        x = x if x.shape[axis] == n else np.sum(x, axis=axis, keepdims=True)
+    return x
+
+
+@_
+def dropout(x, rate, key):
+    stays = np.random.default_rng(key).random(x.shape, "float32") >= rate
+    return np.where(stays, x / (1.0 - rate), 0.0)
+
+
+# ------------------------------------------------------------------------------------------ windows over images
+
+def sides(size, window, stride, padding):
+    """The padding ((top, bottom), (left, right)) that a name or a number stands for."""
+    if padding == "same":
+        total = [max((-(-n // s) - 1) * s + w - n, 0) for n, w, s in zip(size, window, stride)]
+        return [(t // 2, t - t // 2) for t in total]
+    if padding == "valid":
+        return [(0, 0)] * 2
+    return [(padding, padding)] * 2 if isinstance(padding, int) else padding
+
+
+def every_window(x, window, stride, padding, value=0.0):
+    """(n, i, j, the window of image n at row i and column j), one by one."""
+    x = np.pad(x, [(0, 0), *sides(x.shape[1:3], window, stride, padding), (0, 0)], constant_values=value)
+    rows, columns = ((n - w) // s + 1 for n, w, s in zip(x.shape[1:3], window, stride))
+    for n, i, j in itertools.product(range(len(x)), range(rows), range(columns)):
+        top, left = i * stride[0], j * stride[1]
+        yield n, i, j, x[n, top:top + window[0], left:left + window[1]]
+
+
+def _over_windows(f, x, window, stride, padding, value=0.0):
+    found = {(n, i, j): f(w) for n, i, j, w in every_window(x, window, stride, padding, value)}
+    last = max(found)
+    return np.array([[[found[n, i, j] for j in range(last[2] + 1)] for i in range(last[1] + 1)] for n in range(last[0] + 1)])
+
+
+@_
+def conv2d(x, k, stride=1, padding=0):
+    return _over_windows(lambda w: np.tensordot(w, k, 3), x, k.shape[:2], stride, padding)
+
+
+@_
+def max_pool2d(x, window, stride, padding=0):
+    return _over_windows(lambda w: w.max((0, 1)), x, window, stride, padding, -np.inf)
+
+
+@_
+def avg_pool2d(x, window, stride, padding=0):
+    return _over_windows(lambda w: w.mean((0, 1)), x, window, stride, padding)
+
+
+@_
+def unfold(x, window, stride=1, padding=0):
+    return _over_windows(np.copy, x, window, stride, padding)
+
+
+@_
+def fold(v, size, stride, padding):
+    (top, bottom), (left, right) = padding
+    y = np.zeros((len(v), size[0] + top + bottom, size[1] + left + right, v.shape[-1]), v.dtype)
+    for n, i, j in itertools.product(*map(range, v.shape[:3])):
+        y[n, i * stride[0]:i * stride[0] + v.shape[3], j * stride[1]:j * stride[1] + v.shape[4]] += v[n, i, j]
+    return y[:, top:top + size[0], left:left + size[1]]
