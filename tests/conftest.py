@@ -1,17 +1,40 @@
-"""The suite runs on NumPy unless MINIGRAD_BACKEND says otherwise, with a Hypothesis profile.
+"""The suite runs on NumPy, and where a test asks for a `device` also on CuPy, with a Hypothesis profile.
 
-    pytest                                                          the ci profile: a fixed seed
-    pytest --hypothesis-profile=dev | intense                       few examples | many
-    MINIGRAD_BACKEND=cupy pytest tests/ops/test_laws.py -k laws     the laws on a GPU
+    pytest                                          the ci profile: a fixed seed
+    pytest --hypothesis-profile=dev | intense       few examples | very many
+
+On a machine without a GPU, CuPy's place is taken by an impersonator (impersonator.py), if CuPy is installed.
 """
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("MINIGRAD_BACKEND", "numpy")      # before minigrad is imported: most tests make NumPy arrays
 
+import minigrad as mg                                   # noqa: E402
+from minigrad import backend                            # noqa: E402
+
 _common = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+settings.register_profile("dev", max_examples=10, **_common)
 settings.register_profile("ci", max_examples=15, derandomize=True, **_common)
-settings.register_profile("dev", max_examples=5, **_common)
-settings.register_profile("intense", max_examples=500, **_common)
+settings.register_profile("intense", max_examples=1000, **_common)
 settings.load_profile("ci")
+
+
+@pytest.fixture(params=["numpy", "impersonator", "cupy"])
+def device(request, monkeypatch):
+    """minigrad, switched to one array module after the other; the fixture is the name of it."""
+    before = backend.name()
+    if request.param == "impersonator":
+        pytest.importorskip("cupy", reason="the impersonator imitates the CuPy that is installed, and none is: "
+                                           "pip install 'minigrad[kernel-check]'", exc_type=ImportError)
+        from .impersonator import array_module
+        monkeypatch.setattr(backend, "cupy_or_reason", lambda: (array_module(), ""))
+        mg.use("cupy")
+    elif request.param == "cupy" and backend.cupy_or_reason()[0] is None:
+        pytest.skip(backend.cupy_or_reason()[1])
+    else:
+        mg.use(request.param)
+    yield request.param
+    mg.use(before)

@@ -32,7 +32,7 @@ def test_table_is_complete():
 @pytest.mark.parametrize("name", TABLE)
 @given(data=st.data())
 @any_inputs
-def test_laws(name, data):
+def test_laws(device, name, data):
     f, xs, expected = case(data, name)
     for y, e in zip(leaves(f(*xs)), expected, strict=True):
         assert y.shape == e.shape and y.dtype == e.dtype
@@ -56,7 +56,7 @@ def test_values_are_numpys_to_the_bit(name, data):
 @pytest.mark.parametrize("name", TABLE)
 @given(data=st.data())
 @any_inputs
-def test_float32_stays_float32_and_means_the_same(name, data):
+def test_float32_stays_float32_and_means_the_same(device, name, data):
     if name == "astype":
         pytest.skip("it is there to change the type")
     f, xs, _ = case(data, name)
@@ -69,7 +69,7 @@ def test_float32_stays_float32_and_means_the_same(name, data):
 
 @given(trees())
 @any_inputs
-def test_laws_of_trees(t):
+def test_laws_of_trees(device, t):
     """A function of a tree is one of its leaves: empty nodes have none, and an array in two places counts twice."""
     def f(t):
         some = [mg.sum(x * x) for x in mg.tree.flatten(t)[0]]
