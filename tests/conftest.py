@@ -22,19 +22,28 @@ settings.register_profile("intense", max_examples=1000, **_common)
 settings.load_profile("ci")
 
 
-@pytest.fixture(params=["numpy", "impersonator", "cupy"])
-def device(request, monkeypatch):
-    """minigrad, switched to one array module after the other; the fixture is the name of it."""
-    before = backend.name()
-    if request.param == "impersonator":
+def _switched(name, monkeypatch):
+    """Switch minigrad to an array module, or skip the test with the reason why that cannot be."""
+    if name == "impersonator":
         pytest.importorskip("cupy", reason="the impersonator imitates the CuPy that is installed, and none is: "
                                            "pip install 'minigrad[kernel-check]'", exc_type=ImportError)
         from .impersonator import array_module
         monkeypatch.setattr(backend, "cupy_or_reason", lambda: (array_module(), ""))
-        mg.use("cupy")
-    elif request.param == "cupy" and backend.cupy_or_reason()[0] is None:
+    elif name == "cupy" and backend.cupy_or_reason()[0] is None:
         pytest.skip(backend.cupy_or_reason()[1])
-    else:
-        mg.use(request.param)
-    yield request.param
+    before = backend.name()
+    mg.use("numpy" if name == "numpy" else "cupy")
+    yield name
     mg.use(before)
+
+
+@pytest.fixture(params=["numpy", "impersonator", "cupy"])
+def device(request, monkeypatch):
+    """minigrad, switched to one array module after the other; the fixture is the name of it."""
+    yield from _switched(request.param, monkeypatch)
+
+
+@pytest.fixture
+def impersonator(monkeypatch):
+    """minigrad, switched to the impersonator of CuPy."""
+    yield from _switched("impersonator", monkeypatch)

@@ -8,7 +8,7 @@ keyword that CuPy lacks is refused here too, and so is what CuPy refuses when it
     - a NumPy array in an operation or as an index (CuPy raises, or copies it to the device without saying so)
     - a function of NumPy on an array of the device, and any silent copy to the host
     - ufuncs with `where=`, their methods that CuPy does not have, types of element that no kernel knows
-    - an index outside the array (CuPy wraps it round: wrong values, no error)
+    - an index outside the array, or one twice in x[index] = value (CuPy gives wrong values, and no error)
 
     with no_host_reads(): step()        # and whatever would wait for the device, or break a CUDA graph, is refused
 
@@ -56,6 +56,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
             raise TypeError(f"Unsupported dtype {a.dtype}")
         self._a = a
 
+    shape = property(lambda self: self._a.shape)            # the commonest attributes, without a detour
+    dtype = property(lambda self: self._a.dtype)
+
     def __array__(self, *args, **params):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
 
@@ -74,6 +77,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return _device(self._a[_host(index)])
 
     def __setitem__(self, index, value):
+        lists = [p._a for p in (index if isinstance(index, tuple) else (index,)) if isinstance(p, ndarray) and p.dtype.kind in "iu"]
+        if lists:
+            places = np.stack(np.broadcast_arrays(*lists)).reshape(len(lists), -1)
+            if np.unique(places, axis=1).shape[1] < places.shape[1]:
+                raise IndexError("x[index] = value names an element twice: undefined on a device, use xp.add.at")
         self._a[_host(index)] = _host(value)
 
     def __getattr__(self, name):
@@ -86,6 +94,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         _reads("x.get()")
         return self._a.copy()
 
+    __imatmul__ = None
+
     def __len__(self):
         return len(self._a)
 
@@ -93,23 +103,27 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return repr(self._a)
 
 
-for _name in ("bool", "int", "float", "complex", "index"):
+for _name in ("bool", "int", "float", "complex"):         # there is no __index__
     setattr(ndarray, f"__{_name}__", lambda self, name=_name: (_reads(f"{name}(x)"), getattr(self._a, f"__{name}__")())[1])
 
 
 def _host(x):
     """The NumPy array inside; an array of the host itself is refused."""
-    if isinstance(x, np.ndarray):
+    kind = type(x)
+    if kind is ndarray:
+        return x._a
+    if kind is np.ndarray:
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
-    if isinstance(x, (list, tuple)):
-        return type(x)(map(_host, x))
-    return x._a if isinstance(x, ndarray) else x
+    return kind(map(_host, x)) if kind is tuple or kind is list else x
 
 
 def _device(x):
-    if isinstance(x, (np.ndarray, np.generic)):
+    kind = type(x)
+    if kind is np.ndarray:
+        return ndarray(x)
+    if isinstance(x, np.generic):
         return ndarray(np.asarray(x))
-    return type(x)(map(_device, x)) if type(x) in (list, tuple) else x
+    return kind(map(_device, x)) if kind is tuple or kind is list else x
 
 
 @functools.cache

@@ -237,7 +237,7 @@ TABLE = {
     "stop_gradient": Row(unary(lambda m, x: (m.stop_gradient(x) - m.stop_gradient(x) + 2.0) * x), KINKED),
     "sum": Row(reduced("sum", shape=shapes)),
     "mean": Row(reduced("mean")),
-    "var": Row(reduced("var")),
+    "var": Row(st.one_of(reduced("var"), reduced(lambda m, x, **how: m.var(x, ddof=1, **how), shape=wide_shapes))),
     "std": Row(reduced("std", distinct, wide_shapes)),
     "max": Row(reduced(lambda m, x, **how: m.max(x * x * x, **how), distinct), KINKED),
     "min": Row(reduced(lambda m, x, **how: m.min(x * x * x, **how), distinct), KINKED),

@@ -1,0 +1,117 @@
+"""A whole training step on each array module: nothing in it waits for the device, and all give the same numbers."""
+import contextlib
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import grad, nn, optim, tree
+from minigrad.backend import seed
+from minigrad.reweight import example_weights, example_weights_unrolled, reweighted_gradient
+from models import lenet, mlp
+
+
+def residual_like(rng):
+    """The parts of a ResNet: convolutions without bias, batch norm, ReLU, a stride, pooling of all three sorts."""
+    return nn.Sequential((
+        nn.Conv2d.init(rng, 1, 4, padding="same", bias=False), nn.BatchNorm.init(4), mg.relu,
+        lambda x: mg.max_pool2d(x, 3, 2, "same"),
+        nn.Conv2d.init(rng, 4, 6, stride=2, padding="same", bias=False), nn.BatchNorm.init(6), mg.relu,
+        lambda x: mg.avg_pool2d(x, 2, 1), nn.Dropout(0.2), lambda x: mg.mean(x, (1, 2)), nn.Linear.init(rng, 6, 3)))
+
+
+MODELS = {"mlp": (lambda rng: mlp(rng, (64, 12, 3), normalise=True), (64,), nn.cross_entropy, 3),
+          "lenet": (lenet, (28, 28, 1), nn.sigmoid_cross_entropy, 2),
+          "residual": (residual_like, (12, 9, 1), nn.cross_entropy, 3)}
+OPTIMISERS = {"sgd": lambda: optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=1e-3), "adam": lambda: optim.adam(1e-3)}
+
+
+def plain(losses, clean_loss, model):
+    return grad(lambda m: mg.mean(losses(m)))(model)
+
+
+def weighted(weights):
+    return lambda losses, clean_loss, model: grad(
+        lambda m, w=weights(losses, clean_loss, model): mg.sum(w * losses(m)))(model)
+
+
+RULES = {"plain": plain, "reweight": lambda *args: reweighted_gradient(*args).gradient,
+         "forward": weighted(example_weights), "unrolled": weighted(example_weights_unrolled)}
+
+
+def step(name, rule, optimiser, dtype, device):
+    """The parameters, the optimiser's state and the running averages after one step, moved to the host."""
+    make, s, loss, classes = MODELS[name]
+    rng = seed(7)
+    model = tree.map(lambda p: p.astype(dtype), make(rng))
+    x, x_clean = (mg.xp.asarray(rng.normal(size=(n, *s)).astype(dtype)) for n in (6, 4))
+    y, y_clean = (mg.xp.asarray(rng.integers(0, classes, n)) for n in (6, 4))
+    optimiser, averages = OPTIMISERS[optimiser](), model.state()
+    state = optimiser.init(model)
+
+    def losses(m):
+        return loss(m.apply(x, averages, key=(1, 2))[0], y)
+
+    def clean_loss(m):
+        return mg.mean(loss(m.apply(x_clean, averages, key=(3,))[0], y_clean))
+    with without_host_reads(device):
+        gradient = RULES[rule](losses, clean_loss, model)
+        model, state = optimiser.update(gradient, state, model, 0)
+        averages = model.apply(x, averages, key=(1, 2))[1]
+    return [mg.to_host(leaf) for leaf in tree.flatten((model, state, averages))[0]]
+
+
+def without_host_reads(device):
+    """Where the device is an impersonator, refuse whatever would wait for it."""
+    if device != "impersonator":
+        return contextlib.nullcontext()
+    from .impersonator import no_host_reads
+    return no_host_reads()
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_training_step(device, name, rule, optimiser):
+    found = step(name, rule, optimiser, np.float64, device)
+    mg.use("numpy")
+    for a, b in zip(found, step(name, rule, optimiser, np.float64, "numpy"), strict=True):
+        assert type(a) is np.ndarray and a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_in_float32_stays_in_float32(device, name):
+    assert {leaf.dtype.name for leaf in step(name, "reweight", "sgd", np.float32, device)} == {"float32"}
+
+
+def test_two_runs_give_the_same_bits(device):
+    for a, b in zip(*(step("residual", "reweight", "adam", np.float32, device) for _ in range(2))):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("reads", [
+    lambda x: bool(x.sum() > 0), lambda x: float(x[0]), lambda x: int(x[0]), lambda x: x[0].item(), lambda x: x.tolist(),
+    lambda x: x.get(), lambda x: x[x > 0], lambda x: mg.xp.nonzero(x), lambda x: x.nonzero(), lambda x: mg.to_host(x),
+    lambda x: mg.xp.where(x > 0), lambda x: mg.xp.asnumpy(x), lambda x: mg.xp.unique(x)])
+def test_a_host_read_is_caught(impersonator, reads):
+    from .impersonator import HostRead, no_host_reads
+    x = mg.xp.asarray(np.ones(3))
+    reads(x)
+    with no_host_reads(), pytest.raises(HostRead):
+        reads(x)
+    with no_host_reads():
+        mg.xp.where(x > 0, x, 0.0)
+    reads(x)
+
+
+@pytest.mark.parametrize("misuse", [
+    lambda x: x + np.ones(3), lambda x: mg.xp.exp(np.ones(3)), lambda x: np.asarray(x), lambda x: np.sum(x),
+    lambda x: x[np.array([0, 1])], lambda x: mg.xp.add(x, x, where=x > 0), lambda x: mg.xp.sum(x, where=x > 0),
+    lambda x: mg.xp.multiply.at(x, 0, 1.0), lambda x: mg.xp.maximum.reduce(x), lambda x: mg.xp.asarray(["a"]),
+    lambda x: mg.xp.errstate(), lambda x: mg.xp.longdouble, lambda x: x.sum(initial=1.0), lambda x: x.resize((3, 1)), lambda x: [1, 2][x[0].astype(int)],
+    lambda x: x.__setitem__(mg.xp.asarray([0, 0]), 1.0), lambda x: x[mg.xp.asarray([3])],
+    lambda x: mg.xp.take(x, mg.xp.asarray([0]), mode="clip"), lambda x: mg.xp.concatenate([x, np.ones(3)])])
+def test_what_cupy_refuses_or_leaves_undefined_is_refused(impersonator, misuse):
+    with pytest.raises((TypeError, ValueError, AttributeError, NotImplementedError, IndexError)):
+        misuse(mg.xp.asarray(np.ones(3)))
