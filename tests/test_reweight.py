@@ -22,8 +22,8 @@ def batch_normalised(rng):
         lambda x: mg.mean(x, (1, 2)), nn.Linear.init(rng, 4, 3)))
 
 
-def problem(name, key=0):
-    """losses, clean_loss and a model in float64, on random images with random labels."""
+def problem(name, key=0, order=slice(None)):
+    """losses, clean_loss and a model in float64, on random images with random labels. order: of the noisy examples."""
     rng = seed(key)
     model, shape, loss, classes = {
         "mlp": (lambda: mlp(rng, (6, 8, 3)), (6,), nn.cross_entropy, 3),
@@ -32,6 +32,7 @@ def problem(name, key=0):
     }[name]
     x, y = rng.normal(size=(12, *shape)), rng.integers(0, classes, 12)
     x_clean, y_clean = rng.normal(size=(5, *shape)), rng.integers(0, classes, 5)
+    x, y = x[order], y[order]
     return (lambda m: loss(m(x), y)), (lambda m: mg.mean(loss(m(x_clean), y_clean))), float64(model())
 
 
@@ -49,6 +50,15 @@ def test_three_ways_agree(name):
         np.testing.assert_allclose(a, b, atol=1e-12)
     np.testing.assert_allclose(r.losses, losses(model))
     np.testing.assert_allclose(r.clean_loss, clean_loss(model))
+
+
+@given(st.data())
+def test_three_ways_agree_whatever_the_images(data):
+    args = drawn(data)
+    forward, both = example_weights(*args), reweighted_gradient(*args).weights
+    unrolled = example_weights_unrolled(*args, rate=data.draw(st.sampled_from([0.01, 1.0, 10.0])))
+    np.testing.assert_allclose(both, forward, atol=1e-12)
+    np.testing.assert_allclose(unrolled, forward, atol=1e-8)
 
 
 def test_scores_are_the_finite_difference_of_the_look_ahead():
@@ -80,13 +90,49 @@ def test_any_differentiable_look_ahead():
     assert abs(other - plain).max() > 1e-3 and abs(other.sum() - 1) < 1e-9
 
 
-@given(st.integers(0, 50), st.permutations(range(12)))
-def test_permuting_examples_permutes_weights(key, order):
-    order = np.array(order)
-    losses, clean_loss, model = problem("mlp", key)
-    w = example_weights(losses, clean_loss, model)
-    np.testing.assert_allclose(example_weights(lambda m: losses(m)[order], clean_loss, model), w[order], atol=1e-12)
-    assert (w >= 0).all() and abs(w.sum() - 1) < 1e-12 or not w.any()
+def drawn(data):
+    """A problem of a drawn kind, with drawn images and labels."""
+    return problem(data.draw(st.sampled_from(["mlp", "batch norm"])), data.draw(st.integers(0, 999)))
+
+
+@given(st.data())
+def test_weights_are_a_distribution_or_nothing(data):
+    losses, clean_loss, model = drawn(data)
+    sign = data.draw(st.sampled_from([1.0, -1.0]))
+    r = reweighted_gradient(losses, lambda m: sign * clean_loss(m), model)
+    assert (r.weights >= 0).all() and np.isfinite(r.weights).all()
+    assert abs(r.weights.sum() - 1.0) < 1e-12 or (r.weights == 0).all() and (r.scores <= 0).all()
+    np.testing.assert_array_equal(r.weights > 0, r.scores > 0)
+
+
+@given(st.data())
+def test_permuting_examples_permutes_weights(data):
+    name, key = data.draw(st.sampled_from(["mlp", "batch norm"])), data.draw(st.integers(0, 999))
+    order = np.array(data.draw(st.permutations(range(12))))
+    for weights in (example_weights, lambda *args: reweighted_gradient(*args).weights):
+        np.testing.assert_allclose(weights(*problem(name, key, order)), weights(*problem(name, key))[order], atol=1e-11)
+
+
+@given(st.integers(0, 999), st.integers(0, 11))
+def test_a_duplicate_gets_the_same_weight(key, which):
+    """... and the pair gets what two examples of that score get: the others keep their ratios."""
+    w = example_weights(*problem("mlp", key))
+    for weights in (example_weights, lambda *args: reweighted_gradient(*args).weights):
+        w2 = weights(*problem("mlp", key, np.append(np.arange(12), which)))
+        assert abs(w2[-1] - w2[which]) <= 1e-12
+        np.testing.assert_allclose(w2[:12] * (1.0 + w[which]), w, atol=1e-9)
+
+
+@given(st.integers(0, 999), st.integers(1, 6))
+def test_what_opposes_the_clean_direction_gets_nothing_whatever_the_rest(key, n):
+    """Losses that are linear: their gradients are given, and so is the sign of each with respect to the clean one."""
+    rng = seed(key)
+    gradients, clean, p = rng.normal(size=(n, 5)), rng.normal(size=5), rng.normal(size=5)
+    w = reweighted_gradient(lambda p: mg.matmul(gradients, p), lambda p: mg.sum(clean * p), p).weights
+    against = gradients @ clean <= 0
+    assert (w[against] == 0).all() and (w[~against] > 0).all()
+    helps = np.maximum(gradients @ clean, 0)
+    np.testing.assert_allclose(w, helps / helps.sum() if helps.any() else 0.0 * helps, atol=1e-12)
 
 
 def test_what_opposes_the_clean_direction_gets_nothing():
@@ -99,11 +145,32 @@ def test_what_opposes_the_clean_direction_gets_nothing():
     assert r.weights.tolist() == [0] and r.gradient.tolist() == [0, 0]      # nobody helps: no weight, no NaN
 
 
-def test_one_small_step_lowers_the_clean_loss():
-    for key in range(5):
-        losses, clean_loss, model = problem("mlp", key)
-        r = reweighted_gradient(losses, clean_loss, model)
-        assert clean_loss(tree.map(lambda p, g: p - 1e-3 * g, model, r.gradient)) < r.clean_loss
+@given(st.data())
+def test_one_small_step_lowers_the_clean_loss(data):
+    losses, clean_loss, model = drawn(data)
+    r = reweighted_gradient(losses, clean_loss, model)
+    slope = sum((g * v).sum() for g, v in zip(tree.flatten(r.gradient)[0], tree.flatten(grad(clean_loss)(model))[0]))
+    np.testing.assert_allclose(slope, (r.weights * r.scores).sum(), rtol=1e-9, atol=1e-12)
+    assert slope >= 0.0
+    if slope > 1e-3:
+        assert clean_loss(tree.map(lambda p, g: p - 1e-5 * g, model, r.gradient)) < r.clean_loss
+
+
+@given(st.data())
+def test_the_look_ahead_stands_still_and_yet_has_a_derivative(data):
+    """At epsilon = 0 the look-ahead parameters are theta; their derivative in epsilon_i is -alpha times a gradient."""
+    losses, _, model = drawn(data)
+    eps, rate = np.zeros(12), 0.3
+
+    def look_ahead(eps):
+        return tree.map(lambda p, g: p - rate * g, model, grad(lambda m: mg.sum(eps * losses(m)))(model))
+    i = data.draw(st.integers(0, 11))
+    theta, moves = mg.jvp(look_ahead, (eps,), (np.eye(12)[i],))
+    for a, b in zip(tree.flatten(theta)[0], tree.flatten(model)[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(tree.flatten(moves)[0], tree.flatten(grad(lambda m: losses(m)[i])(model))[0], strict=True):
+        np.testing.assert_allclose(a, -rate * b, atol=1e-10)
+    assert any(abs(a).max() > 1e-6 for a in tree.flatten(moves)[0])
 
 
 def test_weights_are_constants_and_plain():
@@ -120,17 +187,29 @@ def test_weights_are_constants_and_plain():
 
 
 def test_averages_of_batch_norm_come_from_the_noisy_pass_alone():
-    _, clean_loss, model = problem("batch norm")
+    """One update of them, by the noisy batch; the clean pass reads and writes none, and the weighting neither."""
+    _, _, model = problem("batch norm")
     x, y = seed(3).normal(size=(6, 8, 8, 1)), np.zeros(6, int)
-    state = model.state()
+    clean, state = seed(4).normal(size=(4, 8, 8, 1)), model.state()
+    before = [leaf.copy() for leaf in tree.flatten(state)[0]]
+    seen = []
 
     def losses(m):
         scores, new = m.apply(x, state)
         return nn.cross_entropy(scores, y), new
+
+    def clean_loss(m):
+        scores, moved = m.apply(clean, state)               # handed out, and dropped
+        seen.append(tree.flatten(moved)[0])
+        return mg.mean(nn.cross_entropy(scores, y[:4]))
     r = reweighted_gradient(losses, clean_loss, model, has_aux=True)
-    once = model.apply(x, state)[1]
-    for a, b in zip(tree.flatten(r.aux)[0], tree.flatten(once)[0]):
-        np.testing.assert_array_equal(a, b)
+    for new, noisy, clean_one, old, copy in zip(tree.flatten(r.aux)[0], tree.flatten(model.apply(x, state)[1])[0], seen[0],
+                                                tree.flatten(state)[0], before, strict=True):
+        np.testing.assert_array_equal(new, noisy)
+        np.testing.assert_array_equal(old, copy)
+        assert type(new) is np.ndarray and abs(new - clean_one).max() > 1e-4
+    stateless = reweighted_gradient(lambda m: nn.cross_entropy(m(x), y), lambda m: mg.mean(nn.cross_entropy(m(clean), y[:4])), model)
+    np.testing.assert_array_equal(r.weights, stateless.weights)
 
 
 @pytest.mark.parametrize("scores, weights", [([1.0, -2.0, 3.0], [0.25, 0, 0.75]), ([-1.0, -2.0], [0, 0]), ([0.0], [0])])
