@@ -182,14 +182,13 @@ def prepare_folder(folder, settings, resume, megabytes):
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / ".lock")
         lock.acquire(timeout=0)
-        _check_settings(folder, settings, resume)
-        for left_over in [*folder.glob(".*.safetensors.*"), *folder.glob(".*.jsonl.*")]:
-            left_over.unlink()                              # of a process that was killed while it wrote
-        if shutil.disk_usage(folder).free < megabytes * 1e6:
-            raise OSError(f"less than {megabytes:.0f} MB free")
-        tree.write_whole(folder / ".probe", bytes(4 << 20))
-        (folder / ".probe").unlink()
-        tree.write_whole(folder / "settings.json", json.dumps(settings, indent=1).encode())
+        try:
+            _check_settings(folder, settings, resume)
+            _check_room(folder, megabytes)
+            tree.write_whole(folder / "settings.json", json.dumps(settings, indent=1).encode())
+        except BaseException:
+            lock.release()
+            raise
         return lock
     except filelock.Timeout:
         raise MinigradError(f"{folder}: another process is writing there\n"
@@ -199,6 +198,15 @@ def prepare_folder(folder, settings, resume, megabytes):
             raise
         raise FileError(f"{folder}: results cannot be written there ({error})\n  help: --out FOLDER, with room for "
                         f"{megabytes:.0f} MB") from error
+
+
+def _check_room(folder, megabytes):
+    for left_over in [*folder.glob(".*.safetensors.*"), *folder.glob(".*.jsonl.*")]:
+        left_over.unlink()                                  # of a process that was killed while it wrote
+    if shutil.disk_usage(folder).free < megabytes * 1e6:
+        raise OSError(f"less than {megabytes:.0f} MB free")
+    tree.write_whole(folder / ".probe", bytes(4 << 20))
+    (folder / ".probe").unlink()
 
 
 def _check_settings(folder, settings, resume):

@@ -62,7 +62,8 @@ def check_derivatives(f, *xs, order=3, analytic=False, rtol=1e-6, seed=0):
                                      [(f"argument {path}", x, "")], "x.astype('float64')"))
 
     def flat(*leaves):
-        return [xp.asarray(y) if isinstance(y, float) else y for y in tree.flatten(f(*tree.unflatten(structure, leaves)))[0]]
+        ys = tree.flatten(f(*tree.unflatten(structure, leaves)))[0]
+        return [xp.asarray(y) if isinstance(y, float) else y for y in ys]
     _Laws(rtol, analytic, seed).hold(getattr(f, "name", getattr(f, "__name__", "f")), flat, leaves, order)
 
 

@@ -40,8 +40,11 @@ def test_without_cupy_the_reason_is_given(monkeypatch):
 
 def test_without_a_device_the_reason_is_given(monkeypatch):
     fake(monkeypatch, is_available=lambda: False)
-    with pytest.raises(BackendError, match="installed but finds no CUDA device"):
+    with pytest.raises(BackendError) as caught:
         mg.use("cupy")
+    assert str(caught.value) == ("use('cupy'): cupy is installed but finds no CUDA device\n"
+                                 "  help: pip install 'minigrad[cuda13]' (driver for CUDA 13) or 'minigrad[cuda12]'; use('numpy') "
+                                 "runs without a GPU")
 
 
 def test_a_device_that_cannot_run_a_kernel_is_not_enough(monkeypatch):
@@ -63,19 +66,24 @@ def test_switching_rebinds_every_operation(monkeypatch):
 def test_mixing_modules_is_explained(monkeypatch):
     Array = type("ndarray", (), {"shape": (3,), "dtype": np.dtype("float32"), "__module__": "cupy",
                                  "__array_ufunc__": lambda self, *args, **params: NotImplemented})
-    with pytest.raises(BackendError, match=r"add\(a, b\): arrays of NumPy and of CuPy are mixed\n  a  \(3,\)  float64    numpy\n"
-                                           r"  b  \(3,\)  float32    cupy\n  help: move all to one place"):
+    with pytest.raises(BackendError) as caught:
         mg.add(np.ones(3), Array())
+    assert str(caught.value) == ("add(a, b): arrays of NumPy and of CuPy are mixed\n  a  (3,)  float64    numpy\n"
+                                 "  b  (3,)  float32    cupy\n"
+                                 "  help: move all to one place with xp.asarray(x) or to_host(x)")
     fake(monkeypatch, is_available=lambda: True, arange=np.arange,
          exp=lambda x: (_ for _ in ()).throw(TypeError("Unsupported type")))
     mg.use("cupy")
-    with pytest.raises(BackendError, match=r"exp\(a\): a NumPy array where CuPy is in use\n  a  \(2,\)"):
+    with pytest.raises(BackendError) as caught:
         mg.exp(np.ones(2))
+    assert str(caught.value) == ("exp(a): a NumPy array where CuPy is in use\n  a  (2,)  float64\n"
+                                 "  help: move it to the device with xp.asarray(x), or switch with use('numpy')")
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(BackendError, match="there is no such backend\n  help: use 'numpy' or 'cupy'"):
+    with pytest.raises(BackendError) as caught:
         mg.use("torch")
+    assert str(caught.value) == "use('torch'): there is no such backend\n  help: use 'numpy' or 'cupy'"
     mg.use(np)
     assert repr(mg.xp) == "<xp: numpy>"
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import ShapeError, grad, nn, optim, tree
+from minigrad import grad, nn, optim, tree
 from minigrad.backend import seed
 from minigrad.reweight import example_weights, example_weights_unrolled, normalise, reweighted_gradient
 from models import lenet, mlp
@@ -216,10 +216,3 @@ def test_averages_of_batch_norm_come_from_the_noisy_pass_alone():
 def test_normalise(scores, weights):
     w = normalise(np.array(scores, np.float32))
     assert w.dtype == np.float32 and w.tolist() == weights
-
-
-def test_a_mean_instead_of_losses_is_explained():
-    losses, clean_loss, model = problem("mlp")
-    for call in (reweighted_gradient, example_weights, example_weights_unrolled):
-        with pytest.raises(ShapeError, match="one loss per example\n  losses  \\(\\)  float64\n  help: return the losses"):
-            call(lambda m: mg.mean(losses(m)), clean_loss, model)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import (DTypeError, ShapeError, TraceError, checkpoint, grad, hessian, hvp, jacobian, jvp, linearize,
+from minigrad import (checkpoint, grad, hessian, hvp, jacobian, jvp, linearize,
                       value_and_grad, vjp)
 
 from .strategies import smooth
@@ -132,11 +132,6 @@ def test_checkpoint_passes_integers_and_settings():
     np.testing.assert_array_equal(gradient, [[3, 0], [0, 3]])
 
 
-def test_checkpoint_refuses_a_traced_value_from_outside():
-    with pytest.raises(TraceError, match="hand over as an argument"):
-        grad(lambda w: mg.sum(checkpoint(lambda x: x * w)(np.ones(3))))(np.ones(3))
-
-
 def test_aux_comes_out_as_plain_values():
     def f(x):
         y = x * x
@@ -235,30 +230,3 @@ def test_any_mapping_is_a_tree():
     assert type(aux) is collections.OrderedDict and type(aux["a"]) is np.ndarray
     counts = mg.tree.map(lambda x: x + 1, collections.defaultdict(list, a=1.0))
     assert counts["a"] == 2.0 and counts["b"] == []
-
-
-@pytest.mark.parametrize("error, says, call", [
-    (ShapeError, "f must return one scalar\n  f\\(...\\)  \\(3,\\)  float64\n  help: take its sum or mean",
-     lambda: grad(lambda x: x)(np.ones(3))),
-    (ShapeError, "f must return one scalar", lambda: grad(lambda x: (x, x))(1.0)),
-    (DTypeError, "only floating-point arrays have derivatives\n  argument 0  \\(3,\\)  int64\n  help: convert it",
-     lambda: grad(mg.sum)(np.ones(3, int))),
-    (DTypeError, "argument 0.a", lambda: grad(lambda p: p["a"])({"a": 3})),
-    (ShapeError, "argnums=1 with 1 positional", lambda: grad(mg.sum, 1)(np.ones(3))),
-    (ShapeError, "each once", lambda: grad(lambda a, b: a * b, (0, -2))(1.0, 1.0)),
-    (ShapeError, "f must return one scalar", lambda: grad(lambda x: None)(1.0)),
-    (ShapeError, "f must return a pair", lambda: grad(lambda x: x, has_aux=True)(1.0)),
-    (DTypeError, "f returns a set, which is neither", lambda: grad(lambda x: {1})(1.0)),
-    (DTypeError, "only floating-point arrays", lambda: grad(mg.abs)(np.array(1j))),
-    (TraceError, "this primitive has no rule", lambda: grad(mg.Primitive(np.sort, name="sort"))(1.0)),
-    (TraceError, "a value from inside a derivative that has ended", lambda: (lambda kept: [
-        grad(lambda x: (kept.append(x * x), x)[1])(1.0), grad(lambda x: kept[0])(1.0)])([])),
-    (DTypeError, "xs and ts are tuples", lambda: jvp(mg.sum, np.ones(3), np.ones(3))),
-    (ShapeError, "wrong shape at 0\n  value  \\(3,\\)", lambda: jvp(mg.sum, (np.ones(3),), (np.ones(4),))),
-    (ShapeError, "differ in structure at 0", lambda: jvp(mg.sum, (np.ones(3),), ([np.ones(3)],))),
-    (ShapeError, "differ in structure at the top", lambda: linearize(mg.sum, np.ones(3))[1].push(1.0, 2.0)),
-    (ShapeError, "wrong shape at the top", lambda: linearize(mg.exp, np.ones(3))[1].pull(np.ones(2))),
-])
-def test_misuse_is_explained(error, says, call):
-    with pytest.raises(error, match=says):
-        call()

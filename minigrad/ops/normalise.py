@@ -34,7 +34,7 @@ def standardize(x, axes, eps=1e-5):
 
     Ioffe & Szegedy, 2015, Algorithm 1.
     """
-    return _standardize_primitive(x, axes=normal_axes(axes, len(shape(x))), eps=eps)
+    return _standardize_primitive(x, axes=normal_axes(axes, len(shape(x)), "standardize"), eps=eps)
 
 
 def dropout(x, rate, key):
@@ -44,9 +44,9 @@ def dropout(x, rate, key):
     again (checkpoint, finite differences) stays the same function. Srivastava et al., 2014.
     """
     if not 0.0 <= rate < 1.0:
-        raise ShapeError(f"dropout: the rate must lie in [0, 1), not {rate}")
+        raise ShapeError(f"dropout(x): the rate must lie in [0, 1), not {rate}")
     if key is None:
-        raise DTypeError("dropout: it draws its mask from a key, and there is none\n"
+        raise DTypeError("dropout(x): it draws its mask from a key, and there is none\n"
                          "  help: give an integer, or several: (seed of the run, step)")
     stays = seed(key).random(shape(x), "float32") >= rate
     return x * (xp.asarray(stays).astype(x.dtype) / (1.0 - rate))

@@ -39,7 +39,7 @@ def tensordot(a, b, axes=2):
     """
     na, nb = len(shape(a)), len(shape(b))
     inner_a, inner_b = axes if isinstance(axes, (tuple, list)) else (range(na - axes, na), range(axes))
-    inner_a, inner_b = normal_axes(inner_a, na), normal_axes(inner_b, nb)
+    inner_a, inner_b = (normal_axes(axes, n, "tensordot") for axes, n in ((inner_a, na), (inner_b, nb)))
     lengths = [shape(a)[i] for i in inner_a], [shape(b)[i] for i in inner_b]
     if lengths[0] != lengths[1]:
         rows = [("a", a, f"axes {inner_a}"), ("b", b, f"axes {inner_b}")]

@@ -17,22 +17,23 @@ _sum = linear(lambda x, axis, keepdims: xp.sum(x, axis, keepdims=keepdims),
 
 def kept(s, axis):
     """The shape that a reduction of shape s over these axes has with keepdims."""
-    axes = normal_axes(axis, len(s))
+    axes = normal_axes(axis, len(s), "sum")
     return tuple(1 if a in axes else n for a, n in enumerate(s))
 
 
 def sum(x, axis=None, keepdims=False):
     """The sum over axes."""
-    return _sum(x, axis=normal_axes(axis, len(shape(x))), keepdims=keepdims)
+    return _sum(x, axis=normal_axes(axis, len(shape(x)), "sum"), keepdims=keepdims)
 
 
 def _count(x, axis):
-    return math.prod(shape(x)[a] for a in normal_axes(axis, len(shape(x))))
+    return math.prod(shape(x)[a] for a in normal_axes(axis, len(shape(x)), "mean"))
 
 
 def mean(x, axis=None, keepdims=False):
     """The mean over axes."""
-    return sum(x, axis, keepdims) / _count(x, axis)
+    count = _count(x, axis)
+    return sum(x, axis, keepdims) / count
 
 
 def var(x, axis=None, ddof=0, keepdims=False):
@@ -57,7 +58,7 @@ def min(x, axis=None, keepdims=False):
 
 def _extreme(x, axis, keepdims, choose):
     """The winners, chosen on plain values; once they are fixed, taking them is linear."""
-    s, axes = shape(x), normal_axes(axis, len(shape(x)))
+    s, axes = shape(x), normal_axes(axis, len(shape(x)), choose[3:])
     count = math.prod(s[a] for a in axes)
     if count == 0:
         raise ShapeError(message(f"{choose[3:]}(x)", "no elements to choose from", [("x", x, f"axes {axes}")]))
@@ -95,7 +96,7 @@ _logsumexp_kept = Primitive(_logsumexp, _logsumexp_rule)
 
 def logsumexp(x, axis=None, keepdims=False):
     """log sum exp(x) over axes, without overflow."""
-    axes = normal_axes(axis, len(shape(x)))
+    axes = normal_axes(axis, len(shape(x)), "logsumexp")
     y = _logsumexp_kept(x, axis=axes)
     return y if keepdims else reshape(y, tuple(n for a, n in enumerate(shape(x)) if a not in axes))
 

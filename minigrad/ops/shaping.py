@@ -29,7 +29,8 @@ def ravel(x):
 
 def transpose(x, axes=None):
     """The axes in another order, reversed if none is given: y.shape[i] = x.shape[axes[i]]."""
-    return _transpose(x, axes=tuple(reversed(range(ndim(x)))) if axes is None else normal_axes(axes, ndim(x)))
+    axes = reversed(range(ndim(x))) if axes is None else axes
+    return _transpose(x, axes=normal_axes(axes, ndim(x), "transpose"))
 
 
 def _inverse(axes):
@@ -38,7 +39,9 @@ def _inverse(axes):
 
 def moveaxis(x, source, destination):
     """Axes moved to new positions, the others keeping their order. source, destination: an integer or a tuple each."""
-    source, destination = (normal_axes(axis, ndim(x)) for axis in (source, destination))
+    source, destination = (normal_axes(axis, ndim(x), "moveaxis") for axis in (source, destination))
+    if len(source) != len(destination):
+        raise ShapeError(f"moveaxis(x): {len(source)} axes to {len(destination)} places")
     order = [a for a in range(ndim(x)) if a not in source]
     for place, axis in sorted(zip(destination, source)):
         order.insert(place, axis)
@@ -47,6 +50,7 @@ def moveaxis(x, source, destination):
 
 def swapaxes(x, axis1, axis2):
     """Two axes exchanged."""
+    (axis1,), (axis2,) = (normal_axes(axis, ndim(x), "swapaxes") for axis in (axis1, axis2))
     order = list(range(ndim(x)))
     order[axis1], order[axis2] = order[axis2], order[axis1]
     return transpose(x, order)
@@ -55,22 +59,22 @@ def swapaxes(x, axis1, axis2):
 def expand_dims(x, axis):
     """New axes of length 1 at these positions of the result."""
     count = ndim(x) + (len(axis) if isinstance(axis, (tuple, list)) else 1)
-    new, old = normal_axes(axis, count), iter(shape_of(x))
+    new, old = normal_axes(axis, count, "expand_dims"), iter(shape_of(x))
     return reshape(x, tuple(1 if a in new else next(old) for a in range(count)))
 
 
 def squeeze(x, axis=None):
     """The axes of length 1 removed: those given, or all."""
     s = shape_of(x)
-    drop = [a for a, n in enumerate(s) if n == 1] if axis is None else normal_axes(axis, len(s))
+    drop = [a for a, n in enumerate(s) if n == 1] if axis is None else normal_axes(axis, len(s), "squeeze")
     if any(s[a] != 1 for a in drop):
-        raise ShapeError(f"squeeze: cannot remove axes {tuple(drop)} of shape {s}: not all have length 1")
+        raise ShapeError(f"squeeze(x): cannot remove axes {tuple(drop)} of shape {s}: not all have length 1")
     return reshape(x, tuple(n for a, n in enumerate(s) if a not in drop))
 
 
 def flip(x, axis=None):
     """The order of the elements reversed along these axes, or along all."""
-    axes = normal_axes(axis, ndim(x))
+    axes = normal_axes(axis, ndim(x), "flip")
     return getitem(x, tuple(slice(None, None, -1) if a in axes else slice(None) for a in range(ndim(x))))
 
 
@@ -79,14 +83,18 @@ def ndim(x):
     return len(shape_of(x))
 
 
-def normal_axes(axis, ndim):
-    """A tuple of axes counted from the front: of None (all), an integer or a sequence. Raises ShapeError."""
+def normal_axes(axis, ndim, name):
+    """A tuple of axes counted from the front: of None (all), an integer or a sequence. Raises ShapeError.
+
+    name: of the operation that they are for.
+    """
     axes = range(ndim) if axis is None else (axis,) if isinstance(axis, (int, numpy.integer)) else tuple(axis)
     if any(not -ndim <= a < ndim for a in axes):
-        raise ShapeError(f"axis {axis} is out of bounds for {ndim} dimensions")
+        raise ShapeError(f"{name}(x): axis {axis} is out of bounds for {ndim} dimensions\n"
+                         "  help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last")
     axes = tuple(operator.index(a) % ndim for a in axes)
     if len(set(axes)) < len(axes):
-        raise ShapeError(f"axis {axis}: the same axis twice")
+        raise ShapeError(f"{name}(x): axis {axis} names the same axis twice")
     return axes
 
 
@@ -134,7 +142,7 @@ def take(x, indices, axis=None):
     indices = xp.asarray(raw(indices))
     if axis is None:
         return getitem(ravel(x), indices)
-    axis, = normal_axes(axis, ndim(x))
+    axis, = normal_axes(axis, ndim(x), "take")
     return getitem(x, (slice(None),) * axis + (indices,))
 
 
@@ -148,7 +156,7 @@ def _pairs(x, widths):
     try:
         pairs = numpy.broadcast_to(numpy.asarray(widths, int), (ndim(x), 2))
     except ValueError:
-        raise ShapeError(f"pad width {widths} for {ndim(x)} axes\n"
+        raise ShapeError(f"pad(x): width {widths} for {ndim(x)} axes\n"
                          "  help: one number, one (before, after), or one for each axis") from None
     return tuple((int(before), int(after)) for before, after in pairs)
 
@@ -181,8 +189,8 @@ def concatenate(arrays, axis=0):
     """Arrays joined along an existing axis."""
     arrays = list(arrays)
     if not arrays:
-        raise ShapeError("concatenate: at least one array is needed")
-    axis, = normal_axes(axis, ndim(arrays[0]))
+        raise ShapeError("concatenate(arrays): at least one array is needed")
+    axis, = normal_axes(axis, ndim(arrays[0]), "concatenate")
     return _concatenate(*arrays, axis=axis)
 
 

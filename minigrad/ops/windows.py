@@ -35,7 +35,7 @@ def _pair(value, what, least=1):
     except TypeError:
         pair = ()
     if len(pair) != 2 or min(pair) < least:
-        raise ShapeError(f"{what} must be one integer or two, not below {least}; not {value!r}")
+        raise ShapeError(f"{what} must be one integer or two, not below {least}: {value!r}")
     return pair
 
 

@@ -139,13 +139,16 @@ class Diverging:
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
     run = run_of(tmp_path, "uniform")
-    with pytest.raises(NotFinite, match="the loss is not finite in step 47 of method uniform\n  kept: .*safetensors, the record "
-                                        "up to step 40\n  help: a smaller --rate"):
+    with pytest.raises(NotFinite) as caught:
         train(run, SMALL._replace(loss=Diverging(47)))
+    assert str(caught.value) == (f"{run.name}: the loss is not finite in step 47 of method uniform\n"
+                                 f"  kept: {run.checkpoint}, the record up to step 40\n  help: a smaller --rate")
     assert all(np.isfinite(x).all() for x in tree.read(run.checkpoint)[0].values())
     assert [line["step"] for line in read_record(run.record)] == [20, 40]
-    with pytest.raises(NotFinite, match="in step 3 of method uniform\n  kept: nothing was saved yet"):
+    with pytest.raises(NotFinite) as caught:
         train(run_of(tmp_path / "early", "uniform"), SMALL._replace(loss=Diverging(3)))
+    assert str(caught.value) == (f"{run.name}: the loss is not finite in step 3 of method uniform\n"
+                                 "  kept: nothing was saved yet\n  help: a smaller --rate")
 
 
 def test_a_model_that_diverges_in_the_last_step_of_an_interval_is_not_saved(tmp_path):
@@ -245,19 +248,24 @@ def test_the_papers_data(monkeypatch):
 def test_a_folder_holds_one_configuration(tmp_path):
     folder = tmp_path / "out"
     prepare_folder(folder, {"steps": 1, "rate": 2}, False, 1).release()
-    with pytest.raises(MinigradError, match="already holds results of this configuration\n  help: --resume"):
+    with pytest.raises(MinigradError) as caught:
         prepare_folder(folder, {"steps": 1, "rate": 2}, False, 1)
+    assert str(caught.value) == (f"{folder} already holds results of this configuration\n  help: --resume continues them "
+                                 "(finished runs are not repeated), --out FOLDER starts anew")
     (folder / ".a.safetensors.77").write_text("half")       # of a process that was killed
     prepare_folder(folder, {"steps": 1, "rate": 2}, True, 1).release()
-    with pytest.raises(MinigradError, match="another configuration:\n  rate: 2 there, 3 now\n  help: choose another folder"):
+    with pytest.raises(MinigradError) as caught:
         prepare_folder(folder, {"steps": 1, "rate": 3}, True, 1)
+    assert str(caught.value) == (f"{folder} holds results of another configuration:\n  rate: 2 there, 3 now\n"
+                                 "  help: choose another folder with --out")
     assert set(os.listdir(folder)) <= {"settings.json", ".lock"}
 
 
 def test_a_folder_is_written_by_one_process(tmp_path):
     lock = prepare_folder(tmp_path, {}, False, 1)
-    with pytest.raises(MinigradError, match="another process is writing there"):
+    with pytest.raises(MinigradError) as caught:
         prepare_folder(tmp_path, {}, True, 1)
+    assert str(caught.value) == f"{tmp_path}: another process is writing there\n  help: wait for it, or --out FOLDER"
     lock.release()
 
 
@@ -276,16 +284,23 @@ def test_results_without_settings_are_left_alone(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match="results cannot be written there"):
-        prepare_folder(tmp_path / "file" / "out", {}, False, 1)
-    with pytest.raises(FileError, match="less than 1000000000 MB free"):
-        prepare_folder(tmp_path / "out", {}, False, 1e9)
+    unwritable, out = tmp_path / "file" / "out", tmp_path / "out"
+    with pytest.raises(FileError) as caught:
+        prepare_folder(unwritable, {}, False, 1)
+    assert str(caught.value) == (f"{unwritable}: results cannot be written there ([Errno 20] Not a directory: '{unwritable}')\n"
+                                 "  help: --out FOLDER, with room for 1 MB")
+    with pytest.raises(FileError) as caught:
+        prepare_folder(out, {}, False, 1e9)
+    assert str(caught.value) == (f"{out}: results cannot be written there (less than 1000000000 MB free)\n"
+                                 "  help: --out FOLDER, with room for 1000000000 MB")
 
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(training.tree, "write_whole", full)
-    with pytest.raises(FileError, match="No space left on device"):
-        prepare_folder(tmp_path / "out", {}, False, 1)
+    with pytest.raises(FileError) as caught:
+        prepare_folder(out, {}, False, 1)
+    assert str(caught.value) == (f"{out}: results cannot be written there ([Errno 28] No space left on device)\n"
+                                 "  help: --out FOLDER, with room for 1 MB")
 
 
 # ------------------------------------------------------------------------------------------ the command line
@@ -316,7 +331,8 @@ def test_a_disk_that_fills_up_while_training_is_reported(tmp_path, capsys, monke
 
 
 @pytest.mark.parametrize("arguments, says", [
-    (["--methods", "uniform", "magic"], "there is no method magic\n  help: choose from uniform, random"),
+    (["--methods", "uniform", "magic"], "there is no method magic\n  help: choose from uniform, random, proportion, resample, "
+                                        "hard_mining, reweight"),
     (["--shares", "0.4"], "must lie between 0.5 and 1"),
     (["--shares", "0.95", "0.9999"], "share 0.9999: it needs"),
     (["--steps", "0"], "--steps 0: it must be at least 1"),

@@ -1,0 +1,487 @@
+"""What a user who went wrong is told, word for word: the operation, each argument, the rule broken, the remedy.
+
+The folder, the files and the training of the experiments have theirs in experiments/test_training.py and
+test_data_and_biases.py; what needs another array module, in test_backend.py.
+"""
+import pickle
+import textwrap
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import (DTypeError, LinearMap, Primitive, ShapeError, TraceError, grad, jvp, linearize, nn, optim, vjp)
+from minigrad.check import check_derivatives
+from minigrad.errors import IndexingError
+from minigrad.reweight import example_weights, example_weights_unrolled, reweighted_gradient
+
+CASES = []
+
+
+def told(error, call, text):
+    """A row of the table: calling this raises that, and says this."""
+    CASES.append((error, call, textwrap.dedent(text).strip("\n")))
+
+
+def ones(*s):
+    return np.ones(s, np.float32)
+
+
+class Wrapped(nn.Module):
+    """A module that forgets to pass on what its layer needs."""
+    inside: nn.Module
+
+    def __call__(self, x):
+        return self.inside(x)
+
+
+class Empty(nn.Module):
+    pass
+
+
+def left_over():
+    """A value from inside a derivative that has ended."""
+    kept = []
+    grad(lambda x: (kept.append(x * x), mg.sum(x))[1])(ones(3))
+    return kept[0]
+
+# -------------------------------------------------------------------------------------------------- shapes and channels
+
+told(ShapeError, lambda: mg.add(ones(3), ones(4)), """
+    add(a, b): operands could not be broadcast together with shapes (3,) (4,)
+      a  (3,)  float32
+      b  (4,)  float32
+      help: shapes fit where, from the right, lengths are equal or one of them is 1
+    """)
+told(ShapeError, lambda: mg.conv2d(ones(8, 32, 32, 3), ones(3, 3, 4, 16)), """
+    conv2d(x, k): channels differ
+      x  (8, 32, 32, 3)  float32    channels 3 (last axis)
+      k  (3, 3, 4, 16)   float32    channels 4 (axis 2)
+      help: a kernel for this image has shape (3, 3, 3, 16)
+    """)
+told(ShapeError, lambda: mg.conv2d(ones(32, 32, 3), ones(3, 3, 3, 16)), """
+    conv2d(x, k): an image batch has four axes
+      x  (32, 32, 3)  float32
+      help: give (n, height, width, channels); one grey image is x[None, :, :, None]
+    """)
+told(ShapeError, lambda: mg.conv2d(ones(1, 4, 4, 1), ones(2, 2, 1)), """
+    conv2d(x, k): a kernel has four axes
+      k  (2, 2, 1)  float32
+      help: give (window height, window width, channels in, channels out)
+    """)
+told(ShapeError, lambda: mg.conv2d(ones(1, 4, 4, 1), ones(5, 5, 1, 1)), """
+    conv2d(x, k): the window is larger than the padded image
+      x  (1, 4, 4, 1)  float32    window (5, 5), padding ((0, 0), (0, 0))
+      help: pad the image, or use padding='same'
+    """)
+told(ShapeError, lambda: mg.conv2d(ones(1, 4, 4, 1), ones(2, 2, 1, 1), stride=0), """
+    conv2d(x, k): stride must be one integer or two, not below 1: 0
+    """)
+told(ShapeError, lambda: mg.conv2d(ones(1, 4, 4, 1), ones(2, 2, 1, 1), stride="two"), """
+    conv2d(x, k): stride must be one integer or two, not below 1: 'two'
+    """)
+told(ShapeError, lambda: mg.conv2d(ones(1, 4, 4, 1), ones(2, 2, 1, 1), stride=(1, 2, 3)), """
+    conv2d(x, k): stride must be one integer or two, not below 1: (1, 2, 3)
+    """)
+told(ShapeError, lambda: mg.conv2d(ones(1, 4, 4, 1), ones(2, 2, 1, 1), padding="full"), """
+    conv2d(x, k): padding is 'same', 'valid', an integer or pairs, not 'full'
+    """)
+told(ShapeError, lambda: mg.conv2d(ones(1, 4, 4, 1), ones(2, 2, 1, 1), padding=-1), """
+    conv2d(x, k): the padding of each side must be one integer or two, not below 0: -1
+    """)
+told(ShapeError, lambda: mg.max_pool2d(ones(1, 4, 4, 1), 2, padding=2), """
+    max_pool2d(x): padding ((2, 2), (2, 2)) leaves windows (2, 2) without an element
+    """)
+told(ShapeError, lambda: mg.max_pool2d(ones(4, 4), 2), """
+    max_pool2d(x): an image batch has four axes
+      x  (4, 4)  float32
+      help: give (n, height, width, channels); one grey image is x[None, :, :, None]
+    """)
+told(ShapeError, lambda: mg.avg_pool2d(ones(4, 4), 2), """
+    avg_pool2d(x): an image batch has four axes
+      x  (4, 4)  float32
+      help: give (n, height, width, channels); one grey image is x[None, :, :, None]
+    """)
+told(ShapeError, lambda: mg.matmul(ones(2, 3), ones(4, 5)), """
+    matmul(a, b): the inner lengths differ
+      a  (2, 3)  float32    inner axis: the last
+      b  (4, 5)  float32    inner axis: the last but one, or the only one
+      help: a has shape (..., n, k) and b (..., k, m); use multiply to scale by a number
+    """)
+told(ShapeError, lambda: mg.matmul(1.0, ones(2)), """
+    matmul(a, b): the inner lengths differ
+      a  ()    float      inner axis: the last
+      b  (2,)  float32    inner axis: the last but one, or the only one
+      help: a has shape (..., n, k) and b (..., k, m); use multiply to scale by a number
+    """)
+told(ShapeError, lambda: mg.tensordot(ones(2, 3), ones(2, 3), 1), """
+    tensordot(a, b): the lengths of the summed axes differ
+      a  (2, 3)  float32    axes (1,)
+      b  (2, 3)  float32    axes (0,)
+    """)
+told(ShapeError, lambda: mg.reshape(ones(2, 3), (4, 2)), """
+    reshape(x): cannot reshape array of size 6 into shape (4,2)
+      x  (2, 3)  float32
+    """)
+told(ShapeError, lambda: mg.squeeze(ones(2, 1), 0), """
+    squeeze(x): cannot remove axes (0,) of shape (2, 1): not all have length 1
+    """)
+told(ShapeError, lambda: mg.max(ones(2, 0), axis=1), """
+    max(x): no elements to choose from
+      x  (2, 0)  float32    axes (1,)
+    """)
+told(ShapeError, lambda: mg.pad(ones(2, 2), [(1, 1)] * 3), """
+    pad(x): width [(1, 1), (1, 1), (1, 1)] for 2 axes
+      help: one number, one (before, after), or one for each axis
+    """)
+told(ShapeError, lambda: mg.concatenate([]), """
+    concatenate(arrays): at least one array is needed
+    """)
+told(ShapeError, lambda: mg.concatenate([ones(2, 3)], axis=5), """
+    concatenate(x): axis 5 is out of bounds for 2 dimensions
+      help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
+    """)
+told(ShapeError, lambda: mg.take(ones(2, 3), [0], axis=5), """
+    take(x): axis 5 is out of bounds for 2 dimensions
+      help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
+    """)
+told(ShapeError, lambda: mg.sum(ones(3), axis=1), """
+    sum(x): axis 1 is out of bounds for 1 dimensions
+      help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
+    """)
+told(ShapeError, lambda: mg.mean(ones(3), axis=-2), """
+    mean(x): axis -2 is out of bounds for 1 dimensions
+      help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
+    """)
+told(ShapeError, lambda: mg.min(ones(3), axis=1), """
+    min(x): axis 1 is out of bounds for 1 dimensions
+      help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
+    """)
+told(ShapeError, lambda: mg.logsumexp(ones(3), axis=1), """
+    logsumexp(x): axis 1 is out of bounds for 1 dimensions
+      help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
+    """)
+told(ShapeError, lambda: mg.sum(ones(2, 3), axis=(0, -2)), """
+    sum(x): axis (0, -2) names the same axis twice
+    """)
+told(ShapeError, lambda: mg.transpose(ones(2, 3), (0, 2)), """
+    transpose(x): axis (0, 2) is out of bounds for 2 dimensions
+      help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
+    """)
+told(ShapeError, lambda: mg.swapaxes(ones(2, 3), 0, 2), """
+    swapaxes(x): axis 2 is out of bounds for 2 dimensions
+      help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
+    """)
+told(ShapeError, lambda: mg.moveaxis(ones(2, 3), 0, 2), """
+    moveaxis(x): axis 2 is out of bounds for 2 dimensions
+      help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
+    """)
+told(ShapeError, lambda: mg.moveaxis(ones(2, 3), (0, 1), 0), """
+    moveaxis(x): 2 axes to 1 places
+    """)
+told(ShapeError, lambda: mg.expand_dims(ones(2), 2), """
+    expand_dims(x): axis 2 is out of bounds for 2 dimensions
+      help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
+    """)
+told(ShapeError, lambda: mg.flip(ones(2), 1), """
+    flip(x): axis 1 is out of bounds for 1 dimensions
+      help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
+    """)
+told(ShapeError, lambda: mg.standardize(ones(2), 1), """
+    standardize(x): axis 1 is out of bounds for 1 dimensions
+      help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
+    """)
+told(ShapeError, lambda: mg.dropout(ones(2), 1.0, 0), """
+    dropout(x): the rate must lie in [0, 1), not 1.0
+    """)
+told(IndexingError, lambda: mg.getitem(ones(3), 5), """
+    getitem(x): index 5 is out of bounds for axis 0 with size 3
+      x  (3,)  float32
+    """)
+told(ShapeError, lambda: nn.Linear(ones(3, 2))(ones(5, 4)), """
+    Linear(x): the number of inputs differs
+      x       (5, 4)  float32    inputs: last axis
+      weight  (3, 2)  float32    inputs: axis 0
+      help: x needs shape (..., 3); x.reshape(n, -1) flattens images
+    """)
+told(ShapeError, lambda: nn.Linear(ones(3, 1), ones(4))(ones(5, 3)), """
+    Linear(x): one bias for each output is needed
+      y     (5, 1)  float32    outputs: last axis
+      bias  (4,)    float32
+    """)
+told(ShapeError, lambda: nn.Conv2d(ones(1, 1, 1, 1), ones(4))(ones(1, 2, 2, 1)), """
+    Conv2d(x): one bias for each output is needed
+      y     (1, 2, 2, 1)  float32    outputs: last axis
+      bias  (4,)          float32
+    """)
+told(ShapeError, lambda: nn.BatchNorm.init(5)(ones(4, 1)), """
+    BatchNorm(x): channels differ
+      x     (4, 1)  float32    channels: last axis
+      bias  (5,)    float32
+    """)
+told(ShapeError, lambda: nn.cross_entropy(ones(3, 2), np.zeros(4, int)), """
+    cross_entropy(logits, labels): scores and labels do not fit
+      scores  (3, 2)  float32
+      labels  (4,)    int64
+      help: n examples have scores (n, classes) and labels (n,)
+    """)
+told(ShapeError, lambda: nn.cross_entropy(ones(3, 2), np.array([0, 1, -1])), """
+    cross_entropy(logits, labels): labels lie outside 0 ... 1
+      labels  (3,)  int64    from -1 to 1
+    """)
+told(ShapeError, lambda: nn.sigmoid_cross_entropy(ones(2), np.array([0, 7])), """
+    sigmoid_cross_entropy(scores, labels): labels lie outside 0 ... 1
+      labels  (2,)  int64    from 0 to 7
+    """)
+told(ShapeError, lambda: nn.sigmoid_cross_entropy(ones(3, 1), np.zeros(3, int)), """
+    sigmoid_cross_entropy(scores, labels): scores and labels do not fit
+      scores  (3, 1)  float32
+      labels  (3,)    int64
+      help: n examples have scores (n,) and labels (n,)
+    """)
+
+# ---------------------------------------------------------------------------------------------------------------- types
+
+told(DTypeError, lambda: mg.sum([1.0, 2.0]), """
+    a list is no array
+      help: xp.asarray(x), or stack(x) if traced values are in it
+    """)
+told(DTypeError, lambda: mg.concatenate([[1.0], [2.0]]), """
+    a list is no array
+      help: xp.asarray(x), or stack(x) if traced values are in it
+    """)
+told(DTypeError, lambda: mg.dropout(ones(2), 0.5, None), """
+    dropout(x): it draws its mask from a key, and there is none
+      help: give an integer, or several: (seed of the run, step)
+    """)
+told(DTypeError, lambda: nn.cross_entropy(ones(3, 2), np.zeros(3)), """
+    cross_entropy(logits, labels): labels are the integers 0 ... classes - 1
+      labels  (3,)  float64
+      help: labels.astype(int)
+    """)
+told(DTypeError, lambda: nn.BatchNorm.init(3).apply(ones(2, 3), train=False), """
+    BatchNorm.apply(x, train=False): evaluation needs the running averages
+      help: hand over the state that training handed out
+    """)
+told(DTypeError, lambda: Wrapped(nn.BatchNorm.init(2)).apply(ones(4, 2)), """
+    Wrapped.apply: a layer inside keeps averages or drops elements: it needs state and key
+      help: write apply (and state) in place of __call__, as Sequential does
+    """)
+told(DTypeError, lambda: Empty()(ones(2)), """
+    Empty has neither __call__ nor apply
+      help: write one of them
+    """)
+told(DTypeError, lambda: optim.sgd(0.1, nesterov=True), """
+    sgd: nesterov without momentum
+      help: give a momentum, such as 0.9
+    """)
+told(DTypeError, lambda: check_derivatives(mg.exp, {"w": ones(3)}), """
+    check_derivatives(f, ...): float64 is needed to tell an error from rounding
+      argument 0.w  (3,)  float32
+      help: x.astype('float64')
+    """)
+
+# ----------------------------------------------------------------------------------------------- what is differentiated
+
+told(DTypeError, lambda: grad(mg.sum)(np.arange(3)), """
+    grad(f): only floating-point arrays have derivatives
+      argument 0  (3,)  int64
+      help: convert it (x.astype(float)), or leave it out of the differentiated arguments
+    """)
+told(DTypeError, lambda: grad(lambda p: mg.sum(p["w"]))({"w": ones(2), "steps": [3]}), """
+    grad(f): only floating-point arrays have derivatives
+      argument 0.steps.0  ()  int
+      help: convert it (x.astype(float)), or leave it out of the differentiated arguments
+    """)
+told(DTypeError, lambda: grad(mg.abs)(np.array(1j)), """
+    grad(f): only floating-point arrays have derivatives
+      argument 0  ()  complex128
+      help: convert it (x.astype(float)), or leave it out of the differentiated arguments
+    """)
+told(ShapeError, lambda: grad(mg.exp)(ones(3)), """
+    grad(f): f must return one scalar
+      f(...)  (3,)  float32
+      help: take its sum or mean, or use vjp (one cotangent) or jacobian (all of them)
+    """)
+told(ShapeError, lambda: grad(lambda x: {"a": mg.sum(x), "b": x})(ones(3)), """
+    grad(f): f must return one scalar
+      f(...).a  ()    float32
+      f(...).b  (3,)  float32
+      help: take its sum or mean, or use vjp (one cotangent) or jacobian (all of them)
+    """)
+told(ShapeError, lambda: grad(lambda x: None)(ones(3)), """
+    grad(f): f must return one scalar
+      help: take its sum or mean, or use vjp (one cotangent) or jacobian (all of them)
+    """)
+told(DTypeError, lambda: grad(lambda x: {1})(ones(3)), """
+    f returns a set, which is neither an array nor a tree of arrays
+      help: return it beside y, with has_aux=True
+    """)
+told(ShapeError, lambda: grad(mg.sum, 1)(ones(3)), """
+    grad(f): argnums=1 with 1 positional arguments
+      help: arguments that are differentiated are given by position, counted from 0, each once
+    """)
+told(ShapeError, lambda: grad(lambda a, b: a * b, (0, -2))(1.0, 1.0), """
+    grad(f): argnums=(0, -2) with 2 positional arguments
+      help: arguments that are differentiated are given by position, counted from 0, each once
+    """)
+told(ShapeError, lambda: grad(mg.sum, has_aux=True)(ones(3)), """
+    has_aux: f must return a pair, (y, aux)
+      help: return y, aux; or leave has_aux out
+    """)
+told(DTypeError, lambda: jvp(mg.exp, ones(3), ones(3)), """
+    jvp(f, xs, ts): xs and ts are tuples, one element per argument of f
+      help: jvp(f, (x,), (t,))
+    """)
+told(ShapeError, lambda: jvp(mg.exp, (ones(3),), (ones(4),)), """
+    jvp(f, xs, ts): wrong shape at 0
+      value  (3,)  float32
+      given  (4,)  float32
+      help: a tangent or cotangent has the shape of the value it belongs to
+    """)
+told(ShapeError, lambda: jvp(mg.exp, ({"w": ones(3)},), ({"w": ones(4)},)), """
+    jvp(f, xs, ts): wrong shape at 0.w
+      value  (3,)  float32
+      given  (4,)  float32
+      help: a tangent or cotangent has the shape of the value it belongs to
+    """)
+told(ShapeError, lambda: jvp(mg.sum, (ones(3),), ([ones(3)],)), """
+    jvp(f, xs, ts): two trees differ in structure at 0
+      help: gradients, directions and states have the shape of the parameters they belong to
+    """)
+told(ShapeError, lambda: linearize(mg.exp, ones(3))[1].push(ones(4)), """
+    J.push(*ts): wrong shape at 0
+      value  (3,)  float32
+      given  (4,)  float32
+      help: a tangent or cotangent has the shape of the value it belongs to
+    """)
+told(ShapeError, lambda: linearize(mg.exp, ones(3))[1].push(1.0, 2.0), """
+    J.push(*ts): two trees differ in structure at the top
+      help: gradients, directions and states have the shape of the parameters they belong to
+    """)
+told(ShapeError, lambda: vjp(mg.exp, ones(3))[1](ones(4)), """
+    J.pull(g): wrong shape at the top
+      value  (3,)  float32
+      given  (4,)  float32
+      help: a tangent or cotangent has the shape of the value it belongs to
+    """)
+told(TraceError, lambda: grad(Primitive(np.sort, name="sort"))(1.0), """
+    sort(...): this primitive has no rule, and a derivative of it was asked for
+      help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear
+    """)
+told(TraceError, lambda: grad(lambda w: mg.sum(mg.checkpoint(lambda x: x * w)(ones(3))))(ones(3)), """
+    checkpoint(<lambda>): it uses a traced value from outside
+      help: hand over as an argument whatever is differentiated: checkpoint(f)(params, x)
+    """)
+told(ShapeError, lambda: reweighted_gradient(lambda p: mg.mean(p), lambda p: mg.sum(p), ones(3)), """
+    reweighted_gradient(losses, ...): losses(params) must give one loss per example
+      losses  ()  float32
+      help: return the losses without taking their mean: cross_entropy(model(x), y)
+    """)
+told(ShapeError, lambda: example_weights(lambda p: mg.mean(p), lambda p: mg.sum(p), ones(3)), """
+    example_weights(losses, ...): losses(params) must give one loss per example
+      losses  ()  float32
+      help: return the losses without taking their mean: cross_entropy(model(x), y)
+    """)
+told(ShapeError, lambda: example_weights_unrolled(lambda p: mg.mean(p), lambda p: mg.sum(p), ones(3)), """
+    example_weights_unrolled(losses, ...): losses(params) must give one loss per example
+      losses  ()  float32
+      help: return the losses without taking their mean: cross_entropy(model(x), y)
+    """)
+told(ShapeError, lambda: reweighted_gradient(lambda p: p * p, lambda p: p, ones(3)), """
+    grad(f): f must return one scalar
+      f(...)  (3,)  float32
+      help: take its sum or mean, or use vjp (one cotangent) or jacobian (all of them)
+    """)
+
+# -------------------------------------------------------------------------------------------------------- traced values
+
+told(TraceError, lambda: grad(lambda x: x.__setitem__(0, 1.0))(ones(3)), """
+    x[index] = value: this would lose the derivative of a traced value
+      x  (3,)  float32
+      help: build the result instead: where(mask, a, b), concatenate, or stack
+    """)
+told(TraceError, lambda: left_over() + 1.0, """
+    add(...): a value from inside a derivative was used after it ended
+      argument 0  (3,)  float32
+      help: return the value from the function that is differentiated (has_aux=True), or keep stop_gradient(value)
+    """)
+told(TraceError, lambda: grad(lambda x: left_over())(1.0), """
+    f(...): it returns a value from inside a derivative that has ended
+      y  (3,)  float32
+    """)
+told(TraceError, lambda: grad(lambda x: float(x[0]))(ones(3)), """
+    float(x): this would lose the derivative of a traced value
+      x  ()  float32
+      help: use minigrad.stop_gradient(x) for its plain value
+    """)
+told(TraceError, lambda: grad(lambda x: int(x[0]))(ones(3)), """
+    int(x): this would lose the derivative of a traced value
+      x  ()  float32
+      help: use minigrad.stop_gradient(x) for its plain value
+    """)
+told(TraceError, lambda: grad(lambda x: [1, 2][x[0]])(ones(3)), """
+    using x as an index or a size: this would lose the derivative of a traced value
+      x  ()  float32
+      help: use minigrad.stop_gradient(x) for its plain value
+    """)
+told(TraceError, lambda: grad(lambda x: x[0].item())(ones(3)), """
+    x.item(): this would lose the derivative of a traced value
+      x  ()  float32
+      help: use minigrad.stop_gradient(x) for its plain value
+    """)
+told(TraceError, lambda: grad(lambda x: x.tolist())(ones(3)), """
+    x.tolist(): this would lose the derivative of a traced value
+      x  (3,)  float32
+      help: use minigrad.stop_gradient(x) for its plain value
+    """)
+told(TraceError, lambda: grad(lambda x: np.asarray(x))(ones(3)), """
+    numpy.asarray(x): this would lose the derivative of a traced value
+      x  (3,)  float32
+      help: use minigrad.stop_gradient(x) for its plain value, or a function of minigrad instead of one of numpy
+    """)
+told(TraceError, lambda: grad(lambda x: np.sum(x))(ones(3)), """
+    numpy.sum(x): this would lose the derivative of a traced value
+      x  (3,)  float32
+      help: write minigrad.sum(x)
+    """)
+told(TraceError, lambda: grad(lambda x: np.sort(x))(ones(3)), """
+    numpy.sort(x): this would lose the derivative of a traced value
+      x  (3,)  float32
+      help: use minigrad.stop_gradient(x) for its plain value
+    """)
+told(TraceError, lambda: grad(lambda x: pickle.dumps(x))(ones(3)), """
+    pickle: this would lose the derivative of a traced value
+      x  (3,)  float32
+      help: return the value from the differentiated function first
+    """)
+
+
+# --------------------------------------------------------------------------------------------------------- the tests
+
+@pytest.mark.parametrize("error, call, text", CASES, ids=[text.partition(chr(10))[0] for *_, text in CASES])
+def test_it_is_told(error, call, text):
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == text
+
+
+def test_numpy_on_a_traced_value_gets_a_note():
+    """NumPy's own message cannot be replaced, as a Box must leave `array + box` to itself; so the remedy is beside it."""
+    for misuse in (np.exp, lambda x: np.zeros(2).__setitem__(0, x)):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            grad(misuse)(1.0)
+        assert caught.value.__notes__ == [
+            "  a function or array of NumPy met a traced value (a Box), whose derivative would be lost\n"
+            "  help: use the function of minigrad with the same name; build arrays with stack or where"]
+
+
+@pytest.mark.parametrize("walk, name", [(lambda J: J.push(ones(3)), "push"), (lambda J: J.pull(ones(3)), "pull")])
+def test_an_error_on_the_way_back_names_the_operation_on_the_way_forward(walk, name):
+    twice = Primitive(lambda x: 2.0 * x, lambda i, y, x: LinearMap(lambda t: mg.reshape(t, (7,)), lambda g: mg.reshape(g, (7,))),
+                      "twice")
+    _, J = linearize(lambda x: twice(x) * 3.0, ones(3))
+    with pytest.raises(ShapeError) as caught:
+        walk(J)
+    assert str(caught.value) == "reshape(x): cannot reshape array of size 3 into shape (7,)\n  x  (3,)  float32"
+    assert caught.value.__notes__ == [f"in the {name} of twice, step 1 of the tape"]
