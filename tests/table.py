@@ -233,7 +233,7 @@ TABLE = {
     "minimum": Row(apart(lambda m, a, b: m.minimum(a, b) * a), KINKED),
     "clip": Row(unary(lambda m, x: m.clip(x, -1e-3, 2.0) * x), KINKED),
     "where": Row(with_choice(choosing)),
-    "astype": Row(unary(lambda m, x: m.astype(m.astype(x, widest(m)) * x, np.float64)), KINKED),
+    "astype": Row(unary(lambda m, x: m.astype(m.square(m.astype(x, widest(m))), np.float64)), KINKED),
     "stop_gradient": Row(unary(lambda m, x: (m.stop_gradient(x) - m.stop_gradient(x) + 2.0) * x), KINKED),
     "sum": Row(reduced("sum", shape=shapes)),
     "mean": Row(reduced("mean")),

@@ -35,6 +35,9 @@ def hold(name, data):
         assert y.shape == e.shape and y.dtype == e.dtype
         np.testing.assert_allclose(y, e, rtol=1e-11, atol=1e-12)
     check_derivatives(f, *xs, order=3, analytic=TABLE[name].analytic)
+    if len(xs) > 1:                                         # ... and of one argument alone, the others being constants
+        i = data.draw(st.integers(0, len(xs) - 1))
+        check_derivatives(lambda x: f(*xs[:i], x, *xs[i + 1:]), xs[i], order=2, analytic=TABLE[name].analytic)
 
 
 @pytest.mark.parametrize("device", ["numpy", "cupy"], indirect=True)

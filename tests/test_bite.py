@@ -1,0 +1,232 @@
+"""The laws must reject what is wrong: every fault here is one that somebody has made, in a rule or in an engine."""
+import itertools
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import LinearMap, Primitive, core, elementwise, kinds
+from minigrad.check import DerivativeError, check_derivatives
+from minigrad.ops.reductions import mean
+
+X = np.array([[0.5, -1.2, 0.8], [1.1, 0.4, -0.9]])
+
+
+def stale_standardize(order):
+    """Batch normalisation whose reciprocal deviation is a constant to derivatives from this order on."""
+    def rule(i, y, x):
+        c = x - mean(x, 0, keepdims=True)
+        r = 1.0 / mg.sqrt(mean(c * c, 0, keepdims=True) + 0.1)
+        r = mg.stop_gradient(r) if order == 2 else r
+
+        def J(v):
+            inner = v - mean(v, 0, keepdims=True) - y * mean(y * v, 0, keepdims=True)
+            return stale_product(r, inner) if order == 3 else r * inner
+        return LinearMap(J, J)
+    return Primitive(lambda x: mg.standardize(x, 0, eps=0.1), rule, f"stale {order}")
+
+
+stale_product = Primitive(lambda a, b: a * b, lambda i, y, a, b: LinearMap(
+    lambda t: mg.stop_gradient((b, a)[i]) * t, lambda g: mg.stop_gradient((b, a)[i]) * g), "stale product")
+
+
+def in_place(v):
+    v *= 2.0
+    return v / 2.0
+
+
+def rule(push, pull, forward=lambda x: x * 2.0, name="f"):
+    """A primitive of one argument with this push and this pull."""
+    return Primitive(forward, lambda i, y, x: LinearMap(push, pull), name)
+
+
+KEPT, CALLS = [], itertools.count()
+double = rule(lambda t: t * 2.0, lambda g: g * 2.0)
+FAULTS = {                                                  # function, order, what the error says
+    "a wrong factor": (elementwise("exp", lambda y, x: 2.0 * y, name="exp"), 1, "push is the derivative"),
+    "a factor slightly wrong": (elementwise("exp", lambda y, x: 1.00001 * y, name="exp"), 1, "push is the derivative"),
+    "a slope lost beside a large value": (elementwise(lambda x: 1000.0 + 0.01 * x, lambda y, x: 0.0 * x, name="f"), 1,
+                                          "push is the derivative"),
+    "eps forgotten": (Primitive(lambda x: mg.standardize(x, 0), lambda i, y, x: mg.ops.normalise._standardize_rule(
+        i, y, x, (0,), 0.0), "standardize"), 1, "push is the derivative"),
+    "a wrong sign": (elementwise("cos", lambda y, x: mg.sin(x), name="cos"), 1, "push is the derivative"),
+    "a pull that is not the transpose": (rule(lambda t: t * 2.0, lambda g: g * 3.0), 1, "transpose"),
+    "a transposition forgotten": (lambda x: mg.matmul(x, mg.bilinear(
+        lambda a, b: a @ b, lambda g, b, s: mg.matmul(g, b), lambda g, a, s: mg.matmul(a, g), "bad")(
+            x[:, :2], x[:, 1:])[0, 0] * np.eye(3)), 1, "transpose"),
+    "no sum over a broadcast axis": (
+        lambda x: rule(lambda t: mg.broadcast_to(t, (2, 3)), lambda g: g, lambda a: a + np.zeros((2, 3)))(x[0]), 1,
+        "differ|form|broadcast"),
+    "a broadcast axis averaged, not summed": (
+        lambda x: rule(lambda t: mg.broadcast_to(t, (2, 3)), lambda g: mg.mean(g, 0), lambda a: a + np.zeros((2, 3)))(x[0]), 1,
+        "transpose"),
+    "a second derivative lost": (elementwise("exp", lambda y, x: mg.stop_gradient(y), name="exp"), 2, "push is the derivative: broken by pu.. of exp"),
+    "statistics constant at second order": (stale_standardize(2), 2, "of stale 2"),
+    "statistics constant at third order": (stale_standardize(3), 3, "of stale 3"),
+    "a second derivative lost in the pull alone": (
+        Primitive(lambda x: x ** 3, lambda i, y, x: LinearMap(
+            lambda t: 3.0 * x * x * t, lambda g: mg.stop_gradient(3.0 * x * x) * g), "cube"), 2, "by pull of cube"),
+    "a derivative of another shape": (rule(lambda t: t, lambda g: g[0], lambda x: x * 1.0), 1, "cotangents have the form"),
+    "a pull in float32": (rule(lambda t: t * 2.0, lambda g: g.astype("float32") * np.float32(2)), 1, "cotangents have the form"),
+    "float64 that leaks in": (rule(lambda t: t * np.float64(2), lambda g: g * 2.0), 1, "tangents have the form of values"),
+    "a mask of float64": (
+        rule(lambda t: t * np.ones((2, 3)), lambda g: g, lambda x: x * np.float32(1)), 1, "tangents have the form of values"),
+    "a cotangent written to": (rule(lambda t: t * 2.0, lambda g: in_place(g) * 2.0), 1, "nothing is changed"),
+    "a tangent written to": (rule(lambda t: in_place(t) * 2.0, lambda g: g * 2.0), 1, "nothing is changed"),
+    "an argument written to": (
+        rule(lambda t: t * 2.0, lambda g: g * 2.0, lambda x: in_place(x) * 2.0), 1, "nothing is changed"),
+    "a push that is not linear": (rule(lambda t: t + 1e-3 * t * t, lambda g: g, lambda x: x + 0.0), 1, None),
+    "a pull that is not linear": (rule(lambda t: t, lambda g: mg.abs(g), lambda x: x + 0.0), 1, None),
+    "a push that is affine": (rule(lambda t: t * 2.0 + 1e-3, lambda g: g * 2.0), 1, None),
+    "a value from a later call": (
+        lambda x: Primitive(lambda x: (KEPT.append(np.array(mg.core.raw(x))), x * x)[1], lambda i, y, x: LinearMap(
+            lambda t: 2.0 * KEPT[-1] * t, lambda g: 2.0 * KEPT[-1] * g), "f")(x), 2, None),
+    "another answer at every call": (
+        Primitive(lambda x: x * (1.0 + 1e-3 * (next(CALLS) % 7)), lambda i, y, x: LinearMap(lambda t: t, lambda g: g), "f"), 1, None),
+    "the wrong winner": (
+        rule(lambda t: t[0, 0], lambda g: mg.put(g, (2, 3), (0, 0)), lambda x: x.max(), "max"), 1, "push is the derivative"),
+    "an index that names one element twice, written and not added": (
+        rule(lambda t: t[:, [0, 0]], lambda g: mg.put(g, (2, 3), (slice(None), slice(0, 2))), lambda x: x[:, [0, 0]]), 1,
+        "transpose"),
+    "half of a product rule": (
+        elementwise("multiply", lambda y, a, b: b, lambda y, a, b: 0.0 * a, name="multiply"), 1, None),
+    "NaN": (elementwise(lambda x: x * 1.0, lambda y, x: x * np.nan, name="f"), 1, None),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_rules_that_are_wrong_are_rejected(fault):
+    f, order, says = FAULTS[fault]
+    xs = (X.copy(), X.copy()) if fault == "half of a product rule" else (X.copy(),)
+    with pytest.raises((DerivativeError, ValueError), match=says):
+        check_derivatives(f, *xs, order=order)
+    if order > 1 and "constant" in fault:
+        check_derivatives(f, *xs, order=order - 1)          # ... and it is right one order below
+
+
+def test_a_complex_step_sees_what_a_difference_cannot():
+    nearly = elementwise(lambda x: np.exp(x), lambda y, x: y * (1.0 + 1e-8), name="nearly exp")
+    check_derivatives(nearly, X, order=1)
+    with pytest.raises(DerivativeError, match="push is the complex step: broken by nearly exp"):
+        check_derivatives(nearly, X, order=1, analytic=True)
+    check_derivatives(mg.exp, X, analytic=True)
+
+
+def test_accepts_trees_and_what_is_right():
+    check_derivatives(lambda p, x: {"y": mg.tanh(x @ p["w"]), "s": mg.sum(p["w"])}, {"w": X.T.copy()}, X, analytic=True)
+    check_derivatives(lambda x: x, np.zeros((0, 2)))
+    check_derivatives(double, X)
+
+
+def test_the_error_says_which_law_where_and_the_seed():
+    wrong = elementwise(lambda x: x * x, lambda y, x: 3.0 * x, name="wrong")
+    with pytest.raises(DerivativeError) as caught:
+        check_derivatives(wrong, np.array([1.0, 2.0]), seed=5)
+    law, where, size = str(caught.value).split("\n")
+    assert law == "push is the derivative: broken by wrong (seed 5)"
+    assert where.startswith("  result 0 of shape (2,), at (1,): ") and size.startswith("  largest error ")
+    with pytest.raises(DerivativeError) as caught:
+        check_derivatives(FAULTS["a derivative of another shape"][0], X)
+    assert str(caught.value) == ("cotangents have the form of arguments: broken by f (seed 0): another shape or type\n"
+                                 "  found      (3,)    float64\n  should be  (2, 3)  float64")
+
+
+# --------------------------------------------------------------------------------------- an engine that is wrong
+
+class Depth:
+    """Floors counted by how deep derivatives are nested, never let go of after an exception."""
+
+    def __init__(self, start=0):
+        self.depth = start
+
+    def __next__(self):
+        self.depth += 1
+        return self.depth
+
+
+def confused(monkeypatch):
+    """One floor for all derivatives."""
+    monkeypatch.setattr(core, "floors", itertools.repeat(1))
+
+
+def upside_down(monkeypatch):
+    """Inner derivatives on lower floors than outer ones."""
+    monkeypatch.setattr(core, "floors", itertools.count(10**9, -1))
+
+
+def not_closed(monkeypatch):
+    """A derivative that an exception ends stays open."""
+    def run(trace, f, leaves, tags):
+        y = f(*[core.Box(x, trace, tag) for x, tag in zip(leaves, tags)])
+        trace.closed = True
+        return y
+    monkeypatch.setattr(mg.transforms, "run", run)
+
+
+def last_use_only(monkeypatch):
+    """A value that is used twice gets the cotangent of one use."""
+    monkeypatch.setattr(core, "_plus", lambda a, b: a if b is None else b)
+
+
+def no_sum(monkeypatch):
+    """Broadcasting that is not undone."""
+    monkeypatch.setattr(kinds, "sum_to", lambda x, shape: x if mg.errors.shape(x) == shape else mg.reshape(
+        mg.ravel(x)[:int(np.prod(shape))], shape))
+
+
+def one_way(monkeypatch):
+    """A tape that is pushed through in the wrong order: every step sees the tangents of the first."""
+    push = core.Tape.push
+
+    def wrong(self, tangents, ends):
+        self[:] = list(self[:len(tangents)]) + [core.Step(s.primitive, s.maps[:1]) for s in self[len(tangents):]]
+        return push(self, tangents, ends)
+    monkeypatch.setattr(core.Tape, "push", wrong)
+
+
+def constants_that_move(monkeypatch):
+    """stop_gradient that stops nothing."""
+    monkeypatch.setattr(mg, "stop_gradient", lambda x: x)
+
+
+def nested():
+    """d/dx [x * d/dy (x + y)] and its like: wrong where floors are."""
+    x = np.array([0.7, -0.3])
+    for inner in (lambda x: mg.grad(lambda y: mg.sum(x * y * y))(x), lambda x: mg.jvp(lambda y: x * y * y, (x,), (x,))[1],
+                  lambda x: mg.linearize(lambda y: x * y * y, x)[1].push(x)):
+        check_derivatives(lambda x: x * inner(x), x, order=2)
+    assert mg.grad(lambda x: x * mg.grad(lambda y: x + y)(1.0))(1.0) == 1.0
+
+
+def after_an_exception():
+    """A value kept from a derivative that an exception ended is refused."""
+    kept = []
+
+    def broken(x):
+        kept.append(x * x)
+        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        mg.grad(broken)(1.0)
+    with pytest.raises(mg.TraceError):
+        kept[0] + 1.0
+
+
+def shared():
+    check_derivatives(lambda x: mg.sin(x) * x + x[0], X, order=2)
+
+
+def constants():
+    assert mg.grad(lambda x: mg.stop_gradient(x) * x)(3.0) == 3.0
+
+
+@pytest.mark.parametrize("fault, law", [
+    (confused, nested), (upside_down, nested), (not_closed, after_an_exception), (last_use_only, shared), (no_sum, shared),
+    (one_way, shared), (constants_that_move, constants)], ids=lambda f: f.__name__)
+def test_engines_that_are_wrong_are_rejected(fault, law):
+    law()                                                   # it holds of the engine as it is ...
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fault(monkeypatch)
+        with pytest.raises((Exception, pytest.fail.Exception)) as caught:
+            law()                                           # ... and not of the wrong one
+    assert isinstance(caught.value, (AssertionError, mg.MinigradError, pytest.fail.Exception))
+    law()
