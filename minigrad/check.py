@@ -142,8 +142,9 @@ class _Laws:
                                  ("cotangents have the form of arguments", _pull(f, xs, gs), xs)):
             for a, x in zip(found, like):
                 if shape(a) != shape(x) or raw(a).dtype != raw(x).dtype:
-                    raise DerivativeError(message(f"{law}: broken by {name} (seed {self.seed})", "another shape or type",
-                                                  [("found", a, ""), ("should be", x, "")]))
+                    rows = [("found", a, ""), ("should be", x, "")]
+                    raise DerivativeError(message(f"{law}: broken by {name} (seed {self.seed})",
+                                                  "another shape or type", rows))
 
     def single(self, name, f, xs):
         """Law 6 in float32, unless f itself makes other types of that."""
