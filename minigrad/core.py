@@ -69,6 +69,7 @@ class Primitive:
     fun: the function on plain arrays, or the name under which the array module has it. Positional arguments are
     arrays, keyword parameters are static.
     rule: rule(i, y, *args, **params) -> LinearMap, where y is the result. It must be written with primitives.
+    doc: its docstring.
 
     Most primitives are declared by their kind, in kinds.py, which writes the rule. Example of one that is not:
 
@@ -80,10 +81,11 @@ class Primitive:
     12.0
     """
 
-    def __init__(self, fun, rule=None, name=None):
+    def __init__(self, fun, rule=None, name=None, doc=None):
         self.fun = None if isinstance(fun, str) else fun
         self.name = fun if isinstance(fun, str) else name or fun.__name__.strip("_")
         self.rule = rule
+        self.__doc__ = doc
 
     def __call__(self, *args, **params):
         trace, floor = None, 0
@@ -177,11 +179,17 @@ class Tape(list):
 
     def push(self, tangents, ends):
         """Read forwards: from the tangents of the first places to those of `ends`. None stands for zero."""
-        last = {parent: place for place, step in enumerate(self) for parent, _ in step.maps}
-        keep = set(ends)
+        keep, needed, last = set(ends), set(ends), {}
+        for place in reversed(range(len(tangents), len(self))):
+            if place in needed:
+                for parent, _ in self[place].maps:
+                    needed.add(parent)
+                    last.setdefault(parent, place)
         alive = dict(enumerate(tangents))               # a tangent lives until its last use
         try:
             for place in range(len(tangents), len(self)):
+                if place not in needed:
+                    continue
                 total = None
                 for parent, J in self[place].maps:
                     if alive.get(parent) is not None:

@@ -14,11 +14,11 @@ from .core import LinearMap, Primitive
 from .errors import shape
 
 
-def elementwise(fun, *partials, name=None):
+def elementwise(fun, *partials, name=None, doc=None):
     """A primitive that acts on each element: y = f(x1, x2, ...), with the partial derivatives d_i(y, x1, x2, ...).
 
     fun: a function of plain arrays, or its name in the array module. The Jacobian is diagonal, so that scaling by d
-    is the push and the pull.
+    is the push and the pull. name, doc: of the primitive.
 
     >>> import minigrad as mg
     >>> exp = mg.elementwise("exp", lambda y, x: y)
@@ -31,17 +31,17 @@ def elementwise(fun, *partials, name=None):
         if s == sy == shape(d):
             return LinearMap(lambda t: t * d, lambda g: g * d)
         return LinearMap(lambda t: stretched(t * d, sy), lambda g: sum_to(g * d, shape=s))
-    return Primitive(fun, rule, name)
+    return Primitive(fun, rule, name, doc)
 
 
-def signed(fun, *signs, name=None):
+def signed(fun, *signs, name=None, doc=None):
     """A primitive that adds up its arguments, each with its sign (+1 or -1): y = ± x1 ± x2 ..."""
     def rule(i, y, *args):
         s, sy = shape(args[i]), shape(y)
         if signs[i] > 0:
             return LinearMap(lambda t: stretched(t, sy), lambda g: sum_to(g, shape=s))
         return LinearMap(lambda t: stretched(-t, sy), lambda g: sum_to(-g, shape=s))
-    return Primitive(fun, rule, name)
+    return Primitive(fun, rule, name, doc)
 
 
 def linear(fun, adjoint, name=None):

@@ -192,9 +192,13 @@ def _choose(f, argnums, xs, params, call):
 
 def _named(f, transform):
     def decorate(g):
-        g.__name__ = g.__qualname__ = f"{transform}({getattr(f, '__name__', 'f')})"
+        g.__name__ = g.__qualname__ = _title(f, transform)
         return g
     return decorate
+
+
+def _title(f, transform):
+    return f"{transform}({getattr(f, '__name__', 'f')})"
 
 
 def hvp(f, x, v):
@@ -305,7 +309,7 @@ def checkpoint(f):
             floats = tuple(out for out in outs if is_float(out))
             outs = [None if is_float(out) else out for out in outs]
             return floats
-        y = _forgotten(inside, forgetful.__name__)(_bundle(*[leaves[k] for k in watched]))
+        y = _forgotten(inside, _title(f, "checkpoint"))(_bundle(*[leaves[k] for k in watched]))
         floats = iter(_picked(y, len(raw(y))))
         return tree.unflatten(out_structure, [next(floats) if out is None else out for out in outs])
     return forgetful

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 import minigrad as mg
-from minigrad import backend, check, draw, nn, optim, reweight, tree
+from minigrad import backend, check, draw, errors, nn, optim, reweight, tree
 
 ROOT = pathlib.Path(mg.__file__).parent.parent
 LAYERS = [{"errors"}, {"backend"}, {"tree"}, {"core"}, {"kinds"}, {"ops"}, {"transforms"},
@@ -52,13 +52,17 @@ def test_files_and_functions_stay_short(path):
             assert node.end_lineno - node.lineno - (ast.get_docstring(node) or "").count("\n") <= 40, node.name
 
 
-@pytest.mark.parametrize("module", [mg, backend, check, draw, nn, optim, reweight, tree], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [mg, backend, check, draw, errors, nn, optim, reweight, tree], ids=lambda m: m.__name__)
 def test_everything_public_says_what_it_is(module):
+    inherited = {inspect.getdoc(mg.Primitive), inspect.getdoc(nn.Module), None, ""}
     for name, value in vars(module).items():
         if name.startswith("_") or inspect.ismodule(value) or not callable(value):
             continue
-        if getattr(value, "__module__", "").startswith("minigrad") and not isinstance(value, mg.Primitive):
-            assert inspect.getdoc(value), name
+        if getattr(value, "__module__", "minigrad").startswith("minigrad"):
+            assert inspect.getdoc(value) not in inherited or value in (mg.Primitive, nn.Module), name
+            for method, inside in vars(value).items() if inspect.isclass(value) else ():
+                if not method.startswith("_") and inspect.isfunction(inside) and method not in ("apply", "record"):
+                    assert inspect.getdoc(inside), f"{name}.{method}"
 
 
 def test_engine_needs_numpy_and_safetensors_alone():

@@ -9,25 +9,28 @@ from ..core import LinearMap, Primitive, raw
 from ..errors import shape
 from ..kinds import elementwise, linear, signed, stretched, sum_to
 
-add = signed("add", +1, +1)
-subtract = signed("subtract", +1, -1)
-negative = signed("negative", -1)
-multiply = elementwise("multiply", lambda y, a, b: b, lambda y, a, b: a)
-square = elementwise("square", lambda y, x: 2.0 * x)
+add = signed("add", +1, +1, doc="a + b, broadcast.")
+subtract = signed("subtract", +1, -1, doc="a - b, broadcast.")
+negative = signed("negative", -1, doc="-x.")
+multiply = elementwise("multiply", lambda y, a, b: b, lambda y, a, b: a, doc="a b, broadcast.")
+square = elementwise("square", lambda y, x: 2.0 * x, doc="x^2.")
 
-exp = elementwise("exp", lambda y, x: y)
-expm1 = elementwise("expm1", lambda y, x: y + 1.0)
-log = elementwise("log", lambda y, x: 1.0 / x)
-log1p = elementwise("log1p", lambda y, x: 1.0 / (1.0 + x))
-sqrt = elementwise("sqrt", lambda y, x: 0.5 / y)
-sin = elementwise("sin", lambda y, x: cos(x))
-cos = elementwise("cos", lambda y, x: -sin(x))
-tanh = elementwise("tanh", lambda y, x: 1.0 - y * y)
-sigmoid = elementwise(lambda x: _sigmoid(x), lambda y, x: y * (1.0 - y), name="sigmoid")
-softplus = elementwise(lambda x: xp.logaddexp(x, 0.0), lambda y, x: sigmoid(x), name="softplus")
+exp = elementwise("exp", lambda y, x: y, doc="e^x.")
+expm1 = elementwise("expm1", lambda y, x: y + 1.0, doc="e^x - 1, exact where x is small.")
+log = elementwise("log", lambda y, x: 1.0 / x, doc="The natural logarithm.")
+log1p = elementwise("log1p", lambda y, x: 1.0 / (1.0 + x), doc="log(1 + x), exact where x is small.")
+sqrt = elementwise("sqrt", lambda y, x: 0.5 / y, doc="The square root.")
+sin = elementwise("sin", lambda y, x: cos(x), doc="The sine of an angle in radians.")
+cos = elementwise("cos", lambda y, x: -sin(x), doc="The cosine of an angle in radians.")
+tanh = elementwise("tanh", lambda y, x: 1.0 - y * y, doc="The hyperbolic tangent.")
+sigmoid = elementwise(lambda x: _sigmoid(x), lambda y, x: y * (1.0 - y), name="sigmoid",
+                      doc="The logistic function 1 / (1 + e^-x), exact at both ends.")
+softplus = elementwise(lambda x: xp.logaddexp(x, 0.0), lambda y, x: sigmoid(x), name="softplus",
+                       doc="log(1 + e^x), without overflow.")
 
-relu = elementwise(lambda x: xp.maximum(x, 0.0), lambda y, x: raw(x) > 0, name="relu")
-abs = elementwise("abs", lambda y, x: xp.sign(raw(x)))
+relu = elementwise(lambda x: xp.maximum(x, 0.0), lambda y, x: raw(x) > 0, name="relu",
+                   doc="max(x, 0). The derivative at 0 is 0.")
+abs = elementwise("abs", lambda y, x: xp.sign(raw(x)), doc="|x|. The derivative at 0 is 0.")
 
 
 def _sigmoid(x):
@@ -43,8 +46,10 @@ def _wins(y, a, b):
     return ((a == y) * 1.0 + (a == y) * (b != y)).astype(y.dtype) * 0.5
 
 
-maximum = elementwise("maximum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a))
-minimum = elementwise("minimum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a))
+maximum = elementwise("maximum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a),
+                      doc="The larger of a and b, broadcast. Where they are equal, each has the derivative 1/2.")
+minimum = elementwise("minimum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a),
+                      doc="The smaller of a and b, broadcast. Where they are equal, each has the derivative 1/2.")
 
 
 def clip(x, a_min=None, a_max=None):
@@ -60,7 +65,7 @@ def _divide_rule(i, y, a, b):
     return LinearMap(lambda t: stretched(-t * y / b, sy), lambda g: sum_to(-g * y / b, s))
 
 
-divide = Primitive("divide", _divide_rule)
+divide = Primitive("divide", _divide_rule, doc="a / b, broadcast.")
 
 
 def _base(y, a, b):
@@ -75,7 +80,7 @@ def _exponent(y, a, b):
     return y * log(where(raw(a) == 0, 1.0, a))
 
 
-power = elementwise("power", _base, _exponent)
+power = elementwise("power", _base, _exponent, doc="a^b, broadcast. The derivatives at 0^0 and in b at a = 0 are 0.")
 
 
 def _where_rule(i, y, condition, a, b):
