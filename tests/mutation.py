@@ -120,15 +120,13 @@ def survives(file, source, tests):
 
 
 def tried(file, name, occurrence, line, diff, source, tests, limit):
-    outcome = "no test"
-    if tests:
-        child = multiprocessing.get_context("fork").Process(target=survives, args=(file, source, tests))
-        child.start()
-        child.join(limit)
-        if child.is_alive():
-            child.kill()
-            child.join()
-        outcome = "survived" if child.exitcode == 0 else "killed"
+    child = multiprocessing.get_context("fork").Process(target=survives, args=(file, source, tests))
+    child.start()
+    child.join(limit)
+    if child.is_alive():
+        child.kill()
+        child.join()
+    outcome = "survived" if child.exitcode == 0 else "killed"
     return dict(file=file, operator=name, occurrence=occurrence, line=line, diff=diff, outcome=outcome)
 
 
@@ -151,7 +149,8 @@ def main():
     for file in options.files:
         for name, occurrence, line, diff, source in mutants(file):
             if again is None or (file, name, tuple(diff)) in again:
-                tests = sorted((t for t in found["lines"][file].get(str(line), []) if t in seconds), key=seconds.get)
+                touching = [t for t in found["lines"][file].get(str(line), []) if t in seconds]
+                tests = sorted(touching or seconds, key=seconds.get)        # a line that runs at import concerns them all
                 limit = 30.0 + 10.0 * sum(seconds[t] for t in tests)
                 work.append((file, name, occurrence, line, diff, source, tests, limit))
     print(len(work), "mutants")

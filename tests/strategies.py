@@ -26,6 +26,11 @@ def distinct(rng, shape):
     return (rng.permutation(n) * 0.2 + rng.uniform(0.0, 0.1, n) - 0.1 * n).reshape(shape)
 
 
+def halves(rng, shape):
+    """Numbers in [-3, 3], at least 0.2 away from every integer."""
+    return rng.integers(-3, 3, shape) + 0.5 + rng.uniform(-0.3, 0.3, shape)
+
+
 def tied(rng, shape):
     """Numbers of which many are equal."""
     return rng.integers(-1, 2, shape).astype(float)

@@ -105,6 +105,48 @@ def test_peak_memory_counts_what_is_held_at_once():
         assert 24_000 <= peak() < 26_000
 
 
+class Pool:
+    """The memory pool of CuPy: it keeps what is freed, so that it holds at its end the most that was held at once."""
+
+    def __init__(self):
+        self.used = self.kept = 0
+
+    def take(self, count):
+        self.used += count
+        self.kept = max(self.kept, self.used)
+
+    def used_bytes(self):
+        return self.used
+
+    def total_bytes(self):
+        return self.kept
+
+    def free_all_blocks(self):
+        self.kept = self.used
+
+
+def test_on_a_device_memory_is_the_growth_of_the_pool_and_waiting_is_the_stream(monkeypatch):
+    pool, waits = Pool(), []
+    stream = types.SimpleNamespace(synchronize=lambda: waits.append(pool.used))
+    fake(monkeypatch, is_available=lambda: True, arange=np.arange, get_default_memory_pool=lambda: pool,
+         cuda=types.SimpleNamespace(get_current_stream=lambda: stream))
+    mg.use("cupy")
+    pool.take(900), pool.take(-800)                         # before: 100 in use, 900 kept
+    with backend.peak_memory() as peak:
+        pool.take(50), pool.take(-50), pool.take(30)
+    assert peak() == 50 and waits == [130]
+    backend.synchronize()
+    assert len(waits) == 2
+
+
+def test_memory_is_measured_inside_a_measurement():
+    mg.use("numpy")
+    with backend.peak_memory() as outer:
+        with backend.peak_memory() as inner:
+            np.zeros(1000)
+    assert 8000 <= inner() < 10_000 and outer() >= inner()
+
+
 def test_seed_and_hosts():
     assert backend.seed((1, 2)).integers(1000) == backend.seed((1, 2)).integers(1000)
     backend.synchronize()

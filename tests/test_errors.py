@@ -194,6 +194,9 @@ told(ShapeError, lambda: mg.standardize(ones(2), 1), """
 told(ShapeError, lambda: mg.dropout(ones(2), 1.0, 0), """
     dropout(x): the rate must lie in [0, 1), not 1.0
     """)
+told(ShapeError, lambda: mg.dropout(ones(2), -0.5, 0), """
+    dropout(x): the rate must lie in [0, 1), not -0.5
+    """)
 told(IndexingError, lambda: mg.getitem(ones(3), 5), """
     getitem(x): index 5 is out of bounds for axis 0 with size 3
       x  (3,)  float32
@@ -464,6 +467,13 @@ def test_it_is_told(error, call, text):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == text
+
+
+def test_an_operation_on_any_number_of_arrays_names_each():
+    with pytest.raises(ShapeError) as caught:
+        mg.concatenate([ones(2, 3), ones(2, 4)])
+    call, *rows = str(caught.value).split("\n")            # the rest of the first line is NumPy's
+    assert call.startswith("concatenate(a, b): ") and rows == ["  a  (2, 3)  float32", "  b  (2, 4)  float32"]
 
 
 def test_numpy_on_a_traced_value_gets_a_note():

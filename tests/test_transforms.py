@@ -94,6 +94,29 @@ def test_jacobian_by_columns_is_the_jacobian_by_rows():
     assert jacobian(lambda x: x)(np.zeros(0)).shape == (0, 0)
 
 
+def test_jacobian_takes_the_shorter_way():
+    """One pull for each result, or one push for each argument, whichever are fewer."""
+    walks = []
+
+    def counted(f):
+        return mg.Primitive(f, lambda i, y, x: mg.LinearMap(lambda t: (walks.append("push"), f(t))[1],
+                                                            lambda g: (walks.append("pull"), f.T(g))[1]))
+    class Matrix:
+        def __init__(self, A):
+            self.A, self.__name__ = A, "A"
+
+        def __call__(self, x):
+            return self.A @ x
+
+        def T(self, g):
+            return self.A.T @ g
+    for shape, expected in (((2, 5), ["pull"] * 2), ((5, 2), ["push"] * 2), ((1, 3), ["pull"])):
+        walks.clear()
+        A = np.arange(float(np.prod(shape))).reshape(shape)
+        np.testing.assert_array_equal(jacobian(counted(Matrix(A)))(np.ones(shape[1])), A)
+        assert walks == expected
+
+
 @given(arguments())
 def test_checkpoint_changes_nothing_at_any_order(args):
     p, x = args

@@ -4,11 +4,13 @@ import copy
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import grad
 
-from ..strategies import arrays, full_shapes
+from ..plain import plain
+from ..strategies import arrays, full_shapes, tied
 
 
 @given(arrays(shape=full_shapes))
@@ -38,13 +40,66 @@ def test_conventions_at_kinks():
     assert list(grad(lambda x: mg.min(x))(np.array([3.0, 2.0, 2.0]))) == [0, 1, 0]
     assert grad(lambda x: x ** 2)(0.0) == 0.0 and grad(grad(lambda x: mg.power(x, 2)))(0.0) == 2.0
     assert grad(lambda x: mg.power(x, 1))(0.0) == 1.0 and grad(lambda x: mg.power(x, np.array(0.0)))(0.0) == 0.0
-    assert grad(lambda b: mg.power(0.0, b))(2.0) == 0.0
+    assert grad(lambda b: mg.power(0.0, b))(2.0) == 0.0 and grad(lambda b: mg.power(0.0, b))(0.0) == 0.0
 
 
 def test_sigmoid_is_exact_at_both_ends():
     np.testing.assert_allclose(mg.sigmoid(np.array([-40.0, -800.0, 40.0])), [np.exp(-40.0), 0.0, 1.0], rtol=1e-12)
     assert mg.grad(lambda x: mg.log(mg.sigmoid(x)))(-40.0) == 1.0
     np.testing.assert_allclose(mg.sigmoid(np.float32(-18)), 1.5229979e-8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("a", [(3,), (2, 3), (5, 2, 3), (4, 1, 2, 3)])
+@pytest.mark.parametrize("b", [(3,), (3, 2), (5, 3, 2), (1, 3, 2)])
+def test_every_shape_of_matmul(a, b):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=a), rng.normal(size=b)
+    y, J = mg.linearize(mg.matmul, a, b)
+    assert y.shape == (a @ b).shape
+    np.testing.assert_allclose(y, a @ b, rtol=1e-12)
+    np.testing.assert_allclose(J.push(a, b), 2.0 * (a @ b), rtol=1e-12)
+    assert [g.shape for g in J.pull(y)] == [a.shape, b.shape]
+
+
+def test_defaults_are_numpys():
+    x = np.arange(24.0).reshape(2, 3, 4) ** 1.5
+    np.testing.assert_array_equal(mg.squeeze(x[:, None, :, :, None]), x)
+    for name in ("sum", "mean", "var", "std", "max", "min", "argmax", "argmin", "squeeze", "transpose", "ravel"):
+        np.testing.assert_allclose(getattr(mg, name)(x), getattr(np, name)(x))
+    np.testing.assert_allclose(mg.tensordot(x, x.transpose(1, 2, 0)), np.tensordot(x, x.transpose(1, 2, 0)))
+    np.testing.assert_allclose(mg.flip(x), np.flip(x))
+    np.testing.assert_allclose(mg.take(x, np.array([5, 7])), np.take(x, [5, 7]))
+    np.testing.assert_allclose(mg.clip(x), x)
+    np.testing.assert_allclose(mg.standardize(x, 0), plain.standardize(x, 0), rtol=1e-12)
+    small = x / 40.0
+    for name in ("logsumexp", "softmax", "log_softmax"):    # SciPy's and PyTorch's: all axes; the last axis
+        np.testing.assert_allclose(getattr(mg, name)(small), getattr(plain, name)(small), rtol=1e-12)
+    image, k = x.reshape(1, 6, 4, 1), np.ones((2, 2, 1, 1))
+    np.testing.assert_allclose(mg.conv2d(image, k), plain.conv2d(image, k, (1, 1), 0))
+    for name in ("max_pool2d", "avg_pool2d"):
+        np.testing.assert_allclose(getattr(mg, name)(image, 2), getattr(plain, name)(image, (2, 2), (2, 2)))
+    np.testing.assert_allclose(mg.unfold(image, 2), plain.unfold(image, (2, 2), (1, 1)))
+    np.testing.assert_array_equal(mg.pad(x, 1), np.pad(x, 1))
+    np.testing.assert_array_equal(mg.stack([x, x]), np.stack([x, x]))
+    np.testing.assert_array_equal(mg.concatenate([x, x]), np.concatenate([x, x]))
+
+
+@given(arrays(tied, full_shapes), st.data())
+def test_ties(x, data):
+    """Of equal elements the first one wins the derivative of max and min; maximum and minimum give each a half."""
+    axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
+    for name in ("max", "min"):
+        winner = np.zeros(x.shape)
+        np.put_along_axis(winner, np.expand_dims(getattr(np, "arg" + name)(x, axis), axis), 1.0, axis)
+        np.testing.assert_array_equal(grad(lambda x: mg.sum(getattr(mg, name)(x, axis)))(x), winner)
+        first = np.zeros(x.size)
+        first[getattr(np, "arg" + name)(x)] = 1.0
+        np.testing.assert_array_equal(grad(getattr(mg, name))(x), first.reshape(x.shape))
+    other = x[..., ::-1].copy()
+    for name, sign in (("maximum", 1.0), ("minimum", -1.0)):
+        a, b = grad(lambda a, b: mg.sum(getattr(mg, name)(a, b)), (0, 1))(x, other)
+        np.testing.assert_array_equal(a, 0.5 + 0.5 * np.sign(sign * (x - other)))
+        np.testing.assert_array_equal(a + b, np.ones(x.shape))
 
 
 def test_power_has_a_symmetric_hessian_at_exponent_zero():
@@ -92,6 +147,10 @@ def test_no_overflow_where_there_need_be_none():
     np.testing.assert_allclose(mg.sigmoid(big), [[1, 0], [1, 1]])
     np.testing.assert_allclose(mg.softmax(big), [[1, 0], [0.5, 0.5]])
     assert mg.logsumexp(np.array([-np.inf, 0.0])) == 0.0
+
+
+def test_dropout_of_nothing_is_nothing():
+    np.testing.assert_array_equal(mg.dropout(np.ones(50), 0.0, 1), np.ones(50))
 
 
 def test_dropout_keeps_its_mean_and_its_key():
