@@ -89,7 +89,7 @@ told(ShapeError, lambda: mg.conv2d(ones(1, 4, 4, 1), ones(2, 2, 1, 1), padding="
 told(ShapeError, lambda: mg.conv2d(ones(1, 4, 4, 1), ones(2, 2, 1, 1), padding=-1), """
     conv2d(x, k): the padding of each side must be one integer or two, not below 0: -1
     """)
-told(ShapeError, lambda: mg.max_pool2d(ones(1, 4, 4, 1), 2, padding=2), """
+told(ShapeError, lambda: mg.max_pool2d(ones(1, 4, 4, 1), 2, stride=1, padding=2), """
     max_pool2d(x): padding ((2, 2), (2, 2)) leaves windows (2, 2) without an element
     """)
 told(ShapeError, lambda: mg.max_pool2d(ones(4, 4), 2), """
@@ -333,6 +333,10 @@ told(ShapeError, lambda: grad(mg.sum, has_aux=True)(ones(3)), """
       help: return y, aux; or leave has_aux out
     """)
 told(DTypeError, lambda: jvp(mg.exp, ones(3), ones(3)), """
+    jvp(f, xs, ts): xs and ts are tuples, one element per argument of f
+      help: jvp(f, (x,), (t,))
+    """)
+told(DTypeError, lambda: jvp(mg.exp, (ones(3),), ones(3)), """
     jvp(f, xs, ts): xs and ts are tuples, one element per argument of f
       help: jvp(f, (x,), (t,))
     """)

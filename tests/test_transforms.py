@@ -155,6 +155,13 @@ def test_checkpoint_passes_integers_and_settings():
     np.testing.assert_array_equal(gradient, [[3, 0], [0, 3]])
 
 
+def test_functions_are_named_after_what_they_come_from():
+    def f(x):
+        return x * x
+    assert [t(f).__name__ for t in (grad, value_and_grad, jacobian, hessian, checkpoint)] == [
+        "grad(f)", "value_and_grad(f)", "jacobian(f)", "jacobian(grad(f))", "checkpoint(f)"]
+
+
 def test_aux_comes_out_as_plain_values():
     def f(x):
         y = x * x

@@ -240,7 +240,7 @@ def _winners(best, taps, s, window, stride, padding):
     a, b = xp.arange(window[0]).reshape(-1, 1), xp.arange(window[1])
     top = xp.arange(rows).reshape(-1, 1, 1, 1) * stride[0] - padding[0][0] + a
     left = xp.arange(columns).reshape(-1, 1, 1) * stride[1] - padding[1][0] + b
-    pixel = xp.clip(top, 0, h - 1) * w + xp.clip(left, 0, w - 1)       # of each window's elements; a border's: the edge
+    pixel = xp.maximum(top, 0) * w + xp.maximum(left, 0)     # a border wins in its corner only
     which = winner + xp.arange(rows * columns).reshape(rows, columns, 1) * len(taps)
     return (pixel * c).reshape(-1)[which] + (xp.arange(n).reshape(-1, 1, 1, 1) * (h * w * c) + xp.arange(c))
 

@@ -19,6 +19,10 @@ def test_operators_and_methods_are_the_functions(x):
         np.testing.assert_array_equal(mg.jvp(method, (x,), (x,))[1], mg.jvp(function, (x,), (x,))[1])
     check(lambda x: 2.0 - x / 3.0 + 1.0 / x - (-x), lambda x: mg.subtract(mg.add(mg.subtract(2.0, mg.divide(x, 3.0)),
                                                                                  mg.divide(1.0, x)), mg.negative(x)))
+    check(lambda x: x ** 1 + x ** 3 + abs(x) ** 0.5, lambda x: mg.add(mg.add(mg.power(x, 1), mg.power(x, 3)),
+                                                                      mg.power(mg.abs(x), 0.5)))
+    check(lambda x: x.reshape((1, -1)).reshape(-1, 1), lambda x: mg.reshape(x, (-1, 1)))
+    check(lambda x: x.transpose(tuple(reversed(range(x.ndim)))) + x.transpose(), lambda x: mg.multiply(2.0, mg.transpose(x)))
     check(lambda x: abs(x) ** 2 * 2.0 ** x, lambda x: mg.multiply(mg.square(mg.abs(x)), mg.power(2.0, x)))
     check(lambda x: x.T.reshape(-1).sum(), lambda x: mg.sum(mg.reshape(mg.transpose(x), (-1,))))
     check(lambda x: x.transpose(*range(x.ndim)).mean(axis=0).ravel(), lambda x: mg.ravel(mg.mean(x, 0)))

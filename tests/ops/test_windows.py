@@ -1,14 +1,71 @@
 """Convolution and pooling beyond their values and laws (test_laws.py): pieces, winners, padding, refusals."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
+from minigrad.backend import peak_memory
 from minigrad.ops import windows as module
 
+from ..plain import every_window, plain
 from ..strategies import convolutions, distinct
+
+
+@pytest.mark.parametrize("window", list(itertools.product((1, 2, 3), (1, 2, 3))))
+def test_every_geometry_of_a_convolution(window):
+    """Values and both adjoints: <g, conv(x, k)> is linear in each of the three."""
+    rng = np.random.default_rng(0)
+    x, k = rng.normal(size=(2, 5, 4, 2)), rng.normal(size=(*window, 2, 3))
+    for stride in itertools.product((1, 2), (1, 3)):
+        for padding in ("same", "valid", 0, 1, 2, ((0, 1), (2, 0)), ((3, 3), (1, 2)), ((0, 3), (3, 0))):
+            y, J = mg.linearize(lambda x, k: mg.conv2d(x, k, stride, padding), x, k)
+            np.testing.assert_allclose(y, plain.conv2d(x, k, stride, padding), atol=1e-12)
+            g = rng.normal(size=y.shape)
+            gx, gk = J.pull(g)
+            for one, other in ((gx, x), (gk, k)):
+                np.testing.assert_allclose(np.sum(one * other), np.sum(g * y), atol=1e-10)
+            for one, other, at in ((gx, x, (1, 3, 2, 1)), (gk, k, (0, -1, 1, 2)), (gx, x, (0, 0, 3, 0))):
+                unit = np.zeros(other.shape)
+                unit[at] = 1.0
+                moved = plain.conv2d(unit if one is gx else x, k if one is gx else unit, stride, padding)
+                np.testing.assert_allclose(one[at], np.sum(g * moved), atol=1e-10)
+
+
+def test_windows_are_gathered_a_piece_at_a_time():
+    def lengths(pieces):
+        return [piece.stop - piece.start for piece in pieces]
+    assert lengths(module._pieces(5, module.PIECE // 2)) == [2, 2, 1] and lengths(module._pieces(3, 10 * module.PIECE)) == [1] * 3
+    assert lengths(module._pieces(7, 0)) == [7] and lengths(module._pieces(0, 8)) == []
+    assert lengths(module._pieces(module.PIECE + 1, 1)) == [module.PIECE, 1]
+    x, k = np.ones((64, 32, 32, 8), np.float32), np.ones((3, 3, 8, 8), np.float32)
+    windows = 64 * 32 * 32 * 72 * 4                         # bytes of all of them: 19 MB
+
+    def most(f, *args):
+        with peak_memory() as peak:
+            f(*args)
+        return peak()
+    y, J = mg.linearize(lambda x, k: mg.conv2d(x, k, 1, "same"), x, k)
+    y2, J2 = mg.linearize(lambda x, k: mg.conv2d(x, k, 2, "same"), x, k)
+    assert windows > 8 * module.PIECE
+    for f, *args in ((lambda: mg.conv2d(x, k, 1, "same"),), (J.pull, y), (J2.pull, y2)):
+        assert most(f, *args) < 4 * x.nbytes + 2 * module.PIECE < windows
+
+
+def test_windows_are_gathered_at_once_on_a_device(impersonator):
+    assert module._pieces(1000, module.PIECE) == [slice(0, 1000)]
+
+
+def test_pooling_with_more_elements_than_a_byte_counts():
+    x = distinct(np.random.default_rng(0), (1, 18, 19, 1))
+    gradient = mg.grad(lambda x: mg.sum(mg.max_pool2d(x, (17, 18), 1)))(x)
+    expected = np.zeros(x.shape)
+    for _, _, _, w in every_window(x, (17, 18), (1, 1), 0):
+        expected += x == w.max()
+    np.testing.assert_array_equal(gradient, expected)
 
 
 @given(convolutions())
