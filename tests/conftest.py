@@ -15,6 +15,8 @@ os.environ.setdefault("MINIGRAD_BACKEND", "numpy")      # before minigrad is imp
 import minigrad as mg                                   # noqa: E402
 from minigrad import backend                            # noqa: E402
 
+collect_ignore = ["impersonator.py", "mutation.py"]     # no doctests there, and they import what need not be installed
+
 _common = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 settings.register_profile("dev", max_examples=10, **_common)
 settings.register_profile("ci", max_examples=15, derandomize=True, **_common)

@@ -3,6 +3,8 @@
 At a kink the derivative is a convention: relu'(0) = 0, abs'(0) = 0, and where maximum or minimum tie, each argument
 gets half. The masks that decide are constants, taken from the plain values: their own derivative is zero.
 """
+import math
+
 from .. import tree
 from ..backend import xp
 from ..core import LinearMap, Primitive, raw
@@ -77,6 +79,8 @@ def _base(y, a, b):
 
 def _exponent(y, a, b):
     """d/db a**b = a**b log a, and 0 at a = 0."""
+    if isinstance(a, (int, float)):                         # a number stays one: as an array it would be float64
+        return y * (math.log(a or 1.0) if a >= 0 else math.nan)
     return y * log(where(raw(a) == 0, 1.0, a))
 
 
