@@ -9,7 +9,7 @@ For J, the LinearMap of f at x, a random tangent t and cotangent g:
     2  pull is its transpose      <g, J.push(t)> = <J.pull(g), t>                  no step size
     3  push and pull are linear   J.push(a t + b t') = a J.push(t) + b J.push(t'), and the same of pull
     4  one derivative             jvp and vjp give what linearize gives
-    5  nothing is changed         neither x nor t nor g is written to
+    5  nothing is changed         neither x nor f(x) nor t nor g is written to
     6  the form                   tangents have the shapes and types of values, cotangents those of arguments;
                                   where f makes float32 of float32, so do push and pull
     7  of any order               laws 1 to 6 hold of (x, t) -> J.push(t) and of (x, g) -> J.pull(g) in turn:
@@ -58,13 +58,15 @@ def check_derivatives(f, *xs, order=3, analytic=False, rtol=1e-6, seed=0):
     leaves, structure = tree.flatten(xs)
     leaves = [xp.asarray(x) for x in leaves]
     for path, x in zip(tree.paths(xs), leaves):
-        if x.dtype.kind == "f" and x.dtype != numpy.float64:
+        if x.dtype != numpy.float64:
             raise DTypeError(message("check_derivatives(f, ...)", "float64 is needed to tell an error from rounding",
-                                     [(f"argument {path}", x, "")], "x.astype('float64')"))
+                                     [(f"argument {path}", x, "")],
+                                     "x.astype('float64'), or close over what is constant"))
 
     def flat(*leaves):
         ys = tree.flatten(f(*tree.unflatten(structure, leaves)))[0]
-        return [xp.asarray(y) if isinstance(y, float) else y for y in ys]
+        ys = [xp.asarray(y) if isinstance(y, float) else y for y in ys]
+        return [y for y in ys if getattr(getattr(y, "dtype", None), "kind", "") in ("f", "c")]      # others have none
     name, laws = getattr(f, "name", getattr(f, "__name__", "f")), _Laws(rtol, analytic, seed)
     laws.hold(name, flat, leaves, order)
     laws.single(name, flat, leaves)
@@ -96,11 +98,11 @@ class _Laws:
         before = _copies(xs)
         ys, J = linearize(f, *xs)
         gs = self.direction(ys)
-        before += _copies([*ts, *gs])
+        before += _copies([*ts, *gs, *ys])
         pushed, pulled = J.push(*ts), _as_list(J.pull(gs), xs)
-        if not all(numpy.array_equal(a, to_host(x), equal_nan=True) for a, x in zip(before, [*xs, *ts, *gs])):
+        if not all(numpy.array_equal(a, to_host(x), equal_nan=True) for a, x in zip(before, [*xs, *ts, *gs, *ys])):
             raise DerivativeError(f"nothing is changed: broken by {name} (seed {self.seed})\n"
-                                  "  an argument, tangent or cotangent was written to")
+                                  "  an argument, a result, a tangent or a cotangent was written to")
         self.form(name, f, xs, ts, ys, gs)
         self.difference(name, f, xs, ts, pushed)
         left, right = _dot(gs, pushed), _dot(pulled, ts)

@@ -83,7 +83,7 @@ class Primitive:
 
     def __init__(self, fun, rule=None, name=None, doc=None):
         self.fun = None if isinstance(fun, str) else fun
-        self.name = fun if isinstance(fun, str) else name or fun.__name__.strip("_")
+        self.name = fun if isinstance(fun, str) else name or getattr(fun, "__name__", "f").strip("_")
         self.rule = rule
         self.__doc__ = doc
 

@@ -11,7 +11,7 @@ Names: d local derivative; s the shape of an argument; the rest as in core.py.
 """
 from .backend import xp
 from .core import LinearMap, Primitive
-from .errors import shape
+from .errors import ShapeError, message, shape
 
 
 def elementwise(fun, *partials, name=None, doc=None):
@@ -85,6 +85,9 @@ def bilinear(fun, pull_a, pull_b, name=None):
 
 def _sum_to(x, shape):
     lead = x.ndim - len(shape)
+    if lead < 0 or any(n not in (1, x.shape[lead + i]) for i, n in enumerate(shape)):
+        raise ShapeError(message("sum_to(x, shape)", f"{shape} cannot have been broadcast to the shape of x",
+                                 [("x", x, "")], "from the right, each length is that of x, or 1"))
     axes = (*range(lead), *(lead + i for i, n in enumerate(shape) if n == 1 != x.shape[lead + i]))
     return xp.sum(x, axes).reshape(shape)
 
@@ -95,7 +98,7 @@ _gather = linear(_sum_to, lambda g, s, shape: broadcast_to(g, shape=s))
 
 def broadcast_to(x, shape):
     """x repeated along new axes and along axes of length 1, to this shape. Raises ShapeError where it does not fit."""
-    return _stretch(x, shape=tuple(shape))
+    return _stretch(x, shape=(shape,) if isinstance(shape, int) else tuple(shape))
 
 
 def stretched(x, s):

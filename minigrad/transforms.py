@@ -15,8 +15,8 @@ Arguments and results may be any tree (tree.py) of floating-point arrays. The ty
     f : a -> b      linearize f : a -> (b, LinearMap from Ta to Tb)      grad f : a -> Ta
 
 Where `has_aux` is true, f returns (y, aux), and aux is handed out as plain values, outside the derivative.
-Any of these may be applied to any other, to any depth. Arrays handed in or out are shared, not copied: do not write to
-them while a LinearMap of them is in use.
+Any of these may be applied to any other, to any depth. Arrays handed in or out are shared, not copied, and a gradient
+may be a view of another: do not write to them.
 """
 import math
 import operator
@@ -213,8 +213,8 @@ def hvp(f, x, v):
 def jacobian(f, argnums=0):
     """The function that gives all partial derivatives: for y of shape sy and x of shape sx, an array of shape sy + sx.
 
-    For trees, the tree of y holds in each place the tree of x, as in JAX. It is built from pulls if y has fewer
-    elements than x, else from pushes.
+    For trees, the tree of y holds in each place the tree of x, as in JAX. It is built from pulls if y has no
+    more elements than x, else from pushes.
 
     >>> import numpy as np
     >>> jacobian(lambda x: x * x)(np.array([1.0, 2.0]))

@@ -6,7 +6,7 @@
 keyword that CuPy lacks is refused here too, and so is what CuPy refuses when it runs:
 
     - a NumPy array in an operation or as an index (CuPy raises, or copies it to the device without saying so)
-    - a function of NumPy on an array of the device, and any silent copy to the host
+    - a number or a list where a function wants an array; a function of NumPy on an array of the device
     - ufuncs with `where=`, their methods that CuPy does not have, types of element that no kernel knows
     - an index outside the array, or one twice in x[index] = value (CuPy gives wrong values, and no error)
 
@@ -22,6 +22,10 @@ import re
 import cupy
 import numpy as np
 
+CONSTRUCTORS = """array arange asarray asanyarray ascontiguousarray empty eye full identity indices linspace logspace ones zeros tri
+                  result_type can_cast promote_types isscalar ndim shape size""".split()       # they take what is no array
+LISTS = "concatenate stack hstack vstack dstack column_stack block".split()                 # they take a list of arrays
+READERS = "nonzero flatnonzero argwhere unique compress extract bincount repeat array_equal allclose".split()
 METHODS = {"reduce": "add multiply", "accumulate": "add multiply", "reduceat": "add",      # of ufuncs; CuPy 14
            "at": "add subtract maximum minimum bitwise_and bitwise_or bitwise_xor"}
 KINDS = "?bhilqBHILQefdFD"                                  # the characters of the types that CuPy's kernels know
@@ -77,16 +81,19 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return _device(self._a[_host(index)])
 
     def __setitem__(self, index, value):
-        lists = [p._a for p in (index if isinstance(index, tuple) else (index,)) if isinstance(p, ndarray) and p.dtype.kind in "iu"]
-        if lists:
-            places = np.stack(np.broadcast_arrays(*lists)).reshape(len(lists), -1)
-            if np.unique(places, axis=1).shape[1] < places.shape[1]:
+        parts = [p for p in (index if isinstance(index, tuple) else (index,)) if isinstance(p, ndarray)]
+        if any(p.dtype == bool for p in parts):
+            _reads("x[mask] = value")
+        elif parts:
+            times = np.zeros(self._a.shape, int)
+            np.add.at(times, _host(index), 1)
+            if times.max(initial=0) > 1:
                 raise IndexError("x[index] = value names an element twice: undefined on a device, use xp.add.at")
         self._a[_host(index)] = _host(value)
 
     def __getattr__(self, name):
         real, value = getattr(cupy.ndarray, name), getattr(self._a, name)   # AttributeError where CuPy has none
-        if name in ("get", "item", "tolist", "nonzero"):
+        if name in ("item", "tolist", "tobytes", "nonzero", "compress", "repeat"):
             _reads(f"x.{name}()")
         return _checked(value, _signature(real), self) if callable(value) else _device(value)
 
@@ -100,6 +107,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return len(self._a)
 
     def __repr__(self):
+        _reads("repr(x)")
         return repr(self._a)
 
 
@@ -153,6 +161,11 @@ def _ufunc(ufunc, how, *args, out=None, **params):
         raise TypeError(f"{ufunc.__name__}: Wrong arguments {params}")
     if how in METHODS and ufunc.__name__ not in METHODS[how].split():
         raise NotImplementedError(f"`{ufunc.__name__}.{how}` is not supported yet")
+    if how == "at":
+        if isinstance(args[1], ndarray) and args[1].dtype == bool:
+            _reads(f"{ufunc.__name__}.at(x, mask)")
+        if args[0].dtype.char not in "iIlLqQefdFD":
+            raise TypeError(f"`{ufunc.__name__}.at` is not supported for {args[0].dtype}")
     if out is None:
         return _device(getattr(ufunc, how)(*_host(args), **params))
     out = out if isinstance(out, tuple) else (out,)
@@ -190,9 +203,19 @@ class _Module:
         if not callable(real) or isinstance(real, type):
             return real
         call = _checked(ours, _signature(real))
-        if name not in ("nonzero", "flatnonzero", "argwhere", "unique", "where"):
-            return call
-        return lambda *args: (None if name == "where" and len(args) > 1 else _reads(name), call(*args))[1]
+
+        def refused(*args, **params):
+            if name in CONSTRUCTORS:
+                if any(isinstance(a, ndarray) and a.ndim == 0 for a in args) and name in ("arange", "linspace", "full"):
+                    _reads(f"{name}(x)")
+            elif args:
+                first = args[0] if name in LISTS else args[:1]
+                if not isinstance(first, (list, tuple)) or not all(isinstance(a, ndarray) for a in first):
+                    raise TypeError(f"{name}: an array of the device is needed, not {args[0]!r}")
+            if name in READERS or name == "where" and len(args) == 1:
+                _reads(name)
+            return call(*args, **params)
+        return refused
 
 
 def array_module():

@@ -37,6 +37,17 @@ def binary(name, *values):
 
 
 @st.composite
+def beside(draw, name):
+    """An array beside what is no float64: a number, small integers, a mask, or float32."""
+    x = draw(arrays())
+    other = draw(st.sampled_from([3, -2.5, np.full(x.shape, 3, np.int8), np.ones(x.shape, bool),
+                                  np.full(x.shape, 1.5, np.float32)]))
+    if draw(st.booleans()):
+        return (lambda m, x: getattr(m, name)(on(m, other), x)), (x,)
+    return (lambda m, x: getattr(m, name)(x, on(m, other))), (x,)
+
+
+@st.composite
 def reduced(draw, f, values=smooth, shape=full_shapes):
     """A reduction over drawn axes, one, some or all, also counted from the end."""
     f = (lambda name: lambda m, x, **how: getattr(m, name)(x, **how))(f) if isinstance(f, str) else f
@@ -48,9 +59,12 @@ def reduced(draw, f, values=smooth, shape=full_shapes):
 
 @st.composite
 def apart(draw, f):
-    """Two arrays of one shape that nowhere tie."""
-    x = draw(arrays(distinct, full_shapes))
-    return f, (x, x + draw(st.sampled_from([-1.0, 1.0])) * positive(generator(draw), x.shape) * 0.1)
+    """Two arrays that nowhere tie, and broadcast together: halves and halves shifted, or one of them a number."""
+    a, b = draw(broadcastable(halves, halves))
+    b = np.round(b - 0.5) + 1.0 + 0.1 * (b - np.round(b))   # near integers
+    if draw(st.booleans()):
+        return (lambda m, a: f(m, a, 1.0)), (a,)
+    return f, (a, b)
 
 
 @st.composite
@@ -76,7 +90,7 @@ def indexing(draw, x):
     n = x.shape[0]
     first = draw(st.sampled_from([
         slice(None), slice(None, None, -1), slice(1, None), 0, -1, None, Ellipsis,
-        rng.integers(-n, n, 4), rng.integers(0, n, (2, 2)), rng.random(n) < 0.5, rng.random(x.shape) < 0.5]))
+        rng.integers(-n, n, 4), rng.integers(0, n, (2, 2)), rng.integers(0, n, 3).astype("uint8"), [0, -1, 0], rng.random(n) < 0.5, rng.random(x.shape) < 0.5]))
     if isinstance(first, np.ndarray) and first.ndim == x.ndim > 1 and first.dtype == bool or first is Ellipsis:
         index = first
     else:
@@ -86,7 +100,8 @@ def indexing(draw, x):
 
 
 def putting(draw, x):
-    index = draw(st.sampled_from([generator(draw).integers(0, 5, x.shape[0]), slice(1, 1 + x.shape[0])]))
+    rows = generator(draw).integers(0, 5, x.shape[0])
+    index = draw(st.sampled_from([rows, rows.astype("uint8"), rows.tolist(), slice(1, 1 + x.shape[0])]))
     return lambda m, x: m.put(x * x, (5, *x.shape[1:]), on(m, index))
 
 
@@ -117,9 +132,18 @@ def standardizing(draw, x):
     return lambda m, x: m.standardize(x, axes, eps=0.1)
 
 
-def choosing(draw, x):
-    condition = generator(draw).random(x.shape) < 0.5
-    return lambda m, x: m.where(on(m, condition), x * x, 2.0 - x)
+@st.composite
+def choosing(draw):
+    """A condition and two sides whose shapes broadcast together; or a number on one side."""
+    a, b = draw(broadcastable(smooth, smooth))
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    condition = generator(draw).random(draw(st.sampled_from([shape, shape[1:], (2, *shape), ()]))) < 0.5
+    sides = draw(st.sampled_from(["both", "left", "right"]))
+    if sides == "left":
+        return (lambda m, a: m.where(on(m, condition), a * a, 2.0)), (a,)
+    if sides == "right":
+        return (lambda m, b: m.where(on(m, condition), 2.0, b)), (b,)
+    return (lambda m, a, b: m.where(on(m, condition), a * a, 2.0 - b)), (a, b)
 
 
 def moving(name):
@@ -213,10 +237,10 @@ NOT_A_PRIMITIVE = {                                         # exported, but noth
     "FileError", "MinigradError", "ShapeError", "TraceError"}
 
 TABLE = {
-    "add": Row(binary("add", smooth, smooth)),
-    "subtract": Row(binary("subtract", smooth, smooth)),
-    "multiply": Row(binary("multiply", smooth, smooth)),
-    "divide": Row(binary("divide", smooth, smooth)),
+    "add": Row(binary("add", smooth, smooth) | beside("add")),
+    "subtract": Row(binary("subtract", smooth, smooth) | beside("subtract")),
+    "multiply": Row(binary("multiply", smooth, smooth) | beside("multiply")),
+    "divide": Row(binary("divide", smooth, smooth) | beside("divide")),
     "power": Row(st.one_of(binary("power", positive, smooth), unary(lambda m, x: m.power(x, 3)), unary(lambda m, x: x ** 2),
                            unary(lambda m, x: m.power(x, 0)), unary(lambda m, x: m.power(2.0, x)),
                            unary(lambda m, x: m.power(x, m.xp.full((), -2.0, x.dtype))))),
@@ -237,7 +261,7 @@ TABLE = {
     "maximum": Row(apart(lambda m, a, b: m.maximum(a, b) * a), KINKED),
     "minimum": Row(apart(lambda m, a, b: m.minimum(a, b) * a), KINKED),
     "clip": Row(with_choice(clipping, halves), KINKED),
-    "where": Row(with_choice(choosing)),
+    "where": Row(choosing()),
     "astype": Row(unary(lambda m, x: m.astype(m.square(m.astype(x, widest(m))), np.float64)), KINKED),
     "stop_gradient": Row(unary(lambda m, x: (m.stop_gradient(x) - m.stop_gradient(x) + 2.0) * x), KINKED),
     "sum": Row(reduced("sum", shape=shapes)),

@@ -40,6 +40,10 @@ def rule(push, pull, forward=lambda x: x * 2.0, name="f"):
     return Primitive(forward, lambda i, y, x: LinearMap(push, pull), name)
 
 
+def cleared(y):
+    mg.core.raw(y)[...] = 0.0
+
+
 KEPT, CALLS = [], itertools.count()
 double = rule(lambda t: t * 2.0, lambda g: g * 2.0)
 FAULTS = {                                                  # function, order, what the error says
@@ -56,7 +60,7 @@ FAULTS = {                                                  # function, order, w
             x[:, :2], x[:, 1:])[0, 0] * np.eye(3)), 1, "transpose"),
     "no sum over a broadcast axis": (
         lambda x: rule(lambda t: mg.broadcast_to(t, (2, 3)), lambda g: g, lambda a: a + np.zeros((2, 3)))(x[0]), 1,
-        "differ|form|broadcast"),
+        r"put\(g\): could not broadcast"),                  # the step before it in the program refuses the shape
     "a broadcast axis averaged, not summed": (
         lambda x: rule(lambda t: mg.broadcast_to(t, (2, 3)), lambda g: mg.mean(g, 0), lambda a: a + np.zeros((2, 3)))(x[0]), 1,
         "transpose"),
@@ -75,22 +79,35 @@ FAULTS = {                                                  # function, order, w
     "a tangent written to": (rule(lambda t: in_place(t) * 2.0, lambda g: g * 2.0), 1, "nothing is changed"),
     "an argument written to": (
         rule(lambda t: t * 2.0, lambda g: g * 2.0, lambda x: in_place(x) * 2.0), 1, "nothing is changed"),
-    "a push that is not linear": (rule(lambda t: t + 1e-3 * t * t, lambda g: g, lambda x: x + 0.0), 1, None),
-    "a pull that is not linear": (rule(lambda t: t, lambda g: mg.abs(g), lambda x: x + 0.0), 1, None),
-    "a push that is affine": (rule(lambda t: t * 2.0 + 1e-3, lambda g: g * 2.0), 1, None),
+    "a push that is linear for small tangents alone": (
+        rule(lambda t: t * (2.0 if abs(mg.core.raw(t)).max() < 1.0 else 2.1), lambda g: g * 2.0), 1, "push is linear"),
+    "a pull that is linear for small cotangents alone": (
+        rule(lambda t: t * 2.0, lambda g: g * (2.0 if abs(mg.core.raw(g)).max() < 1.0 else 2.1)), 1, "pull is linear"),
+    "a pull of absolute values": (rule(lambda t: t, lambda g: mg.abs(g), lambda x: x + 0.0), 1, "transpose"),
+    "a push that is affine": (rule(lambda t: t * 2.0 + 1e-3, lambda g: g * 2.0), 1, "push is the derivative"),
+    "a push that differs in forward mode": (
+        Primitive(lambda x: x * 2.0, lambda i, y, x: LinearMap(
+            lambda t: t * (2.0 if next(CALLS) % 50 else 3.0), lambda g: g * 2.0), "f"), 3, None),
+    "a second derivative lost in the push alone": (
+        Primitive(lambda x: x ** 3, lambda i, y, x: LinearMap(
+            lambda t: mg.stop_gradient(3.0 * x * x) * t, lambda g: 3.0 * x * x * g), "cube"), 2, "by push of cube"),
+    "a result written to": (
+        Primitive(lambda x: x * 2.0, lambda i, y, x: LinearMap(lambda t: t * 2.0, lambda g: (cleared(y), g * 2.0)[1]), "f"), 1,
+        "nothing is changed"),
     "a value from a later call": (
         lambda x: Primitive(lambda x: (KEPT.append(np.array(mg.core.raw(x))), x * x)[1], lambda i, y, x: LinearMap(
-            lambda t: 2.0 * KEPT[-1] * t, lambda g: 2.0 * KEPT[-1] * g), "f")(x), 2, None),
+            lambda t: 2.0 * KEPT[-1] * t, lambda g: 2.0 * KEPT[-1] * g), "f")(x), 2, "push is"),
     "another answer at every call": (
-        Primitive(lambda x: x * (1.0 + 1e-3 * (next(CALLS) % 7)), lambda i, y, x: LinearMap(lambda t: t, lambda g: g), "f"), 1, None),
+        Primitive(lambda x: x * (1.0 + 1e-3 * (next(CALLS) % 7)), lambda i, y, x: LinearMap(lambda t: t, lambda g: g), "f"), 1,
+        "push is the derivative"),
     "the wrong winner": (
         rule(lambda t: t[0, 0], lambda g: mg.put(g, (2, 3), (0, 0)), lambda x: x.max(), "max"), 1, "push is the derivative"),
     "an index that names one element twice, written and not added": (
         rule(lambda t: t[:, [0, 0]], lambda g: mg.put(g, (2, 3), (slice(None), slice(0, 2))), lambda x: x[:, [0, 0]]), 1,
         "transpose"),
     "half of a product rule": (
-        elementwise("multiply", lambda y, a, b: b, lambda y, a, b: 0.0 * a, name="multiply"), 1, None),
-    "NaN": (elementwise(lambda x: x * 1.0, lambda y, x: x * np.nan, name="f"), 1, None),
+        elementwise("multiply", lambda y, a, b: b, lambda y, a, b: 0.0 * a, name="multiply"), 1, "push is the derivative"),
+    "NaN": (elementwise(lambda x: x * 1.0, lambda y, x: x * np.nan, name="f"), 1, "push is the derivative"),
 }
 
 
@@ -98,7 +115,7 @@ FAULTS = {                                                  # function, order, w
 def test_rules_that_are_wrong_are_rejected(fault):
     f, order, says = FAULTS[fault]
     xs = (X.copy(), X.copy()) if fault == "half of a product rule" else (X.copy(),)
-    with pytest.raises((DerivativeError, ValueError), match=says):
+    with pytest.raises((DerivativeError, mg.ShapeError), match=says):
         check_derivatives(f, *xs, order=order)
     if order > 1 and "constant" in fault:
         check_derivatives(f, *xs, order=order - 1)          # ... and it is right one order below
@@ -133,17 +150,6 @@ def test_the_error_says_which_law_where_and_the_seed():
 
 # --------------------------------------------------------------------------------------- an engine that is wrong
 
-class Depth:
-    """Floors counted by how deep derivatives are nested, never let go of after an exception."""
-
-    def __init__(self, start=0):
-        self.depth = start
-
-    def __next__(self):
-        self.depth += 1
-        return self.depth
-
-
 def confused(monkeypatch):
     """One floor for all derivatives."""
     monkeypatch.setattr(core, "floors", itertools.repeat(1))
@@ -175,7 +181,7 @@ def no_sum(monkeypatch):
 
 
 def one_way(monkeypatch):
-    """A tape that is pushed through in the wrong order: every step sees the tangents of the first."""
+    """A tape that pushes through the first argument of every step alone."""
     push = core.Tape.push
 
     def wrong(self, tangents, ends):
@@ -185,8 +191,8 @@ def one_way(monkeypatch):
 
 
 def constants_that_move(monkeypatch):
-    """stop_gradient that stops nothing."""
-    monkeypatch.setattr(mg, "stop_gradient", lambda x: x)
+    """Plain values that are not: what stops a gradient, and what chooses a winner, is watched still."""
+    monkeypatch.setattr(mg.ops.elementwise, "raw", lambda x: x)
 
 
 def nested():

@@ -132,7 +132,29 @@ told(ShapeError, lambda: mg.max(ones(2, 0), axis=1), """
     """)
 told(ShapeError, lambda: mg.pad(ones(2, 2), [(1, 1)] * 3), """
     pad(x): width [(1, 1), (1, 1), (1, 1)] for 2 axes
-      help: one number, one (before, after), or one for each axis
+      help: one number, one (before, after), or one for each axis, all integers from 0
+    """)
+told(ShapeError, lambda: mg.pad(ones(2), 1.7), """
+    pad(x): width 1.7 for 1 axes
+      help: one number, one (before, after), or one for each axis, all integers from 0
+    """)
+told(ShapeError, lambda: mg.crop(ones(3), (-1, 0)), """
+    crop(x): width (-1, 0) for 1 axes
+      help: one number, one (before, after), or one for each axis, all integers from 0
+    """)
+told(ShapeError, lambda: mg.crop(ones(3), (1, 4)), """
+    crop(x): the border is wider than the array
+      x  (3,)  float32    border ((1, 4),)
+    """)
+told(ShapeError, lambda: mg.sum_to(ones(2, 3), (3, 2)), """
+    sum_to(x, shape): (3, 2) cannot have been broadcast to the shape of x
+      x  (2, 3)  float32
+      help: from the right, each length is that of x, or 1
+    """)
+told(ShapeError, lambda: mg.sum_to(ones(4), (2, 2)), """
+    sum_to(x, shape): (2, 2) cannot have been broadcast to the shape of x
+      x  (4,)  float32
+      help: from the right, each length is that of x, or 1
     """)
 told(ShapeError, lambda: mg.concatenate([]), """
     concatenate(arrays): at least one array is needed
@@ -281,7 +303,22 @@ told(DTypeError, lambda: optim.sgd(0.1, nesterov=True), """
 told(DTypeError, lambda: check_derivatives(mg.exp, {"w": ones(3)}), """
     check_derivatives(f, ...): float64 is needed to tell an error from rounding
       argument 0.w  (3,)  float32
-      help: x.astype('float64')
+      help: x.astype('float64'), or close over what is constant
+    """)
+told(DTypeError, lambda: check_derivatives(mg.exp, np.arange(3)), """
+    check_derivatives(f, ...): float64 is needed to tell an error from rounding
+      argument 0  (3,)  int64
+      help: x.astype('float64'), or close over what is constant
+    """)
+told(DTypeError, lambda: mg.max_pool2d(np.ones((1, 2, 2, 1), int), 2), """
+    max_pool2d(x): only floating-point images are pooled: padding is -infinity
+      x  (1, 2, 2, 1)  int64
+      help: x.astype(float)
+    """)
+told(DTypeError, lambda: grad(lambda x: x.astype("complex128").real)(2.0), """
+    astype(x, dtype): only real numbers have derivatives here
+      x  ()  float64
+      help: keep real and imaginary part as two arrays
     """)
 
 # ----------------------------------------------------------------------------------------------- what is differentiated

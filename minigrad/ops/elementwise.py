@@ -7,8 +7,8 @@ import math
 
 from .. import tree
 from ..backend import xp
-from ..core import LinearMap, Primitive, raw
-from ..errors import shape
+from ..core import Box, LinearMap, Primitive, raw
+from ..errors import DTypeError, message, shape
 from ..kinds import elementwise, linear, signed, stretched, sum_to
 
 add = signed("add", +1, +1, doc="a + b, broadcast.")
@@ -37,6 +37,7 @@ abs = elementwise("abs", lambda y, x: xp.sign(raw(x)), doc="|x|. The derivative 
 
 def _sigmoid(x):
     """1 / (1 + exp(-x)), exact at both ends: only exp of what is not positive is taken."""
+    x = xp.asarray(x)
     up = x.real >= 0
     z = xp.exp(xp.where(up, -x, x))
     return xp.where(up, 1.0, z) / (1.0 + z)
@@ -98,14 +99,21 @@ _where = Primitive("where", _where_rule)
 
 def where(condition, a, b):
     """a where the condition holds, else b. Nothing flows to the side not taken, not even NaN or infinity."""
-    return _where(raw(condition), a, b)
+    return _where(xp.asarray(raw(condition)), a, b)
 
 
 _astype = linear(lambda x, dtype, back: x.astype(dtype), lambda g, s, dtype, back: astype(g, back), "astype")
 
 
 def astype(x, dtype):
-    """x with elements of another type. The gradient comes back in the type of x; of integers there is none."""
+    """x with elements of another type. The gradient comes back in the type of x; of integers there is none.
+
+    Raises DTypeError where a traced value would become complex: its derivative would be lost.
+    """
+    x = x if hasattr(x, "dtype") else xp.asarray(x)
+    if xp.dtype(dtype).kind == "c" and type(x) is Box:
+        raise DTypeError(message("astype(x, dtype)", "only real numbers have derivatives here", [("x", x, "")],
+                                 "keep real and imaginary part as two arrays"))
     if xp.dtype(dtype).kind != "f":
         return raw(x).astype(dtype)
     return x if x.dtype == dtype else _astype(x, dtype=dtype, back=x.dtype)

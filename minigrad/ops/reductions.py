@@ -2,13 +2,14 @@
 
 axis: an integer, a tuple of integers, or None for all; keepdims leaves axes of length 1, as in NumPy.
 """
+import builtins
 import math
 
 from ..backend import xp
 from ..core import LinearMap, Primitive, raw
 from ..errors import ShapeError, message, shape
 from ..kinds import broadcast_to, linear
-from .elementwise import exp, sqrt, square
+from .elementwise import exp, sqrt, square, where
 from .shaping import getitem, moveaxis, normal_axes, reshape
 
 _sum = linear(lambda x, axis, keepdims: xp.sum(x, axis, keepdims=keepdims),
@@ -38,7 +39,7 @@ def mean(x, axis=None, keepdims=False):
 
 def var(x, axis=None, ddof=0, keepdims=False):
     """The variance over axes: sum (x - mean)^2 / (n - ddof)."""
-    return sum(square(x - mean(x, axis, keepdims=True)), axis, keepdims) / (_count(x, axis) - ddof)
+    return sum(square(x - mean(x, axis, keepdims=True)), axis, keepdims) / builtins.max(_count(x, axis) - ddof, 0)
 
 
 def std(x, axis=None, ddof=0, keepdims=False):
@@ -87,7 +88,7 @@ def _logsumexp(x, axis):
 
 
 def _logsumexp_rule(i, y, x, axis):
-    p = exp(x - y)                          # softmax
+    p = exp(x - where(xp.isfinite(raw(y)), y, 0.0))         # softmax; 0 where all x are -infinity
     return LinearMap(lambda t: sum(p * t, axis, keepdims=True), lambda g: p * g)
 
 

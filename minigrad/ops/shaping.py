@@ -8,7 +8,7 @@ import numpy
 
 from ..backend import xp
 from ..core import LinearMap, Primitive, raw
-from ..errors import ShapeError
+from ..errors import ShapeError, message
 from ..errors import shape as shape_of
 from ..kinds import linear, sum_to
 from .elementwise import add
@@ -121,8 +121,11 @@ _put_primitive = linear(_put, lambda g, s, shape, index: sum_to(getitem(g, index
 
 def getitem(x, index):
     """x[index]: slices, integers, None, Ellipsis, integer arrays and masks, as in NumPy."""
-    index = tuple(map(_plain, index)) if isinstance(index, tuple) else _plain(index)
-    return _getitem(x, index=index)
+    return _getitem(x, index=_plain_index(index))
+
+
+def _plain_index(index):
+    return tuple(map(_plain, index)) if isinstance(index, tuple) else _plain(index)
 
 
 def _plain(part):
@@ -134,12 +137,13 @@ def _plain(part):
 
 def put(x, shape, index):
     """Zeros of this shape with x added at the index: the adjoint of getitem, so elements named twice add up."""
-    return _put_primitive(x, shape=tuple(shape), index=index)
+    return _put_primitive(x, shape=tuple(shape), index=_plain_index(index))
 
 
 def take(x, indices, axis=None):
     """The elements of x at integer indices along an axis; of the flattened x if axis is None."""
     indices = xp.asarray(raw(indices))
+    indices = indices.astype(int) if indices.dtype == bool else indices         # numbers, as in NumPy: not a mask
     if axis is None:
         return getitem(ravel(x), indices)
     axis, = normal_axes(axis, ndim(x), "take")
@@ -151,19 +155,25 @@ def take(x, indices, axis=None):
 _pad = linear(lambda x, widths: xp.pad(x, widths), lambda g, s, widths: crop(g, widths), "pad")
 
 
-def _pairs(x, widths):
+def _pairs(x, widths, name):
     """(before, after) for each axis: of one number, one pair, or a pair for each axis."""
     try:
-        pairs = numpy.broadcast_to(numpy.asarray(widths, int), (ndim(x), 2))
-    except ValueError:
-        raise ShapeError(f"pad(x): width {widths} for {ndim(x)} axes\n"
-                         "  help: one number, one (before, after), or one for each axis") from None
-    return tuple((int(before), int(after)) for before, after in pairs)
+        pairs = numpy.broadcast_to(numpy.asarray(widths), (ndim(x), 2))
+        return tuple((_width(before), _width(after)) for before, after in pairs)
+    except (ValueError, TypeError):
+        raise ShapeError(f"{name}(x): width {widths} for {ndim(x)} axes\n"
+                         "  help: one number, one (before, after), or one for each axis, all integers from 0") from None
+
+
+def _width(n):
+    if n < 0:
+        raise ValueError(n)
+    return operator.index(n)
 
 
 def pad(x, pad_width, constant_values=0.0):
     """x with a border of constants. pad_width: one width, one (before, after) for all axes, or one pair per axis."""
-    widths = _pairs(x, pad_width)
+    widths = _pairs(x, pad_width, "pad")
     y = _pad(x, widths=widths)
     if isinstance(constant_values, (int, float)) and constant_values == 0:
         return y
@@ -172,7 +182,10 @@ def pad(x, pad_width, constant_values=0.0):
 
 def crop(x, crop_width):
     """x without a border of this width: the adjoint of pad, and written like it."""
-    return getitem(x, tuple(slice(before, n - after) for (before, after), n in zip(_pairs(x, crop_width), shape_of(x))))
+    pairs = _pairs(x, crop_width, "crop")
+    if any(sum(pair) > n for pair, n in zip(pairs, shape_of(x))):
+        raise ShapeError(message("crop(x)", "the border is wider than the array", [("x", x, f"border {pairs}")]))
+    return getitem(x, tuple(slice(before, n - after) for (before, after), n in zip(pairs, shape_of(x))))
 
 
 def _concatenate_rule(i, y, *parts, axis):
@@ -186,8 +199,9 @@ _concatenate = Primitive(lambda *parts, axis: xp.concatenate(parts, axis), _conc
 
 
 def concatenate(arrays, axis=0):
-    """Arrays joined along an existing axis."""
-    arrays = list(arrays)
+    """Arrays joined along an existing axis; with axis None, all their elements in one row."""
+    arrays = list(arrays) if axis is not None else [ravel(x) for x in arrays]
+    axis = 0 if axis is None else axis
     if not arrays:
         raise ShapeError("concatenate(arrays): at least one array is needed")
     axis, = normal_axes(axis, ndim(arrays[0]), "concatenate")

@@ -17,8 +17,8 @@ import operator
 
 from ..backend import name as backend_name
 from ..backend import xp
-from ..core import Box, raw
-from ..errors import ShapeError, message, shape
+from ..core import Box, is_float, raw
+from ..errors import DTypeError, ShapeError, message, shape
 from ..kinds import bilinear, linear
 from .reductions import mean
 from .shaping import getitem, ravel, reshape
@@ -217,6 +217,9 @@ def max_pool2d(x, window, stride=None, padding=0):
     equal, the first one (left to right, top to bottom) is the winner and takes the derivative.
     """
     _check_image("max_pool2d(x)", x)
+    if not is_float(raw(x)):
+        raise DTypeError(message("max_pool2d(x)", "only floating-point images are pooled: padding is -infinity",
+                                 [("x", x, "")], "x.astype(float)"))
     geometry = _geometry("max_pool2d(x)", x, window, window if stride is None else stride, padding)
     if any(p >= w for w, pair in zip(geometry[0], geometry[2]) for p in pair):
         raise ShapeError(f"max_pool2d(x): padding {geometry[2]} leaves windows {geometry[0]} without an element")

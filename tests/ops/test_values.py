@@ -1,5 +1,6 @@
 """Operators and methods, conventions at kinks, values at the ends of the range, and refusals."""
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -106,6 +107,28 @@ def test_ties(x, data):
         np.testing.assert_array_equal(a + b, np.ones(x.shape))
 
 
+def test_numbers_and_lists_where_numpy_takes_them():
+    np.testing.assert_array_equal(mg.put(np.array([1.0, 2.0]), (3,), [0, 0]), [3, 0, 0])
+    np.testing.assert_array_equal(mg.put(np.array([1.0, 2.0]), (3, 1), ([0, 0], 0)), [[3], [0], [0]])
+    np.testing.assert_array_equal(mg.take(np.array([5.0, 7.0]), [True, False]), np.take([5.0, 7.0], [True, False]))
+    np.testing.assert_array_equal(mg.concatenate([np.ones((2, 2)), np.zeros(1)], None), [1, 1, 1, 1, 0])
+    np.testing.assert_array_equal(mg.broadcast_to(np.ones(1), 3), np.ones(3))
+    assert mg.where(True, 2.0, 3.0) == 2.0 and mg.sigmoid(0.0) == 0.5 and mg.astype(3.0, "float32").dtype == np.float32
+    assert grad(lambda x: mg.where(True, x, 0.0))(2.0) == 1.0
+    assert mg.elementwise(functools.partial(np.power, 2.0), lambda y, x: y)(1.0) == 2.0
+    with np.errstate(divide="ignore"):
+        assert mg.var(np.array([1.0, 2.0]), ddof=3) == np.inf
+
+
+def test_a_number_beside_an_array_has_no_type():
+    x = np.ones(3, np.float32)
+    for f in (lambda x: 2.0 ** x, lambda x: x ** 2.5, lambda x: 2.0 / x, lambda x: mg.maximum(x, 0.5), lambda x: mg.clip(x, 0.0, 2),
+              lambda x: mg.where(x > 0, x, 2.0), lambda x: 1 - x * 3):
+        y, t = mg.jvp(f, (x,), (x,))
+        tangent = mg.check._push(lambda x: [f(x)], [x], [x])[0]
+        assert y.dtype == t.dtype == tangent.dtype == np.float32
+
+
 def test_power_has_a_symmetric_hessian_at_exponent_zero():
     H = mg.hessian(lambda v: v[0] ** v[1])(np.array([2.0, 0.0]))
     np.testing.assert_allclose(H, [[0, 0.5], [0.5, np.log(2.0) ** 2]])
@@ -150,7 +173,10 @@ def test_no_overflow_where_there_need_be_none():
     np.testing.assert_allclose(mg.softplus(big), np.maximum(big, 0), atol=1)
     np.testing.assert_allclose(mg.sigmoid(big), [[1, 0], [1, 1]])
     np.testing.assert_allclose(mg.softmax(big), [[1, 0], [0.5, 0.5]])
-    assert mg.logsumexp(np.array([-np.inf, 0.0])) == 0.0
+    assert mg.logsumexp(np.array([-np.inf, 0.0])) == 0.0 and mg.logsumexp(np.array([np.inf, 0.0])) == np.inf
+    with np.errstate(divide="ignore"):                      # log 0, as NumPy says
+        assert mg.logsumexp(np.full(2, -np.inf)) == -np.inf
+        assert grad(mg.logsumexp)(np.full(2, -np.inf)).tolist() == [0.0, 0.0]
 
 
 def test_dropout_of_nothing_is_nothing():
