@@ -38,7 +38,7 @@ def signed(fun, *signs, name=None, doc=None):
     """A primitive that adds up its arguments, each with its sign (+1 or -1): y = ± x1 ± x2 ..."""
     def rule(i, y, *args):
         s, sy = shape(args[i]), shape(y)
-        if signs[i] > 0:
+        if signs[i] == +1:
             return LinearMap(lambda t: stretched(t, sy), lambda g: sum_to(g, shape=s))
         return LinearMap(lambda t: stretched(-t, sy), lambda g: sum_to(-g, shape=s))
     return Primitive(fun, rule, name, doc)

@@ -59,6 +59,7 @@ def test_three_ways_agree_whatever_the_images(data):
     unrolled = example_weights_unrolled(*args, rate=data.draw(st.sampled_from([0.01, 1.0, 10.0])))
     np.testing.assert_allclose(both, forward, atol=1e-12)
     np.testing.assert_allclose(unrolled, forward, atol=1e-8)
+    np.testing.assert_allclose(example_weights_unrolled(*args), forward, atol=1e-8)
 
 
 def test_scores_are_the_finite_difference_of_the_look_ahead():

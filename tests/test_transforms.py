@@ -94,6 +94,12 @@ def test_jacobian_by_columns_is_the_jacobian_by_rows():
     assert jacobian(lambda x: x)(np.zeros(0)).shape == (0, 0)
 
 
+def test_the_first_argument_is_differentiated_if_none_is_named():
+    a, b = np.array([2.0]), np.array([3.0])
+    assert jacobian(lambda a, b: a * a * b)(a, b) == 12.0 and hessian(lambda a, b: mg.sum(a * a * b))(a, b) == 6.0
+    assert grad(lambda a, b: mg.sum(a * a * b))(a, b) == 12.0 and value_and_grad(lambda a, b: mg.sum(a * a * b))(a, b)[1] == 12.0
+
+
 def test_jacobian_takes_the_shorter_way():
     """One pull for each result, or one push for each argument, whichever are fewer."""
     walks = []

@@ -46,7 +46,7 @@ def _sigmoid(x):
 def _wins(y, a, b):
     """1 where the first argument is the result, 1/2 where both are, 0 elsewhere; NaN is nobody's result."""
     y, a, b = raw(y), raw(a), raw(b)
-    return ((a == y) * 1.0 + (a == y) * (b != y)).astype(y.dtype) * 0.5
+    return (a == y).astype(y.dtype) * (1.0 - 0.5 * (b == y).astype(y.dtype))
 
 
 maximum = elementwise("maximum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a),
@@ -74,7 +74,7 @@ divide = Primitive("divide", _divide_rule, doc="a / b, broadcast.")
 def _base(y, a, b):
     """d/da a**b = b a**(b - 1), and 0 where both are 0."""
     if isinstance(b, (int, float)):
-        return b * power(a, b - 1 if b else 1)
+        return b * power(a, b - 1) if b else 0.0 * a
     return b * power(a, where((raw(b) == 0) & (raw(a) == 0), 1.0, b - 1.0))
 
 

@@ -46,7 +46,7 @@ def tensordot(a, b, axes=2):
         raise ShapeError(message("tensordot(a, b)", "the lengths of the summed axes differ", rows))
     outer_a = tuple(i for i in range(na) if i not in inner_a)
     outer_b = tuple(i for i in range(nb) if i not in inner_b)
-    k = math.prod(lengths[0])
+    k = math.prod(shape(a)[i] for i in inner_a)
     sa, sb = tuple(shape(a)[i] for i in outer_a), tuple(shape(b)[i] for i in outer_b)
     rows = reshape(transpose(a, outer_a + inner_a), (math.prod(sa), k))
     columns = reshape(transpose(b, inner_b + outer_b), (k, math.prod(sb)))

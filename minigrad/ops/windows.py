@@ -230,7 +230,7 @@ def max_pool2d(x, window, stride=None, padding=0):
     if type(x) is not Box:
         return best
     winners = _winners(best, taps, shape(x), *geometry)     # in one row: taking and adding up is much faster so
-    return reshape(getitem(ravel(x), winners.reshape(-1)), winners.shape)
+    return reshape(getitem(ravel(x), winners.ravel()), winners.shape)
 
 
 def _winners(best, taps, s, window, stride, padding):
@@ -240,12 +240,12 @@ def _winners(best, taps, s, window, stride, padding):
     for tap in taps[:-1]:                                   # the winner's number: how many before it are not the best
         lost &= (tap != best) & (tap == tap)                # the first NaN is the best there is, as in argmax
         winner += lost
-    a, b = xp.arange(window[0]).reshape(-1, 1), xp.arange(window[1])
-    top = xp.arange(rows).reshape(-1, 1, 1, 1) * stride[0] - padding[0][0] + a
-    left = xp.arange(columns).reshape(-1, 1, 1) * stride[1] - padding[1][0] + b
+    a, b = xp.arange(window[0])[:, None], xp.arange(window[1])
+    top = xp.arange(rows)[:, None, None, None] * stride[0] - padding[0][0] + a
+    left = xp.arange(columns)[:, None, None] * stride[1] - padding[1][0] + b
     pixel = xp.maximum(top, 0) * w + xp.maximum(left, 0)     # a border wins in its corner only
     which = winner + xp.arange(rows * columns).reshape(rows, columns, 1) * len(taps)
-    return (pixel * c).reshape(-1)[which] + (xp.arange(n).reshape(-1, 1, 1, 1) * (h * w * c) + xp.arange(c))
+    return (pixel * c).ravel()[which] + (xp.arange(n)[:, None, None, None] * (h * w * c) + xp.arange(c))
 
 
 def _taps(x, window, stride, padding):

@@ -46,6 +46,7 @@ def test_conventions_at_kinks():
     assert grad(lambda x: x ** 2)(0.0) == 0.0 and grad(grad(lambda x: mg.power(x, 2)))(0.0) == 2.0
     assert grad(lambda x: mg.power(x, 1))(0.0) == 1.0 and grad(lambda x: mg.power(x, np.array(0.0)))(0.0) == 0.0
     assert grad(lambda b: mg.power(0.0, b))(2.0) == 0.0 and grad(lambda b: mg.power(0.0, b))(0.0) == 0.0
+    assert grad(lambda b: mg.power(np.array(0.0), b))(0.0) == 0.0 and grad(lambda x: mg.power(x, 0))(0.0) == 0.0
 
 
 def test_sigmoid_is_exact_at_both_ends():
@@ -67,26 +68,28 @@ def test_every_shape_of_matmul(a, b):
 
 
 def test_defaults_are_numpys():
+    def same(a, b):
+        np.testing.assert_allclose(a, b, rtol=1e-12, strict=True)       # the shape too
     x = np.arange(24.0).reshape(2, 3, 4) ** 1.5
-    np.testing.assert_array_equal(mg.squeeze(x[:, None, :, :, None]), x)
+    same(mg.squeeze(x[:, None, :, :, None]), x)
     for name in ("sum", "mean", "var", "std", "max", "min", "argmax", "argmin", "squeeze", "transpose", "ravel"):
-        np.testing.assert_allclose(getattr(mg, name)(x), getattr(np, name)(x))
-    np.testing.assert_allclose(mg.tensordot(x, x.transpose(1, 2, 0)), np.tensordot(x, x.transpose(1, 2, 0)))
-    np.testing.assert_allclose(mg.flip(x), np.flip(x))
-    np.testing.assert_allclose(mg.take(x, np.array([5, 7])), np.take(x, [5, 7]))
-    np.testing.assert_allclose(mg.clip(x), x)
-    np.testing.assert_allclose(mg.standardize(x, 0), plain.standardize(x, 0), rtol=1e-12)
+        same(getattr(mg, name)(x), getattr(np, name)(x))
+    same(mg.tensordot(x, x.transpose(1, 2, 0)), np.tensordot(x, x.transpose(1, 2, 0)))
+    same(mg.flip(x), np.flip(x))
+    same(mg.take(x, np.array([5, 7])), np.take(x, [5, 7]))
+    same(mg.clip(x), x)
+    same(mg.standardize(x, 0), plain.standardize(x, 0))
     small = x / 40.0
     for name in ("logsumexp", "softmax", "log_softmax"):    # SciPy's and PyTorch's: all axes; the last axis
-        np.testing.assert_allclose(getattr(mg, name)(small), getattr(plain, name)(small), rtol=1e-12)
+        same(getattr(mg, name)(small), getattr(plain, name)(small))
     image, k = x.reshape(1, 6, 4, 1), np.ones((2, 2, 1, 1))
-    np.testing.assert_allclose(mg.conv2d(image, k), plain.conv2d(image, k, (1, 1), 0))
+    same(mg.conv2d(image, k), plain.conv2d(image, k, (1, 1), 0))
     for name in ("max_pool2d", "avg_pool2d"):
-        np.testing.assert_allclose(getattr(mg, name)(image, 2), getattr(plain, name)(image, (2, 2), (2, 2)))
-    np.testing.assert_allclose(mg.unfold(image, 2), plain.unfold(image, (2, 2), (1, 1)))
-    np.testing.assert_array_equal(mg.pad(x, 1), np.pad(x, 1))
-    np.testing.assert_array_equal(mg.stack([x, x]), np.stack([x, x]))
-    np.testing.assert_array_equal(mg.concatenate([x, x]), np.concatenate([x, x]))
+        same(getattr(mg, name)(image, 2), getattr(plain, name)(image, (2, 2), (2, 2)))
+    same(mg.unfold(image, 2), plain.unfold(image, (2, 2), (1, 1)))
+    same(mg.pad(x, 1), np.pad(x, 1))
+    same(mg.stack([x, x]), np.stack([x, x]))
+    same(mg.concatenate([x, x]), np.concatenate([x, x]))
 
 
 @given(arrays(tied, full_shapes), st.data())
