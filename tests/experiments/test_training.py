@@ -364,8 +364,9 @@ def test_ctrl_c_stops_cleanly_and_a_killed_process_resumes(tmp_path):
 
     def stopped_by(how, ready):
         process = subprocess.Popen([*command, "--out", str(record.parent), "--resume"], text=True, env=environment,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-        deadline = time.monotonic() + 60
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+        deadline = time.monotonic() + 60                    # (a suite that runs in the background has Ctrl-C ignored)
         while not ready() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
