@@ -1,7 +1,7 @@
 """How many small faults in the engine does the test suite notice? Every one is tried, in a process of its own.
 
     pip install -e '.[test]' cosmic-ray
-    python -m tests.mutation                            # core, kinds, ops, transforms and reweight; about two hours on 2 cores
+    python -m tests.mutation                            # core, kinds, ops, transforms and reweight: half an hour on 2 cores
     python -m tests.mutation --again mutants.jsonl      # only those that survived, after a change of the tests
 
 Cosmic Ray changes one operator, number, condition, decorator or exception of the source at a time. A mutant is killed
