@@ -11,7 +11,7 @@ Names: d local derivative; s the shape of an argument; the rest as in core.py.
 """
 from .backend import xp
 from .core import LinearMap, Primitive
-from .errors import ShapeError, message, shape
+from .errors import DTypeError, ShapeError, message, shape
 
 
 def elementwise(fun, *partials, name=None, doc=None):
@@ -36,6 +36,9 @@ def elementwise(fun, *partials, name=None, doc=None):
 
 def signed(fun, *signs, name=None, doc=None):
     """A primitive that adds up its arguments, each with its sign (+1 or -1): y = ± x1 ± x2 ..."""
+    if not {+1, -1} >= {*signs}:
+        raise DTypeError(f"signed({fun!r}, ...): each sign is +1 or -1, not {signs}")
+
     def rule(i, y, *args):
         s, sy = shape(args[i]), shape(y)
         if signs[i] == +1:

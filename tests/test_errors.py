@@ -296,6 +296,9 @@ told(DTypeError, lambda: Empty()(ones(2)), """
     Empty has neither __call__ nor apply
       help: write one of them
     """)
+told(DTypeError, lambda: mg.signed("add", +1, 2), """
+    signed('add', ...): each sign is +1 or -1, not (1, 2)
+    """)
 told(DTypeError, lambda: optim.sgd(0.1, nesterov=True), """
     sgd: nesterov without momentum
       help: give a momentum, such as 0.9
