@@ -42,9 +42,9 @@ def check_derivatives(f, *xs, order=3, analytic=False, rtol=1e-6, seed=0):
     f: a function of trees of float64 arrays to one. It must be smooth near xs: keep away from kinks. order: 1 looks at
     f's linear map, 2 also at the linear maps of that, and so on. analytic: whether f is made of operations that also
     take complex numbers and have the same derivative there (not abs, relu, maximum, stop_gradient, checkpoint ...);
-    the derivatives are then held against complex steps too. rtol: error allowed of a difference, relative to the largest
-    element of a result, or to 1e-3 if that is smaller (so scale what is tiny); a complex step may err by 1e-4 of that.
-    seed: of the directions.
+    the derivatives are then held against complex steps too. rtol: error allowed of a difference, relative to the
+    largest element of a result, or to 1e-3 if that is smaller (so scale what is tiny); a complex step may err by 1e-4
+    of that. seed: of the directions.
     The error says which law, of which derivative, the numbers compared, and the seed that repeats it.
 
     >>> import numpy as np, minigrad as mg
