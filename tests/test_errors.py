@@ -151,6 +151,11 @@ told(ShapeError, lambda: mg.sum_to(ones(2, 3), (3, 2)), """
       x  (2, 3)  float32
       help: from the right, each length is that of x, or 1
     """)
+told(ShapeError, lambda: mg.sum_to(ones(3), (1, 3)), """
+    sum_to(x, shape): (1, 3) cannot have been broadcast to the shape of x
+      x  (3,)  float32
+      help: from the right, each length is that of x, or 1
+    """)
 told(ShapeError, lambda: mg.sum_to(ones(4), (2, 2)), """
     sum_to(x, shape): (2, 2) cannot have been broadcast to the shape of x
       x  (4,)  float32

@@ -123,6 +123,11 @@ def test_numbers_and_lists_where_numpy_takes_them():
         assert mg.var(np.array([1.0, 2.0]), ddof=3) == np.inf
 
 
+def test_a_negative_base_has_no_derivative_in_the_exponent():
+    for base in (-0.5, -2.0):
+        assert mg.power(base, 2.0) == base * base and np.isnan(grad(lambda b: mg.power(base, b))(2.0))
+
+
 def test_a_number_beside_an_array_has_no_type():
     x = np.ones(3, np.float32)
     for f in (lambda x: 2.0 ** x, lambda x: x ** 2.5, lambda x: 2.0 / x, lambda x: mg.maximum(x, 0.5), lambda x: mg.clip(x, 0.0, 2),
