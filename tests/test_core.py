@@ -208,6 +208,17 @@ def test_push_lets_go_of_tangents_after_their_last_use():
     assert counts == [1]
 
 
+@pytest.mark.parametrize("f, names", [
+    (lambda x: x ** 2, ["square"]), (lambda x: x ** 3, ["power"]), (lambda x: mg.pad(x, 1), ["pad"]),
+    (lambda x: mg.pad(x, 1, constant_values=1.0), ["pad", "add"]), (lambda x: mg.take(x, [0]), ["reshape", "getitem"]),
+    (lambda x: mg.clip(x, 0.0), ["maximum"]), (lambda x: x.astype("float64"), [])])
+def test_the_tape_holds_no_more_than_is_needed(monkeypatch, f, names):
+    steps, record = [], Tape.record
+    monkeypatch.setattr(Tape, "record", lambda tape, step, *args: (steps.append(step), record(tape, step, *args))[1])
+    linearize(f, np.ones(3))
+    assert [step.name for step in steps[1:]] == names
+
+
 def test_constants_leave_no_trace(monkeypatch):
     records = []
     record = Tape.record

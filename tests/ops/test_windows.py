@@ -35,6 +35,18 @@ def test_every_geometry_of_a_convolution(window):
                 np.testing.assert_allclose(one[at], np.sum(g * moved), atol=1e-10)
 
 
+def test_with_stride_one_the_gradient_is_a_convolution_too(monkeypatch):
+    """... which is faster than folding windows back."""
+    monkeypatch.setattr(module, "_fold", lambda *args: pytest.fail("folded"))
+    x, k = np.ones((1, 5, 6, 2)), np.ones((3, 3, 2, 1))
+    for padding in ("valid", "same", 2):
+        y, pull = mg.vjp(lambda x: mg.conv2d(x, k, 1, padding), x)
+        assert pull(y)[0].shape == x.shape
+    y, pull = mg.vjp(lambda x: mg.conv2d(x, k, 2), x)
+    with pytest.raises(pytest.fail.Exception):
+        pull(y)
+
+
 def test_windows_are_gathered_a_piece_at_a_time():
     def lengths(pieces):
         return [piece.stop - piece.start for piece in pieces]
