@@ -10,19 +10,6 @@ from minigrad.backend import seed
 from minigrad.check import check_derivatives
 
 RNG = np.random.default_rng(0)
-X = np.ones((4, 2))
-
-
-class Wrapped(nn.Module):
-    """A module that forgets to pass on what its layer needs."""
-    inside: nn.Module
-
-    def __call__(self, x):
-        return self.inside(x)
-
-
-class Empty(nn.Module):
-    pass
 
 
 def float64(model):
