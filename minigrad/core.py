@@ -28,6 +28,7 @@ from typing import Any, Callable, NamedTuple
 from . import backend, tree
 from .backend import xp
 from .errors import BackendError, DTypeError, IndexingError, MinigradError, ShapeError, TraceError, message, shape
+from .pieces import added
 
 
 class LinearMap(NamedTuple):
@@ -228,7 +229,9 @@ def _plus(a, b):
     """The sum of two tangents: None is zero, and tuples (see checkpoint) add up element by element."""
     if a is None or b is None:
         return b if a is None else a
-    return tuple(map(_plus, a, b)) if type(a) is tuple else a + b
+    if type(a) is tuple:
+        return tuple(map(_plus, a, b))
+    return a + b if type(a) is Box or type(b) is Box else added(a, b)
 
 
 def run(trace, f, leaves, tags):

@@ -12,6 +12,7 @@ Names: d local derivative; s the shape of an argument; the rest as in core.py.
 from .backend import xp
 from .core import LinearMap, Primitive
 from .errors import DTypeError, ShapeError, message, shape
+from .pieces import column_sums, cut, mapped, summed
 
 
 def elementwise(fun, *partials, name=None, doc=None):
@@ -31,7 +32,7 @@ def elementwise(fun, *partials, name=None, doc=None):
         if s == sy == shape(d):
             return LinearMap(lambda t: t * d, lambda g: g * d)
         return LinearMap(lambda t: stretched(t * d, sy), lambda g: sum_to(g * d, shape=s))
-    return Primitive(fun, rule, name, doc)
+    return Primitive(mapped(fun) if isinstance(fun, str) else fun, rule, name, doc)
 
 
 def signed(fun, *signs, name=None, doc=None):
@@ -44,7 +45,7 @@ def signed(fun, *signs, name=None, doc=None):
         if signs[i] == +1:
             return LinearMap(lambda t: stretched(t, sy), lambda g: sum_to(g, shape=s))
         return LinearMap(lambda t: stretched(-t, sy), lambda g: sum_to(-g, shape=s))
-    return Primitive(fun, rule, name, doc)
+    return Primitive(mapped(fun) if isinstance(fun, str) else fun, rule, name, doc)
 
 
 def linear(fun, adjoint, name=None):
@@ -91,6 +92,8 @@ def _sum_to(x, shape):
     if lead < 0 or any(n not in (1, x.shape[lead + i]) for i, n in enumerate(shape)):
         raise ShapeError(message("sum_to(x, shape)", f"{shape} cannot have been broadcast to the shape of x",
                                  [("x", x, "")], "from the right, each length is that of x, or 1"))
+    if shape == x.shape[-1:] and x.size > 4096:
+        return summed(lambda piece: column_sums(x[piece]), cut(len(x), x.nbytes // len(x)))
     axes = (*range(lead), *(lead + i for i, n in enumerate(shape) if n == 1 != x.shape[lead + i]))
     return xp.sum(x, axes).reshape(shape)
 

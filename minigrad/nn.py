@@ -27,7 +27,9 @@ from typing import Any, dataclass_transform
 from . import tree
 from .backend import module_of, xp
 from .errors import DTypeError, ShapeError, message, shape
-from .ops import conv2d, dropout, getitem, logsumexp, matmul, softplus, sqrt, standardize, stop_gradient
+from .ops import conv2d, dropout, getitem, logsumexp, matmul, relu, softplus, sqrt, standardize, stop_gradient
+from .ops.normalise import moments, normalise_passes
+from .transforms import checkpoint, fused
 
 Array = Any                     # a NumPy or CuPy array, or a traced value; in a gradient or a state, whatever it holds
 
@@ -113,6 +115,12 @@ def he_normal(rng, shape, dtype="float32"):
     return normal(rng, shape, math.sqrt(2.0 / math.prod(shape[:-1])), dtype)
 
 
+def uniform_unit_scaling(rng, shape, dtype="float32"):
+    """Uniform numbers of variance 1 / inputs; inputs = the product of all axes but the last (as TensorFlow has it)."""
+    limit = math.sqrt(3.0 / math.prod(shape[:-1]))
+    return xp.asarray(rng.uniform(-limit, limit, shape).astype(dtype))
+
+
 def zeros(shape, dtype="float32"):
     """Zeros on the array module in use."""
     return xp.zeros(shape, dtype)
@@ -169,7 +177,9 @@ class Conv2d(Module):
 
 
 class BatchNorm(Module):
-    """standardize(x) * gain + bias over all axes but the last. gain: (channels,), or None for 1; bias: (channels,).
+    """standardize(x) * gain + bias over all axes but the last, and then relu if `rectify`.
+
+    gain: (channels,), or None for 1; bias: (channels,).
 
     state: {"mean", "var"}, moved by average <- momentum * average + (1 - momentum) * batch statistic (the variance
     without Bessel's correction) once for every call of apply in training. Ioffe & Szegedy, 2015.
@@ -178,11 +188,12 @@ class BatchNorm(Module):
     bias: Array
     momentum: float = static(0.9)
     eps: float = static(1e-5)
+    rectify: bool = static(False)
 
     @classmethod
-    def init(cls, channels, gain=True, momentum=0.9, eps=1e-5):
+    def init(cls, channels, gain=True, momentum=0.9, eps=1e-5, rectify=False):
         """A layer with gain 1 (or none) and bias 0."""
-        return cls(xp.ones(channels, "float32") if gain else None, zeros(channels), momentum, eps)
+        return cls(xp.ones(channels, "float32") if gain else None, zeros(channels), momentum, eps, rectify)
 
     def state(self):
         """Averages of a standard normal: mean 0, variance 1."""
@@ -192,20 +203,30 @@ class BatchNorm(Module):
         if shape(x)[-1:] != shape(self.bias):
             raise ShapeError(message("BatchNorm(x)", "channels differ", [("x", x, "channels: last axis"),
                                                                          ("bias", self.bias, "")]))
-        axes = tuple(range(len(shape(x)) - 1))
         if train:
-            y = standardize(x, axes, self.eps)
-            state = state and self._moved(stop_gradient(x), state, axes)
-        else:
-            if state is None:
-                raise DTypeError("BatchNorm.apply(x, train=False): evaluation needs the running averages\n"
-                                 "  help: hand over the state that training handed out")
-            y = (x - state["mean"]) / sqrt(state["var"] + self.eps)
-        return (y if self.gain is None else y * self.gain) + self.bias, state
+            known = moments(stop_gradient(x))
+            y = _batch_norm(x, self.gain, self.bias, known=known, eps=self.eps, rectify=self.rectify)
+            return y, state and self._moved(state, *known)
+        if state is None:
+            raise DTypeError("BatchNorm.apply(x, train=False): evaluation needs the running averages\n"
+                             "  help: hand over the state that training handed out")
+        y = (x - state["mean"]) / sqrt(state["var"] + self.eps)
+        y = (y if self.gain is None else y * self.gain) + self.bias
+        return relu(y) if self.rectify else y, state
 
-    def _moved(self, x, state, axes):
-        now = {"mean": x.mean(axes), "var": x.var(axes)}
+    def _moved(self, state, mean, var):
+        now = {"mean": mean, "var": var}
         return {name: self.momentum * state[name] + (1.0 - self.momentum) * now[name] for name in now}
+
+
+def _normalise(x, gain, bias, known, eps, rectify):
+    """What BatchNorm does in training, by primitives; `known` is for the passes that take their place."""
+    y = standardize(x, tuple(range(len(shape(x)) - 1)), eps)
+    y = (y if gain is None else y * gain) + bias
+    return relu(y) if rectify else y
+
+
+_batch_norm = fused(_normalise, normalise_passes)
 
 
 class Dropout(Module):
@@ -232,6 +253,19 @@ class Sequential(Module):
             else:
                 x = layer(x)
         return x, tuple(states) if state is not None else None
+
+
+class Checkpoint(Module):
+    """A layer whose inside is forgotten and run again when a derivative needs it: see transforms.checkpoint."""
+    layer: Module
+
+    def state(self):
+        """That of the layer."""
+        return self.layer.state()
+
+    def apply(self, x, state=None, train=True, key=None):
+        y, state = checkpoint(lambda layer, x: layer.apply(x, state, train, key))(self.layer, x)
+        return y, stop_gradient(state)
 
 
 def subkey(key, *parts):

@@ -1,3 +1,4 @@
 """Networks built from minigrad.nn."""
 from .lenet import LeNet, lenet
 from .mlp import mlp
+from .resnet import resnet, wide_resnet

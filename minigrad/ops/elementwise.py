@@ -10,6 +10,7 @@ from ..backend import xp
 from ..core import Box, LinearMap, Primitive, raw
 from ..errors import DTypeError, message, shape
 from ..kinds import elementwise, linear, signed, stretched, sum_to
+from ..pieces import mapped
 
 add = signed("add", +1, +1, doc="a + b, broadcast.")
 subtract = signed("subtract", +1, -1, doc="a - b, broadcast.")
@@ -30,8 +31,11 @@ sigmoid = elementwise(lambda x: _sigmoid(x), lambda y, x: y * (1.0 - y), name="s
 softplus = elementwise(lambda x: xp.logaddexp(x, 0.0), lambda y, x: sigmoid(x), name="softplus",
                        doc="log(1 + e^x), without overflow.")
 
-relu = elementwise(lambda x: xp.maximum(x, 0.0), lambda y, x: raw(x) > 0, name="relu",
-                   doc="max(x, 0). The derivative at 0 is 0.")
+_larger = mapped("maximum")
+_masked = mapped(lambda t, y, out=None: xp.multiply(t, y > 0, out=out))
+_gate = linear(lambda t, at: _masked(t, at), lambda g, s, at: _gate(g, at=at), "relu")
+relu = Primitive(lambda x: _larger(x, 0.0), lambda i, y, x: LinearMap(*2 * [lambda v: _gate(v, at=raw(y))]), "relu",
+                 doc="max(x, 0). The derivative at 0 is 0.")
 abs = elementwise("abs", lambda y, x: xp.sign(raw(x)), doc="|x|. The derivative at 0 is 0.")
 
 

@@ -10,20 +10,24 @@ Convolution is one trilinear form in image x, kernel k and cotangent g,
 (x padded), and has three faces, one for each argument left open: conv2d, conv2d_input and conv2d_kernel. Each is
 bilinear, and its two adjoints are the other two faces; so derivatives of every order are again convolutions.
 
-Each face gathers the windows of a few images at a time into the rows of a matrix that stays in cache, and multiplies.
+Each face gathers the windows of a few images at a time into the rows of a matrix that stays in cache, and multiplies
+(pieces.py).
 """
+import functools
 import math
 import operator
 
-from ..backend import name as backend_name
+import numpy
+
 from ..backend import xp
 from ..core import Box, is_float, raw
 from ..errors import DTypeError, ShapeError, message, shape
 from ..kinds import bilinear, linear
+from ..pieces import GROUPS, cut, each, scratch, share
 from .reductions import mean
 from .shaping import getitem, ravel, reshape
 
-PIECE = 1 << 21          # bytes of gathered windows at a time on the CPU: the most that stays in cache
+WINDOWS = 3 << 20       # bytes of windows, or of products with them, at a time on the CPU
 
 
 # ---------------------------------------------------------------------------------------------- geometry
@@ -126,39 +130,114 @@ def fold(v, size, stride, padding):
 
 # ------------------------------------------------------------------------------------------- convolution
 
-def _pieces(n, bytes_each):
-    """Slices of a batch whose windows fit in cache together; the whole batch on a GPU."""
-    step = max(n if backend_name() == "cupy" else PIECE // max(bytes_each, 1), 1)
-    return [slice(i, min(i + step, n)) for i in range(0, n, step)]
-
-
-def _rows(x, window, stride, padding):
-    """The windows of a batch piece by piece: (slice of the batch, matrix with one window per row)."""
-    view = _unfold(x, window, stride, padding)
-    count, width = math.prod(view.shape[1:3]), math.prod(view.shape[3:])
-    pieces = _pieces(len(x), count * width * x.dtype.itemsize)
-    buffer = xp.empty((pieces[0].stop if pieces else 0, *view.shape[1:]), x.dtype)
+def _rows(x, pieces, window, stride, padding):
+    """The windows of some pieces of a batch: (slice of the batch, matrix with one window per row) for each."""
+    (top, bottom), (left, right) = padding
+    n, h, w, c = x.shape
+    padded = None
     for piece in pieces:
-        gathered = buffer[:piece.stop - piece.start]
-        gathered[...] = view[piece]
-        yield piece, gathered.reshape(len(gathered) * count, width)
+        count = piece.stop - piece.start
+        if padded is None or count > len(padded):           # the border is written once, the inside for every piece
+            padded = scratch("padded", (count, h + top + bottom, w + left + right, c), x.dtype)
+            padded[...] = 0.0
+        padded[:count, top:top + h, left:left + w] = x[piece]
+        view = _view(padded[:count], window, stride)
+        rows = scratch("rows", view.shape, x.dtype)
+        rows[...] = view
+        yield piece, rows.reshape(math.prod(view.shape[:3]), math.prod(view.shape[3:]))
 
 
 def _conv2d(x, k, stride, padding):
     window, outputs = k.shape[:2], k.shape[3]
-    y = xp.empty((x.shape[0], *_counts(x.shape[1:3], window, stride, padding), outputs), xp.result_type(x, k))
+    places = _counts(x.shape[1:3], window, stride, padding)
+    y = xp.empty((x.shape[0], *places, outputs), xp.result_type(x, k))
+    if _few_channels(x, k.shape, stride):
+        _conv2d_uncopied(x, k, padding, y)
+        return y
     matrix = k.reshape(math.prod(k.shape[:3]), outputs)
-    for piece, rows in _rows(x, window, stride, padding):
-        xp.matmul(rows, matrix, out=y[piece].reshape(len(rows), outputs))
+
+    def work(pieces):
+        for piece, rows in _rows(x, pieces, window, stride, padding):
+            xp.matmul(rows, matrix, out=y[piece].reshape(len(rows), outputs))
+    share(work, cut(len(x), math.prod(places) * len(matrix) * x.itemsize, WINDOWS))
     return y
 
 
 def _conv2d_kernel(x, g, window, stride, padding):
-    outputs = g.shape[3]
-    k = xp.zeros((math.prod(window) * x.shape[3], outputs), xp.result_type(x, g))
-    for piece, rows in _rows(x, window, stride, padding):
-        k += rows.T @ g[piece].reshape(len(rows), outputs)
-    return k.reshape(*window, x.shape[3], outputs)
+    places, outputs = g.shape[1:3], g.shape[3]
+    k = xp.zeros((*window, x.shape[3], outputs), xp.result_type(x, g))
+    few = _few_channels(x, k.shape, stride)
+
+    def product(pieces):
+        if few:
+            return functools.reduce(operator.iadd, _kernels_uncopied(x, g, pieces, window, padding))
+        return functools.reduce(operator.iadd, (rows.T @ g[piece].reshape(len(rows), outputs)
+                                                for piece, rows in _rows(x, pieces, window, stride, padding)))
+    pieces = cut(len(x), math.prod(places) * math.prod(window) * x.shape[3] * x.itemsize // (3 if few else 1), WINDOWS)
+    for part in each(product, [pieces[i::GROUPS] for i in range(min(len(pieces), GROUPS))]):
+        k += part.reshape(k.shape)
+    return k
+
+
+# Where there are few channels, copying the windows takes as long as multiplying them. Nothing is copied here: the
+# images lie row by row with zeros between, so that the B pixels under a row of the kernel are B c numbers in a row, and
+# every B-th window is the next row of a matrix that BLAS takes as it is. There are A B such matrices for an image,
+# small enough for OpenBLAS to multiply them without a copy of its own. ResNet-32, against the form above: 0.65 of the
+# time with 16 channels, 0.8 with 32, 1.0 with 64 (and 1.6 for the kernel).
+
+def _few_channels(x, kernel, stride):
+    return stride == (1, 1) and min(kernel[2:]) < 64 and isinstance(x, numpy.ndarray)
+
+
+def _row_windows(x, pieces, window, padding):
+    """For some pieces: (slice, matrices (images, A, B, q, B c), pixels in a row with the zeros beside it).
+
+    Row j of matrix (a, b) of an image holds the pixels under row a of the kernel for window j B + b of the image.
+    """
+    (A, B), ((top, bottom), (left, right)) = window, padding
+    n, h, w, c = x.shape
+    across = max(w + max(left, right), w + left + right - B + 1)       # the zeros to the right of a row serve the next
+    q = -(-(h + top + bottom - A + 1) * across // B)
+    image = max((h + top + bottom) * across, (A - 1) * across + q * B + B - 1)
+    zeroed = None
+    for piece in pieces:
+        count = piece.stop - piece.start
+        if zeroed is None or count > len(zeroed):
+            zeroed = scratch("zeroed", (count, image, c), x.dtype)
+            zeroed[...] = 0.0
+        rows = zeroed[:count, :(h + top + bottom) * across].reshape(count, h + top + bottom, across, c)
+        rows[:, top:top + h, left:left + w] = x[piece]
+        strides = [m * x.itemsize for m in (image * c, across * c, c, B * c, 1)]
+        yield piece, numpy.ndarray((count, A, B, q, B * c), x.dtype, zeroed, 0, strides), across
+
+
+def _conv2d_uncopied(x, k, padding, y):
+    A, B, c, outputs = k.shape
+    rows, columns = y.shape[1:3]
+    matrices = k.reshape(A, 1, 1, B * c, outputs)
+
+    def work(pieces):
+        for piece, windows, across in _row_windows(x, pieces, (A, B), padding):
+            count, q = len(windows), windows.shape[3]
+            z = scratch("products", (A, count, q, B, outputs), y.dtype)
+            xp.matmul(windows.transpose(1, 0, 2, 3, 4), matrices, out=z.transpose(0, 1, 3, 2, 4))
+            for a in range(1, A):
+                z[0] += z[a]
+            z = z[0].reshape(count, q * B, outputs)[:, :rows * across]
+            y[piece] = z.reshape(count, rows, across, outputs)[:, :, :columns]
+    share(work, cut(len(x), math.prod(y.shape[1:]) * (A + 1) * y.itemsize, WINDOWS))
+
+
+def _kernels_uncopied(x, g, pieces, window, padding):
+    """The kernel's gradient from each piece."""
+    rows, columns, outputs = g.shape[1:]
+    for piece, windows, across in _row_windows(x, pieces, window, padding):
+        count, A, B, q, width = windows.shape
+        z = scratch("products", (count, q * B, outputs), g.dtype)
+        z[...] = 0.0
+        z[:, :rows * across].reshape(count, rows, across, outputs)[:, :, :columns] = g[piece]
+        z = z.reshape(count, 1, q, B, outputs).transpose(0, 1, 3, 2, 4)
+        yield xp.add.reduce(xp.matmul(windows.transpose(0, 1, 2, 4, 3), z), (0, 2))
 
 
 def _conv2d_input(g, k, size, stride, padding):
@@ -169,10 +248,13 @@ def _conv2d_input(g, k, size, stride, padding):
         return _conv2d(g, k[::-1, ::-1].transpose(0, 1, 3, 2), stride, turned)
     x = xp.empty((g.shape[0], *size, channels), xp.result_type(g, k))
     matrix = k.reshape(math.prod(k.shape[:3]), outputs).T
-    for piece in _pieces(g.shape[0], math.prod(g.shape[1:3]) * matrix.shape[1] * g.dtype.itemsize):
-        part = g[piece]
-        rows = part.reshape(math.prod(part.shape[:3]), outputs) @ matrix
-        x[piece] = _fold(rows.reshape(*part.shape[:3], A, B, channels), size, stride, padding)
+
+    def work(pieces):
+        for piece in pieces:
+            part = g[piece]
+            rows = part.reshape(math.prod(part.shape[:3]), outputs) @ matrix
+            x[piece] = _fold(rows.reshape(*part.shape[:3], A, B, channels), size, stride, padding)
+    share(work, cut(g.shape[0], math.prod(g.shape[1:3]) * matrix.shape[1] * g.dtype.itemsize, WINDOWS))
     return x
 
 

@@ -1,0 +1,183 @@
+"""Large arrays cut into pieces that stay in cache, worked on by several threads. On a GPU there is one piece, the whole.
+
+NumPy walks through memory once for every operation and on one core. Here a batch is cut along its first axis into
+pieces that fit in a core's cache; threads take one piece after the other and do all that is to be done with it. NumPy
+gives the interpreter lock up while it computes, so that Python's own threads do.
+
+    MINIGRAD_THREADS=4      how many threads; one for each core that this process may use if it is not set
+
+The cutting depends on the shapes alone and partial sums are added up in the order of the pieces, so that **results do
+not depend on the number of threads**, bit for bit. While pieces are worked on, the matrix products of NumPy's BLAS run
+on one thread each (threads within threads would only wait for one another); the setting is put back afterwards.
+"""
+import concurrent.futures
+import contextvars
+import functools
+import math
+import operator
+import os
+import threading
+
+import numpy
+import threadpoolctl
+
+from . import backend
+from .backend import xp
+from .errors import BackendError
+
+PIECE = 1 << 20         # bytes: a piece of each array at hand; a few of them stay in the cache of a core
+GROUPS = 16             # partial results of a sum that are too large to keep one for each piece
+
+
+@functools.cache
+def threads():
+    """The number of threads: MINIGRAD_THREADS, or one for each core that this process may use. Read once."""
+    wanted = os.environ.get("MINIGRAD_THREADS", "").strip()
+    if not wanted:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not wanted.isdigit() or int(wanted) < 1:
+        raise BackendError(f"MINIGRAD_THREADS={wanted!r} is not a number of threads\n  help: 1, 2, 3 ...")
+    return int(wanted)
+
+
+def cut(n, bytes_each, piece=None):
+    """Slices of range(n), in order, of at most a piece but for single elements. On a GPU, one slice.
+
+    Where there are several there are about 4, 8, 12 ...: equal shares for 2 or 4 threads.
+    """
+    if backend.name() == "cupy" or n * bytes_each <= (piece or PIECE):
+        return [slice(0, n)] if n else []
+    count = -(-n * bytes_each // (piece or PIECE))
+    step = -(-n // (-(-count // 4) * 4))
+    return [slice(i, min(i + step, n)) for i in range(0, n, step)]
+
+
+def share(work, pieces):
+    """Let every thread call work(its pieces), where each takes the next piece that nobody has taken. No result."""
+    count = min(threads(), len(pieces))
+    if backend.name() == "cupy":
+        return work(pieces)
+    with _one_blas_thread:
+        left = iter(pieces)                                 # to take the next element of a list is one atomic step
+        others = [_pool().submit(contextvars.copy_context().run, work, left) for _ in range(count - 1)]
+        try:                                                # (the context carries numpy.errstate)
+            work(left)
+        finally:
+            errors = [other.exception() for other in others]        # which waits for them
+    for error in errors:
+        if error:
+            raise error
+
+
+def each(f, pieces):
+    """[f(piece) for piece in pieces], on threads."""
+    results = [None] * len(pieces)
+
+    def work(left):
+        for i, piece in left:
+            results[i] = f(piece)
+    share(work, list(enumerate(pieces)))
+    return results
+
+
+def scratch(role, shape, dtype):
+    """An array for one purpose inside a piece, with anything in it: the same memory every time, one for each thread."""
+    if backend.name() == "cupy":
+        return xp.empty(shape, dtype)                       # its pool does the same
+    count = math.prod(shape) * numpy.dtype(dtype).itemsize
+    memory = getattr(_own, role, None)
+    if memory is None or len(memory) < count:
+        memory = numpy.empty(count, "uint8")
+        setattr(_own, role, memory)
+    return memory[:count].view(dtype).reshape(shape)
+
+
+def mapped(fun):
+    """A function of each element that cuts large arrays: the ufunc of this name, or f(*arrays, out=None)."""
+    ufunc = isinstance(fun, str)
+
+    def on_pieces(*args):
+        for a in args:
+            if type(a) is numpy.ndarray and a.nbytes > PIECE:
+                f = getattr(numpy, fun) if ufunc else fun
+                return _map(f, args) if isinstance(f, numpy.ufunc) or not ufunc else f(*args)
+        return (getattr(xp, fun) if ufunc else fun)(*args)
+    on_pieces.__name__ = fun if ufunc else fun.__name__
+    return on_pieces
+
+
+def _map(f, args):
+    s = numpy.broadcast_shapes(*[numpy.shape(a) for a in args])
+    full = [numpy.ndim(a) == len(s) and a.shape[0] == s[0] for a in args]
+    y = numpy.empty(s, f(*[a[:0] if cuts else a for a, cuts in zip(args, full)]).dtype)
+
+    def work(left):
+        for piece in left:
+            f(*[a[piece] if cuts else a for a, cuts in zip(args, full)], out=y[piece])
+    share(work, cut(s[0], y.nbytes // max(s[0], 1)))
+    return y
+
+
+added = mapped("add")
+
+
+def column_sums(x, y=None):
+    """The sums over all axes but the last, of x or of x y: forms that are many times faster than xp.sum."""
+    if y is None:
+        return xp.ones(x.size // x.shape[-1], x.dtype) @ x.reshape(-1, x.shape[-1])
+    rows = (-1, math.prod(x.shape[-2:]) if x.ndim > 2 else x.shape[-1])
+    return xp.einsum("ij,ij->j", x.reshape(rows), y.reshape(rows)).reshape(-1, x.shape[-1]).sum(0)
+
+
+def summed(f, pieces):
+    """The sum of f(piece) over all pieces, in their order."""
+    return functools.reduce(operator.add, each(f, pieces))
+
+
+# -------------------------------------------------------------------------------------------------- threads
+
+_own = threading.local()
+
+
+@functools.cache
+def _pool():
+    return concurrent.futures.ThreadPoolExecutor(threads(), "minigrad")
+
+
+class _OneBlasThread:
+    """A context in which BLAS uses one thread; entered by several threads at once, it ends when the last one leaves."""
+
+    def __init__(self):
+        self.lock, self.inside, self.before = threading.Lock(), 0, []
+
+    def __enter__(self):
+        with self.lock:
+            if not self.inside:
+                self.before = [(library, library.num_threads) for library in _blas()]
+                for library, _ in self.before:
+                    library.set_num_threads(1)
+            self.inside += 1
+
+    def __exit__(self, *error):
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                for library, count in self.before:
+                    library.set_num_threads(count)
+
+
+@functools.cache
+def _blas():
+    return threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+_one_blas_thread = _OneBlasThread()
+
+
+def _forget_threads():
+    _pool.cache_clear()
+    _one_blas_thread.__init__()
+
+
+if hasattr(os, "register_at_fork"):                         # a forked child has none of its parent's threads
+    os.register_at_fork(after_in_child=_forget_threads)
