@@ -4,27 +4,30 @@ A derivative at a point is a linear map that can be walked both ways. To read th
 
     errors.py      how an error explains itself
     backend.py     xp: NumPy or CuPy
+    pieces.py      large arrays cut into pieces that stay in cache, on threads
     tree.py        nested dicts, lists, tuples and modules of arrays
     core.py        the idea: LinearMap, Box, Primitive and the two traces, Forward and Tape
     kinds.py       elementwise, signed, linear, bilinear: a derivative stated once
-    ops/           the table of derivatives: elementwise, shaping, reductions, products, windows, normalise, operators
-    transforms.py  jvp, linearize, vjp, grad, hvp, jacobian, hessian, checkpoint
+    ops/           the table of derivatives: elementwise, shaping, reductions, products, windows, convolution ...
+    transforms.py  jvp, linearize, vjp, grad, hvp, jacobian, hessian
+    functions.py   checkpoint and fused: a whole function as one primitive
     nn.py          layers: a module is a tree of arrays
     optim.py       sgd and adam: pairs of pure functions
     reweight.py    Learning to Reweight Examples, one linearisation read both ways
     check.py       the laws that every derivative obeys, to hold your own primitives against
     draw.py        what ran, as text and as a picture
 """
-from . import backend, check, draw, nn, optim, reweight, tree
+from . import backend, check, draw, nn, optim, pieces, reweight, tree
 from .backend import to_host, use, xp
 from .core import LinearMap, Primitive
 from .errors import BackendError, DTypeError, FileError, MinigradError, ShapeError, TraceError
+from .functions import checkpoint, fused
 from .kinds import bilinear, broadcast_to, elementwise, linear, signed, sum_to
 from .ops import (abs, add, argmax, argmin, astype, avg_pool2d, clip, concatenate, conv2d, cos, crop, divide, dropout,
                   exp, expand_dims, expm1, flip, fold, getitem, log, log1p, log_softmax, logsumexp, matmul, max,
                   max_pool2d, maximum, mean, min, minimum, moveaxis, multiply, negative, pad, power, put, ravel, relu,
                   reshape, sigmoid, sin, softmax, softplus, sqrt, square, squeeze, stack, standardize, std,
                   stop_gradient, subtract, sum, swapaxes, take, tanh, tensordot, transpose, unfold, var, where)
-from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
+from .transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
 
 __version__ = "0.1.0"

@@ -108,10 +108,10 @@ class Primitive:
         if self.rule is None:
             raise TraceError(f"{self.name}(...): this primitive has no rule, and a derivative of it was asked for\n"
                              "  help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear")
-        below = [a.value if type(a) is Box and a.trace is trace else a for a in args]
-        y = self(*below, **params)
-        maps = [(a.tag, self.rule(i, y, *below, **params))
-                for i, a in enumerate(args) if type(a) is Box and a.trace is trace]
+        watched = [type(a) is Box and a.trace is trace for a in args]
+        below = [a.value if mine else a for a, mine in zip(args, watched)]
+        y, rule = self(*below, **params), self.rule
+        maps = [(a.tag, rule(i, y, *below, **params)) for i, a in enumerate(args) if watched[i]]
         return Box(y, trace, trace.record(self, y, maps))
 
     def __repr__(self):

@@ -53,11 +53,13 @@ def message(call, rule, rows=(), help=None):
 
 def shape(x):
     """The shape of an array, a traced value or a number. Raises DTypeError for a list, which is neither."""
-    s = getattr(x, "shape", ())
-    if s == () and isinstance(x, (list, tuple)):
-        raise DTypeError(f"a {type(x).__name__} is no array\n"
-                         "  help: xp.asarray(x), or stack(x) if traced values are in it")
-    return s
+    try:
+        return x.shape
+    except AttributeError:
+        if isinstance(x, (list, tuple)):
+            raise DTypeError(f"a {type(x).__name__} is no array\n"
+                             "  help: xp.asarray(x), or stack(x) if traced values are in it") from None
+        return ()
 
 
 def dtype_name(x):

@@ -27,9 +27,9 @@ from typing import Any, dataclass_transform
 from . import tree
 from .backend import module_of, xp
 from .errors import DTypeError, ShapeError, message, shape
+from .functions import checkpoint, fused
 from .ops import conv2d, dropout, getitem, logsumexp, matmul, relu, softplus, sqrt, standardize, stop_gradient
-from .ops.normalise import moments, normalise_passes
-from .transforms import checkpoint, fused
+from .ops.normalise import NormalisePasses, moments
 
 Array = Any                     # a NumPy or CuPy array, or a traced value; in a gradient or a state, whatever it holds
 
@@ -205,7 +205,7 @@ class BatchNorm(Module):
                                                                          ("bias", self.bias, "")]))
         if train:
             known = moments(stop_gradient(x))
-            y = _batch_norm(x, self.gain, self.bias, known=known, eps=self.eps, rectify=self.rectify)
+            y = batch_norm(x, self.gain, self.bias, self.eps, self.rectify, known)
             return y, state and self._moved(state, *known)
         if state is None:
             raise DTypeError("BatchNorm.apply(x, train=False): evaluation needs the running averages\n"
@@ -219,14 +219,28 @@ class BatchNorm(Module):
         return {name: self.momentum * state[name] + (1.0 - self.momentum) * now[name] for name in now}
 
 
-def _normalise(x, gain, bias, known, eps, rectify):
-    """What BatchNorm does in training, by primitives; `known` is for the passes that take their place."""
+def _by_primitives(x, gain, bias, known, eps, rectify):
+    """What batch_norm computes; `known` is for the passes that take its place."""
     y = standardize(x, tuple(range(len(shape(x)) - 1)), eps)
     y = (y if gain is None else y * gain) + bias
     return relu(y) if rectify else y
 
 
-_batch_norm = fused(_normalise, normalise_passes)
+def _by_passes(*xs, **settings):
+    passes = NormalisePasses(*xs, **settings)
+    return passes.y, passes.push, passes.pull
+
+
+_batch_norm = fused(_by_primitives, _by_passes)
+
+
+def batch_norm(x, gain, bias, eps=1e-5, rectify=False, known=None):
+    """standardize(x, all axes but the last) * gain + bias, and relu of that if `rectify`, in few passes over memory.
+
+    gain: (channels,) or None for 1; bias: (channels,). known: moments(x), where they have been computed already.
+    Ioffe & Szegedy, 2015, Algorithm 1.
+    """
+    return _batch_norm(x, gain, bias, known=known or moments(stop_gradient(x)), eps=eps, rectify=rectify)
 
 
 class Dropout(Module):
@@ -256,7 +270,7 @@ class Sequential(Module):
 
 
 class Checkpoint(Module):
-    """A layer whose inside is forgotten and run again when a derivative needs it: see transforms.checkpoint."""
+    """A layer whose inside is forgotten and run again when a derivative needs it: see functions.checkpoint."""
     layer: Module
 
     def state(self):
@@ -264,8 +278,8 @@ class Checkpoint(Module):
         return self.layer.state()
 
     def apply(self, x, state=None, train=True, key=None):
-        y, state = checkpoint(lambda layer, x: layer.apply(x, state, train, key))(self.layer, x)
-        return y, stop_gradient(state)
+        y, moved = checkpoint(lambda layer, x: layer.apply(x, state, train, key))(self.layer, x)
+        return y, stop_gradient(moved)
 
 
 def subkey(key, *parts):

@@ -1,4 +1,4 @@
-"""Large arrays cut into pieces that stay in cache, worked on by several threads. On a GPU there is one piece, the whole.
+"""Large arrays in pieces that stay in cache, worked on by several threads. On a GPU there is one piece, the whole.
 
 NumPy walks through memory once for every operation and on one core. Here a batch is cut along its first axis into
 pieces that fit in a core's cache; threads take one piece after the other and do all that is to be done with it. NumPy
@@ -118,13 +118,20 @@ def _map(f, args):
     return y
 
 
-added = mapped("add")
+_add = mapped("add")
+
+
+def added(a, b):
+    """a + b for arrays, in pieces where they are large."""
+    return _add(a, b)
 
 
 def column_sums(x, y=None):
     """The sums over all axes but the last, of x or of x y: forms that are many times faster than xp.sum."""
     if y is None:
         return xp.ones(x.size // x.shape[-1], x.dtype) @ x.reshape(-1, x.shape[-1])
+    if not isinstance(x, numpy.ndarray):
+        return column_sums(x * y)                           # CuPy's einsum does the same
     rows = (-1, math.prod(x.shape[-2:]) if x.ndim > 2 else x.shape[-1])
     return xp.einsum("ij,ij->j", x.reshape(rows), y.reshape(rows)).reshape(-1, x.shape[-1]).sum(0)
 

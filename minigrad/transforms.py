@@ -8,7 +8,6 @@
     hvp(f, x, v)         H v                  forward over backward
     jacobian(f)          all of J             row by row or column by column, whichever is fewer
     hessian(f)           all of H
-    checkpoint(f)        f                    with its inside forgotten and run again when it is needed
 
 Arguments and results may be any tree (tree.py) of floating-point arrays. The types are, with Ta the tangents of a:
 
@@ -23,11 +22,11 @@ import operator
 
 from . import tree
 from .backend import xp
-from .core import Box, Forward, LinearMap, Primitive, Tape, float_leaves, is_float, raw, run, unboxed
-from .errors import DTypeError, ShapeError, TraceError, message, shape
+from .core import Forward, LinearMap, Tape, float_leaves, raw, run, unboxed
+from .errors import DTypeError, ShapeError, message, shape
 from .ops import astype, reshape, stack, stop_gradient
 
-__all__ = ["jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian", "checkpoint",
+__all__ = ["jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian",
            "stop_gradient"]
 
 
@@ -55,10 +54,10 @@ def _fitted(given, structure, like, call):
             rows = [("value", x, ""), ("given", value, "")]
             raise ShapeError(message(call, f"wrong shape at {tree.paths(given)[k] or 'the top'}", rows,
                                      "a tangent or cotangent has the shape of the value it belongs to"))
-    return [_as(x, value) for value, x in zip(values, like)]
+    return [as_type_of(x, value) for value, x in zip(values, like)]
 
 
-def _as(x, value):
+def as_type_of(x, value):
     """A value in the type of x. Zero (None) becomes an array of zeros."""
     if value is None:
         return xp.zeros(shape(x), raw(x).dtype)
@@ -84,7 +83,7 @@ def jvp(f, xs, ts, has_aux=False):
     tangents = _fitted(tuple(ts), structure, leaves, call)
     pairs, out_structure, aux = _traced(Forward(), f, leaves, structure, tangents, has_aux)
     y = tree.unflatten(out_structure, [value for value, _ in pairs])
-    t = tree.unflatten(out_structure, [_as(value, tangent) for value, tangent in pairs])
+    t = tree.unflatten(out_structure, [as_type_of(value, tangent) for value, tangent in pairs])
     return (y, t, aux) if has_aux else (y, t)
 
 
@@ -112,11 +111,11 @@ def _linearize(f, xs, has_aux, call):
 
     def push(*ts):
         tangents = tape.push(_fitted(ts, structure, ins, "J.push(*ts)"), ends)
-        return tree.unflatten(out_structure, [_as(y, t) for y, t in zip(outs, tangents)])
+        return tree.unflatten(out_structure, [as_type_of(y, t) for y, t in zip(outs, tangents)])
 
     def pull(g):
         cotangents = tape.pull(_fitted(g, out_structure, outs, "J.pull(g)"), ends, count)
-        return tree.unflatten(structure, [_as(x, c) for x, c in zip(ins, cotangents)])
+        return tree.unflatten(structure, [as_type_of(x, c) for x, c in zip(ins, cotangents)])
     return tree.unflatten(out_structure, [y for y, _ in pairs]), push, pull, aux
 
 
@@ -142,7 +141,7 @@ def vjp(f, *xs, has_aux=False):
 
 def value_and_grad(f, argnums=0, has_aux=False):
     """The function that gives (f(*xs), its gradient); with has_aux, ((f(*xs), aux), its gradient). See grad."""
-    @_named(f, "value_and_grad")
+    @named(f, "value_and_grad")
     def both(*xs, **params):
         chosen, inner = _choose(f, argnums, xs, params, "grad(f)")
         y, _, pull, aux = _linearize(inner, chosen, has_aux, "grad(f)")
@@ -167,7 +166,7 @@ def grad(f, argnums=0, has_aux=False):
     """
     both = value_and_grad(f, argnums, has_aux)
 
-    @_named(f, "grad")
+    @named(f, "grad")
     def gradient(*xs, **params):
         value, gradients = both(*xs, **params)
         return (gradients, value[1]) if has_aux else gradients
@@ -190,14 +189,16 @@ def _choose(f, argnums, xs, params, call):
     return tuple(xs[i] for i in places), inner
 
 
-def _named(f, transform):
+def named(f, transform):
+    """A decorator that names a function after the transform and the function that it comes from."""
     def decorate(g):
-        g.__name__ = g.__qualname__ = _title(f, transform)
+        g.__name__ = g.__qualname__ = title(f, transform)
         return g
     return decorate
 
 
-def _title(f, transform):
+def title(f, transform):
+    """The name of f after a transform."""
     return f"{transform}({getattr(f, '__name__', 'f')})"
 
 
@@ -221,7 +222,7 @@ def jacobian(f, argnums=0):
     array([[2., 0.],
            [0., 4.]])
     """
-    @_named(f, "jacobian")
+    @named(f, "jacobian")
     def full(*xs, **params):
         chosen, inner = _choose(f, argnums, xs, params, "jacobian(f)")
         y, push, pull, _ = _linearize(inner, chosen, False, "jacobian(f)")
@@ -243,7 +244,7 @@ def _swept(walk, structure, leaves, chosen, others, axis):
     """
     s, results = shape(leaves[chosen]), []
     for k in range(math.prod(s)):
-        unit = [_as(leaf, None) for leaf in leaves]
+        unit = [as_type_of(leaf, None) for leaf in leaves]
         unit[chosen].reshape(-1)[k] = 1.0
         results.append(tree.flatten(walk(tree.unflatten(structure, unit)))[0])
     joined = [s + shape(x) if axis == 0 else shape(x) + s for x in others]
@@ -260,129 +261,3 @@ def hessian(f, argnums=0):
            [1., 0.]])
     """
     return jacobian(grad(f, argnums), argnums)
-
-
-# ------------------------------------------------------------------------------------------- checkpoint
-# The one primitive here whose arguments and results come in tuples. `bundle` and `pick` make and open them; in a
-# tuple of tangents, None is zero.
-
-def _only(i, n, value):
-    return tuple(value if k == i else None for k in range(n))
-
-
-_bundle = Primitive(lambda *xs: xs,
-                    lambda i, y, *xs: LinearMap(lambda t: _only(i, len(xs), t), lambda g: g[i]), "bundle")
-_pick = Primitive(lambda xs, k, n: xs[k],
-                  lambda i, y, xs, k, n: LinearMap(lambda t: t[k], lambda g: _only(k, n, g)), "pick")
-
-
-def _picked(xs, count):
-    return [_pick(xs, k=k, n=count) for k in range(count)]
-
-
-def checkpoint(f):
-    """f with its inside forgotten: a derivative keeps only the arguments and runs f again where it is needed.
-
-    It trades time (one more run of f) for memory. Arguments and results are trees; f must be a pure function of its
-    arguments: a traced value that it takes from outside raises TraceError. Any order of derivative, in any mix.
-    Griewank & Walther, Algorithm 799: revolve, 2000.
-
-    >>> f = checkpoint(lambda x: x * x * x)
-    >>> float(grad(grad(f))(2.0))
-    12.0
-    """
-    @_named(f, "checkpoint")
-    def forgetful(*xs, **params):
-        leaves, structure = tree.flatten((xs, params))
-        watched = [k for k, leaf in enumerate(leaves) if type(leaf) is Box]
-        plain = [None if k in watched else leaf for k, leaf in enumerate(leaves)]       # no box, which would be a cycle
-        outs, out_structure = [], None                      # the results, known once f has run
-
-        def inside(*boxed):
-            """f as a function of the watched leaves alone, from arrays to the tuple of its floating-point results."""
-            nonlocal outs, out_structure
-            full = list(plain)
-            for k, leaf in zip(watched, boxed):
-                full[k] = leaf
-            args, settings = tree.unflatten(structure, full)
-            outs, out_structure = tree.flatten(f(*args, **settings))
-            floats = tuple(out for out in outs if is_float(out))
-            outs = [None if is_float(out) else out for out in outs]
-            return floats
-        y = _forgotten(inside, _title(f, "checkpoint"))(_bundle(*[leaves[k] for k in watched]))
-        floats = iter(_picked(y, len(raw(y))))
-        return tree.unflatten(out_structure, [next(floats) if out is None else out for out in outs])
-    return forgetful
-
-
-def _forgotten(f, name):
-    """The primitive of checkpoint, from a tuple of arrays to a tuple of arrays: its push is jvp, its pull a new vjp."""
-    def evaluate(xs):
-        outs = f(*xs)
-        if any(type(out) is Box for out in outs):
-            raise TraceError(f"{name}: it uses a traced value from outside\n"
-                             "  help: hand over as an argument whatever is differentiated: checkpoint(f)(params, x)")
-        return outs
-
-    def rule(i, y, xs):
-        parts = _picked(xs, len(raw(xs)))
-
-        def pull(gs):
-            outs, back = vjp(f, *parts)
-            return back(tuple(_as(out, g) for out, g in zip(outs, gs)))
-        return LinearMap(lambda ts: _pushed_again(f, parts, ts), pull)
-    return Primitive(evaluate, rule, name)
-
-
-def _pushed_again(f, xs, ts):
-    """The derivative of f at xs along ts, where None is zero."""
-    moved = [k for k, t in enumerate(ts) if t is not None]
-
-    def along(*some):
-        full = list(xs)
-        for k, x in zip(moved, some):
-            full[k] = x
-        return f(*full)
-    return jvp(along, [xs[k] for k in moved], [ts[k] for k in moved])[1]
-
-
-# ------------------------------------------------------------------------------------------------- fusion
-
-def fused(f, passes):
-    """f, whose value and first derivative are computed by hand-written passes over memory wherever arrays are plain.
-
-    passes(*xs, **params) -> (y, push, pull), all for plain arrays, y one array: push(*ts) with None for zero, pull(g) a
-    tuple with None for whatever is no array. Where something is traced, the derivative is that of f, so that
-    derivatives of every order are: hold the two equal with check.check_derivatives.
-    """
-    @_named(f, "fused")
-    def called(*xs, **params):
-        places, count = [k for k, x in enumerate(xs) if x is not None], len(xs)     # no box, which would be a cycle
-        maps = []
-
-        def full(some):
-            given = dict(zip(places, some))
-            return [given.get(k) for k in range(count)]
-
-        def slow(*some):
-            return f(*full(some), **params)
-
-        def evaluate(some):
-            y, *maps[:] = passes(*full(some), **params)
-            return y
-
-        def rule(i, y, some):
-            parts, fast = _picked(some, len(places)), type(some) is not Box
-
-            def push(ts):
-                if fast and not any(type(t) is Box for t in ts):
-                    return maps[0](*full(ts))
-                return _pushed_again(slow, parts, ts)
-
-            def pull(g):
-                if fast and type(g) is not Box:
-                    return tuple(c for c in maps[1](g) if c is not None)
-                return vjp(slow, *parts)[1](g)
-            return LinearMap(push, pull)
-        return Primitive(evaluate, rule, getattr(f, "__name__", "f"))(_bundle(*[xs[k] for k in places]))
-    return called

@@ -84,7 +84,10 @@ def _flatten(tree, leaves):
     node = _node(tree)
     if node is not None:
         names, children, static = node.split(tree)
-        return Structure(type(tree), tuple(names), static, tuple(_flatten(child, leaves) for child in children))
+        return Structure(type(tree), tuple(names), static, tuple([_flatten(child, leaves) for child in children]))
+    if hasattr(tree, "dtype"):
+        leaves.append(tree)
+        return _leaf
     if tree is None or isinstance(tree, str) or callable(tree):
         return Structure(STATIC, (), tree, ())
     leaves.append(tree)

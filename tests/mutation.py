@@ -29,7 +29,7 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 
 ROOT = pathlib.Path(__file__).parent.parent
-FILES = ["core.py", "kinds.py", "transforms.py", "reweight.py", *(f"ops/{name}.py" for name in (
+FILES = ["core.py", "kinds.py", "pieces.py", "transforms.py", "functions.py", "reweight.py", *(f"ops/{name}.py" for name in (
     "elementwise", "normalise", "operators", "products", "reductions", "shaping", "windows"))]
 OPERATORS = """
     ReplaceBinaryOperator_Add_Sub ReplaceBinaryOperator_Sub_Add ReplaceBinaryOperator_Mul_Div ReplaceBinaryOperator_Mul_Add

@@ -231,6 +231,24 @@ def folded(draw):
     return (lambda m, v: m.fold(v * v, x.shape[1:3], stride, pairs)), (v,)
 
 
+@st.composite
+def normalised(draw):
+    """nn.batch_norm, whose ReLU is open for whole channels or closed."""
+    rectify, with_gain = draw(st.booleans()), draw(st.booleans())
+    shape = draw(st.sampled_from([(3, 2), (2, 1, 3, 2), (1, 2, 2, 1), (4, 1)]))
+    x, gain = array(draw, smooth, shape), array(draw, positive, shape[-1:])
+    bias = np.array([draw(st.sampled_from([-12.0, 12.0])) for _ in range(shape[-1])])
+
+    def f(m, x, bias, *gain):
+        gain = gain[0] if gain else None
+        if m is mg:
+            return mg.nn.batch_norm(x, gain, bias, 0.1, rectify)
+        axes = tuple(range(x.ndim - 1))
+        y = (x - x.mean(axes)) / np.sqrt(x.var(axes) + 0.1) * (1.0 if gain is None else gain) + bias
+        return np.maximum(y, 0.0) if rectify else y
+    return f, (x, bias, gain) if with_gain else (x, bias)
+
+
 NOT_A_PRIMITIVE = {                                         # exported, but nothing that has a derivative of its own
     "use", "xp", "to_host", "Primitive", "LinearMap", "elementwise", "signed", "linear", "bilinear", "argmax", "argmin",
     "jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian", "BackendError", "DTypeError",
@@ -299,6 +317,7 @@ TABLE = {
     "fold": Row(folded()),
     "standardize": Row(with_choice(standardizing)),
     "dropout": Row(with_choice(dropping)),
+    "fused": Row(normalised(), KINKED),
     "checkpoint": Row(with_choice(lambda draw, x: lambda m, x: m.checkpoint(
         lambda x: {"a": m.tanh(x) * x, "b": [m.sum(x), x[0]]})(x)), KINKED),
 }

@@ -183,7 +183,7 @@ def test_a_thousand_steps_hold_what_one_holds(no_collector):
                 curve.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert max(curve[1:]) - min(curve[1:]) < 16_384, curve  # less than 21 bytes a step
+    assert max(curve[5:]) - min(curve[5:]) < 8_192, curve   # less than 21 bytes a step, once Python keeps its 2,000 tuples
 
 
 def test_the_same_program_gives_the_same_bits():

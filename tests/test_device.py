@@ -77,7 +77,7 @@ def test_a_training_step(device, name, rule, optimiser):
     mg.use("numpy")
     for a, b in zip(found, step(name, rule, optimiser, np.float64, "numpy"), strict=True):
         assert type(a) is np.ndarray and a.dtype == b.dtype
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)      # Adam divides by 1e-8 where the gradient is 0 but for rounding
 
 
 @pytest.mark.parametrize("name", MODELS)

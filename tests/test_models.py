@@ -1,9 +1,13 @@
 """The models are the paper's."""
-import numpy as np
+import functools
 
-from minigrad import nn, tree
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn, reweight, tree
 from minigrad.backend import seed
-from models import lenet, mlp
+from models import lenet, mlp, resnet, wide_resnet
 
 
 def test_lenet_is_the_authors_network():
@@ -24,3 +28,52 @@ def test_mlp():
     assert tree.size(model) == 784 * 100 + 100 + 2 * 100 + 100 * 50 + 50 + 2 * 50 + 50 * 10 + 10
     assert model(np.ones((4, 784), np.float32)).shape == (4, 10)
     assert [type(layer) for layer in mlp(seed(0), (2, 3, 1)).layers].count(nn.Linear) == 2
+
+
+def test_resnet_32_is_that_of_the_authors():
+    model = resnet(seed(0))
+    assert tree.size(model) == 462_954
+    assert tree.size(resnet(seed(0), classes=100)) == 468_804
+    x = seed(1).random((2, 32, 32, 3), "float32")
+    assert model(x).shape == (2, 10)
+    y, state = model.apply(x, model.state())
+    assert model.apply(x, state, train=False)[0].shape == (2, 10)
+    assert all(leaf.shape[0] in (16, 32, 64) for leaf in tree.flatten(state)[0])
+
+
+def test_resnet_halves_the_image_and_widens_the_shortcut():
+    model = resnet(seed(0), 8, widen=2)
+    assert [unit.stride for unit in model.layers if hasattr(unit, "stride") and hasattr(unit, "branch")] == [1, 2, 2]
+    assert model(np.zeros((1, 16, 16, 3), "float32")).shape == (1, 10)
+    with pytest.raises(ValueError, match="6 k"):
+        resnet(seed(0), 10)
+
+
+def test_wide_resnet_drops_elements_by_the_key():
+    model = wide_resnet(seed(0), depth=10, widen=1)
+    x, state = seed(1).random((3, 8, 8, 3), "float32"), model.state()
+    one, two, other = (model.apply(x, state, key=key)[0] for key in ((1,), (1,), (2,)))
+    np.testing.assert_array_equal(one, two)
+    assert abs(one - other).max() > 0
+
+
+@pytest.mark.parametrize("make", [resnet, functools.partial(wide_resnet, depth=10, widen=1)], ids=["resnet", "wide"])
+def test_what_is_forgotten_changes_nothing_but_memory(make):
+    """Gradient, Algorithm 1, running averages and dropout masks, with and without per-unit checkpoints."""
+    settings = {} if make is not resnet else {"depth": 14}
+    x, y = seed(1).random((24, 16, 16, 3), "float32"), np.arange(24) % 10
+    found, peaks = [], []
+    for remember in (True, False):
+        model = make(seed(0), remember=remember, **settings)
+
+        def losses(m):
+            scores, state = m.apply(x, model.state(), key=(3, 1))
+            return nn.cross_entropy(scores, y), state
+        result = reweight.reweighted_gradient(losses, lambda m: mg.mean(nn.cross_entropy(m(x), y)), model, has_aux=True)
+        found.append(tree.flatten((result.gradient, result.weights, result.aux))[0])
+        with mg.backend.peak_memory() as peak:
+            mg.grad(lambda m: mg.mean(losses(m)[0]))(model)
+        peaks.append(peak())
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert peaks[1] < 0.8 * peaks[0]

@@ -111,3 +111,46 @@ def test_sigmoid_cross_entropy_by_hand():
     z, y = np.array([2.0, -1.0, 800.0]), np.array([1, 0, 0])
     np.testing.assert_allclose(nn.sigmoid_cross_entropy(z, y), [np.log1p(np.exp(-2)), np.log1p(np.exp(-1)), 800])
     np.testing.assert_allclose(grad(lambda z: mg.sum(nn.sigmoid_cross_entropy(z, y)))(z), [-0.11920292, 0.26894142, 1])
+
+
+@pytest.mark.parametrize("rectify", [False, True])
+@pytest.mark.parametrize("with_gain", [False, True])
+def test_batch_norm_by_passes_is_batch_norm_by_primitives(with_gain, rectify):
+    """Value, push and pull for gates that are open here and closed there, each argument alone and all together."""
+    rng = np.random.default_rng(0)
+    x, gain, bias = rng.normal(2.0, 3.0, (5, 4, 3, 6)), rng.normal(size=6) if with_gain else None, rng.normal(size=6)
+
+    def slow(x, gain, bias):
+        y = mg.standardize(x, (0, 1, 2), 1e-3)
+        y = (y if gain is None else y * gain) + bias
+        return mg.relu(y) if rectify else y
+
+    def fast(x, gain, bias):
+        return nn.batch_norm(x, gain, bias, 1e-3, rectify)
+    args = dict(x=x, bias=bias, **({"gain": gain} if with_gain else {}))
+    for watched in [(name,) for name in args] + [tuple(args)]:
+        maps = []
+        for f in (slow, fast):
+            y, J = mg.linearize(lambda some: f(**{"gain": None, **args, **some}), {name: args[name] for name in watched})
+            maps.append((y, J))
+        (y, slow_J), (z, fast_J) = maps
+        np.testing.assert_allclose(y, z, atol=1e-12)
+        t, g = {name: rng.normal(size=args[name].shape) for name in watched}, rng.normal(size=y.shape)
+        np.testing.assert_allclose(slow_J.push(t), fast_J.push(t), atol=1e-12)
+        a, b = slow_J.pull(g), fast_J.pull(g)
+        for name in watched:
+            np.testing.assert_allclose(a[name], b[name], atol=1e-12)
+
+
+def test_batch_norm_keeps_precision_far_from_zero():
+    x = np.random.default_rng(0).normal(1000.0, 1.0, (200, 3, 2)).astype("float32")
+    y = nn.batch_norm(x, None, np.zeros(2, "float32"), 0.0)
+    exact = (x - x.astype(float).mean((0, 1))) / x.astype(float).std((0, 1))
+    np.testing.assert_allclose(y, exact, atol=1e-3)
+    mean, var = mg.ops.normalise.moments(x)
+    np.testing.assert_allclose(var, x.astype(float).var((0, 1)), rtol=1e-4)
+    assert mean.dtype == var.dtype == np.float32
+
+
+def test_batch_norm_of_nothing():
+    assert nn.BatchNorm.init(3)(np.zeros((0, 3), "float32")).shape == (0, 3)

@@ -41,7 +41,7 @@ def standardize(x, axes, eps=1e-5):
 def moments(x):
     """The mean and the variance (without Bessel's correction) of each channel, the last axis, of plain x: (c,) each."""
     if not x.size:
-        return x.mean(tuple(range(x.ndim - 1))), x.var(tuple(range(x.ndim - 1)))
+        return xp.zeros(x.shape[-1], x.dtype), xp.zeros(x.shape[-1], x.dtype)
 
     def one(piece):                                         # of each piece, while it is in the cache
         count = x[piece].size // x.shape[-1]
@@ -63,64 +63,73 @@ def _wide(a, x):
 
 # ------------------------------------------- normalisation, gain, bias and ReLU of plain arrays, in few passes
 
-def normalise_passes(x, gain, bias, known, eps, rectify):
-    """y = A c + bias with c = x - mean, A = gain / sqrt(var + eps), and relu if `rectify`; its push and its pull.
+class NormalisePasses:
+    """y = A c + bias with c = x - mean, A = gain r, r = 1 / sqrt(var + eps), and relu if `rectify`; its push and pull.
 
-    All of plain arrays; x: channels last; known: moments(x). With r = 1 / sqrt(var + eps), for each channel,
+    All of plain arrays; x: channels last; known: moments(x); gain: (c,) or None for 1; bias: (c,). For each channel,
 
         push    t A + c B + C,  where y > 0    B = r t_gain - A r^2 mean(c t)    C = t_bias - A mean(t)
         pull    v A + c B + C                  B = -A r^2 mean(c v)              C = -A mean(v)      v = g where y > 0
 
     and the cotangents of gain and bias are r sum(c v) and sum(v). Each walks over its arrays twice: for the sums over
-    the batch, and for the rest. Gives (y, push, pull).
+    the batch, and for the rest. Kept are x and y alone.
     """
-    mean, r = known[0], 1.0 / xp.sqrt(known[1] + eps)
-    A, n, pieces = r if gain is None else gain * r, x.size / x.shape[-1], cut(len(x), x.nbytes // max(len(x), 1))
-    mean, y = _wide(mean, x), xp.empty_like(x, order="C")
 
-    def forward(some, A=_wide(A, x), bias=_wide(bias, x)):
-        for piece in some:
-            xp.subtract(x[piece], mean, out=y[piece])
-            xp.multiply(y[piece], A, out=y[piece])
-            xp.add(y[piece], bias, out=y[piece])
-            if rectify:
-                xp.maximum(y[piece], 0.0, out=y[piece])
-    share(forward, pieces)
+    def __init__(self, x, gain, bias, known, eps, rectify):
+        self.x, self.y, self.rectify, self.has_gain = x, xp.empty_like(x, order="C"), rectify, gain is not None
+        self.mean, self.r = _wide(known[0], x), 1.0 / xp.sqrt(known[1] + eps)
+        self.A = self.r if gain is None else gain * self.r
+        self.n, self.pieces = x.size / x.shape[-1], cut(len(x), x.nbytes // max(len(x), 1))
+        A, bias = _wide(self.A, x), _wide(bias, x)
 
-    def centred(piece):
-        return xp.subtract(x[piece], mean, out=scratch("c", x[piece].shape, x.dtype))
+        def work(pieces):
+            for piece in pieces:
+                y = xp.subtract(x[piece], self.mean, out=self.y[piece])
+                y *= A
+                y += bias
+                if rectify:
+                    xp.maximum(y, 0.0, out=y)
+        share(work, self.pieces)
 
-    def sloped(v, A, B, C, out, gated):
-        A, B, C = (_wide(a, x) for a in (A, B, C))
+    def _centred(self, piece):
+        x = self.x[piece]
+        return xp.subtract(x, self.mean, out=scratch("c", x.shape, x.dtype))
 
-        def work(some):
-            for piece in some:
-                part, c = out[piece], centred(piece)
-                xp.multiply(v[piece], A, out=part)
-                part += xp.multiply(c, B, out=c)
+    def _sloped(self, v, A, B, C, out, gated):
+        """v A + c B + C, where y > 0 if it is gated; written to `out`, which may be v."""
+        A, B, C = (_wide(a, self.x) for a in (A, B, C))
+
+        def work(pieces):
+            for piece in pieces:
+                c, part = self._centred(piece), xp.multiply(v[piece], A, out=out[piece])
+                c *= B
+                part += c
                 part += C
                 if gated:
-                    part *= y[piece] > 0
-        share(work, pieces)
+                    part *= self.y[piece] > 0
+        share(work, self.pieces)
         return out
 
-    def push(t, t_gain, t_bias):
-        t, a = (x, 0.0 * A) if t is None else (t, A)        # no tangent of x: whatever t is, it is multiplied by 0
-        total = summed(lambda piece: xp.stack([column_sums(t[piece]), column_sums(centred(piece), t[piece])]), pieces) / n
-        B = (0.0 if t_gain is None else r * t_gain) - a * r * r * total[1]
-        C = (0.0 if t_bias is None else t_bias) - a * total[0]
-        return sloped(t, a, B, C, xp.empty_like(y), rectify)
+    def push(self, t, t_gain, t_bias):
+        """The tangent of y; None is zero."""
+        t, A = (self.x, 0.0 * self.A) if t is None else (t, self.A)     # whatever t is, it is then multiplied by 0
+        sums = summed(lambda piece: xp.stack([column_sums(t[piece]), column_sums(self._centred(piece), t[piece])]),
+                      self.pieces)
+        B = (0.0 if t_gain is None else self.r * t_gain) - A * self.r ** 2 * (sums[1] / self.n)
+        C = (0.0 if t_bias is None else t_bias) - A * (sums[0] / self.n)
+        return self._sloped(t, A, B, C, xp.empty_like(self.y), self.rectify)
 
-    def pull(g):
-        v = xp.empty_like(y) if rectify else g
+    def pull(self, g):
+        """The cotangents of x, gain (None if there is no gain) and bias."""
+        v = xp.empty_like(self.y) if self.rectify else g
 
-        def sums(piece):
-            part = xp.multiply(g[piece], y[piece] > 0, out=v[piece]) if rectify else g[piece]
-            return xp.stack([column_sums(part), column_sums(centred(piece), part)])
-        total = summed(sums, pieces)
-        gx = sloped(v, A, -A * r * r * (total[1] / n), -A * (total[0] / n), v if rectify else xp.empty_like(y), False)
-        return gx, None if gain is None else r * total[1], total[0]
-    return y, push, pull
+        def sums_of(piece):
+            part = xp.multiply(g[piece], self.y[piece] > 0, out=v[piece]) if self.rectify else g[piece]
+            return xp.stack([column_sums(part), column_sums(self._centred(piece), part)])
+        sums = summed(sums_of, self.pieces)
+        B, C = -self.A * self.r ** 2 * (sums[1] / self.n), -self.A * (sums[0] / self.n)
+        out = v if self.rectify else xp.empty_like(self.y)
+        return self._sloped(v, self.A, B, C, out, False), self.r * sums[1] if self.has_gain else None, sums[0]
 
 
 def dropout(x, rate, key):

@@ -4,11 +4,11 @@ import math
 from ..backend import xp
 from ..errors import ShapeError, message, shape
 from ..kinds import bilinear, sum_to
-from .shaping import expand_dims, normal_axes, reshape, swapaxes, transpose
+from .shaping import expand_dims, matrix_transpose, normal_axes, reshape, transpose
 
 _matmul = bilinear(lambda a, b: xp.matmul(a, b),
-                   lambda g, b, s: sum_to(_matmul(g, swapaxes(b, -1, -2)), s),
-                   lambda g, a, s: sum_to(_matmul(swapaxes(a, -1, -2), g), s), "matmul")
+                   lambda g, b, s: sum_to(_matmul(g, matrix_transpose(b)), s),
+                   lambda g, a, s: sum_to(_matmul(matrix_transpose(a), g), s), "matmul")
 
 
 def matmul(a, b):

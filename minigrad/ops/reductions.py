@@ -17,9 +17,8 @@ _sum = linear(lambda x, axis, keepdims: xp.sum(x, axis, keepdims=keepdims),
 
 
 def kept(s, axis):
-    """The shape that a reduction of shape s over these axes has with keepdims."""
-    axes = normal_axes(axis, len(s), "sum")
-    return tuple(1 if a in axes else n for a, n in enumerate(s))
+    """The shape that a reduction of shape s over these axes, counted from the front, has with keepdims."""
+    return tuple([1 if a in axis else n for a, n in enumerate(s)])
 
 
 def sum(x, axis=None, keepdims=False):
@@ -33,8 +32,8 @@ def _count(x, axis):
 
 def mean(x, axis=None, keepdims=False):
     """The mean over axes."""
-    count = _count(x, axis)
-    return sum(x, axis, keepdims) / count
+    axes, s = normal_axes(axis, len(shape(x)), "mean"), shape(x)
+    return _sum(x, axis=axes, keepdims=keepdims) / math.prod([s[a] for a in axes])
 
 
 def var(x, axis=None, ddof=0, keepdims=False):

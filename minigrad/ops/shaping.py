@@ -13,8 +13,8 @@ from ..errors import shape as shape_of
 from ..kinds import linear, sum_to
 from .elementwise import add
 
-_reshape = linear(lambda x, shape: xp.reshape(x, shape), lambda g, s, shape: reshape(g, s), "reshape")
-_transpose = linear(lambda x, axes: xp.transpose(x, axes), lambda g, s, axes: transpose(g, _inverse(axes)), "transpose")
+_reshape = linear(lambda x, shape: x.reshape(shape), lambda g, s, shape: reshape(g, s), "reshape")
+_transpose = linear(lambda x, axes: x.transpose(axes), lambda g, s, axes: transpose(g, _inverse(axes)), "transpose")
 
 
 def reshape(x, shape):
@@ -56,6 +56,12 @@ def swapaxes(x, axis1, axis2):
     return transpose(x, order)
 
 
+def matrix_transpose(x):
+    """The last two axes exchanged."""
+    n = ndim(x)
+    return _transpose(x, axes=(1, 0) if n == 2 else (*range(n - 2), n - 1, n - 2))
+
+
 def expand_dims(x, axis):
     """New axes of length 1 at these positions of the result."""
     count = ndim(x) + (len(axis) if isinstance(axis, (tuple, list)) else 1)
@@ -88,7 +94,9 @@ def normal_axes(axis, ndim, name):
 
     name: of the operation that they are for.
     """
-    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, (int, numpy.integer)) else tuple(axis)
+    if axis is None:
+        return tuple(range(ndim))
+    axes = (axis,) if isinstance(axis, (int, numpy.integer)) else tuple(axis)
     if any(not -ndim <= a < ndim for a in axes):
         raise ShapeError(f"{name}(x): axis {axis} is out of bounds for {ndim} dimensions\n"
                          "  help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last")

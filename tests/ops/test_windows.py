@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.backend import peak_memory
-from minigrad.ops import windows as module
+from minigrad.ops import convolution as module
+from minigrad.pieces import cut
 
 from ..plain import every_window, plain
 from ..strategies import convolutions, distinct
@@ -37,7 +38,7 @@ def test_every_geometry_of_a_convolution(window):
 
 def test_with_stride_one_the_gradient_is_a_convolution_too(monkeypatch):
     """... which is faster than folding windows back."""
-    monkeypatch.setattr(module, "_fold", lambda *args: pytest.fail("folded"))
+    monkeypatch.setattr(module, "fold_plain", lambda *args: pytest.fail("folded"))
     x, k = np.ones((1, 5, 6, 2)), np.ones((3, 3, 2, 1))
     for padding in ("valid", "same", 2):
         y, pull = mg.vjp(lambda x: mg.conv2d(x, k, 1, padding), x)
@@ -47,31 +48,61 @@ def test_with_stride_one_the_gradient_is_a_convolution_too(monkeypatch):
         pull(y)
 
 
-def test_windows_are_gathered_a_piece_at_a_time():
-    def lengths(pieces):
-        return [piece.stop - piece.start for piece in pieces]
-    assert lengths(module._pieces(5, module.PIECE // 2)) == [2, 2, 1] and lengths(module._pieces(3, 10 * module.PIECE)) == [1] * 3
-    assert lengths(module._pieces(7, 0)) == [7] and lengths(module._pieces(0, 8)) == []
-    assert lengths(module._pieces(module.PIECE + 1, 1)) == [module.PIECE, 1]
-    x, k = np.ones((64, 32, 32, 8), np.float32), np.ones((3, 3, 8, 8), np.float32)
-    windows = 64 * 32 * 32 * 72 * 4                         # bytes of all of them: 19 MB
+def im2col(x, k, stride, padding):
+    """The convolution of a whole batch: all windows copied into the rows of one matrix, and one product."""
+    windows = np.ascontiguousarray(mg.unfold(x, k.shape[:2], stride, padding))
+    return (windows.reshape(-1, k[..., 0].size) @ k.reshape(-1, k.shape[3])).reshape(*windows.shape[:3], k.shape[3])
 
+
+@pytest.mark.parametrize("c, outputs, window, stride, padding", [
+    (3, 16, (3, 3), 1, "same"), (16, 16, (3, 3), 1, "same"), (32, 64, (5, 5), 1, "same"), (64, 64, (3, 3), 1, 1),
+    (64, 8, (1, 1), 1, 0), (8, 4, (3, 2), 1, ((0, 2), (3, 1))), (8, 65, (2, 4), 1, "valid"), (16, 32, (3, 3), 2, "same")])
+def test_every_way_to_multiply_windows(c, outputs, window, stride, padding, monkeypatch):
+    """With few channels and many, in one piece and in several: the whole batch as one matrix, and its derivatives."""
+    rng = np.random.default_rng(0)
+    x, k = rng.normal(size=(13, 9, 8, c)), rng.normal(size=(*window, c, outputs))
+    for bytes_at_a_time in (1, module.WINDOWS):
+        monkeypatch.setattr(module, "WINDOWS", bytes_at_a_time)
+        y, J = mg.linearize(lambda x, k: mg.conv2d(x, k, stride, padding), x, k)
+        np.testing.assert_allclose(y, im2col(x, k, stride, padding), atol=1e-10)
+        g, tx, tk = rng.normal(size=y.shape), rng.normal(size=x.shape), rng.normal(size=k.shape)
+        np.testing.assert_allclose(J.push(tx, tk), im2col(tx, k, stride, padding) + im2col(x, tk, stride, padding), atol=1e-10)
+        gx, gk = J.pull(g)
+        np.testing.assert_allclose(np.sum(gx * tx), np.sum(g * im2col(tx, k, stride, padding)))
+        np.testing.assert_allclose(np.sum(gk * tk), np.sum(g * im2col(x, tk, stride, padding)))
+        for i, at in ((0, (0, 0, 0, 0)), (7, (5, 4, 1, 0)), (12, (8, 7, c - 1, 1))):
+            one = np.zeros(x.shape)
+            one[i, at[0], at[1], at[2]] = 1.0
+            np.testing.assert_allclose(gx[i, at[0], at[1], at[2]], np.sum(g * im2col(one, k, stride, padding)), atol=1e-10)
+
+
+def test_what_is_not_finite_stays_in_its_image():
+    x, k = np.ones((3, 6, 6, 2)), np.ones((3, 3, 2, 4))
+    x[1, 5, 5] = np.nan
+    y = mg.conv2d(x, k, 1, "same")
+    assert np.isfinite(y[[0, 2]]).all() and np.isnan(y[1]).sum() == 4 * 4
+
+
+def test_windows_are_multiplied_a_piece_at_a_time():
     def most(f, *args):
+        f(*args)                                            # the buffers of the threads are kept
         with peak_memory() as peak:
             f(*args)
         return peak()
-    y, J = mg.linearize(lambda x, k: mg.conv2d(x, k, 1, "same"), x, k)
-    assert windows > 8 * module.PIECE
-    for f, *args in ((lambda: mg.conv2d(x, k, 1, "same"),), (J.pull, y)):
-        assert most(f, *args) < 4 * x.nbytes + 2 * module.PIECE < windows
+    for c in (8, 64):
+        x, k = np.ones((128, 32, 32, c), np.float32), np.ones((3, 3, c, 8), np.float32)
+        y, J = mg.linearize(lambda x, k: mg.conv2d(x, k, 1, "same"), x, k)
+        windows = 9 * x.nbytes
+        assert windows > 8 * module.WINDOWS
+        for f, *args in ((lambda: mg.conv2d(x, k, 1, "same"),), (J.pull, y)):
+            assert most(f, *args) < 1.1 * x.nbytes + 2 * module.WINDOWS < windows
     x = np.ones((64, 64, 64, 4), np.float32)                # with a stride the gradient is folded, also piece by piece
     y, pull = mg.vjp(lambda x: mg.conv2d(x, np.ones((3, 3, 4, 8), np.float32), 2, "same"), x)
-    windows = 64 * 32 * 32 * 36 * 4
-    assert most(pull, y) < 1.1 * x.nbytes + 3 * module.PIECE < x.nbytes + windows
+    assert most(pull, y) < 1.1 * x.nbytes + 4 * module.WINDOWS
 
 
 def test_windows_are_gathered_at_once_on_a_device(impersonator):
-    assert module._pieces(1000, module.PIECE) == [slice(0, 1000)]
+    assert cut(1000, 10 * module.WINDOWS, module.WINDOWS) == [slice(0, 1000)]
 
 
 def test_pooling_with_more_elements_than_a_byte_counts():
@@ -88,14 +119,14 @@ def test_pieces_do_not_change_the_result(case):
     x, k, stride, padding = case
     x = np.concatenate([x] * 3)
     whole, J = mg.linearize(lambda x, k: mg.conv2d(x, k, stride, padding), x, k)
-    before, pulled = module.PIECE, J.pull(whole)
+    before, pulled = module.WINDOWS, J.pull(whole)
     try:
-        module.PIECE = 1
+        module.WINDOWS = 1
         one, J = mg.linearize(lambda x, k: mg.conv2d(x, k, stride, padding), x, k)
         for a, b in zip([whole, *pulled], [one, *J.pull(whole)]):
             np.testing.assert_allclose(a, b, atol=1e-12)
     finally:
-        module.PIECE = before
+        module.WINDOWS = before
 
 
 @given(st.integers(2, 4), st.integers(1, 3))

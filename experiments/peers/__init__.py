@@ -1,0 +1,179 @@
+"""The benchmark's problems, and how each library takes a training step of them: minigrad, PyTorch, JAX and others.
+
+The networks are written once, over the few operations that a library says in its own words. Every library takes the
+same steps from the same weights in its own best form, and hands out the weights in minigrad's layout, so that they can
+be compared. A *route* is one way to take a step:
+
+    plain                     the mean loss, backward
+    Algorithm 1               minigrad: one linearisation read both ways
+    ... double backward       as it is usually written: look-ahead, backward through the backward pass, and the step
+    ... one graph             double backward against the clean gradient, the noisy batch run once for both
+    ... forward mode          a Jacobian-vector product for the weights
+    gradient                  no update: the overhead of the library on a tiny network
+"""
+import importlib
+import time
+import tracemalloc
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import models
+from minigrad import tree
+from minigrad.backend import seed, to_host
+
+RATE, MOMENTUM, EPS = 1e-3, 0.9, 1e-3
+
+
+class Problem(NamedTuple):
+    """A network, its loss, and how many examples are in the two batches."""
+    network: str                # a name in NETWORKS
+    noisy: int
+    clean: int
+    size: Any = ()              # what the network is built with: layer sizes, or depth and widening
+
+    @property
+    def image(self):
+        """The shape of one example."""
+        return {"mlp": self.size[:1], "lenet": (28, 28, 1), "resnet": (32, 32, 3)}[self.network]
+
+
+PROBLEMS = {
+    "mlp-tiny": Problem("mlp", 6, 0, (8, 16, 16, 16, 10)),
+    "mlp": Problem("mlp", 100, 10, (784, 256, 256, 10)),
+    "lenet": Problem("lenet", 100, 10),
+    "resnet32": Problem("resnet", 100, 100, (32, 1)),
+    "wrn-28-10": Problem("resnet", 100, 100, (26, 10)),
+}
+
+
+def data(problem):
+    """Random images and labels of both batches: x, y, x_clean, y_clean."""
+    rng = np.random.default_rng(0)
+    classes = 2 if problem.network == "lenet" else 10
+    both = []
+    for n in (problem.noisy, problem.clean):
+        both += [rng.standard_normal((n, *problem.image), "float32"), rng.integers(0, classes, n)]
+    return both
+
+
+def minigrad_model(problem, remember=True):
+    """The network in minigrad: the weights of all others come from it."""
+    if problem.network == "mlp":
+        return models.mlp(seed(0), problem.size)
+    if problem.network == "lenet":
+        return models.lenet(seed(0))
+    return models.resnet(seed(0), *problem.size, remember=remember)
+
+
+def weights(problem):
+    """The initial weights as NumPy arrays, in minigrad's order and layout."""
+    return [to_host(p) for p in tree.flatten(minigrad_model(problem))[0]]
+
+
+# --------------------------------------------------- the networks, over the operations of a library
+
+def mlp(ops, params, x, size):
+    """Dense layers with ReLU between; params: weight, bias ..."""
+    layers = list(zip(params[::2], params[1::2]))
+    for weight, bias in layers[:-1]:
+        x = ops.relu(ops.dense(x, weight, bias))
+    return ops.dense(x, *layers[-1])
+
+
+def lenet(ops, params, x, size):
+    """models/lenet.py."""
+    for kernel, bias in zip(params[0:6:2], params[1:6:2]):
+        x = ops.relu(ops.max_pool(ops.conv(x, kernel, bias=bias)))
+    return ops.dense(ops.relu(ops.dense(ops.flat(x), *params[6:8])), *params[8:])
+
+
+def resnet(ops, params, x, size):
+    """models/resnet.py."""
+    left, (depth, widen), inputs = iter(params), size, 16
+    x = ops.norm(ops.conv(x, next(left)), next(left))
+    for stage, outputs in enumerate((16 * widen, 32 * widen, 64 * widen)):
+        for unit in range(depth // 6):
+            stride = 2 if stage and not unit else 1
+            y = ops.norm(x, next(left)) if stage else x
+            y = ops.norm(ops.conv(y, next(left), stride), next(left))
+            y = ops.conv(y, next(left))
+            x = ops.average(x) if stride == 2 else x
+            x = y + (ops.widen(x, (outputs - inputs) // 2) if outputs > inputs else x)
+            inputs = outputs
+    return ops.dense(ops.pooled(ops.norm(x, next(left))), next(left), next(left))
+
+
+NETWORKS = {"mlp": mlp, "lenet": lenet, "resnet": resnet}
+
+
+def same(size, window, stride):
+    """(before, after): the padding of TensorFlow's "same"."""
+    total = max((-(-size // stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+# ---------------------------------------------------------------------------------------------- libraries
+
+class Library(NamedTuple):
+    """What a library offers for a problem: its version, {route: step}, and three functions."""
+    version: str
+    routes: dict                # step() gives the new weights
+    wait: Any                   # wait() until all is done
+    host: Any                   # host(weights): as NumPy arrays in minigrad's order and layout
+    memory: Any                 # memory(step): the most bytes held in a step, or None where the library does not tell
+
+
+def traced_memory(step):
+    """The most bytes held at once in a step, beyond those held before, as tracemalloc counts NumPy's arrays."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        step()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+LIBRARIES = {                   # name: the module beside this one, and the settings of its function `use`
+    "minigrad": ("of_minigrad", {}),
+    "PyTorch": ("of_torch", {}),
+    "PyTorch channels_last": ("of_torch", {"channels_last": True}),
+    "JAX": ("of_jax", {}),
+    "autograd": ("of_autograd", {}),
+    "MyGrad": ("of_mygrad", {}),
+}
+
+
+def use(library, problem, **settings):
+    """A library with a problem. Raises ImportError where it is not installed."""
+    module, fixed = LIBRARIES[library]
+    return importlib.import_module(f"{__name__}.{module}").use(problem, **fixed, **settings)
+
+
+def offered(library, problem):
+    """Whether a library has this problem: autograd and MyGrad have no convolutions, and dense layers no layout."""
+    if library in ("autograd", "MyGrad"):
+        return not problem.clean
+    return library != "PyTorch channels_last" or problem.network != "mlp"
+
+
+def serve(pipe, library, problem, backend):
+    """Take steps on demand, in a process of its own: (what, route) -> seconds, bytes or arrays; None ends it."""
+    try:
+        found = use(library, problem, **({"backend": backend} if library == "minigrad" else {}))
+    except Exception as error:                              # not installed, or it cannot run here
+        pipe.send(f"{type(error).__name__}: {error}")
+        return
+    pipe.send((found.version, list(found.routes)))
+    while (wanted := pipe.recv()) is not None:
+        what, route = wanted
+        step = found.routes[route]
+        if what == "time":
+            found.wait()
+            start = time.perf_counter()
+            step()
+            found.wait()
+            pipe.send(time.perf_counter() - start)
+        else:
+            pipe.send(found.memory(step) if what == "memory" else found.host(step()))
