@@ -290,7 +290,7 @@ def main(arguments=None):
     p.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=list(LIBRARIES), metavar="NAME",
                    help=f"of {', '.join(LIBRARIES)}; default: all that are installed")
     p.add_argument("--rounds", type=int, default=10, help="measurements of each route, at least 2 (default 10)")
-    p.add_argument("--threads", type=int, default=pieces.threads(), help="of every library (default: one for each core)")
+    p.add_argument("--threads", type=int, default=pieces.threads(), help="of every library (default: one per core)")
     p.add_argument("--backend", choices=("numpy", "cupy"), help="default: cupy where it can run")
     p.add_argument("--growth", action="store_true", help="also time and memory against batch size and depth")
     p.add_argument("--out", type=pathlib.Path, default=RESULTS, help="the folder for the JSON file and the figures")

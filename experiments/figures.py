@@ -169,7 +169,7 @@ def growth(everything, path):
                     panel.plot([p[along] for p in points], [p[key] / unit for p in points],
                                label=f"{library}: {route}", **style)
         for panel, what in zip(panels[:, column], ("ms for one step", "peak MB in one step")):
-            panel.set_xlabel({"batch": "images in each batch (ResNet-32)", "depth": "layers (50 images a batch)"}[along])
+            panel.set_xlabel("images in each batch (ResNet-32)" if along == "batch" else "layers (50 images a batch)")
             panel.set_ylabel(what)
             panel.set_ylim(bottom=0)
             panel.grid(alpha=0.3)

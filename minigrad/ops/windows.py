@@ -5,6 +5,8 @@ functions take them as a user writes them, the primitives as pairs. Convolution 
 """
 import operator
 
+import numpy
+
 from ..backend import xp
 from ..core import Box, is_float, raw
 from ..errors import DTypeError, ShapeError, message, shape
@@ -156,15 +158,18 @@ def _winners(best, taps, s, window, stride, padding):
     """For each window the place of its largest element in an image of shape s[1:], flattened. Plain integers."""
     (_, _, w, c), (rows, columns) = s, best.shape[1:3]
     lost, winner = xp.ones(best.shape, bool), xp.zeros(best.shape, "uint8" if len(taps) < 256 else "int32")
+    careful = not isinstance(best, numpy.ndarray) or numpy.isnan(best).any()      # a GPU would have to be waited for
     for tap in taps[:-1]:                                   # the winner's number: how many before it are not the best
-        lost &= (tap != best) & (tap == tap)                # the first NaN is the best there is, as in argmax
-        winner += lost
+        lost &= tap != best
+        if careful:
+            lost &= tap == tap                              # the first NaN is the best there is, as in argmax
+        winner += lost.view("uint8")
     a, b = xp.arange(window[0])[:, None], xp.arange(window[1])
     top = xp.arange(rows)[:, None, None, None] * stride[0] - padding[0][0] + a
     left = xp.arange(columns)[:, None, None] * stride[1] - padding[1][0] + b
     pixel = xp.maximum(top, 0) * w + xp.maximum(left, 0)     # a border wins in its corner only
     which = winner + xp.arange(rows * columns).reshape(rows, columns, 1) * len(taps)
-    return (pixel * c).ravel()[which] + xp.arange(c)
+    return xp.take((pixel * c).ravel(), which) + xp.arange(c)
 
 
 def _take_winners(x, winners):
