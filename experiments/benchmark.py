@@ -15,14 +15,12 @@ take less than its multiplications need at the one and its arrays, each read and
 import argparse
 import datetime
 import json
-import math
 import multiprocessing
 import os
 import pathlib
 import platform
 import statistics
 import sys
-import time
 
 import numpy as np
 import tqdm
@@ -31,100 +29,11 @@ import minigrad as mg
 from minigrad import pieces, tree
 
 from . import figures
-from .peers import LIBRARIES, NETWORKS, PROBLEMS, Problem, offered, serve
+from .limits import machine, work
+from .peers import JOBS, LIBRARIES, PROBLEMS, Problem, offered, serve, weights
 
+GROWTH = [(32, 12), (32, 25), (32, 50), (32, 100), (8, 50), (14, 50), (20, 50)]      # depth of the ResNet, batch size
 RESULTS = pathlib.Path(__file__).parent / "results"
-JOBS = {"gradient": "gradient", "plain": "plain", "plain, units forgotten": "plain"}      # all others are Algorithm 1
-
-
-# --------------------------------------------------------------------------- what cannot be had for less
-
-class Shape:
-    """Stands for an array in a network and counts: multiplications and additions, and bytes read and written."""
-
-    def __init__(self, shape, count):
-        self.shape, self.count = shape, count
-
-    def made(self, shape, flops=0):
-        """The result of an operation."""
-        self.count["flops"] += flops
-        self.count["bytes"] += 4 * (math.prod(self.shape) + math.prod(shape))
-        return Shape(shape, self.count)
-
-    def __add__(self, other):
-        return self.made(self.shape)
-
-
-class Counting:
-    """The operations of a network (peers), on shapes."""
-
-    def dense(self, x, weight, bias):
-        """x W + b."""
-        return x.made((x.shape[0], weight[1]), 2 * x.shape[0] * weight[0] * weight[1])
-
-    def conv(self, x, k, stride=1, bias=None):
-        """A convolution."""
-        n, h, w, _ = x.shape
-        shape = (n, -(-h // stride), -(-w // stride), k[3])
-        return x.made(shape, 2 * math.prod(shape) * math.prod(k[:3]))
-
-    def max_pool(self, x):
-        """3x3 with stride 2."""
-        n, h, w, c = x.shape
-        return x.made((n, -(-h // 2), -(-w // 2), c))
-
-    def norm(self, x, bias):
-        """Normalisation and ReLU: read twice, for the moments first."""
-        self.relu(x)
-        return x.made(x.shape)
-
-    def relu(self, x):
-        """max(x, 0)."""
-        return x.made(x.shape)
-
-    def average(self, x):
-        """2x2."""
-        n, h, w, c = x.shape
-        return x.made((n, h // 2, w // 2, c))
-
-    def widen(self, x, more):
-        """More channels."""
-        return x.made((*x.shape[:3], x.shape[3] + 2 * more))
-
-    def pooled(self, x):
-        """The mean over all pixels."""
-        return x.made((x.shape[0], x.shape[3]))
-
-    def flat(self, x):
-        """No work."""
-        return Shape((x.shape[0], math.prod(x.shape[1:])), x.count)
-
-
-def work(problem, shapes, route):
-    """Floating-point operations and bytes of a step: a pass over the network costs 1 forwards, 2 pushed or pulled."""
-    count = {"flops": 0, "bytes": 0}
-    NETWORKS[problem.network](Counting(), shapes, Shape((1, *problem.image), count), problem.size)
-    passes = 3 * problem.noisy if route in JOBS else (1 + 2 + 2) * problem.noisy + 3 * problem.clean
-    return {name: each * passes for name, each in count.items()}
-
-
-def machine():
-    """The machine now: FLOP/s of the best matrix product of float32, and bytes copied (read and written) per second."""
-    a, big = np.ones((1024, 1024), "float32"), np.ones((pieces.threads(), 1 << 23), "float32")
-    to = np.empty_like(big)
-    lanes = list(range(pieces.threads()))
-
-    def best(f):
-        pieces.each(f, lanes)
-        return min(_seconds(lambda: pieces.each(f, lanes)) for _ in range(3))
-    return {"flops": len(lanes) * 2 * 1024 ** 3 / best(lambda lane: a @ a),
-            "bytes": 2 * big.nbytes / best(lambda lane: np.copyto(to[lane], big[lane]))}
-
-
-def _seconds(f):
-    start = time.perf_counter()
-    f()
-    return time.perf_counter() - start
 
 
 # -------------------------------------------------------------------------------------------- measurement
@@ -176,7 +85,7 @@ def measure(problem, libraries, rounds, backend=None, progress=lambda: None):
     finally:
         for peer in peers.values():
             peer.close()
-    shapes = [p.shape for p in _weights(problem)]
+    shapes = [p.shape for p in weights(problem)]
     limit = {name: statistics.median(each[name] for each in limits) for name in ("flops", "bytes")}
     rows = {}
     for pair in pairs:
@@ -187,11 +96,6 @@ def measure(problem, libraries, rounds, backend=None, progress=lambda: None):
                       "copying": cost["bytes"] / limit["bytes"] / seconds}
     return {"rows": rows, "machine": limit, "versions": {n: p.version for n, p in peers.items() if not p.reason},
             "missing": {name: peer.reason for name, peer in peers.items() if peer.reason}}
-
-
-def _weights(problem):
-    from .peers import weights
-    return weights(problem)
 
 
 def _quartiles(values):
@@ -270,10 +174,10 @@ def table(title, result):
 
 
 def growth(rounds, libraries, backend=None, progress=lambda: None):
-    """ResNets of several depths and batch sizes: [{"depth", "batch", "library", "route", "ms", "memory"}]."""
-    points = [(32, batch) for batch in (12, 25, 50, 100)] + [(depth, 50) for depth in (8, 14, 20)]
+    """ResNets of several depths and batch sizes, in minigrad and PyTorch: [{"depth", "batch", "library", ...}]."""
+    libraries = [library for library in libraries if library in ("minigrad", "PyTorch")]
     found = []
-    for depth, batch in points:
+    for depth, batch in GROWTH:
         result = measure(Problem("resnet", batch, batch, (depth, 1)), libraries, rounds, backend, progress)
         for (library, route), row in result["rows"].items():
             found.append({"depth": depth, "batch": batch, "library": library, "route": route, "ms": row["ms"],
@@ -281,8 +185,8 @@ def growth(rounds, libraries, backend=None, progress=lambda: None):
     return found
 
 
-def main(arguments=None):
-    """Run the benchmark from the command line; gives the exit status."""
+def _options(arguments):
+    """The command line, checked; minigrad switched to the array module that it asks for."""
     p = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--problems", nargs="+", choices=PROBLEMS, metavar="NAME",
@@ -301,18 +205,24 @@ def main(arguments=None):
         mg.use(options.backend or mg.backend.name())
     except mg.BackendError as error:
         p.error(str(error))
-    backend = mg.backend.name()
+    return options
+
+
+def main(arguments=None):
+    """Run the benchmark from the command line; gives the exit status."""
+    options = _options(arguments)
     for variable in ("MINIGRAD_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(options.threads)         # of the processes of all libraries
     os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if options.threads > 1 else 'false'}"
     pieces.threads.cache_clear()
+    today, backend = datetime.date.today().isoformat(), mg.backend.name()
     problems = options.problems or list(PROBLEMS)[:None if backend == "cupy" else -1]
-    today = datetime.date.today().isoformat()
     everything = {"date": today, "backend": backend, "threads": options.threads, "rounds": options.rounds,
                   "python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine()}
     print(", ".join(f"{key} {value}" for key, value in everything.items()))
-    total = options.rounds * (len(problems) + 7 * options.growth)
     everything |= {"problems": {}, "comparisons": []}
+    few = max(options.rounds // 3, 2)                       # rounds of the growth curves
+    total = options.rounds * len(problems) + few * len(GROWTH) * options.growth
     with tqdm.tqdm(total=total, unit="round") as bar:
         for name in problems:
             result = measure(PROBLEMS[name], options.libraries, options.rounds, backend, bar.update)
@@ -321,7 +231,7 @@ def main(arguments=None):
             rows = [{"library": a, "route": b, **row} for (a, b), row in result["rows"].items()]
             everything["problems"][name] = {**result, "rows": rows}
         if options.growth:
-            everything["growth"] = growth(options.rounds, options.libraries, backend, bar.update)
+            everything["growth"] = growth(few, options.libraries, backend, bar.update)
     for what, value, low, high in everything["comparisons"]:
         print(f"{what:72s}{value:6.2f}" + (f"   ({low:.2f} - {high:.2f})" if low else ""))
     write(everything, options.out / f"benchmark-{backend}-{today}")

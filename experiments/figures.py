@@ -156,8 +156,7 @@ def growth(everything, path):
     """Time and peak memory against batch size (depth 32) and against depth (batch 50): one line for each route."""
     figure, panels = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
     wanted = [("minigrad", "plain"), ("minigrad", "Algorithm 1"), ("minigrad", "Algorithm 1, units forgotten"),
-              ("PyTorch", "plain"), ("PyTorch", "double backward"), ("PyTorch", "one graph"), ("JAX", "plain"),
-              ("JAX", "double backward")]
+              ("PyTorch", "plain"), ("PyTorch", "double backward"), ("PyTorch", "one graph")]
     for column, (along, fixed, value) in enumerate((("batch", "depth", 32), ("depth", "batch", 50))):
         for library, route in wanted:
             points = sorted((p for p in everything["growth"] if (p["library"], p["route"], p[fixed]) ==

@@ -17,7 +17,7 @@ from minigrad import MinigradError, backend
 
 from .training import train
 
-THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "MINIGRAD_THREADS")
 REPORT = 10                             # steps between two messages to the bar
 
 

@@ -206,7 +206,7 @@ class Tape(list):
 
     def pull(self, cotangents, ends, count):
         """Read backwards: from the cotangents of `ends` to those of the first `count` places. None stands for zero."""
-        totals = [None] * len(self)
+        totals, sums = [None] * len(self), set()        # sums: places of arrays added up here, which nobody else holds
         for g, end in zip(cotangents, ends):
             if end is not None:
                 totals[end] = _plus(totals[end], g)
@@ -215,7 +215,13 @@ class Tape(list):
                 g, totals[place] = totals[place], None
                 if g is not None:
                     for parent, J in self[place].maps:
-                        totals[parent] = _plus(totals[parent], J.pull(g))
+                        total, more = totals[parent], J.pull(g)
+                        if parent in sums and _fits(total, more):
+                            added(total, more, out=total)
+                        else:
+                            totals[parent] = _plus(total, more)
+                            if total is not None and more is not None:
+                                sums.add(parent)
         except Exception as error:
             self._locate(error, place, "pull")
             raise
@@ -232,6 +238,12 @@ def _plus(a, b):
     if type(a) is tuple:
         return tuple(map(_plus, a, b))
     return a + b if type(a) is Box or type(b) is Box else added(a, b)
+
+
+def _fits(total, more):
+    """Whether `more` can be added to the array `total` in place."""
+    return isinstance(total, xp.ndarray) and type(more) is type(total) and (more.shape, more.dtype) == (
+        total.shape, total.dtype)
 
 
 def run(trace, f, leaves, tags):

@@ -94,7 +94,7 @@ def _sum_to(x, shape):
     if lead < 0 or any([n not in (1, x.shape[lead + i]) for i, n in enumerate(shape)]):
         raise ShapeError(message("sum_to(x, shape)", f"{shape} cannot have been broadcast to the shape of x",
                                  [("x", x, "")], "from the right, each length is that of x, or 1"))
-    if x.size > 4096 and shape == x.shape[-1:]:             # a bias
+    if x.size > 4096 and shape == x.shape[-1:] and x.dtype.kind in "fc":        # a bias
         return summed(lambda piece: column_sums(x[piece]), cut(len(x), x.nbytes // len(x)))
     axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 != x.shape[lead + i]])
     return x.sum(axes).reshape(shape)

@@ -92,24 +92,27 @@ def scratch(role, shape, dtype):
     return memory[:count].view(dtype).reshape(shape)
 
 
-def mapped(fun):
+def mapped(fun, doc=None):
     """A function of each element that cuts large arrays: the ufunc of this name, or f(*arrays, out=None)."""
     ufunc = isinstance(fun, str)
 
-    def on_pieces(*args):
+    def on_pieces(*args, out=None):
         for a in args:
             if type(a) is numpy.ndarray and a.nbytes > PIECE:
                 f = getattr(numpy, fun) if ufunc else fun
-                return _map(f, args) if isinstance(f, numpy.ufunc) or not ufunc else f(*args)
-        return (getattr(xp, fun) if ufunc else fun)(*args)
-    on_pieces.__name__ = fun if ufunc else fun.__name__
+                if isinstance(f, numpy.ufunc) or not ufunc:
+                    return _map(f, args, out)
+        f = getattr(xp, fun) if ufunc else fun
+        return f(*args) if out is None else f(*args, out=out)
+    on_pieces.__name__, on_pieces.__doc__ = fun if ufunc else fun.__name__, doc
     return on_pieces
 
 
-def _map(f, args):
+def _map(f, args, y):
     s = numpy.broadcast_shapes(*[numpy.shape(a) for a in args])
     full = [numpy.ndim(a) == len(s) and a.shape[0] == s[0] for a in args]
-    y = numpy.empty(s, f(*[a[:0] if cuts else a for a, cuts in zip(args, full)]).dtype)
+    if y is None:
+        y = numpy.empty(s, f(*[a[:0] if cuts else a for a, cuts in zip(args, full)]).dtype)
 
     def work(left):
         for piece in left:
@@ -118,12 +121,7 @@ def _map(f, args):
     return y
 
 
-_add = mapped("add")
-
-
-def added(a, b):
-    """a + b for arrays, in pieces where they are large."""
-    return _add(a, b)
+added = mapped("add", "a + b for arrays; written to `out` where that is given.")
 
 
 def column_sums(x, y=None):

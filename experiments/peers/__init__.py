@@ -24,6 +24,7 @@ from minigrad import tree
 from minigrad.backend import seed, to_host
 
 RATE, MOMENTUM, EPS = 1e-3, 0.9, 1e-3
+JOBS = {"gradient": "gradient", "plain": "plain", "plain, units forgotten": "plain"}      # all others: Algorithm 1
 
 
 class Problem(NamedTuple):

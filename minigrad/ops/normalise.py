@@ -76,7 +76,8 @@ class NormalisePasses:
     """
 
     def __init__(self, x, gain, bias, known, eps, rectify):
-        self.x, self.y, self.rectify, self.has_gain = x, xp.empty_like(x, order="C"), rectify, gain is not None
+        self.x, self.rectify, self.has_gain = x, rectify, gain is not None
+        self.y = xp.empty(x.shape, xp.result_type(x, bias, bias if gain is None else gain))
         self.mean, self.r = _wide(known[0], x), 1.0 / xp.sqrt(known[1] + eps)
         self.A = self.r if gain is None else gain * self.r
         self.n, self.pieces = x.size / x.shape[-1], cut(len(x), x.nbytes // max(len(x), 1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import benchmark, peers
+from experiments import benchmark, limits, peers
 from experiments.peers import Problem
 
 SMALL = {"mlp": Problem("mlp", 6, 4, (5, 7, 10)), "lenet": Problem("lenet", 5, 3), "resnet": Problem("resnet", 6, 4, (8, 1))}
@@ -45,18 +45,18 @@ def test_other_libraries_take_the_same_step(library, name):
 
 
 def test_what_is_counted():
-    mlp = benchmark.work(SMALL["mlp"], [(5, 7), (7,), (7, 10), (10,)], "plain")
+    mlp = limits.work(SMALL["mlp"], [(5, 7), (7,), (7, 10), (10,)], "plain")
     assert mlp["flops"] == 3 * 6 * 2 * (5 * 7 + 7 * 10)
     assert mlp["bytes"] == 3 * 6 * 4 * ((5 + 7) + (7 + 7) + (7 + 10))
     weights = [p.shape for p in peers.weights(SMALL["lenet"])]
     forward = 2 * (28 * 28 * 25 * 16 + 14 * 14 * 25 * 16 * 32 + 7 * 7 * 25 * 32 * 64 + 1024 * 100 + 100)
-    assert benchmark.work(SMALL["lenet"], weights, "plain")["flops"] == 3 * 5 * forward
+    assert limits.work(SMALL["lenet"], weights, "plain")["flops"] == 3 * 5 * forward
     for route in ("Algorithm 1", "double backward", "one graph"):       # the least that any way needs
-        assert benchmark.work(SMALL["lenet"], weights, route)["flops"] == (5 * 5 + 3 * 3) * forward
+        assert limits.work(SMALL["lenet"], weights, route)["flops"] == (5 * 5 + 3 * 3) * forward
     resnet = [p.shape for p in peers.weights(SMALL["resnet"])]
     pixels = [(1024, 3, 16)] + [(1024, 16, 16)] * 2 + [(256, 16, 32), (256, 32, 32), (64, 32, 64), (64, 64, 64)]
     forward = 2 * sum(n * 9 * c * o for n, c, o in pixels) + 2 * 64 * 10
-    assert benchmark.work(SMALL["resnet"], resnet, "plain")["flops"] == 3 * 6 * forward
+    assert limits.work(SMALL["resnet"], resnet, "plain")["flops"] == 3 * 6 * forward
 
 
 def row(*times, memory=100):

@@ -1,0 +1,97 @@
+"""What a training step cannot be had for less: its multiplications and bytes, and the machine's speed at both."""
+import math
+import time
+
+import numpy as np
+
+from minigrad import pieces
+
+from .peers import JOBS, NETWORKS
+
+
+class Shape:
+    """Stands for an array in a network and counts: multiplications and additions, and bytes read and written."""
+
+    def __init__(self, shape, count):
+        self.shape, self.count = shape, count
+
+    def made(self, shape, flops=0):
+        """The result of an operation."""
+        self.count["flops"] += flops
+        self.count["bytes"] += 4 * (math.prod(self.shape) + math.prod(shape))
+        return Shape(shape, self.count)
+
+    def __add__(self, other):
+        return self.made(self.shape)
+
+
+class Counting:
+    """The operations of a network (peers), on shapes."""
+
+    def dense(self, x, weight, bias):
+        """x W + b."""
+        return x.made((x.shape[0], weight[1]), 2 * x.shape[0] * weight[0] * weight[1])
+
+    def conv(self, x, k, stride=1, bias=None):
+        """A convolution."""
+        n, h, w, _ = x.shape
+        shape = (n, -(-h // stride), -(-w // stride), k[3])
+        return x.made(shape, 2 * math.prod(shape) * math.prod(k[:3]))
+
+    def max_pool(self, x):
+        """3x3 with stride 2."""
+        n, h, w, c = x.shape
+        return x.made((n, -(-h // 2), -(-w // 2), c))
+
+    def norm(self, x, bias):
+        """Normalisation and ReLU: read twice, for the moments first."""
+        self.relu(x)
+        return x.made(x.shape)
+
+    def relu(self, x):
+        """max(x, 0)."""
+        return x.made(x.shape)
+
+    def average(self, x):
+        """2x2."""
+        n, h, w, c = x.shape
+        return x.made((n, h // 2, w // 2, c))
+
+    def widen(self, x, more):
+        """More channels."""
+        return x.made((*x.shape[:3], x.shape[3] + 2 * more))
+
+    def pooled(self, x):
+        """The mean over all pixels."""
+        return x.made((x.shape[0], x.shape[3]))
+
+    def flat(self, x):
+        """No work."""
+        return Shape((x.shape[0], math.prod(x.shape[1:])), x.count)
+
+
+def work(problem, shapes, route):
+    """Floating-point operations and bytes of a step: a pass over the network costs 1 forwards, 2 pushed or pulled."""
+    count = {"flops": 0, "bytes": 0}
+    NETWORKS[problem.network](Counting(), shapes, Shape((1, *problem.image), count), problem.size)
+    passes = 3 * problem.noisy if route in JOBS else (1 + 2 + 2) * problem.noisy + 3 * problem.clean
+    return {name: each * passes for name, each in count.items()}
+
+
+def machine():
+    """The machine now: FLOP/s of the best matrix product of float32, and bytes copied (read and written) per second."""
+    a, big = np.ones((1024, 1024), "float32"), np.ones((pieces.threads(), 1 << 23), "float32")
+    to = np.empty_like(big)
+    lanes = list(range(pieces.threads()))
+
+    def best(f):
+        pieces.each(f, lanes)
+        return min(_seconds(lambda: pieces.each(f, lanes)) for _ in range(3))
+    return {"flops": len(lanes) * 2 * 1024 ** 3 / best(lambda lane: a @ a),
+            "bytes": 2 * big.nbytes / best(lambda lane: np.copyto(to[lane], big[lane]))}
+
+
+def _seconds(f):
+    start = time.perf_counter()
+    f()
+    return time.perf_counter() - start
