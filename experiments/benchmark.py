@@ -43,6 +43,7 @@ class Peer:
 
     def __init__(self, library, problem, backend):
         context = multiprocessing.get_context("spawn")
+        os.environ["MINIGRAD_KEEP_MEMORY"] = str(int(library == "minigrad"))    # the others as they are without us
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, library, problem, backend), daemon=True)
         self.process.start()

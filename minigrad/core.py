@@ -23,7 +23,7 @@ Names here and in all rules: x, y value in and out; t tangent (shaped like x); g
 """
 import inspect
 import itertools
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 from . import backend, tree
 from .backend import xp
@@ -48,7 +48,7 @@ class Box:
     def __init__(self, value, trace, tag):
         self.value, self.trace, self.tag = value, trace, tag
 
-    shape = property(lambda self: shape(self.value))
+    shape = property(lambda self: getattr(self.value, "shape", ()))
     dtype = property(lambda self: self.value.dtype)
     ndim = property(lambda self: len(shape(self.value)))
     size = property(lambda self: self.value.size)
@@ -108,11 +108,12 @@ class Primitive:
         if self.rule is None:
             raise TraceError(f"{self.name}(...): this primitive has no rule, and a derivative of it was asked for\n"
                              "  help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear")
-        watched = [type(a) is Box and a.trace is trace for a in args]
-        below = [a.value if mine else a for a, mine in zip(args, watched)]
+        watched = [i for i, a in enumerate(args) if type(a) is Box and a.trace is trace]
+        below = list(args)
+        for i in watched:
+            below[i] = args[i].value
         y, rule = self(*below, **params), self.rule
-        maps = [(a.tag, rule(i, y, *below, **params)) for i, a in enumerate(args) if watched[i]]
-        return Box(y, trace, trace.record(self, y, maps))
+        return Box(y, trace, trace.record(self, y, [(args[i].tag, rule(i, y, *below, **params)) for i in watched]))
 
     def __repr__(self):
         return f"<primitive {self.name}>"
@@ -161,21 +162,18 @@ class Forward:
         return total
 
 
-class Step(NamedTuple):
-    """One thing that happened: the primitive, and (place of the argument on the tape, LinearMap) for each argument."""
-    primitive: Any
-    maps: tuple
-
-
 class Tape(list):
-    """The trace that can be read both ways: a list of Steps; a box's tag is its place in the list."""
+    """The trace that can be read both ways: a list of what happened; a box's tag is its place in the list.
+
+    Each step is a pair: the primitive, and a list of (place of the argument on the tape, LinearMap).
+    """
 
     def __init__(self):
         super().__init__()
         self.floor, self.closed = next(floors), False
 
     def record(self, primitive, y, maps):
-        self.append(Step(primitive, maps))
+        self.append((primitive, maps))
         return len(self) - 1
 
     def push(self, tangents, ends):
@@ -183,7 +181,7 @@ class Tape(list):
         keep, needed, last = set(ends), set(ends), {}
         for place in reversed(range(len(tangents), len(self))):
             if place in needed:
-                for parent, _ in self[place].maps:
+                for parent, _ in self[place][1]:
                     needed.add(parent)
                     last.setdefault(parent, place)
         alive = dict(enumerate(tangents))               # a tangent lives until its last use
@@ -192,10 +190,10 @@ class Tape(list):
                 if place not in needed:
                     continue
                 total = None
-                for parent, J in self[place].maps:
+                for parent, J in self[place][1]:
                     if alive.get(parent) is not None:
                         total = _plus(total, J.push(alive[parent]))
-                for parent, _ in self[place].maps:
+                for parent, _ in self[place][1]:
                     if last[parent] == place and parent not in keep:
                         alive.pop(parent, None)
                 alive[place] = total
@@ -214,7 +212,7 @@ class Tape(list):
             for place in reversed(range(count, len(self))):
                 g, totals[place] = totals[place], None
                 if g is not None:
-                    for parent, J in self[place].maps:
+                    for parent, J in self[place][1]:
                         total, more = totals[parent], J.pull(g)
                         if parent in sums and _fits(total, more):
                             added(total, more, out=total)
@@ -228,7 +226,7 @@ class Tape(list):
         return totals[:count]
 
     def _locate(self, error, place, walk):
-        error.add_note(f"in the {walk} of {self[place].primitive.name}, step {place} of the tape")
+        error.add_note(f"in the {walk} of {self[place][0].name}, step {place} of the tape")
 
 
 def _plus(a, b):

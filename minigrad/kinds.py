@@ -119,7 +119,7 @@ def broadcast_to(x, shape):
 
 def stretched(x, s):
     """broadcast_to where it is needed: x itself if it has the shape already."""
-    return x if shape(x) == s else broadcast_to(x, s)
+    return x if shape(x) == s else _stretch(x, shape=s)
 
 
 def sum_to(x, shape):

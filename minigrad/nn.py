@@ -53,7 +53,9 @@ class Module:
             return names, [getattr(module, n) for n in names], tuple(getattr(module, n) for n in settings)
 
         def join(names, children, static):
-            return cls(**dict(zip(names, children)), **dict(zip(settings, static)))
+            module = object.__new__(cls)                    # without the checks and the cost of a frozen __init__
+            vars(module).update(zip(names, children), **dict(zip(settings, static)))
+            return module
         tree.register(cls, split, join)
 
     def __call__(self, x):
@@ -62,7 +64,7 @@ class Module:
         return self.apply(x)[0]
 
     def apply(self, x, state=None, train=True, key=None):
-        if _needs_apply([getattr(self, f.name) for f in dataclasses.fields(self)]):
+        if any(map(_needs_apply, vars(self).values())):
             raise DTypeError(f"{type(self).__name__}.apply: a layer inside keeps averages or drops elements: it needs "
                              "state and key\n  help: write apply (and state) in place of __call__, as Sequential does")
         return self(x), state
@@ -79,8 +81,7 @@ class Module:
 def _needs_apply(value):
     """Whether there is a module in a container of modules that has an `apply` of its own."""
     if isinstance(value, Module):
-        return type(value).apply is not Module.apply or _needs_apply([getattr(value, f.name)
-                                                                       for f in dataclasses.fields(value)])
+        return type(value).apply is not Module.apply or any(map(_needs_apply, vars(value).values()))
     return isinstance(value, (list, tuple)) and any(map(_needs_apply, value))
 
 

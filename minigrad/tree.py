@@ -81,13 +81,10 @@ def flatten(tree):
 
 
 def _flatten(tree, leaves):
-    node = _node(tree)
+    node = _nodes.get(type(tree)) or (None if hasattr(tree, "dtype") else _node(tree))
     if node is not None:
         names, children, static = node.split(tree)
         return Structure(type(tree), tuple(names), static, tuple([_flatten(child, leaves) for child in children]))
-    if hasattr(tree, "dtype"):
-        leaves.append(tree)
-        return _leaf
     if tree is None or isinstance(tree, str) or callable(tree):
         return Structure(STATIC, (), tree, ())
     leaves.append(tree)

@@ -185,7 +185,7 @@ def one_way(monkeypatch):
     push = core.Tape.push
 
     def wrong(self, tangents, ends):
-        self[:] = list(self[:len(tangents)]) + [core.Step(s.primitive, s.maps[:1]) for s in self[len(tangents):]]
+        self[:] = list(self[:len(tangents)]) + [(primitive, maps[:1]) for primitive, maps in self[len(tangents):]]
         return push(self, tangents, ends)
     monkeypatch.setattr(core.Tape, "push", wrong)
 

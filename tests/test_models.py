@@ -57,7 +57,7 @@ def test_wide_resnet_drops_elements_by_the_key():
     assert abs(one - other).max() > 0
 
 
-@pytest.mark.parametrize("make", [resnet, functools.partial(wide_resnet, depth=10, widen=1)], ids=["resnet", "wide"])
+@pytest.mark.parametrize("make", [resnet, functools.partial(wide_resnet, depth=16, widen=1)], ids=["resnet", "wide"])
 def test_what_is_forgotten_changes_nothing_but_memory(make):
     """Gradient, Algorithm 1, running averages and dropout masks, with and without per-unit checkpoints."""
     settings = {} if make is not resnet else {"depth": 14}

@@ -193,3 +193,20 @@ def test_freed_memory_is_kept_unless_it_is_not_wanted():
     if possible != "True":
         pytest.skip("the C library of this system is not glibc")
     assert int(faults) < 1000 < int(run(KEEPS, MINIGRAD_KEEP_MEMORY="0").stdout.split()[0])
+
+
+@pytest.mark.parametrize("n, k, m", [(90, 70, 50), (50, 70, 90), (1, 600, 600), (600, 600, 1), (7, 100_000, 1)])
+def test_large_products_in_pieces(n, k, m, threads, monkeypatch):
+    products = mg.ops.products
+    monkeypatch.setattr(products, "LARGE", 1 << 10)
+    monkeypatch.setattr(products, "PIECE", 1 << 14)
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(n, k)), rng.normal(size=(k, m)).astype("float32")
+    found = []
+    for count in (1, 3):
+        threads(count)
+        found.append(mg.matmul(a, b))
+        assert found[-1].dtype == np.float64
+        np.testing.assert_allclose(found[-1], a @ b, atol=1e-10)
+        np.testing.assert_allclose(mg.matmul(a.T.copy().T, np.asfortranarray(b)), a @ b, atol=1e-10)
+    np.testing.assert_array_equal(*found)

@@ -1,12 +1,36 @@
 """Contractions. Each ends as a two-dimensional product where it can: that is the fastest on both devices."""
 import math
 
+import numpy
+
 from ..backend import xp
 from ..errors import ShapeError, message, shape
 from ..kinds import bilinear, sum_to
+from ..pieces import cut, share
 from .shaping import expand_dims, matrix_transpose, normal_axes, reshape, transpose
 
-_matmul = bilinear(lambda a, b: xp.matmul(a, b),
+LARGE = 1 << 18         # multiplications above which OpenBLAS would use threads of its own, which go on spinning
+PIECE = 1 << 26         # multiplications of a piece: a millisecond or so
+
+
+def _product(a, b):
+    """a @ b; of large matrices some rows or columns of the result at a time, on threads."""
+    if not isinstance(a, numpy.ndarray) or a.ndim != 2 or b.ndim != 2 or a.size * b.shape[1] <= LARGE:
+        return xp.matmul(a, b)
+    (n, k), m = a.shape, b.shape[1]
+    y = numpy.empty((n, m), numpy.result_type(a, b))
+
+    def work(pieces):
+        for piece in pieces:
+            if n >= m:
+                numpy.matmul(a[piece], b, out=y[piece])
+            else:
+                numpy.matmul(a, b[:, piece], out=y[:, piece])
+    share(work, cut(max(n, m), k * min(n, m), PIECE))
+    return y
+
+
+_matmul = bilinear(_product,
                    lambda g, b, s: sum_to(_matmul(g, matrix_transpose(b)), s),
                    lambda g, a, s: sum_to(_matmul(matrix_transpose(a), g), s), "matmul")
 
@@ -16,19 +40,19 @@ def matmul(a, b):
 
     A one-dimensional a is a row, a one-dimensional b a column. Raises ShapeError where the inner lengths differ.
     """
-    if not shape(a) or not shape(b) or shape(a)[-1] != shape(b)[-2:][0]:
+    sa, sb = shape(a), shape(b)
+    if not sa or not sb or sa[-1] != sb[-2:][0]:
         rows = [("a", a, "inner axis: the last"), ("b", b, "inner axis: the last but one, or the only one")]
         raise ShapeError(message("matmul(a, b)", "the inner lengths differ", rows,
                                  "a has shape (..., n, k) and b (..., k, m); use multiply to scale by a number"))
-    if len(shape(a)) == 1:
+    if len(sa) == 1:
         y = matmul(expand_dims(a, 0), b)
-        return reshape(y, shape(y)[:-1] if len(shape(b)) == 1 else shape(y)[:-2] + shape(y)[-1:])
-    if len(shape(b)) == 1:
+        return reshape(y, shape(y)[:-1] if len(sb) == 1 else shape(y)[:-2] + shape(y)[-1:])
+    if len(sb) == 1:
         y = matmul(a, expand_dims(b, 1))
         return reshape(y, shape(y)[:-1])
-    if len(shape(a)) > 2 and len(shape(b)) == 2:            # the leading axes of a are only more rows
-        rows, (k, m) = shape(a)[:-1], shape(b)
-        return reshape(_matmul(reshape(a, (math.prod(rows), k)), b), (*rows, m))
+    if len(sa) > 2 and len(sb) == 2:                        # the leading axes of a are only more rows
+        return reshape(_matmul(reshape(a, (math.prod(sa[:-1]), sb[0])), b), (*sa[:-1], sb[1]))
     return _matmul(a, b)
 
 

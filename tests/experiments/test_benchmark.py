@@ -87,7 +87,7 @@ def test_a_library_that_computes_something_else_is_refused():
 
 
 def test_a_small_run_is_written(tmp_path, monkeypatch, capsys):
-    for variable in ("MINIGRAD_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS"):
+    for variable in ("MINIGRAD_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS", "MINIGRAD_KEEP_MEMORY"):
         monkeypatch.setenv(variable, "1")                   # put back after the test: main sets them
     monkeypatch.setitem(peers.PROBLEMS, "mlp", SMALL["mlp"])
     grown = [{"depth": depth, "batch": batch, "library": "minigrad", "route": "plain", "ms": 1.0, "memory": 1}
