@@ -16,7 +16,6 @@ import argparse
 import datetime
 import json
 import multiprocessing
-import os
 import pathlib
 import platform
 import statistics
@@ -31,6 +30,7 @@ from minigrad import pieces, tree
 from . import figures
 from .limits import machine, work
 from .peers import JOBS, LIBRARIES, PROBLEMS, Problem, offered, serve, weights
+from .sweep import THREADS, environment
 
 GROWTH = [(32, 12), (32, 25), (32, 50), (32, 100), (8, 50), (14, 50), (20, 50)]      # depth of the ResNet, batch size
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -43,10 +43,10 @@ class Peer:
 
     def __init__(self, library, problem, backend):
         context = multiprocessing.get_context("spawn")
-        os.environ["MINIGRAD_KEEP_MEMORY"] = str(int(library == "minigrad"))    # the others as they are without us
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, library, problem, backend), daemon=True)
-        self.process.start()
+        with environment({"MINIGRAD_KEEP_MEMORY": str(int(library == "minigrad"))}):    # the others as without us
+            self.process.start()
         theirs.close()
         self.version, self.routes, self.reason = "", [], ""
         try:
@@ -212,10 +212,18 @@ def _options(arguments):
 def main(arguments=None):
     """Run the benchmark from the command line; gives the exit status."""
     options = _options(arguments)
-    for variable in ("MINIGRAD_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = str(options.threads)         # of the processes of all libraries
-    os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if options.threads > 1 else 'false'}"
+    eigen = "true" if options.threads > 1 else "false"
+    threads = {**dict.fromkeys(THREADS, str(options.threads)), "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={eigen}"}
+    with environment(threads):
+        pieces.threads.cache_clear()                        # of this process, which measures the machine
+        everything = _measured(options)
     pieces.threads.cache_clear()
+    write(everything, options.out / f"benchmark-{everything['backend']}-{everything['date']}")
+    return 0
+
+
+def _measured(options):
+    """All problems, printed as they are done."""
     today, backend = datetime.date.today().isoformat(), mg.backend.name()
     problems = options.problems or list(PROBLEMS)[:None if backend == "cupy" else -1]
     everything = {"date": today, "backend": backend, "threads": options.threads, "rounds": options.rounds,
@@ -235,8 +243,7 @@ def main(arguments=None):
             everything["growth"] = growth(few, options.libraries, backend, bar.update)
     for what, value, low, high in everything["comparisons"]:
         print(f"{what:72s}{value:6.2f}" + (f"   ({low:.2f} - {high:.2f})" if low else ""))
-    write(everything, options.out / f"benchmark-{backend}-{today}")
-    return 0
+    return everything
 
 
 def write(everything, stem):

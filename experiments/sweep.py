@@ -40,7 +40,7 @@ def run_all(runs, problem, jobs):
     context = multiprocessing.get_context("spawn")
     messages, stop = context.Queue(), context.Event()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_environment({**dict.fromkeys(THREADS, "1"), "MINIGRAD_BACKEND": backend.name()}))
+        stack.enter_context(environment({**dict.fromkeys(THREADS, "1"), "MINIGRAD_BACKEND": backend.name()}))
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
         stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         bar = stack.enter_context(tqdm(total=sum(run.settings.steps for run in runs), unit="step", smoothing=0.05,
@@ -69,7 +69,7 @@ def run_all(runs, problem, jobs):
 
 
 @contextlib.contextmanager
-def _environment(changes):
+def environment(changes):
     """Environment variables for the processes that are started inside."""
     kept = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)

@@ -1,5 +1,6 @@
 """The benchmark compares steps that compute the same, counts what it says it counts, and writes what it measured."""
 import json
+import os
 import runpy
 
 import numpy as np
@@ -87,14 +88,14 @@ def test_a_library_that_computes_something_else_is_refused():
 
 
 def test_a_small_run_is_written(tmp_path, monkeypatch, capsys):
-    for variable in ("MINIGRAD_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS", "MINIGRAD_KEEP_MEMORY"):
-        monkeypatch.setenv(variable, "1")                   # put back after the test: main sets them
+    before = dict(os.environ)
     monkeypatch.setitem(peers.PROBLEMS, "mlp", SMALL["mlp"])
     grown = [{"depth": depth, "batch": batch, "library": "minigrad", "route": "plain", "ms": 1.0, "memory": 1}
              for depth, batch in ((32, 12), (32, 50), (8, 50))]
     monkeypatch.setattr(benchmark, "growth", lambda *args: grown)
     assert benchmark.main(["--rounds", "2", "--problems", "mlp-tiny", "mlp", "--libraries", "minigrad", "--threads", "1", "--growth",
                             "--out", str(tmp_path / "new")]) == 0
+    assert dict(os.environ) == before
     files = {path.name: path for path in (tmp_path / "new").iterdir()}
     assert len(files) == 3 and sum(name.endswith(".png") for name in files) == 2
     result = json.loads(next(path for name, path in files.items() if name.endswith(".json")).read_text())
