@@ -147,6 +147,7 @@ def comparisons(name, rows):
             ("Algorithm 1 / own plain step", ALGORITHM, PLAIN),
             ("Algorithm 1 / own double backward", ALGORITHM, ("minigrad", "double backward")),
             ("plain, units forgotten / plain", ("minigrad", "plain, units forgotten"), PLAIN),
+            ("evaluation / bare NumPy", ("minigrad", "evaluation"), ("NumPy", "evaluation")),
             *[(f"gradient / {other}", ("minigrad", "gradient"), (other, "gradient"))
               for other in ("PyTorch", "JAX", "autograd", "MyGrad")]]:
         value = theirs and ratio(rows, ours, theirs)
@@ -182,7 +183,7 @@ def growth(rounds, libraries, backend=None, progress=lambda: None):
         result = measure(Problem("resnet", batch, batch, (depth, 1)), libraries, rounds, backend, progress)
         for (library, route), row in result["rows"].items():
             found.append({"depth": depth, "batch": batch, "library": library, "route": route, "ms": row["ms"],
-                          "memory": row["memory"]})
+                          "memory": row["memory"], "rounds": rounds})
     return found
 
 

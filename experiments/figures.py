@@ -116,7 +116,7 @@ def _saved(figure, path):
 # ---------------------------------------------------------------------------------------------- benchmark
 
 LIBRARY_COLOURS = {"minigrad": "#d62728", "PyTorch": "#1f77b4", "PyTorch channels_last": "#6baed6", "JAX": "#2ca02c",
-                   "autograd": "#9467bd", "MyGrad": "#8c564b"}
+                   "autograd": "#9467bd", "MyGrad": "#8c564b", "NumPy": "#7f7f7f"}
 
 
 def _conditions(everything):
@@ -172,7 +172,8 @@ def growth(everything, path):
             panel.set_ylabel(what)
             panel.set_ylim(bottom=0)
             panel.grid(alpha=0.3)
-    panels[0, 0].legend(fontsize=7)
-    figure.supxlabel(_wrapped(_conditions(everything)), fontsize=7)
+    panels[0, 0].legend(fontsize=7, handlelength=4)
+    rounds = everything["growth"][0].get("rounds", everything["rounds"])
+    figure.supxlabel(_wrapped(_conditions({**everything, "rounds": rounds})), fontsize=7)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -74,7 +74,9 @@ def work(problem, shapes, route):
     """Floating-point operations and bytes of a step: a pass over the network costs 1 forwards, 2 pushed or pulled."""
     count = {"flops": 0, "bytes": 0}
     NETWORKS[problem.network](Counting(), shapes, Shape((1, *problem.image), count), problem.size)
-    passes = 3 * problem.noisy if route in JOBS else (1 + 2 + 2) * problem.noisy + 3 * problem.clean
+    passes = (1 if route == "evaluation" else 3) * problem.noisy
+    if route not in JOBS:
+        passes = (1 + 2 + 2) * problem.noisy + 3 * problem.clean
     return {name: each * passes for name, each in count.items()}
 
 

@@ -10,6 +10,7 @@ be compared. A *route* is one way to take a step:
     ... one graph             double backward against the clean gradient, the noisy batch run once for both
     ... forward mode          a Jacobian-vector product for the weights
     gradient                  no update: the overhead of the library on a tiny network
+    evaluation                the scores alone, of plain arrays
 """
 import importlib
 import statistics
@@ -24,7 +25,8 @@ from minigrad import tree
 from minigrad.backend import seed, to_host
 
 RATE, MOMENTUM, EPS = 1e-3, 0.9, 1e-3
-JOBS = {"gradient": "gradient", "plain": "plain", "plain, units forgotten": "plain"}      # all others: Algorithm 1
+# What a route computes; all that are not here compute Algorithm 1.
+JOBS = {"evaluation": "evaluation", "gradient": "gradient", "plain": "plain", "plain, units forgotten": "plain"}
 
 
 class Problem(NamedTuple):
@@ -144,6 +146,7 @@ LIBRARIES = {                   # name: the module beside this one, and the sett
     "JAX": ("of_jax", {}),
     "autograd": ("of_autograd", {}),
     "MyGrad": ("of_mygrad", {}),
+    "NumPy": ("of_numpy", {}),
 }
 
 
@@ -154,7 +157,9 @@ def use(library, problem, **settings):
 
 
 def offered(library, problem):
-    """Whether a library has this problem: autograd and MyGrad have no convolutions, and dense layers no layout."""
+    """Whether a library has this problem: some are for dense layers alone, and dense layers have no layout."""
+    if library == "NumPy":
+        return problem.network == "mlp"
     if library in ("autograd", "MyGrad"):
         return not problem.clean
     return library != "PyTorch channels_last" or problem.network != "mlp"

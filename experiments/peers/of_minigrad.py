@@ -28,11 +28,13 @@ def routes(problem, model):
     def double_backward():
         weights = reweight.example_weights_unrolled(losses, clean, model)
         return then(mg.grad(lambda m: mg.sum(weights * losses(m)))(model))
+    found = {"evaluation": lambda: model(x)} if problem.network == "mlp" else {}
     if not problem.clean:
-        return {"gradient": gradient}
-    return {"plain": lambda: then(gradient()),
-            "Algorithm 1": lambda: then(reweight.reweighted_gradient(losses, clean, model).gradient),
-            "double backward": double_backward}
+        return found | {"gradient": gradient}
+    return found | {
+        "plain": lambda: then(gradient()),
+        "Algorithm 1": lambda: then(reweight.reweighted_gradient(losses, clean, model).gradient),
+        "double backward": double_backward}
 
 
 def use(problem, backend=None):

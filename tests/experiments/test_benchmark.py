@@ -11,7 +11,7 @@ from experiments import benchmark, limits, peers
 from experiments.peers import Problem
 
 SMALL = {"mlp": Problem("mlp", 6, 4, (5, 7, 10)), "lenet": Problem("lenet", 5, 3), "resnet": Problem("resnet", 6, 4, (8, 1))}
-INSTALLED = {"PyTorch": "torch", "PyTorch channels_last": "torch", "JAX": "jax", "autograd": "autograd", "MyGrad": "mygrad"}
+INSTALLED = {"PyTorch": "torch", "PyTorch channels_last": "torch", "JAX": "jax", "autograd": "autograd", "MyGrad": "mygrad", "NumPy": "numpy"}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -19,7 +19,8 @@ def test_routes_of_algorithm_1_take_the_same_step(name):
     found = peers.use("minigrad", SMALL[name])
     steps = {route: found.host(step()) for route, step in found.routes.items()}
     expected = peers.weights(SMALL[name])
-    assert len(steps) == (5 if name == "resnet" else 3)
+    assert len(steps) == {"resnet": 5, "lenet": 3, "mlp": 4}[name]
+    steps.pop("evaluation", None)
     for route, step in steps.items():
         first = steps["plain" if route.startswith("plain") else "Algorithm 1"]
         for a, b in zip(first, step, strict=True):
@@ -49,6 +50,8 @@ def test_what_is_counted():
     mlp = limits.work(SMALL["mlp"], [(5, 7), (7,), (7, 10), (10,)], "plain")
     assert mlp["flops"] == 3 * 6 * 2 * (5 * 7 + 7 * 10)
     assert mlp["bytes"] == 3 * 6 * 4 * ((5 + 7) + (7 + 7) + (7 + 10))
+    once = limits.work(SMALL["mlp"], [(5, 7), (7,), (7, 10), (10,)], "evaluation")
+    assert once == {"flops": mlp["flops"] / 3, "bytes": mlp["bytes"] / 3}
     weights = [p.shape for p in peers.weights(SMALL["lenet"])]
     forward = 2 * (28 * 28 * 25 * 16 + 14 * 14 * 25 * 16 * 32 + 7 * 7 * 25 * 32 * 64 + 1024 * 100 + 100)
     assert limits.work(SMALL["lenet"], weights, "plain")["flops"] == 3 * 5 * forward
@@ -100,7 +103,7 @@ def test_a_small_run_is_written(tmp_path, monkeypatch, capsys):
     assert len(files) == 3 and sum(name.endswith(".png") for name in files) == 2
     result = json.loads(next(path for name, path in files.items() if name.endswith(".json")).read_text())
     rows = {each["route"]: each for each in result["problems"]["mlp"]["rows"]}
-    assert set(rows) == {"plain", "Algorithm 1", "double backward"}
+    assert set(rows) == {"evaluation", "plain", "Algorithm 1", "double backward"}
     assert all(each["ms"] > 0 and each["memory"] > 0 and each["difference"] < 1e-6 for each in rows.values())
     assert {"date", "backend", "threads", "numpy"} <= set(result) and "minigrad" in result["problems"]["mlp"]["versions"]
     printed = capsys.readouterr().out
