@@ -13,7 +13,7 @@ from typing import Callable, NamedTuple
 from . import tree
 from .backend import xp
 from .errors import DTypeError, shape
-from .ops import astype, sqrt
+from .ops import add, astype, multiply, sqrt
 
 
 class Optimiser(NamedTuple):
@@ -24,6 +24,11 @@ class Optimiser(NamedTuple):
 
 def _rate(rate, step):
     return rate(step) if callable(rate) else rate
+
+
+def _axpy(a, x, y):
+    """a x + y, by primitives, which cut large arrays into pieces."""
+    return add(multiply(a, x), y)
 
 
 def _zeros_like(params):
@@ -50,11 +55,11 @@ def sgd(rate, momentum=0.0, nesterov=False, weight_decay=0.0, decays=matrices):
     def update(gradient, state, params, step=0):
         g, r = gradient, _rate(rate, step)
         if weight_decay:
-            g = tree.map(lambda g, p: g + weight_decay * p if decays(p) else g, g, params)
+            g = tree.map(lambda g, p: _axpy(weight_decay, p, g) if decays(p) else g, g, params)
         if momentum:
-            m = tree.map(lambda m, g: momentum * m + g, state["momentum"], g)
-            state, g = {"momentum": m}, tree.map(lambda g, m: g + momentum * m, g, m) if nesterov else m
-        return tree.map(lambda p, g: astype(p - r * g, p.dtype), params, g), state
+            m = tree.map(lambda m, g: _axpy(momentum, m, g), state["momentum"], g)
+            state, g = {"momentum": m}, tree.map(lambda g, m: _axpy(momentum, m, g), g, m) if nesterov else m
+        return tree.map(lambda p, g: astype(_axpy(-r, g, p), p.dtype), params, g), state
     return Optimiser(init, update)
 
 

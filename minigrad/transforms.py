@@ -42,7 +42,7 @@ def _traced(trace, f, leaves, structure, tags, has_aux):
             raise DTypeError(f"f returns a {type(out).__name__}, which is neither an array nor a tree of arrays\n"
                              "  help: return it beside y, with has_aux=True")
     pairs = [unboxed(xp.asarray(out) if isinstance(out, (int, float)) else out, trace) for out in outs]
-    return pairs, out_structure, tree.map(lambda leaf: unboxed(leaf, trace)[0], aux)
+    return pairs, out_structure, tree.map(lambda leaf: unboxed(leaf, trace)[0], aux) if has_aux else None
 
 
 def _fitted(given, structure, like, call):

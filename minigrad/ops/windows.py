@@ -50,6 +50,7 @@ def geometry(call, x, window, stride, padding):
 
 
 def check_image(call, x):
+    """Raise ShapeError unless x has the four axes of a batch of images."""
     if len(shape(x)) != 4:
         raise ShapeError(message(call, "an image batch has four axes", [("x", x, "")],
                                  "give (n, height, width, channels); one grey image is x[None, :, :, None]"))
