@@ -14,7 +14,7 @@ import math
 from .backend import xp
 from .core import LinearMap, Primitive
 from .errors import DTypeError, ShapeError, message, shape
-from .pieces import column_sums, cut, mapped, summed
+from .pieces import column_sums, cut_rows, mapped, summed
 
 
 def elementwise(fun, *partials, name=None, doc=None):
@@ -95,7 +95,7 @@ def _sum_to(x, shape):
         raise ShapeError(message("sum_to(x, shape)", f"{shape} cannot have been broadcast to the shape of x",
                                  [("x", x, "")], "from the right, each length is that of x, or 1"))
     if x.size > 4096 and shape == x.shape[-1:] and x.dtype.kind in "fc":        # a bias
-        return summed(lambda piece: column_sums(x[piece]), cut(len(x), x.nbytes // len(x)))
+        return summed(lambda piece: column_sums(x[piece]), cut_rows(x))
     axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 != x.shape[lead + i]])
     return x.sum(axes).reshape(shape)
 

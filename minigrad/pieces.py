@@ -52,6 +52,11 @@ def cut(n, bytes_each, piece=None):
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
+def cut_rows(x):
+    """Slices of an array along its first axis, each at most a piece; one where there is nothing to cut."""
+    return cut(len(x), x.nbytes // max(len(x), 1)) or [slice(0, 0)]
+
+
 def share(work, pieces):
     """Let every thread call work(its pieces), where each takes the next piece that nobody has taken. No result."""
     count = min(threads(), len(pieces))
@@ -117,7 +122,7 @@ def _map(f, args, y):
     def work(left):
         for piece in left:
             f(*[a[piece] if cuts else a for a, cuts in zip(args, full)], out=y[piece])
-    share(work, cut(s[0], y.nbytes // max(s[0], 1)))
+    share(work, cut_rows(y))
     return y
 
 

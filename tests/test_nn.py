@@ -153,4 +153,7 @@ def test_batch_norm_keeps_precision_far_from_zero():
 
 
 def test_batch_norm_of_nothing():
-    assert nn.BatchNorm.init(3)(np.zeros((0, 3), "float32")).shape == (0, 3)
+    layer, x = nn.BatchNorm.init(3, rectify=True), np.zeros((0, 3), "float32")
+    y, J = mg.linearize(lambda layer, x: layer(x), layer, x)
+    gradient, gx = J.pull(y)
+    assert y.shape == J.push(layer, x).shape == gx.shape == (0, 3) and not gradient.gain.any() and not gradient.bias.any()

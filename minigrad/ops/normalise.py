@@ -2,7 +2,7 @@
 from ..backend import seed, xp
 from ..core import LinearMap, Primitive
 from ..errors import DTypeError, ShapeError, shape
-from ..pieces import column_sums, cut, each, scratch, share, summed
+from ..pieces import column_sums, cut_rows, each, scratch, share, summed
 from .elementwise import sqrt, square
 from .reductions import mean
 from .shaping import normal_axes
@@ -49,7 +49,7 @@ def moments(x):
         far = xp.subtract(x[piece], _wide(mean, x), out=scratch("far", x[piece].shape, x.dtype))
         return count, mean, column_sums(far, far)
     n, mean, squares = 0, 0.0, 0.0
-    for m, mean_here, squares_here in each(one, cut(len(x), x.nbytes // len(x))):      # Chan, Golub & LeVeque, 1979
+    for m, mean_here, squares_here in each(one, cut_rows(x)):      # Chan, Golub & LeVeque, 1979
         far = mean_here - mean
         squares = squares + squares_here + far * far * (n * m / (n + m))
         n, mean = n + m, mean + far * (m / (n + m))
@@ -80,7 +80,7 @@ class NormalisePasses:
         self.y = xp.empty(x.shape, xp.result_type(x, bias, bias if gain is None else gain))
         self.mean, self.r = _wide(known[0], x), 1.0 / xp.sqrt(known[1] + eps)
         self.A = self.r if gain is None else gain * self.r
-        self.n, self.pieces = x.size / x.shape[-1], cut(len(x), x.nbytes // max(len(x), 1))
+        self.n, self.pieces = max(x.size / x.shape[-1], 1), cut_rows(x)
         A, bias = _wide(self.A, x), _wide(bias, x)
 
         def work(pieces):

@@ -3,6 +3,7 @@
 Images are (n, height, width, channels). A geometry is a window size (A, B), a stride and a padding; the public
 functions take them as a user writes them, the primitives as pairs. Convolution is in convolution.py.
 """
+import math
 import operator
 
 import numpy
@@ -11,7 +12,7 @@ from ..backend import xp
 from ..core import Box, is_float, raw
 from ..errors import DTypeError, ShapeError, message, shape
 from ..kinds import linear
-from ..pieces import cut, share
+from ..pieces import cut_rows, share
 from .reductions import mean
 from .shaping import reshape
 
@@ -135,7 +136,8 @@ def max_pool2d(x, window, stride=None, padding=0):
     if type(x) is not Box:
         return _max_pool2d(x, where)[0]
     winners = _max_pool2d(raw(x), where, True)[1]
-    return reshape(_taken(reshape(x, (len(winners), -1)), winners=winners.reshape(len(winners), -1)), winners.shape)
+    n, size, count = len(winners), math.prod(shape(x)[1:]), math.prod(winners.shape[1:])
+    return reshape(_taken(reshape(x, (n, size)), winners=winners.reshape(n, count)), winners.shape)
 
 
 def _max_pool2d(x, geometry, winners=False):
@@ -151,7 +153,7 @@ def _max_pool2d(x, geometry, winners=False):
                 xp.maximum(best[piece], tap, out=best[piece])
             if winners:
                 places[piece] = _winners(best[piece], taps, x.shape, *geometry)
-    share(work, cut(len(x), x.nbytes // max(len(x), 1)))
+    share(work, cut_rows(x))
     return best, places
 
 
@@ -179,7 +181,7 @@ def _take_winners(x, winners):
     def work(pieces):
         for piece in pieces:
             y[piece] = xp.take_along_axis(x[piece], winners[piece], 1)
-    share(work, cut(len(x), x.nbytes // max(len(x), 1)))
+    share(work, cut_rows(x))
     return y
 
 
@@ -191,7 +193,7 @@ def _put_winners(g, winners, size):
             part = x[piece]
             places = winners[piece] + xp.arange(len(part))[:, None] * size
             xp.add.at(part.reshape(-1), places.ravel(), g[piece].ravel())
-    share(work, cut(len(g), x.nbytes // max(len(x), 1)))
+    share(work, cut_rows(x))
     return x
 
 

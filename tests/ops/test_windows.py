@@ -171,4 +171,6 @@ def test_nothing_in_nothing_out():
         y, pull = mg.vjp(mg.conv2d, np.ones((n, 4, 4, c)), np.ones((3, 3, c, o)))
         gx, gk = pull(y)
         assert y.shape == (n, 2, 2, o) and gx.shape == (n, 4, 4, c) and gk.shape == (3, 3, c, o) and not gx.any()
+    y, J = mg.linearize(lambda x: mg.max_pool2d(x, 3, 2, "same"), np.ones((0, 6, 6, 2)))
+    assert y.shape == J.push(np.ones((0, 6, 6, 2))).shape == (0, 3, 3, 2) and J.pull(y).shape == (0, 6, 6, 2)
     assert mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1, 1)), np.int64(2)).shape == (1, 2, 2, 1)
