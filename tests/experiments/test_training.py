@@ -14,38 +14,42 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import figures, imbalance, sweep, training
+from experiments import imbalance, pool, runs, script, trainers, training
 from experiments.data import Images
+from experiments.folders import prepare_folder, read_record
 from experiments.methods import METHODS
-from experiments.training import NotFinite, Problem, Run, Settings, prepare_folder, read_record, train
+from experiments.runs import NotFinite, Problem, Run, Settings
+from experiments.training import train
 from minigrad import FileError, MinigradError, nn, tree
 from minigrad.backend import seed
 
 
-def init(rng):
-    return nn.Linear.init(rng, 784, 1)
+class Logistic(nn.Module):
+    """One score of flattened images."""
+    layer: nn.Linear
+
+    def __call__(self, x):
+        return self.layer(x.reshape(len(x), -1))[:, 0]
 
 
-def scores(model, images):
-    return model(images.reshape(len(images), -1))[:, 0]
+def init(rng, classes):
+    return Logistic(nn.Linear.init(rng, 784, 1))
 
 
-def loss(model, images, labels):
-    return nn.sigmoid_cross_entropy(scores(model, images), labels)
+def prepare(images, rng):
+    return images
 
 
-def wrong(model, images, labels):
-    return (scores(model, images) > 0) != (labels == 1)
-
-
-SMALL = Problem(init, loss, wrong)                          # a logistic regression: fast, same loop
+SMALL = Problem(init, prepare)                              # a logistic regression: fast, same loop
 SETTINGS = Settings(steps=60, rate=0.05, momentum=0.9, batch=20, every=20)
 
 
-def run_of(folder, method="reweight", key=0, **changes):
+def run_of(folder, method="reweight", key=0, problem=SMALL, **changes):
     folder.mkdir(exist_ok=True)
+    base = METHODS[method].base
     return Run(f"{method}-0.95-{key}", {"method": method, "share": 0.95, "seed": key}, method, key,
-               functools.partial(imbalance.task, "sample", 0.95, key), SETTINGS._replace(**changes), folder)
+               functools.partial(imbalance.task, "sample", 0.95, key), problem, SETTINGS._replace(**changes), folder,
+               base and run_of(folder, base, key, problem))
 
 
 def without_time(lines):
@@ -55,7 +59,7 @@ def without_time(lines):
 @pytest.mark.parametrize("method", ["uniform", "random", "hard_mining", "reweight"])
 def test_a_run_leaves_a_record_and_learns(tmp_path, method):
     run = run_of(tmp_path, method)
-    lines = train(run, SMALL)
+    lines = train(run)
     assert [line["step"] for line in lines] == [20, 40, 60] and lines == read_record(run.record)
     assert {"method", "share", "seed", "step", "train_loss", "clean_loss", "test_error", "minority_weight"} <= set(lines[0])
     assert lines[-1]["clean_loss"] < lines[0]["clean_loss"] + 0.5 and 0 <= lines[-1]["test_error"] <= 60
@@ -63,7 +67,7 @@ def test_a_run_leaves_a_record_and_learns(tmp_path, method):
 
 
 def test_reweighting_beats_uniform_even_here(tmp_path):
-    errors = {method: train(run_of(tmp_path, method, steps=200, every=200), SMALL)[-1] for method in ("uniform", "reweight")}
+    errors = {method: train(run_of(tmp_path, method, steps=200, every=200))[-1] for method in ("uniform", "reweight")}
     assert errors["reweight"]["test_error"] + 10 < errors["uniform"]["test_error"]
     assert errors["reweight"]["minority_weight"] > 0.3 > 0.1 > errors["uniform"]["minority_weight"]
 
@@ -74,7 +78,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("moment", [1, 19, 20, 21, 45, 59])
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, moment):
-    whole = train(run_of(tmp_path / "whole"), SMALL)
+    whole = train(run_of(tmp_path / "whole"))
     run, seen = run_of(tmp_path / "killed"), []
 
     def kill(steps, line):
@@ -82,10 +86,10 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, moment):
         if len(seen) == moment and steps > 0:
             raise Killed
     with pytest.raises(Killed):
-        train(run, SMALL, kill)
+        train(run, kill)
     with open(run.record, "a") as file:                     # a line that its checkpoint never followed, and half a line
         file.write(json.dumps({**run.labels, "step": 10_000, "train_loss": 0.0}) + '\n{"method": "rew')     # as it may be
-    resumed = train(run, SMALL)
+    resumed = train(run)
     assert without_time(resumed) == without_time(whole) == without_time(read_record(run.record))
     a, b = (tree.read(r.checkpoint)[0] for r in (run, run_of(tmp_path / "whole")))
     assert all(np.array_equal(a[name], b[name]) for name in a) and a.keys() == b.keys()
@@ -93,15 +97,15 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, moment):
 
 def test_a_finished_run_is_not_repeated(tmp_path):
     run, steps = run_of(tmp_path), []
-    first = train(run, SMALL)
-    assert train(run, SMALL, lambda n, line: steps.append(n)) == first
+    first = train(run)
+    assert train(run, lambda n, line: steps.append(n)) == first
     assert steps == [-60]                                   # reported as done, not taken
 
 
 @pytest.mark.parametrize("method", ["uniform", "hard_mining"])
 def test_a_kill_while_saving_loses_nothing(tmp_path, monkeypatch, method):
     """Between the line and the checkpoint, and before the checkpoint is renamed into its place."""
-    whole = train(run_of(tmp_path / "whole", method), SMALL)
+    whole = train(run_of(tmp_path / "whole", method))
     for place in ("save", "write_whole"):
         run, original, calls = run_of(tmp_path / place, method), getattr(tree, place), []
 
@@ -112,41 +116,41 @@ def test_a_kill_while_saving_loses_nothing(tmp_path, monkeypatch, method):
             return original(*args)
         monkeypatch.setattr(training.tree, place, kill)
         with pytest.raises(Killed):
-            train(run, SMALL)
+            train(run)
         monkeypatch.undo()
-        assert without_time(train(run, SMALL)) == without_time(whole) == without_time(read_record(run.record))
+        assert without_time(train(run)) == without_time(whole) == without_time(read_record(run.record))
 
 
 def test_a_lost_or_shortened_record_comes_back_from_the_checkpoint(tmp_path):
     run = run_of(tmp_path)
-    lines = train(run, SMALL)
+    lines = train(run)
     run.record.write_text(run.record.read_text().split("\n")[0] + "\n")
-    assert train(run, SMALL) == lines == read_record(run.record)
+    assert train(run) == lines == read_record(run.record)
     run.record.unlink()
-    assert train(run, SMALL) == lines == read_record(run.record)
+    assert train(run) == lines == read_record(run.record)
 
 
 class Diverging:
-    """The losses of SMALL, and NaN in one step."""
+    """Prepares images as they are, and as NaN in one step."""
 
     def __init__(self, step):
         self.calls, self.step = 0, step
 
-    def __call__(self, model, images, labels):
-        self.calls += len(images) == 20
-        return loss(model, images, labels) * (np.nan if self.calls == self.step else 1.0)
+    def __call__(self, images, rng):
+        self.calls += rng is not None
+        return images * np.float32(np.nan if self.calls == self.step else 1.0)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
     run = run_of(tmp_path, "uniform")
     with pytest.raises(NotFinite) as caught:
-        train(run, SMALL._replace(loss=Diverging(47)))
+        train(run_of(tmp_path, "uniform", problem=SMALL._replace(prepare=Diverging(47))))
     assert str(caught.value) == (f"{run.name}: the loss is not finite in step 47 of method uniform\n"
                                  f"  kept: {run.checkpoint}, the record up to step 40\n  help: a smaller --rate")
     assert all(np.isfinite(x).all() for x in tree.read(run.checkpoint)[0].values())
     assert [line["step"] for line in read_record(run.record)] == [20, 40]
     with pytest.raises(NotFinite) as caught:
-        train(run_of(tmp_path / "early", "uniform"), SMALL._replace(loss=Diverging(3)))
+        train(run_of(tmp_path / "early", "uniform", problem=SMALL._replace(prepare=Diverging(3))))
     assert str(caught.value) == (f"{run.name}: the loss is not finite in step 3 of method uniform\n"
                                  "  kept: nothing was saved yet\n  help: a smaller --rate")
 
@@ -154,33 +158,33 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
 def test_a_model_that_diverges_in_the_last_step_of_an_interval_is_not_saved(tmp_path):
     run = run_of(tmp_path, "uniform", steps=1, rate=3e38)
     with pytest.raises(NotFinite, match="in step 1 of method uniform"):
-        train(run, SMALL)
+        train(run)
     assert not run.checkpoint.exists() and not run.record.read_text()
 
 
 @pytest.mark.parametrize("method", ["reweight", "hard_mining"])
 def test_a_network_that_diverges_is_reported_too(tmp_path, method):
-    run = run_of(tmp_path, method, steps=20, rate=1e30)
+    run = run_of(tmp_path, method, problem=imbalance.LENET, steps=20, rate=1e30)
     with pytest.raises(NotFinite, match=f"of method {method}"):
-        train(run, imbalance.LENET)
+        train(run)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:100], lambda b: b"", lambda b: b"garbage" * 50])
 def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
     run = run_of(tmp_path)
-    train(run, SMALL)
+    train(run)
     run.checkpoint.write_bytes(damage(run.checkpoint.read_bytes()))
     with pytest.raises(FileError, match="not a whole safetensors file.*\n  help: delete it"):
-        train(run, SMALL)
+        train(run)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    train(run_of(tmp_path), SMALL)
+    train(run_of(tmp_path))
     with pytest.raises(FileError, match="the checkpoint of another run"):
-        train(run_of(tmp_path, rate=0.1), SMALL)
+        train(run_of(tmp_path, rate=0.1))
     tree.save(run_of(tmp_path).checkpoint, {"x": np.ones(1)})
     with pytest.raises(FileError, match="not a checkpoint of this run"):
-        train(run_of(tmp_path), SMALL)
+        train(run_of(tmp_path))
 
 
 def test_a_record_that_is_none_is_refused(tmp_path):
@@ -196,37 +200,49 @@ def test_a_rule_gets_what_it_should(tmp_path, monkeypatch):
     task = dataclasses.replace(part, baseline=part.train + part.clean)
     seen = []
 
-    def spy(loss, model, batch, clean, context):
+    def spy(losses, params, batch, clean, context):
         seen.append((batch, clean, context))
-        return METHODS["uniform"].rule(loss, model, batch, clean, context)
-    for uses_clean, size in ((True, None), (False, None), (False, 50)):
-        monkeypatch.setitem(METHODS, "spy", METHODS["uniform"]._replace(rule=spy, uses_clean=uses_clean, batch_size=size))
+        return METHODS["uniform"].rule(losses, params, batch, clean, context)
+    for trains_on, size in (("train", None), ("baseline", None), ("baseline", 50), ("clean", 5)):
+        monkeypatch.setitem(METHODS, "spy", METHODS["uniform"]._replace(rule=spy, trains_on=trains_on, batch=size))
         seen.clear()
-        train(run_of(tmp_path / f"{uses_clean}{size}", "spy")._replace(task=lambda: task), SMALL)
-        pool = task.train if uses_clean else task.baseline
+        train(run_of(tmp_path / f"{trains_on}{size}", "spy")._replace(task=lambda: task))
+        pool = getattr(task, trains_on)
         rows = {image.tobytes() for image in pool.images}
-        for batch, clean, context in seen:
-            np.testing.assert_array_equal(clean.images, task.clean.images)
+        for t, (batch, clean, context) in enumerate(seen):
+            if trains_on == "train":
+                np.testing.assert_array_equal(clean.images, task.clean.images)
+            else:
+                assert clean is None
             np.testing.assert_array_equal(batch.labels, batch.host_labels)
             assert len(batch.labels) == (size or 20) and {image.tobytes() for image in batch.images} <= rows
             np.testing.assert_allclose(context.shares, np.bincount(pool.labels) / len(pool))
-    reached = {image.tobytes() for batch, _, _ in seen for image in batch.images}
-    assert reached & {image.tobytes() for image in task.clean.images}
+            assert (context.step, context.steps, context.rate) == (t, 60, 0.05)
+        if trains_on == "baseline":
+            reached = {image.tobytes() for batch, _, _ in seen for image in batch.images}
+            assert reached & {image.tobytes() for image in task.clean.images}
 
 
-def test_the_metric_counts_what_is_wrong():
-    assert imbalance.LENET.wrong(lambda x: np.array([1.0, -1.0, 1.0, -1.0]), None, np.array([1, 0, 0, 1])).tolist() == [
-        False, False, True, True]
+def test_one_score_is_the_log_odds_of_class_1():
+    """The two scores are 0 and it, so that cross-entropy is -log sigmoid of plus or minus the score."""
+    class Given(nn.Module):
+        def __call__(self, x):
+            return x
+    z = np.array([1.5, -2.0])
+    two, _ = trainers.scores(Given(), z)
+    np.testing.assert_allclose(nn.cross_entropy(two, np.array([1, 1])), np.log1p(np.exp(-z)))
+    np.testing.assert_allclose(nn.cross_entropy(two, np.array([0, 0])), np.log1p(np.exp(z)))
+    assert trainers.scores(Given(), np.ones((3, 4)))[0].shape == (3, 4)
 
 
 def test_the_papers_settings():
     """The authors' code: 8,000 steps of SGD 1e-3 with momentum 0.9, batch 100; 4,000 for their method; ten seeds."""
-    options = imbalance.checked(imbalance.parser().parse_args(["--mode", "paper", "--data", "mnist"]))
+    options = script.options_of(imbalance.SCRIPT, ["--mode", "paper", "--data", "mnist"])
     kept, runs = imbalance.plan(options)
     assert len(runs) == 5 * 6 * 10 and {run.settings[1:4] for run in runs} == {(1e-3, 0.9, 100)}
     assert {(run.method == "reweight", run.settings.steps) for run in runs} == {(True, 4000), (False, 8000)}
     assert options.seeds == [t * 123456789 % 100000 for t in range(10)]
-    assert METHODS["hard_mining"].batch_size == 500 and [m for m in METHODS if METHODS[m].uses_clean] == ["reweight"]
+    assert METHODS["hard_mining"].batch == 500
 
 
 def test_the_papers_data(monkeypatch):
@@ -325,14 +341,14 @@ def test_command_line_end_to_end(tmp_path, capsys):
 def test_a_disk_that_fills_up_while_training_is_reported(tmp_path, capsys, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(imbalance, "run_all", full)
+    monkeypatch.setattr(script, "run_all", full)
     assert imbalance.main(["--out", str(tmp_path / "out")]) == 2
     assert "No space left on device\n  help: the last checkpoint is kept; --resume goes on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments, says", [
     (["--methods", "uniform", "magic"], "there is no method magic\n  help: choose from uniform, random, proportion, resample, "
-                                        "hard_mining, reweight"),
+                                        "hard_mining, reweight, reweight_decay"),
     (["--shares", "0.4"], "must lie between 0.5 and 1"),
     (["--shares", "0.95", "0.9999"], "share 0.9999: it needs"),
     (["--steps", "0"], "--steps 0: it must be at least 1"),
@@ -392,19 +408,9 @@ def test_ctrl_c_stops_cleanly_and_a_killed_process_resumes(tmp_path):
 def test_an_error_in_a_worker_reaches_the_caller(tmp_path):
     run = run_of(tmp_path, rate=3e38)
     with pytest.raises(NotFinite, match="reweight-0.95-0"):
-        sweep.run_all([run], SMALL, 1)
-
-
-# --------------------------------------------------------------------------------------------------- figures
-
-def test_table_and_final_errors():
-    lines = [{"method": m, "share": s, "seed": k, "step": t, "test_error": e + t / 10 + k}
-             for m, e in (("uniform", 20.0), ("reweight", 5.0)) for s in (0.9, 0.99) for k in (0, 2) for t in (20, 10)]
-    errors = figures.final_errors(lines)
-    assert errors["reweight"] == {0.9: [7.0, 9.0], 0.99: [7.0, 9.0]}
-    assert "uniform         23.0 ± 1.4 (2)  23.0 ± 1.4 (2)" in figures.table(lines)
+        pool.run_all([run], 1)
 
 
 def test_keys_of_runs_are_apart():
-    keys = [(7, training.DATA), (7, training.INIT), *((7, training.STEPS, t) for t in range(3)), (8, training.DATA)]
+    keys = [(7, runs.DATA), (7, runs.INIT), *((7, runs.STEPS, t) for t in range(3)), (7, runs.REBUILD), (8, runs.DATA)]
     assert len({seed(key).integers(2**62) for key in keys}) == len(keys)

@@ -1,0 +1,33 @@
+"""Figure 6 of the paper: what is taken for what on CIFAR-10, plain training against reweighting, both kinds of flips.
+
+    python -m experiments.figure6                   a small network, on two cores
+    python -m experiments.figure6 --mode paper      ResNet-32: needs a GPU
+"""
+import functools
+import sys
+
+from . import cifar, figures, script
+from .runs import restored
+from .trainers import confusion, trainer_of
+
+
+def report(lines, runs, options, caption):
+    """A picture for each kind of flips: confusion on the test set, of the first seed."""
+    for bias in options.grid.biases:
+        matrices = {}
+        for run in runs:
+            if (run.labels["bias"], run.seed) == (bias, options.seeds[0]):
+                trainer = trainer_of(run)
+                matrices[run.labels["method"]] = confusion(trainer, restored(run, trainer), trainer.task.test)
+        names = cifar.NAMES if options.data == "cifar10" else [str(k) for k in range(cifar.CLASSES[options.data])]
+        theirs = figures.paper.FIGURE_6.get(bias, {}) if options.data == "cifar10" else {}
+        print("written:", figures.confusion(matrices, options.out / f"figure6-{options.data}-{bias}.png",
+                                            f"{bias} flips; {caption}", names, theirs))
+
+
+GRID = cifar.Grid("resnet-8-1-2", ("uniform", "reweight"), biases=("uniform", "background"))
+SCRIPT = cifar.figure("figure6", __doc__, GRID, GRID._replace(network="resnet-32"), report)
+main = functools.partial(script.main, SCRIPT)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,11 @@
+"""Tables and pictures, drawn from the lines of the records alone, with the paper's own values beside them."""
+import matplotlib.pyplot as plt
+
+from . import paper
+from .benchmark import bars, growth
+from .imbalance import (all_methods, error_against_share, example_weights_per_round, final_errors, table,
+                        weight_over_training)
+from .noise import accuracy_against, accuracy_bars, accuracy_table, confusion
+from .training import training_curves, weight_histograms, weights_over_training
+
+plt.switch_backend("Agg")               # into files, also where there is no screen

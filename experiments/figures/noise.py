@@ -1,0 +1,186 @@
+"""How well networks do that were trained on wrong labels: Tables 1 and 2, Figures 4, 5 and 6 of the paper.
+
+Solid is ours, over seeds; hollow is the paper's own value. Accuracies are in percent, of the test set unless said.
+"""
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .common import (beside, check_one_setting, colour, hollow, interval, label, legend, look, runs, saved,
+                     wrapped)
+from .paper import NAMES
+
+PLAIN = "uniform"
+STOPPED = "stopped by validation"
+COLUMN = 90                                 # points from the axes to the paper's column
+
+
+def final_accuracies(lines):
+    """{method: [test accuracy of each seed at its last step]}."""
+    return {method: [100.0 - own[-1]["test_error"] for own in seeds.values()] for method, seeds in runs(lines).items()}
+
+
+def stopped_by_validation(lines):
+    """[test accuracy of plain training, of each seed, at the step with the lowest error on the biased validation set].
+
+    This is early stopping as it is usually meant; the paper's "ES" is a shorter schedule. Steps without a validation
+    error are passed over; of equal errors the first counts.
+    """
+    seen = [line for line in lines if line["method"] == PLAIN and line.get("validation_error_biased") is not None]
+    return [100.0 - min(own, key=lambda line: line["validation_error_biased"])["test_error"]
+            for own in runs(seen)[PLAIN].values()]
+
+
+def _rows(lines, paper_rows):
+    """(method, its label, [our accuracies], the paper's (mean, half) or None) in the paper's order, then ours."""
+    check_one_setting(lines)
+    ours, stopped = final_accuracies(lines), stopped_by_validation(lines)
+    for method in dict.fromkeys((*paper_rows, *ours)):
+        yield method, label(method), ours.get(method, []), paper_rows.get(method)
+        if method == PLAIN and stopped:
+            yield method, f"{PLAIN}, {STOPPED} *", stopped, None
+
+
+def _has_stopped(rows):
+    return any(STOPPED in name for _, name, *_ in rows)
+
+
+def _ours(values):
+    if not values:
+        return "-"
+    mean, half = interval(values)
+    return f"{mean:.1f} ± {half:.1f} ({len(values)})" if len(values) > 1 else f"{mean:.1f} (1)"
+
+
+def _theirs(value):
+    if value is None:
+        return "-"
+    mean, half = value
+    return f"{mean:.1f} (quoted)" if half is None else f"{mean:.2f} ± {half:.2f}"
+
+
+def accuracy_table(lines, paper_rows, title):
+    """Tables 1 and 2: test accuracy at the last step, ours and the paper's, each with its 95 % interval.
+
+    paper_rows: {method: (mean, half of the interval, None if quoted)}. Raises MinigradError for lines of several tasks.
+    """
+    rows = list(_rows(lines, paper_rows))
+    width = max([len(name) for _, name, *_ in rows] + [len("test accuracy %")]) + 1
+    head = f"{'test accuracy %':{width}s}{'ours':>20}{'the paper':>20}"
+    body = [f"{name:{width}s}{_ours(ours):>20}{_theirs(theirs):>20}" for _, name, ours, theirs in rows]
+    notes = ["mean ± half of the 95 % interval by Student's t (seeds); the paper's are of five seeds"]
+    if _has_stopped(rows):
+        notes.append("* ours: at the step with the fewest errors on the biased validation set; the paper's +ES is a"
+                     " shorter schedule")
+    return "\n".join(["", title, head, "-" * len(head), *body, *notes])
+
+
+def accuracy_bars(lines, paper_rows, path, caption):
+    """The same as a picture: our bars with their 95 % intervals, the paper's values as hollow diamonds."""
+    rows = list(_rows(lines, paper_rows))
+    figure, axes = plt.subplots(figsize=(10, 1.8 + 0.32 * max(len(rows), 2)), layout="constrained")
+    for place, (method, _, ours, theirs) in enumerate(rows):
+        if ours:
+            mean, half = interval(ours)
+            axes.barh(place, mean, color=colour(method), alpha=0.85)
+            if half:
+                axes.errorbar(mean, place - 0.2, xerr=half, color="#333333", capsize=3, linestyle="none")
+        if theirs:
+            hollow(axes, theirs[0], place + 0.15, xerr=theirs[1])
+        beside(axes, place, _ours(ours))
+        beside(axes, place, _theirs(theirs), COLUMN)
+    beside(axes, -1, "ours (seeds)", weight="bold")
+    beside(axes, -1, "the paper", COLUMN, weight="bold")
+    if paper_rows:
+        hollow(axes, [], [], label="the paper's value")
+    legend(figure, [axes])
+    axes.set_yticks(range(len(rows)), [name for _, name, *_ in rows], fontsize=8)
+    note = "\n* ours: at the step with the fewest errors on the biased validation set"
+    axes.set_xlabel("test accuracy, %: mean ± half of the 95 % interval" + note * _has_stopped(rows))
+    axes.set(xlim=(0, 100), ylim=(len(rows) - 0.4, -1.5))
+    figure.suptitle(wrapped(f"Test accuracy ({caption})", 100))
+    axes.grid(axis="x", alpha=0.3)
+    return saved(figure, path)
+
+
+# ----------------------------------------------------------------------------------------- Figures 4 and 5
+
+def _accuracy_panel(axes, lines, key, theirs):
+    """One data set: for each method our means with their intervals, and the paper's values, dodged side by side."""
+    ours = {}
+    for value in {line[key] for line in lines}:
+        for method, accuracies in final_accuracies([line for line in lines if line[key] == value]).items():
+            ours.setdefault(method, {})[value] = interval(accuracies)
+    values = sorted({value for row in (*ours.values(), *theirs.values()) for value in row})
+    methods = list(dict.fromkeys((*theirs, *(line["method"] for line in lines))))
+    for k, method in enumerate(methods):
+        shift = 0.07 * (k - (len(methods) - 1) / 2)
+        row, name = sorted(ours.get(method, {}).items()), label(method)
+        if row:
+            axes.errorbar([values.index(value) + shift for value, _ in row], [mean for _, (mean, _) in row],
+                          [half for _, (_, half) in row], label=name, capsize=3, markersize=5, elinewidth=1.0,
+                          **look(method))
+        if method in theirs:
+            points = sorted(theirs[method].items())
+            hollow(axes, [values.index(value) + shift for value, _ in points], [height for _, height in points],
+                   **look(method) | {"linewidth": 0.7, "zorder": 1, "alpha": 0.5},
+                   label=None if row else f"{NAMES.get(method, method)}: the paper's alone")
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0.0), min(high, 100.0))          # of two seeds an interval is often longer than the scale
+    axes.set_xticks(range(len(values)), [f"{100 * value:g} %" if key == "share" else f"{value:g}" for value in values])
+
+
+def accuracy_against(lines, key, paper_values, path, caption, label):
+    """Figures 4 and 5: test accuracy at the last step against the clean images or the share of wrong labels.
+
+    key: "clean" or "share". paper_values: {data: {method: {value: accuracy}}}. label: of the horizontal axis, where the
+    values stand at equal distances. One panel for each data set of the lines. Raises MinigradError for lines that
+    differ in anything else.
+    """
+    data = list(dict.fromkeys(line["data"] for line in lines)) or list(paper_values) or [""]
+    figure, panels = plt.subplots(1, len(data), figsize=(3.0 + 6.0 * len(data), 5.4), squeeze=False,
+                                  layout="constrained")
+    for axes, name in zip(panels[0], data):
+        own = [line for line in lines if line["data"] == name]
+        check_one_setting(own, free=(key,))
+        _accuracy_panel(axes, own, key, paper_values.get(name, {}))
+        axes.set(xlabel=label, title=name)
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("test accuracy, %")
+    if any(paper_values.get(name) for name in data):
+        hollow(panels[0][0], [], [], marker="o", linestyle="-", linewidth=0.7, label="hollow: the paper's value")
+    legend(figure, panels[0], 2 if len(data) == 1 else 3)
+    figure.suptitle(wrapped(f"Test accuracy against {label} ({caption})", 30 + 60 * len(data)))
+    return saved(figure, path)
+
+
+# ---------------------------------------------------------------------------------------------- Figure 6
+
+def confusion(matrices, path, caption, classes, diagonals=None):
+    """Figure 6: of the images of each class (a row), which part is taken for which class (a column).
+
+    matrices: {method: (K, K) counts}; classes: K names. diagonals: {method: (K,)} of the paper, printed beside the
+    rows. Parts are written into the cells of up to ten classes. A class without images has a row of zeros.
+    """
+    width = max(len(matrices), 1)
+    figure, panels = plt.subplots(1, width, figsize=(1.0 + 5.4 * width, 5.4), squeeze=False, layout="constrained")
+    few, picture = len(classes) <= 10, None
+    for axes, (method, counts) in zip(panels[0], matrices.items()):
+        counts = np.asarray(counts, float)
+        parts = counts / np.maximum(counts.sum(1, keepdims=True), 1.0)
+        picture = axes.imshow(parts, vmin=0, vmax=1, cmap="Blues")
+        for (row, column), part in np.ndenumerate(parts) if few else ():
+            axes.text(column, row, f"{part:.2f}", ha="center", va="center", fontsize=7,
+                      color="white" if part > 0.5 else "black")
+        for row, part in enumerate((diagonals or {}).get(method, ())):
+            axes.text(len(classes) - 0.4, row, f"{part:.2f}", va="center", fontsize=7, color="#b30000", clip_on=False)
+        if method in (diagonals or {}):
+            axes.text(len(classes) - 0.4, -0.8, "the paper's\ndiagonal", va="center", fontsize=7, color="#b30000")
+        places = range(len(classes)) if few else range(0, len(classes), 10)
+        axes.set_xticks(places, [classes[k] for k in places], rotation=90)
+        axes.set_yticks(places, [classes[k] for k in places])
+        axes.set(xlabel="predicted", title=label(method))
+    panels[0][0].set_ylabel("true class")
+    if picture is not None:
+        figure.colorbar(picture, ax=panels[0].tolist(), shrink=0.7, label="part of the class")
+    figure.suptitle(wrapped(f"What is taken for what ({caption})", 20 + 50 * width))
+    return saved(figure, path)

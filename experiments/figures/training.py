@@ -1,0 +1,112 @@
+"""What goes on while a network is trained on wrong labels: Figures 3 and 7 of the paper, and the weights over time."""
+import statistics
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .common import check_one_setting, colour, hollow, label, legend, look, runs, saved, wrapped
+from .paper import FIGURE_3, FIGURE_7, FIGURE_7_STEPS
+
+PAPERS_TASK = ("cifar10", "background", 0.4)    # of Figure 7
+BINS = np.linspace(0.0, 0.04, 50)           # 49 bins, as in the paper
+
+
+def weight_histograms(unconditional, conditional, path, caption):
+    """Figure 3: how the weights of wrongly and of rightly labelled images are distributed.
+
+    Each of the two: a pair (weights of noisy images, weights of clean images) of arrays. Unconditional: of any images;
+    conditional: of one class that is not the background. Densities; weights above 0.04 are counted, but not drawn.
+    Written in each panel: the share of the images in the lowest bin, and the paper's, which is a hollow diamond too.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
+    for axes, pair, (kind, theirs) in zip(panels, (unconditional, conditional), FIGURE_3.items()):
+        text = [f"in the lowest bin, w < {BINS[1]:.4f}:"]
+        for (name, share), weights, shade in zip(theirs.items(), pair, ("#ff7f0e", "#1f77b4")):
+            weights = np.asarray(weights).ravel()
+            counts = np.histogram(weights, BINS)[0] / max(len(weights), 1)
+            axes.stairs(counts / BINS[1], BINS, fill=True, alpha=0.45, color=shade, label=f"{name} labels")
+            hollow(axes, BINS[1] / 2, share / BINS[1], color=shade)
+            mine = f"{100 * counts[0]:.1f} %" if len(weights) else "no images"
+            text.append(f"{name}: {mine} (the paper: {100 * share:.1f} %)")
+        axes.text(0.97, 0.97, "\n".join(text), transform=axes.transAxes, ha="right", va="top", fontsize=8)
+        axes.set(xlabel="weight of an image", title=f"{kind}: " + {
+            "unconditional": "images of all classes", "conditional": "images of one class"}[kind], xlim=(-0.0004, 0.04))
+        axes.set_yscale("log", nonpositive="clip")
+    panels[0].set(ylabel="density (logarithmic)", ylim=(0.1, 1e4))
+    hollow(panels[0], [], [], label="the paper's lowest bin")
+    legend(figure, panels)
+    figure.suptitle(wrapped(f"Who gets which weight ({caption})", 110))
+    return saved(figure, path)
+
+
+def _curves(axes, lines, value, progress=False):
+    """A thin line for each seed, a bold one for the mean of the seeds that have the step.
+
+    value(line) -> number, or None for a line to pass over. progress: steps are given in parts of the method's last.
+    """
+    for method, seeds in runs(lines).items():
+        unit = max(line["step"] for own in seeds.values() for line in own) if progress else 1
+        every = {}
+        for own in seeds.values():
+            points = [(line["step"], value(line)) for line in own if value(line) is not None]
+            for step, height in points:
+                every.setdefault(step, []).append(height)
+            if len(seeds) > 1:
+                axes.plot([step / (unit or 1) for step, _ in points], [height for _, height in points], linewidth=0.5,
+                          alpha=0.45, color=colour(method))
+        steps = sorted(every)
+        if steps:
+            axes.plot([step / (unit or 1) for step in steps], [statistics.mean(every[step]) for step in steps],
+                      label=label(method), **look(method) | {"marker": "." if len(steps) == 1 else None})
+
+
+def _accuracy(field):
+    def value(line):
+        return None if line.get(field) is None else 100.0 - line[field]
+    return value
+
+
+def training_curves(lines, path, caption):
+    """Figure 7: validation accuracy (right labels) and training accuracy (given labels) as training goes on.
+
+    Both against the part of training that is done, step / last step, so that runs of any length and the paper's marked
+    points (hollow, of 80,000 steps) stand in one picture. The paper's are drawn for its own task alone: CIFAR-10, 40 %
+    background flip. Raises MinigradError for lines of several tasks.
+    """
+    check_one_setting(lines)
+    theirs = FIGURE_7 if {(line["data"], line["bias"], line["share"]) for line in lines} <= {PAPERS_TASK} else {}
+    figure, panels = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    for axes, name, field in zip(panels, ("validation", "train"), ("validation_error", "train_error")):
+        _curves(axes, lines, _accuracy(field), progress=True)
+        for method, points in theirs.items():
+            hollow(axes, [step / FIGURE_7_STEPS for step in points[name]], list(points[name].values()),
+                   color=colour(method), alpha=1.0, zorder=4)
+        axes.set(xlabel="part of training: step / last step", xlim=(0, 1.03))
+        axes.grid(alpha=0.3)
+    panels[0].set(ylabel="accuracy, %", title="validation images, right labels")
+    panels[1].set(title="training batches, given labels")
+    if theirs:
+        hollow(panels[0], [], [], label="the paper's, at step / 80,000")
+    legend(figure, panels)
+    figure.suptitle(wrapped(f"Training ({caption})", 110))
+    return saved(figure, path)
+
+
+def weights_over_training(lines, path, caption):
+    """The mean weight of wrongly labelled examples, divided by that of rightly labelled ones, as training goes on.
+
+    1 for a method that cannot tell them apart; below 1/3 is what reweighting should reach. Logarithmic above 0.01,
+    linear below, so that a weight of 0 can be drawn. Lines without the value are passed over. Raises MinigradError for
+    lines of several tasks.
+    """
+    check_one_setting(lines)
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    _curves(axes, lines, lambda line: line.get("noisy_weight"))
+    for height, name, line in ((1.0, "1: no difference", ":"), (1 / 3, "1/3", "--")):
+        axes.axhline(height, color="black", linewidth=0.8, linestyle=line, label=name)
+    axes.set_yscale("symlog", linthresh=0.01)
+    axes.set(xlabel="step", ylabel="weight of wrong labels / weight of right labels", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    legend(figure, [axes])
+    figure.suptitle(wrapped(f"The weight of wrong labels ({caption})", 80))
+    return saved(figure, path)

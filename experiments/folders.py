@@ -1,0 +1,78 @@
+"""The files of an experiment: records of runs, and the folder that one process at a time may write."""
+import json
+import shutil
+
+import filelock
+
+from minigrad import FileError, MinigradError, tree
+
+
+def read_record(path):
+    """The lines of a record. A last line that was cut off in writing is left out; anything else odd is refused."""
+    *whole, _ = path.read_bytes().split(b"\n")
+    try:
+        lines = [json.loads(line) for line in whole]
+        return sorted(lines, key=lambda line: line["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path}: not a record of a run ({error})\n  help: move it away; --resume writes it again from "
+                        "the checkpoint") from error
+
+
+def prepare_folder(folder, settings, resume, megabytes):
+    """Make sure, before any training, that the folder can take the results and holds no others; gives its lock.
+
+    settings: a dict that says what is in the folder; kept as settings.json. Raises MinigradError if the folder holds
+    results of other settings, or of the same without `resume`, or if another process is writing there; FileError if it
+    cannot be written or the disk is full. Hold the lock while you write there: it goes with the process.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+        try:
+            _check_settings(folder, settings, resume)
+            _check_room(folder, megabytes)
+            tree.write_whole(folder / "settings.json", json.dumps(settings, indent=1).encode())
+        except BaseException:
+            lock.release()
+            raise
+        return lock
+    except filelock.Timeout:
+        raise MinigradError(f"{folder}: another process is writing there\n"
+                            "  help: wait for it, or --out FOLDER") from None
+    except OSError as error:
+        if isinstance(error, MinigradError):
+            raise
+        raise FileError(f"{folder}: results cannot be written there ({error})\n  help: --out FOLDER, with room for "
+                        f"{megabytes:.0f} MB") from error
+
+
+def _check_room(folder, megabytes):
+    for left_over in [*folder.glob(".*.safetensors.*"), *folder.glob(".*.jsonl.*")]:
+        left_over.unlink()                                  # of a process that was killed while it wrote
+    if shutil.disk_usage(folder).free < megabytes * 1e6:
+        raise OSError(f"less than {megabytes:.0f} MB free")
+    tree.write_whole(folder / ".probe", bytes(4 << 20))
+    (folder / ".probe").unlink()
+
+
+def _check_settings(folder, settings, resume):
+    kept = folder / "settings.json"
+    if not kept.exists():
+        if any(folder.glob("*.jsonl")) or any(folder.glob("*.safetensors")):
+            raise MinigradError(f"{folder} holds results, but no settings.json that says of what\n"
+                                "  help: choose another folder with --out")
+        return
+    try:
+        old = dict(json.loads(kept.read_text()))
+    except (ValueError, TypeError) as error:
+        raise FileError(f"{kept}: not the settings of an experiment ({error})\n"
+                        "  help: choose another folder with --out") from error
+    differ = [f"  {key}: {old.get(key)} there, {settings.get(key)} now"
+              for key in sorted({*old, *settings}) if old.get(key) != settings.get(key)]
+    if differ:
+        raise MinigradError("\n".join([f"{folder} holds results of another configuration:", *differ,
+                                       "  help: choose another folder with --out"]))
+    if not resume:
+        raise MinigradError(f"{folder} already holds results of this configuration\n  help: --resume continues them "
+                            "(finished runs are not repeated), --out FOLDER starts anew")

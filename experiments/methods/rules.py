@@ -1,0 +1,190 @@
+"""Rules: what a batch is worth. rule(losses, params, batch, clean, context) -> Step.
+
+losses(params, batch) -> ((n,), Aux): runs the network in training mode. Three kinds cover nearly all methods:
+
+    weighted(weigh)         the weights are known before the losses: one pass forwards, one backwards
+    by_losses(weigh)        the weights depend on the losses: the network is linearised, weighed, and read backwards
+    reweighted(...)         the weights depend on what helps the clean set: Algorithm 1
+
+Where the authors' published code does something else than the paper says, the paper's definition is implemented, and a
+note says so. Weights sum to 1 over a batch, so that the rate means the same for every rule, if nothing else is said.
+"""
+import functools
+
+import numpy as np
+
+from minigrad import (astype, grad, linearize, mean, nn, optim, relu, reshape, reweight, sigmoid, stop_gradient, sum,
+                      tree, value_and_grad, xp)
+
+from .step import Step
+
+
+def weighted(weigh):
+    """The rule whose update is the gradient of sum w_i l_i; w = weigh(labels, context) is known before the losses."""
+    def rule(losses, params, batch, clean, context):
+        w = xp.asarray(weigh(batch.host_labels, context), np.float32)
+
+        def total(params):
+            l, aux = losses(params, batch)
+            return sum(w * l), (l, aux)
+        (_, (l, aux)), gradient = value_and_grad(total, has_aux=True)(params)
+        return Step(gradient, w, l, aux, context.memory)
+    return rule
+
+
+def by_losses(weigh):
+    """The rule whose weights are w, memory = weigh(losses, context): constants of the update."""
+    def rule(losses, params, batch, clean, context):
+        l, J, aux = linearize(lambda params: losses(params, batch), params, has_aux=True)
+        w, memory = weigh(l, context)
+        return Step(J.pull(astype(w, l.dtype)), w, l, aux, memory)
+    return rule
+
+
+# ------------------------------------------------------------------------ known before the losses
+
+def equal(labels, context):
+    """w_i = 1 / n."""
+    return np.full(len(labels), 1.0 / len(labels))
+
+
+def rectified_noise(labels, context):
+    """w_i = max(z_i, 0) / sum max(z, 0), z normal and new at every step; all 0 if no z is positive."""
+    return reweight.normalise(xp.asarray(context.rng.standard_normal(len(labels))))
+
+
+def inverse_frequency(labels, context):
+    """w_i = 1 / (n K p(y_i)), with K classes and p their shares in training: each class counts the same on average.
+
+    The sum of the weights is 1 on average. The authors' weights, 1 - p(y_i), not divided by n, sum to 2 n p (1 - p)
+    instead: 18 at a share of 0.9, 1 at 0.995, where both are the same. So their rate changes with the imbalance.
+    """
+    return 1.0 / (len(labels) * len(context.shares) * context.shares[labels])
+
+
+def oracle(labels, context):
+    """w_i in proportion to the share of the label y_i that is right in training: what only an oracle knows.
+
+    The paper's Weighted, where the background's label alone is doubtful. The authors' code writes 0.1 / (0.4 + 0.6 / K)
+    for that share, which is right for 10 classes and a noise of 40 %, and finds the background by its frequency.
+    """
+    trust = context.trust[labels]
+    return trust / max(trust.sum(), 1e-12)
+
+
+# ------------------------------------------------------------------------ from the losses
+
+def hard_mining(losses, params, batch, clean, context):
+    """Hard mining: of each class the examples with the highest losses, as many as the batch has of the rarest class.
+
+    With two classes: all of the minority and as many of the majority. Equal weights; a batch without any of the rarest
+    is worth nothing, all weights are 0. The paper, section 4.1. The authors rank by the mean loss of the batch, one
+    number for all, so that theirs chooses at random; here each example has its own loss.
+    """
+    l, aux = losses(params, batch)
+    w = xp.zeros(len(l), l.dtype)
+    classes = [np.flatnonzero(batch.host_labels == c) for c in range(len(context.shares))]
+    k = min(map(len, classes))
+    if k == 0:
+        return Step(tree.map(xp.zeros_like, params), w, l, aux, context.memory)
+    classes = [xp.asarray(where) for where in classes]
+    chosen = xp.concatenate([where[xp.argsort(-l[where])[:k]] for where in classes])
+    w[chosen] = 1.0 / len(chosen)
+    part = batch._replace(images=batch.images[chosen], labels=batch.labels[chosen])
+    gradient, state = grad(lambda params: _mean_and_state(losses(params, part)), has_aux=True)(params)
+    return Step(gradient, w, l, aux._replace(state=state), context.memory)
+
+
+def _mean_and_state(result):
+    l, aux = result
+    return mean(l), aux.state
+
+
+def low_loss(l, context, keep=0.6):
+    """The `keep` share of the batch with the lowest losses, equal weights, after a fifth of training with all of it.
+
+    Self-paced learning (Kumar et al., 2010) with the threshold at a share of the batch, as in Co-teaching (Han et al.,
+    2018). It is told nothing of the classes; `keep` supposes the noise of the paper, 40 %.
+    """
+    if context.step < 0.2 * context.steps:
+        return xp.full(len(l), 1.0 / len(l), l.dtype), context.memory
+    k = max(round(keep * len(l)), 1)
+    w = xp.zeros(len(l), l.dtype)
+    w[xp.argsort(l)[:k]] = 1.0 / k
+    return w, context.memory
+
+
+def mentor_memory(rng):
+    """The threshold."""
+    return xp.zeros((), "float32")
+
+
+def mentor(l, context, share=0.75, average=0.95, slope=1.0):
+    """The predefined curriculum of MentorNet: v = 1 up to the threshold, then falling to 0 within `slope` nats.
+
+    threshold: the moving average (memory) of the `share` quantile of the losses; all examples count in the first fifth
+    of training. w = v / sum v. Jiang et al., 2018, equation 5 and section 4; the learned MentorNet is not here.
+    """
+    quantile = xp.quantile(l, share)
+    threshold = average * context.memory + (1.0 - average) * quantile if context.step else quantile
+    v = xp.clip(1.0 - (l - threshold) / slope, 0.0, 1.0)
+    if context.step < 0.2 * context.steps:
+        v = xp.ones_like(l)
+    return reweight.normalise(astype(v, l.dtype)), astype(threshold, "float32")
+
+
+# ------------------------------------------------------------------------ from the clean set
+
+def reweighted(decay=False, redraw=False):
+    """The rule of Algorithm 1 of the paper: weights by how much each example helps the clean set.
+
+    decay: the clean loss has the weight decay's term, decay / 2 |W|^2, in it, so that u_i = <grad l_i, v + decay W>.
+    redraw: dropout draws other masks for the update than for the weights; the network is run once more for that.
+    With both, this is what the authors' code for CIFAR computes.
+    """
+    def rule(losses, params, batch, clean, context):
+        def clean_loss(params):
+            return mean(losses(params, clean)[0]) + (_decay(params, context.decay) if decay else 0.0)
+        if redraw:
+            w = reweight.example_weights(lambda params: losses(params, batch)[0], clean_loss, params)
+            again = batch._replace(key=nn.subkey(batch.key, 1))
+            return weighted(lambda labels, context: w)(losses, params, again, clean, context)
+        r = reweight.reweighted_gradient(lambda params: losses(params, batch), clean_loss, params, has_aux=True)
+        return Step(r.gradient, r.weights, r.losses, r.aux, context.memory, r.clean_loss)
+    return rule
+
+
+def _decay(params, rate):
+    return 0.5 * rate * functools.reduce(lambda a, b: a + b, [sum(p * p) for p in tree.flatten(params)[0]
+                                                              if optim.matrices(p)], 0.0)
+
+
+_adam = optim.adam(1e-3)
+
+
+def meta_weight_net_memory(rng):
+    """A network from a loss to a weight, 1 - 100 - 1, and the state of its optimiser."""
+    net = nn.Sequential((nn.Linear.init(rng, 1, 100), relu, nn.Linear.init(rng, 100, 1), sigmoid))
+    return {"net": net, "adam": _adam.init(net)}
+
+
+def meta_weight_net(losses, params, batch, clean, context):
+    """Meta-Weight-Net: w = V(l) / sum V(l); V is trained so that a step with its weights lowers the clean loss.
+
+    The derivative goes back through the look-ahead step, theta - rate * gradient of sum w_i l_i: backward on backward,
+    by the engine's gradient of a gradient. Shu et al., 2019, equations 4 to 8; V's rate is their 1e-3, with Adam.
+    """
+    def weights(net, l):
+        v = reshape(net(reshape(stop_gradient(l), (len(l), 1))), (len(l),))
+        return v / (sum(v) + 1e-12)
+
+    def clean_loss_after(net):
+        def total(params):
+            l, _ = losses(params, batch)
+            return sum(weights(net, l) * l)
+        moved = tree.map(lambda p, g: p - context.rate * g, params, grad(total)(params))
+        return mean(losses(moved, clean)[0])
+    L, direction = value_and_grad(clean_loss_after)(context.memory["net"])
+    net, state = _adam.update(direction, context.memory["adam"], context.memory["net"], context.step)
+    step = by_losses(lambda l, context: (weights(net, l), {"net": net, "adam": state}))
+    return step(losses, params, batch, clean, context)._replace(clean_loss=L)

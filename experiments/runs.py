@@ -1,0 +1,106 @@
+"""A training run: what it is, where its files are, and what they say.
+
+NAME.jsonl holds one line for each evaluation; NAME.safetensors is the checkpoint, which holds the record up to there
+as well.
+"""
+import json
+import pathlib
+from typing import Any, Callable, NamedTuple
+
+from minigrad import FileError, MinigradError, ShapeError, tree
+
+DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK = range(7)  # the second integer of a key: what the numbers are for
+
+
+class Settings(NamedTuple):
+    """How to train. steps; rate and momentum of SGD; batch: examples in it; every: steps between lines of the record.
+
+    clean_batch: clean images in a step, 0 for all of them. decay: of kernels and matrices. drops: the steps at which
+    the rate falls to a tenth.
+    """
+    steps: int
+    rate: float
+    momentum: float
+    batch: int
+    every: int
+    clean_batch: int = 0
+    decay: float = 0.0
+    drops: tuple = ()
+
+
+class Problem(NamedTuple):
+    """What to train: init(rng, classes) -> model, which gives one score (two classes) or one for each class;
+    prepare(images, rng or None) -> what the model takes, augmented if there is a generator."""
+    init: Callable
+    prepare: Callable
+
+
+class Run(NamedTuple):
+    """One training run: what, with which method and settings, from which seed, and where its files are."""
+    name: str
+    labels: dict                # goes into every line of the record: method, share, seed ...
+    method: str
+    seed: int
+    task: Any                   # () -> Task: built only when the run is really taken up
+    problem: Problem
+    settings: Settings
+    folder: pathlib.Path
+    base: Any = None            # the finished run that this one begins from
+
+    @property
+    def record(self):
+        """The file with a line for each evaluation."""
+        return self.folder / f"{self.name}.jsonl"
+
+    @property
+    def checkpoint(self):
+        """The file from which the run goes on."""
+        return self.folder / f"{self.name}.safetensors"
+
+
+class NotFinite(MinigradError, ArithmeticError):
+    """A loss that is NaN or infinite."""
+
+
+def not_finite(run, step):
+    """The error to raise: where it happened, and what is kept."""
+    kept = f"{run.checkpoint}, the record up to step {position(run)[0]}" if run.checkpoint.exists() else (
+        "nothing was saved yet")
+    return NotFinite(f"{run.name}: the loss is not finite in step {step} of method {run.method}\n  kept: {kept}\n"
+                     "  help: a smaller --rate")
+
+
+def identity(run):
+    """What the run is, as its checkpoint keeps it."""
+    return json.dumps({**run.labels, **run.settings._asdict(), **({"base": identity(run.base)} if run.base else {})})
+
+
+def position(run):
+    """What the checkpoint says: the step, the lines of the record, and the rows since the last of them."""
+    try:
+        metadata = tree.read(run.checkpoint)[1]
+        found, lines, rows = metadata["run"], json.loads(metadata["record"]), json.loads(metadata["rows"])
+        step = int(metadata["step"])
+    except (KeyError, ValueError) as error:
+        raise _foreign(run, error) from error
+    if found != identity(run):
+        raise FileError(f"{run.checkpoint}: the checkpoint of another run, {found}\n  help: --out FOLDER")
+    return step, lines, rows
+
+
+def restored(run, trainer):
+    """What a run had learned at its last checkpoint. Raises FileError where that does not fit the run."""
+    try:
+        return tree.load(run.checkpoint, trainer.blank())
+    except ShapeError as error:
+        raise _foreign(run, error) from error
+
+
+def _foreign(run, error):
+    return FileError(f"{run.checkpoint}: not a checkpoint of this run ({error})\n"
+                     "  help: delete it; the run then starts again")
+
+
+def finished(run):
+    """Whether a run has been trained to its end."""
+    return run.checkpoint.exists() and position(run)[0] == run.settings.steps

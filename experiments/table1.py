@@ -1,0 +1,30 @@
+"""Table 1 of the paper: 40 % uniform flips, 1,000 clean images, test accuracy of each method.
+
+    python -m experiments.table1                                 CIFAR-10, a small network, on two cores
+    python -m experiments.table1 --mode paper [--data cifar100]  WRN-28-10, five seeds: needs a GPU
+
+The paper quotes MentorNet; so does the table.
+"""
+import functools
+import sys
+
+from . import cifar, figures, script
+
+METHODS = ("uniform", "bootstrap_hard", "adaptation", "random", "clean_only", "uniform+ft", "random+ft", "reweight")
+
+
+def report(lines, runs, options, caption):
+    """The table, and the same as bars."""
+    rows = figures.paper.TABLE_1[options.data]
+    print(figures.accuracy_table(lines, rows, f"Table 1: uniform flips ({caption})"))
+    print("written:", figures.accuracy_bars(lines, rows, options.out / f"table1-{options.data}.png",
+                                            f"Table 1, uniform flips; {caption}"))
+
+
+SCRIPT = cifar.figure(
+    "table1", __doc__, cifar.Grid("resnet-8-1-2", ("uniform", "uniform+es", *METHODS[1:]), biases=("uniform",)),
+    cifar.Grid("wrn-28-10", METHODS, biases=("uniform",), seeds=(0, 1, 2, 3, 4)), report)
+main = functools.partial(script.main, SCRIPT)
+
+if __name__ == "__main__":
+    sys.exit(main())

