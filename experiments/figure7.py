@@ -14,7 +14,7 @@ def report(lines, runs, options, caption):
     print("written:", figures.training_curves(lines, options.out / f"figure7-{options.data}.png", caption))
 
 
-GRID = cifar.Grid("resnet-8-1-2", ("uniform", "adaptation_confusion", "reweight"))
+GRID = cifar.Grid("resnet-8-1-2", ("uniform", "uniform+es", "adaptation_confusion", "reweight"))
 SCRIPT = cifar.figure("figure7", __doc__, GRID, GRID._replace(network="resnet-32"), report)
 main = functools.partial(script.main, SCRIPT)
 

@@ -1,0 +1,211 @@
+"""What is recorded is what happened, and what is trained is what was asked for."""
+import contextlib
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from experiments import data, imbalance, trainers
+from experiments.biases import noisy
+from experiments.methods import METHODS, Aux, Step, boosting
+from experiments.runs import INIT, STEPS, Problem, Run, Settings
+from experiments.training import train
+from minigrad import nn, optim, tree
+from minigrad.backend import seed
+from models import mlp
+
+
+class Flat(nn.Module):
+    """A multilayer perceptron, with batch norm, on flattened images."""
+    net: nn.Sequential
+
+    def state(self):
+        return self.net.state()
+
+    def apply(self, x, state=None, train=True, key=None):
+        return self.net.apply(x.reshape(len(x), -1), state, train, key)
+
+
+def init(rng, classes):
+    return Flat(mlp(rng, (784, 12, classes), normalise=True))
+
+
+def prepare(images, rng):
+    return images
+
+
+@functools.lru_cache
+def task(seed=0, **how):
+    return noisy(data.sample(), None, seed, **{**dict(flip="background", target=3, clean=20, validation=200, tests=200),
+                                               **how})
+
+
+def run_of(folder, method="uniform", key=0, task=task, **changes):
+    folder.mkdir(exist_ok=True)
+    settings = Settings(steps=6, rate=0.1, momentum=0.9, batch=50, every=3)._replace(**changes)
+    base = METHODS[method].base
+    return Run(f"{method}-{key}", {"method": method, "seed": key}, method, key, functools.partial(task, key),
+               Problem(init, prepare), settings, folder, base and run_of(folder, base, key, task))
+
+
+def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
+    """Three steps of a rule that says what its weights, losses and scores are: every number of the line by hand."""
+    rng, seen = np.random.default_rng(0), []
+
+    def rule(losses, params, batch, clean, context):
+        n = len(batch.labels)
+        scores = np.eye(10)[rng.integers(0, 10, n)].astype("float32")
+        step = Step(tree.map(np.zeros_like, params), rng.random(n).astype("float32"), rng.random(n).astype("float32"),
+                    Aux(params["model"].state(), scores), None, np.float32(rng.random()))
+        rows = [next(i for i in np.flatnonzero(part.labels == label) if np.array_equal(part.images[i], image))
+                for image, label in zip(batch.images, batch.host_labels)]
+        seen.append((step, batch.host_labels, part.true[rows]))
+        return step
+    part = task(0).train
+    monkeypatch.setitem(METHODS, "told", METHODS["uniform"]._replace(rule=rule))
+    run = run_of(tmp_path, "told", steps=3)._replace(task=task)
+    line, = train(run)
+    w, given, true = (np.concatenate([row[k] if k else row[0].weights for row in seen]) for k in range(3))
+    own = np.concatenate([row[0].aux.scores.argmax(1) for row in seen])
+    wrong = given != true
+    assert 0.2 < wrong.mean() < 0.5
+    assert np.isclose(line["train_loss"], np.mean([row[0].losses.mean() for row in seen]))
+    assert np.isclose(line["train_error"], 100 * np.mean(own != given))
+    assert np.isclose(line["own_label_right"], np.mean(own[own != given] == true[own != given]))
+    assert np.isclose(line["noisy_weight"], w[wrong].mean() / w[~wrong].mean())
+    assert line["minority_weight"] == 0.0                   # of a task that has no rare class
+    np.testing.assert_allclose(line["clean_losses"], [float(row[0].clean_loss) for row in seen], rtol=1e-3)
+
+
+def test_errors_are_those_of_the_model_with_its_averages(tmp_path):
+    run = run_of(tmp_path, "reweight", steps=30, every=30)
+    line, = train(run)
+    trainer = trainers.trainer_of(run)
+    learned = tree.load(run.checkpoint, trainer.blank())
+    model, state = learned["params"]["model"], learned["state"]
+    t = task(0)
+
+    def wrong(part, labels):
+        return 100 * np.mean(np.asarray(model.apply(part.images, state, train=False)[0]).argmax(1) != labels)
+    assert np.isclose(line["test_error"], wrong(t.test, t.test.labels))
+    assert np.isclose(line["validation_error"], wrong(t.validation, t.validation.true))
+    assert np.isclose(line["validation_error_biased"], wrong(t.validation, t.validation.labels))
+    assert line["validation_error"] != line["validation_error_biased"] and line["test_error"] < 80
+    losses = nn.cross_entropy(model.apply(t.clean.images, state, train=False)[0], t.clean.labels)
+    assert np.isclose(line["clean_loss"], losses.mean(), rtol=1e-5) and len(line["clean_losses"]) == 30
+    rows = trainers.confusion(trainer, learned, t.test)
+    assert np.isclose(100 * (1 - np.mean(np.diag(rows)[t.test.labels])), line["test_error"])
+
+
+def test_equal_weights_are_plain_training(tmp_path):
+    """Checklist E5: the loop with weights 1 / n takes the steps of a loop that is written out here."""
+    run = run_of(tmp_path, steps=5, every=5, decay=1e-3, drops=(3,))
+    train(run)
+    part, optimiser = task(0).train, optim.sgd(optim.piecewise(0.1, (3,)), 0.9, weight_decay=1e-3)
+    params = {"model": init(seed((0, INIT)), 10), "layer": None}
+    averages, state = params["model"].state(), optimiser.init(params)
+    for t in range(5):
+        chosen = seed((0, STEPS, t)).choice(len(part), 50, replace=False)
+
+        def loss(params):
+            scores, moved = params["model"].apply(part.images[chosen], averages)
+            return mg.mean(nn.cross_entropy(scores, part.labels[chosen])), moved
+        gradient, averages = mg.grad(loss, has_aux=True)(params)
+        params, state = optimiser.update(gradient, state, params, t)
+    saved = tree.load(run.checkpoint, trainers.trainer_of(run).blank())
+    for a, b in zip(tree.flatten((saved["params"], saved["state"]))[0], tree.flatten((params, averages))[0]):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_the_clean_pass_leaves_the_averages_alone(tmp_path):
+    """Checklist F5: the averages are those of the noisy batches, whether the clean set is 20 images or one, 20 times."""
+    found = []
+    for clean in (task(0).clean, type(task(0).clean)(*(array[[0] * 20] for array in task(0).clean))):
+        given = dataclasses.replace(task(0), clean=clean)
+        run = run_of(tmp_path / f"{len(found)}", "reweight", steps=1, every=1, rate=1e-6)._replace(task=lambda: given)
+        train(run)
+        found.append(tree.flatten(tree.load(run.checkpoint, trainers.trainer_of(run).blank())["state"])[0])
+    for a, b in zip(*found):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_method_trains_on_ten_classes(tmp_path, method, monkeypatch):
+    """A few steps of each on the same biased task, without a warning; boosting for a few rounds."""
+    if METHODS[method].learner:
+        monkeypatch.setitem(METHODS, method, METHODS[method]._replace(rounds=2))
+    run = run_of(tmp_path, method, batch=30, steps=4, every=2)
+    if run.base:
+        train(run.base)
+    line = train(run)[-1]
+    assert line["step"] == 4 and 0 <= line["test_error"] <= 100 and 0 <= line["validation_error_biased"] <= 100
+    assert all(value is None or isinstance(value, (str, list)) or np.isfinite(value) for value in line.values())
+
+
+@pytest.mark.parametrize("method", ["under_sample", "over_sample", "smote"])
+def test_a_rebuilt_training_set_is_balanced_and_knows_what_is_true(tmp_path, method):
+    run = run_of(tmp_path, method)
+    trainer, part = trainers.trainer_of(run), task(0).train
+    pool = trainer.pool
+    assert len(set(np.bincount(pool.labels))) == 1 and np.allclose(trainer.shares, 0.1)
+    if method != "smote":
+        at = {index: k for k, index in enumerate(part.indices)}
+        for image, label, index, true in zip(*pool):
+            k = at[index]
+            assert np.array_equal(image, part.images[k]) and (label, true) == (part.labels[k], part.true[k])
+    assert pool.wrong.any()
+
+
+def test_the_oracle_is_told_how_far_to_trust_each_label(tmp_path):
+    trainer, part = trainers.trainer_of(run_of(tmp_path, "oracle")), task(0).train
+    for k in range(10):
+        assert np.isclose(trainer.trust[k], np.mean(part.true[part.labels == k] == k))
+    assert trainer.trust[3] < 0.3 and np.delete(trainer.trust, 3).min() == 1.0
+
+
+def test_boosting_in_the_loop_is_boosting(tmp_path):
+    """The same rounds by hand, and the errors of the vote."""
+    part = functools.partial(imbalance.task, "sample", 0.9)
+    run = run_of(tmp_path, "adaboost", 2, part, steps=5, every=1)
+    lines, t = train(run), part(2)
+    rounds = list(boosting.boost(boosting.stump, t.train.images, t.train.labels, (t.test.images,), 5,
+                                 lambda k: seed((2, STEPS, k)), 2))
+    for line, (state, r) in zip(lines, rounds, strict=True):
+        assert (line["alpha"], line["learner_error"]) == (r.alpha, 100 * r.error)
+        assert line["test_error"] == 100 * np.mean(state.other_votes[0].argmax(1) != t.test.labels)
+        assert np.isclose(line["minority_weight"], state.weights[t.train.labels == 0].sum())
+    first = trainers.trainer_of(run_of(tmp_path, "cost_boost", 2, part)).begin().weights
+    assert np.isclose(first[t.train.labels == 0].sum(), first[t.train.labels == 1].sum())
+
+
+def two_steps(run, quiet=contextlib.nullcontext):
+    """What is learned in two steps, the second of them without a host read, and its row: on the host."""
+    trainer = trainers.trainer_of(run)
+    learned, _ = trainer.step(trainer.begin(), 0)
+    with quiet():
+        learned, row = trainer.step(learned, 3)
+    return [mg.to_host(leaf) for leaf in tree.flatten((learned, row))[0]]
+
+
+@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if not m.learner and not m.base])
+def test_a_step_of_every_method_on_each_device(device, method, tmp_path):
+    """The same numbers as on NumPy, and nothing in a step waits for the device."""
+    quiet = contextlib.nullcontext
+    if device == "impersonator":
+        from ..impersonator import no_host_reads as quiet
+    run = run_of(tmp_path, method, decay=1e-3)
+    found = two_steps(run, quiet)
+    mg.use("numpy")
+    for a, b in zip(found, two_steps(run), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_confusion_and_boosting_on_each_device(device, tmp_path):
+    run = run_of(tmp_path, "uniform", steps=2, every=2)
+    train(run)
+    trainer = trainers.trainer_of(run)
+    np.testing.assert_allclose(trainers.confusion(trainer, tree.load(run.checkpoint, trainer.blank())).sum(1), 1)
+    boosted = run_of(tmp_path, "adaboost_networks", steps=1, every=1)
+    assert 0 <= train(boosted)[0]["test_error"] <= 100
