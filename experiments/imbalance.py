@@ -55,7 +55,8 @@ def _source(name):
 def task(name, share, seed):
     """The task of one run: `sample` has 100 + 100 test images, `mnist` is the paper's 5,000 with 250 + 250."""
     source, test_source, total, tests = _source(name)
-    return imbalance(source, share, generator((seed, DATA)), test_source, total, tests=tests)
+    return imbalance(source, share, generator((seed, DATA)), test_source, total, tests=tests,
+                     form="true" if total is None else "paper")
 
 
 def _options(p):
