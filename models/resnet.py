@@ -83,11 +83,12 @@ def standard_resnet(rng, depth=32, widen=1, classes=10, remember=True, momentum=
     Images (n, h, w, 3) to scores (n, classes). Normalisation (gain and bias, eps 1e-5) comes after each convolution,
     ReLU after the first of a unit and after the sum; kernels are drawn from a normal of variance 2 / inputs (He et al.,
     2015). depth: 6 k + 2; widen, remember, momentum: as in `resnet`. standard_resnet(rng) has 464,154 parameters.
+    One pixel of padding on each side puts the middle of a stride's windows on the pixels that the shortcut takes.
     """
     _check_depth("standard_resnet", depth)
 
     def conv(inputs, outputs, stride=1):
-        return nn.Conv2d.init(rng, inputs, outputs, 3, stride, "same", bias=False)
+        return nn.Conv2d.init(rng, inputs, outputs, 3, stride, 1, bias=False)
 
     def norm(channels, rectify):
         return nn.BatchNorm.init(channels, momentum=momentum, rectify=rectify)

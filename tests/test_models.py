@@ -9,6 +9,8 @@ from minigrad import nn, reweight, tree
 from minigrad.backend import seed
 from models import lenet, mlp, resnet, standard_resnet, wide_resnet
 
+from .plain import plain
+
 
 def test_lenet_is_the_authors_network():
     model = lenet(seed(0))
@@ -84,6 +86,49 @@ def test_a_standard_unit_by_hand():
     assert abs(model.layers[0].kernel.std() - np.sqrt(2 / 27)) < 0.03 and model.layers[1].gain.all()
     scores, state = model.apply(seed(1).random((4, 8, 8, 3), "float32"), model.state())
     assert model.apply(np.ones((2, 8, 8, 3), "float32"), state, train=False)[0].shape == (2, 10)
+
+
+def standard_by_hand(params, x, averages=None):
+    """standard_resnet(depth=8) in plain NumPy, from its parameters and, for evaluation, its averages, in their order."""
+    params, averages = iter(params), averages and iter(averages)
+
+    def convolved(x, stride=1):
+        y = plain.conv2d(x, next(params), (stride, stride), 1)
+        mean, var = (next(averages), next(averages)) if averages else (y.mean((0, 1, 2)), y.var((0, 1, 2)))
+        return (y - mean) / np.sqrt(var + 1e-5) * next(params) + next(params)
+    x = np.maximum(convolved(x), 0)
+    for stride in (1, 2, 2):
+        y = convolved(np.maximum(convolved(x, stride), 0))
+        new = y.shape[3] - x.shape[3]
+        x = np.maximum(y + np.pad(x[:, ::stride, ::stride], [(0, 0)] * 3 + [(new // 2, new // 2)]), 0)
+    return x.mean((1, 2)) @ next(params) + next(params)
+
+
+def test_standard_resnet_by_hand():
+    """In training, in evaluation by the averages of two steps, and its gradient by central differences."""
+    rng, y = seed(4), np.array([3, 1, 4])
+    model = tree.map(lambda p: p + rng.normal(0, 0.05, p.shape), standard_resnet(seed(0), 8))
+    x, one, two = rng.standard_normal((3, 3, 6, 5, 3))
+    leaves = tree.flatten(model)[0]
+    np.testing.assert_allclose(model(x), standard_by_hand(leaves, x), atol=1e-10)
+
+    state = tree.map(lambda s: s.astype("float64"), model.state())
+    for batch in (one, two):
+        _, state = model.apply(batch, state)
+    y1 = plain.conv2d(one, leaves[0], (1, 1), 1).reshape(-1, 16)
+    y2 = plain.conv2d(two, leaves[0], (1, 1), 1).reshape(-1, 16)
+    np.testing.assert_allclose(tree.flatten(state)[0][0], 0.9 * 0.1 * y1.mean(0) + 0.1 * y2.mean(0), atol=1e-10)
+    np.testing.assert_allclose(tree.flatten(state)[0][1], 0.81 + 0.9 * 0.1 * y1.var(0) + 0.1 * y2.var(0), atol=1e-10)
+    np.testing.assert_allclose(model.apply(x, state, train=False)[0], standard_by_hand(leaves, x, tree.flatten(state)[0]), atol=1e-10)
+
+    def loss(leaves):
+        scores = standard_by_hand(leaves, x)
+        return np.mean(np.log(np.exp(scores).sum(1)) - scores[range(3), y])
+    gradient = tree.flatten(mg.grad(lambda m: mg.mean(nn.cross_entropy(m(x), y)))(model))[0]
+    for k in (0, 1, 3, 6, 9, 15, 21):                       # a kernel or a bias of each stage, and the scores' weights
+        way = [rng.standard_normal(p.shape) * (i == k) for i, p in enumerate(leaves)]
+        up, down = (loss([p + step * t for p, t in zip(leaves, way)]) for step in (1e-6, -1e-6))
+        np.testing.assert_allclose(np.sum(gradient[k] * way[k]), (up - down) / 2e-6, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("make", [resnet, functools.partial(wide_resnet, depth=16, widen=1),
