@@ -153,7 +153,8 @@ def figure(name, about, quick, paper, report):
     def options(p):
         p.add_argument("--data", choices=tuple(CLASSES), default="cifar10",
                        help="from $MINIGRAD_DATA or the net, 170 MB (default: cifar10)")
-        p.add_argument("--network", metavar="N", help="resnet-8, resnet-32, standard-32, resnet-20-4, wrn-28-10 ...")
+        p.add_argument("--network", metavar="N", help="resnet-8-1-2 (quick), resnet-8, resnet-32, resnet-20-4 (four "
+                       "times as wide), standard-32 (He et al.), wrn-28-10 ...")
         p.add_argument("--shares", type=float, nargs="+", metavar="S", help="of the labels that are flipped")
         p.add_argument("--cleans", type=int, nargs="+", metavar="C", help="numbers of clean images")
         p.add_argument("--target", type=int, metavar="K", help="the background class")

@@ -5,7 +5,8 @@ beside the model, or None; shares: (classes,), the share of each class in traini
 """
 import numpy as np
 
-from minigrad import argmax, exp, getitem, log_softmax, logsumexp, nn, reshape, softmax, stop_gradient, sum, xp
+from minigrad import (MinigradError, argmax, exp, getitem, log_softmax, logsumexp, nn, reshape, softmax, stop_gradient,
+                      sum, xp)
 
 
 def plain(scores, labels, layer, shares):
@@ -66,8 +67,11 @@ def dice(scores, labels, layer, shares, gamma=1.0):
     """The self-adjusting dice loss of two classes: 1 - (2 (1 - p) p y + gamma) / ((1 - p) p + y + gamma).
 
     p: the probability of the rarer class; y: 1 for its examples, else 0. An example the model is sure of, either way,
-    counts little. Li et al., 2020, equation 9.
+    counts little. Li et al., 2020, equation 9. Raises MinigradError for more classes.
     """
+    if len(shares) != 2:
+        raise MinigradError(f"dice: {len(shares)} classes, and it tells the rarer of two from the other\n"
+                            "  help: use it on a task of two classes (experiments.imbalance)")
     rare = int(np.argmin(shares))
     p = exp(log_softmax(scores, axis=1)[:, rare])
     y = (labels == rare).astype(scores.dtype)
