@@ -8,8 +8,7 @@ import importlib
 import itertools
 import sys
 
-from . import script
-from .__main__ import SCRIPTS
+from . import SCRIPTS, script
 
 
 def main(arguments=None, executor=None):
