@@ -1,0 +1,247 @@
+"""The contradiction of weights that come from the training loss: what helps against one bias hurts with the other.
+
+    python -m experiments.contradiction              90 seconds on two cores, nothing to download
+
+Three tasks, fours against nines, ten clean images, an unbiased test set:
+
+    imbalance   97 % nines, every label right       a high loss means: rare, so learn it
+    noise       55 % nines, 30 % of them called 4   a high loss means: wrong, so leave it out
+    both        90 % nines, 40 % of the fours called 9
+
+`hard_mining` trusts high losses, `low_loss` and `mentor` trust low ones; from a loss alone nobody can tell which bias
+made it high. `reweight` asks the clean images. The flips go one way, because hard mining takes of each class as many as
+of the rarest: where the labels are balanced it takes nearly all and mines nothing.
+
+The network is small (14 x 14 pixels, 32 hidden units), and the shares and the schedule were chosen so that the effects
+are well above the spread; no verdict is written in here, all are computed from the runs, and on a few seeds some fail.
+"""
+import functools
+import math
+import sys
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+
+from minigrad import MinigradError, xp
+from minigrad.backend import seed as generator
+from models import mlp
+
+from . import data, script
+from .biases import imbalance
+from .figures.common import colour, label, legend, saved, spread, wrapped
+from .folders import read_record
+from .methods import METHODS
+from .runs import DATA, Problem, Run, Settings
+
+TASKS = {"imbalance": {"share": 0.97},
+         "noise": {"share": 0.55, "flip": "background", "flip_share": 0.3, "target": 0},
+         "both": {"share": 0.9, "flip": "background", "flip_share": 0.4, "target": 1}}
+QUICK = Settings(steps=600, rate=0.03, momentum=0.9, batch=30, every=100, drops=(450,))
+DEFAULT_METHODS = ("uniform", "hard_mining", "low_loss", "reweight")
+KNOWN = [name for name, method in METHODS.items() if not (method.learner or method.base)]
+DEFAULT_SEEDS = range(10)
+DEFAULTS = (f"  quick  methods {' '.join(DEFAULT_METHODS)}, seeds {' '.join(map(str, DEFAULT_SEEDS))},\n"
+            f"         steps {QUICK.steps}, rate {QUICK.rate}, a tenth of it in the last quarter")
+HIGH, LOW = ("hard_mining",), ("low_loss", "mentor")        # the rules that trust high losses, and low ones
+MARGIN = 1.0                                                # percentage points: two of 200 test images
+
+
+# ---------------------------------------------------------------------------------------------------- runs
+
+def _init(rng, classes):
+    return mlp(rng, (14 * 14, 32, classes))
+
+
+def _prepare(images, rng):
+    """Images (n, 28, 28, 1) -> (n, 196): the mean of each 2 x 2 pixels."""
+    images = xp.asarray(images)
+    return images.reshape(len(images), 14, 2, 14, 2).mean((2, 4)).reshape(len(images), -1)
+
+
+SMALL = Problem(_init, _prepare)
+_source = functools.lru_cache(maxsize=1)(data.sample)
+
+
+def task(name, seed):
+    """The task of one run, from the sample of MNIST: at most 395 images of a class, 5 + 5 clean, 100 + 100 to test."""
+    return imbalance(_source(), rng=generator((seed, DATA)), **TASKS[name])
+
+
+def _options(p):
+    p.set_defaults(data="sample")
+
+
+def _checked(options):
+    if options.mode != "quick":
+        raise MinigradError("--mode paper: the paper has no such experiment\n  help: --mode quick, the default")
+    options.methods = script.given(options.methods, DEFAULT_METHODS)
+    options.seeds = script.given(options.seeds, DEFAULT_SEEDS)
+    script.check_known(options.methods, KNOWN)
+    return options
+
+
+def plan(options):
+    """The settings of the experiment, as its folder keeps them, and the runs that the options ask for."""
+    steps = options.steps or QUICK.steps
+    settings = QUICK._replace(steps=steps, rate=options.rate or QUICK.rate, drops=(3 * steps // 4,))
+    kept = {"experiment": "contradiction", "tasks": TASKS, **settings._asdict(), "drops": list(settings.drops)}
+    return kept, [Run(f"{name}-{method}-{seed}",
+                      {"task": name, "method": method, "share": TASKS[name]["share"], "seed": seed}, method, seed,
+                      functools.partial(task, name, seed), SMALL, settings, options.out)
+                  for name in TASKS for seed in options.seeds for method in options.methods]
+
+
+def _statements(options, runs):
+    return [f"  {name}: {task(name, options.seeds[0]).statement}" for name in TASKS]
+
+
+# ------------------------------------------------------------------------------------------------ verdicts
+
+class Effect(NamedTuple):
+    """What a method does to the test error of plain training: both means in percent, the mean and the standard error
+    of the difference over the seeds that both have, and in a word "helps", "hurts" or "changes little"."""
+    error: float
+    plain: float
+    change: float
+    doubt: float
+
+    @property
+    def word(self):
+        """A difference counts if it is larger than the margin and than its own standard error."""
+        if abs(self.change) <= max(MARGIN, self.doubt):
+            return "changes little"
+        return "helps" if self.change < 0 else "hurts"
+
+
+class Verdict(NamedTuple):
+    """Whether a claim held in these runs (None: a run is missing), and that in words, with the numbers."""
+    held: bool | None
+    sentence: str
+
+
+def final_errors(lines):
+    """{task: {method: {seed: test error in percent at the last step}}}; methods that ask the clean set come last."""
+    found = {(line["task"], line["method"], line["seed"]): line["test_error"]
+             for line in sorted(lines, key=lambda line: line["step"])}
+    methods = [name for name in sorted(METHODS, key=lambda name: METHODS[name].trains_on != "baseline")
+               if any(method == name for _, method, _ in found)]
+    return {task: {method: {s: error for (t, m, s), error in sorted(found.items()) if (t, m) == (task, method)}
+                   for method in methods} for task in TASKS}
+
+
+def effect(errors, task, method):
+    """The Effect of a method on a task by `final_errors`; None where it and uniform have no seed in common."""
+    of, plain = (errors[task].get(name, {}) for name in (method, "uniform"))
+    seeds = [seed for seed in of if seed in plain]
+    if not seeds:
+        return None
+    change, deviation = spread([of[seed] - plain[seed] for seed in seeds])
+    return Effect(spread([of[seed] for seed in seeds])[0], spread([plain[seed] for seed in seeds])[0], change,
+                  deviation / math.sqrt(len(seeds)))
+
+
+def verdicts(lines):
+    """{"high losses", "low losses", "clean set", "both at once": Verdict}, from the lines of the records alone.
+
+    Of the rules that trust low losses those count that were run, low_loss if none was. A rule of the loss fails where
+    both biases meet if it does not help there.
+    """
+    errors = final_errors(lines)
+    low = [name for name in LOW if any(errors[task].get(name) for task in TASKS)] or ["low_loss"]
+    opposite = [("imbalance", "helps"), ("noise", "hurts")], [("imbalance", "hurts"), ("noise", "helps")]
+    claims = {
+        "high losses": ("weights on high losses help on imbalance and hurt on noise",
+                        [(task, name, word) for name in HIGH for task, word in opposite[0]]),
+        "low losses": ("weights on low losses hurt on imbalance and help on noise",
+                       [(task, name, word) for name in low for task, word in opposite[1]]),
+        "clean set": ("weights by the clean set help on either",
+                      [(task, "reweight", "helps") for task in ("imbalance", "noise")]),
+        "both at once": ("with both at once the rules of the loss fail and reweight does not",
+                         [("both", name, "fails") for name in (*HIGH, *low)] + [("both", "reweight", "helps")])}
+    return {name: _verdict(errors, *claim) for name, claim in claims.items()}
+
+
+def _verdict(errors, says, wanted):
+    effects = [effect(errors, task, method) for task, method, _ in wanted]
+    missing = [f"{method} on {task}" for (task, method, _), found in zip(wanted, effects) if found is None]
+    if missing:
+        return Verdict(None, f"{says}: cannot be said, for want of {', '.join(missing)} beside uniform")
+    held = all(found.word != "helps" if word == "fails" else found.word == word
+               for (*_, word), found in zip(wanted, effects))
+    numbers = [f"\n    {method} {found.word} on {task}: {found.error:.1f} %, uniform {found.plain:.1f} % "
+               f"({found.change:+.1f} ± {found.doubt:.1f})" for (task, method, _), found in zip(wanted, effects)]
+    return Verdict(held, f"{says}: {'it held' if held else 'it did NOT hold'} in these runs{''.join(numbers)}")
+
+
+# -------------------------------------------------------------------------------------------------- report
+
+def table(lines):
+    """Test error in percent at the last step: a row for each method, a column for each task."""
+    errors = final_errors(lines)
+    methods = list(errors["imbalance"])
+    width = max(14, *(len(method) + 1 for method in methods), 0)
+    head = f"{'test error %':{width}s}" + "".join(f"{task:>18}" for task in TASKS)
+    rows = [f"{method:{width}s}" + "".join(f"{_cell(errors[task][method]):>18}" for task in TASKS)
+            for method in methods]
+    return "\n".join(["", head, "-" * len(head), *rows, "mean ± standard deviation (seeds)"])
+
+
+def _cell(seeds):
+    if not seeds:
+        return "-"
+    mean, deviation = spread(list(seeds.values()))
+    return f"{mean:.1f} ± {deviation:.1f} ({len(seeds)})" if len(seeds) > 1 else f"{mean:.1f} (1)"
+
+
+def _about(name):
+    how = TASKS[name]
+    flipped = "fours called 9" if how.get("target") else "nines called 4"
+    return f"{how['share']:.0%} nines" + (f",\n{how['flip_share']:.0%} of the {flipped}" if "flip" in how else "")
+
+
+def picture(lines, path, caption):
+    """Bars of the test error, a group for each task, with the standard deviation; the dashed line is plain training,
+    so that what helps ends below it and what hurts above."""
+    errors = final_errors(lines)
+    figure, axes = plt.subplots(figsize=(8.6, 4.6), layout="constrained")
+    for group, methods in enumerate(errors.values()):
+        width = 0.84 / max(len(methods), 1)
+        for k, (method, seeds) in enumerate(methods.items()):
+            if not seeds:
+                continue
+            mean, deviation = spread(list(seeds.values()))
+            x = group + width * (k - (len(methods) - 1) / 2)
+            axes.bar(x, mean, 0.92 * width, color=colour(method), label=label(method))
+            axes.errorbar(x, mean, deviation, color="#333333", capsize=3)
+            axes.annotate(f"{mean:.1f}", (x, 0.0), (0, 5), textcoords="offset points", ha="center", fontsize=8,
+                          bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0})
+        if methods.get("uniform"):
+            axes.hlines(spread(list(methods["uniform"].values()))[0], group - 0.46, group + 0.46, linestyles="--",
+                        color="black", linewidth=1.0, label="plain training: below it helps, above it hurts")
+    axes.set_xticks(range(len(errors)), [f"{name}\n{_about(name)}" for name in errors])
+    axes.set(ylabel="test error, %: mean ± standard deviation", ylim=(0, None))
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    legend(figure, [axes], 3)
+    figure.suptitle(wrapped(f"Whom to trust: high losses, low losses, or the clean set ({caption})", 100))
+    return saved(figure, path)
+
+
+def report(options, runs=()):
+    """Table, picture and verdicts of all that the folder holds; prints where they are."""
+    lines = [line for path in sorted(options.out.glob("*.jsonl")) for line in read_record(path)]
+    print(table(lines))
+    print("\nchanges are against uniform, ± their standard error over the seeds in common; one counts if it is more "
+          f"than that and than {MARGIN:g} point\n")
+    for name, verdict in verdicts(lines).items():
+        print(f"{name}: {verdict.sentence}")
+    print("\nwritten:", picture(lines, options.out / "contradiction.png", f"{options.mode} mode, {options.data} data"))
+    print(f"records: {options.out}/*.jsonl")
+
+
+SCRIPT = script.Script("contradiction", __doc__, DEFAULTS, _options, _checked, plan, _statements, report,
+                       lambda options: "contradiction-quick")
+main = functools.partial(script.main, SCRIPT)
+
+if __name__ == "__main__":
+    sys.exit(main())
