@@ -27,8 +27,6 @@ about as many as parameters, and clean ones end at 0 too: u tells where the firs
 Newton's method and the exact derivative need H, which costs a gradient for each parameter and one more: 4 parameters
 can afford that, a network cannot.
 """
-import argparse
-import pathlib
 import sys
 import time
 from typing import Any, NamedTuple
@@ -39,6 +37,7 @@ from minigrad import MinigradError, grad, hessian, jvp, matmul, mean, reweight, 
 from minigrad import sum as total
 from minigrad.backend import seed as generator
 
+from . import pages
 from .nested_page import draw, page
 
 EXAMPLES, CLEAN, TEST, FEATURES = 60, 30, 5000, 3
@@ -289,30 +288,11 @@ def solve(seed=0):
 
 # ------------------------------------------------------------------------------------------------ the command
 
-def _parser():
-    p = argparse.ArgumentParser(prog="python -m experiments.nested", description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs", "nested"),
-                   help="folder for nested.png, default runs/nested")
-    p.add_argument("--seed", type=int, default=0, help="of the examples, default 0")
-    return p
-
-
 def main(arguments=None):
     """Print the page and draw the picture; gives the exit status."""
-    options = _parser().parse_args(arguments)
-    try:
-        found = solve(options.seed)
-        print(page(found, [found if seed == options.seed else solve(seed) for seed in SEEDS]))
-        options.out.mkdir(parents=True, exist_ok=True)
-        print("written:", draw(found, options.out / "nested.png"))
-        return 0
-    except MinigradError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"error: {options.out}: the picture cannot be written there ({error})\n  help: --out FOLDER",
-              file=sys.stderr)
-    return 2
+    def told(found):
+        return page(found, [found if seed == found.seed else solve(seed) for seed in SEEDS])
+    return pages.main("nested", __doc__, solve, told, draw, arguments)
 
 
 if __name__ == "__main__":

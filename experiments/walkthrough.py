@@ -10,8 +10,6 @@ clean. The engine's numbers stand beside the layer-wise formula of the paper (Eq
 z: what goes into a layer, with a constant 1 for its biases; g: the gradient of the example's own loss with respect to
 what comes out of the layer, before the tanh. Lines are those of Algorithm 1, as in `minigrad/reweight.py`.
 """
-import argparse
-import pathlib
 import sys
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ from minigrad import (MinigradError, grad, jacobian, linearize, matmul, mean, re
                       tree, vjp, xp)
 from minigrad.backend import seed as generator
 
+from . import pages
 from .walkthrough_picture import draw
 
 RATE = 0.5
@@ -236,30 +235,9 @@ def page(trace):
 
 # ------------------------------------------------------------------------------------------------ the command
 
-def _parser():
-    p = argparse.ArgumentParser(prog="python -m experiments.walkthrough", description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs", "walkthrough"),
-                   help="folder for walkthrough.png, default runs/walkthrough")
-    p.add_argument("--seed", type=int, default=0, help="of the examples and the parameters, default 0")
-    return p
-
-
 def main(arguments=None):
     """Print the page and draw the pictures; gives the exit status."""
-    options = _parser().parse_args(arguments)
-    try:
-        found = trace(options.seed)
-        print(page(found))
-        options.out.mkdir(parents=True, exist_ok=True)
-        print("written:", draw(found, options.out / "walkthrough.png"))
-        return 0
-    except MinigradError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"error: {options.out}: the picture cannot be written there ({error})\n  help: --out FOLDER",
-              file=sys.stderr)
-    return 2
+    return pages.main("walkthrough", __doc__, trace, page, draw, arguments)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,12 @@
 """Tables hold the right numbers, pictures the right marks, and a record with gaps is drawn as far as it goes."""
 import math
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from experiments import figures
 from experiments.figures import common, paper
 from minigrad import MinigradError
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were drawn, still open."""
-    kept, close = [], plt.close
-    monkeypatch.setattr(plt, "close", kept.append)
-    yield kept
-    for figure in kept:
-        close(figure)
 
 
 def noisy(method, seed=0, step=10, error=40.0, **more):

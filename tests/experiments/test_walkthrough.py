@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from hypothesis import given
@@ -168,16 +167,6 @@ def test_the_page_holds_the_numbers():
 
 
 # -------------------------------------------------------------------------------------------------- the pictures
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were drawn, still open."""
-    kept, close = [], plt.close
-    monkeypatch.setattr(plt, "close", kept.append)
-    yield kept
-    for figure in kept:
-        close(figure)
-
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_pictures_hold_the_numbers_and_no_two_overlap(seed, tmp_path, drawn):
