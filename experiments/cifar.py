@@ -113,8 +113,8 @@ def settings(name, mode, network, steps=None, rate=None):
     if "short" in suffixes:
         return whole._replace(steps=max(T // 4, 1), drops=(9 * T // 40,))
     if "es" in suffixes or network.startswith("wrn"):
-        return whole._replace(steps=3 * T // 4, drops=(T // 2, 5 * T // 8))
-    return whole._replace(steps=T // 2, drops=()) if "half" in suffixes else whole
+        return whole._replace(steps=max(3 * T // 4, 1), drops=(T // 2, 5 * T // 8))
+    return whole._replace(steps=max(T // 2, 1), drops=()) if "half" in suffixes else whole
 
 
 @functools.lru_cache(maxsize=1)

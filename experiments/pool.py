@@ -75,10 +75,10 @@ def run_all(runs, jobs, executor=None):
 
 
 def _with_bases(runs):
-    """The runs, and before each the one that it begins from, every name once."""
+    """The runs, and before each the one that it begins from, and the one before that; every name once."""
     found = {}
     for run in runs:
-        for each in ([run.base] if run.base else []) + [run]:
+        for each in [*(_with_bases([run.base]) if run.base else []), run]:
             found.setdefault(each.name, each)
     return list(found.values())
 

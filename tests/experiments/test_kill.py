@@ -131,6 +131,8 @@ def test_another_executor_and_bases_first(tmp_path):
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         pool.run_all([run, run_of(tmp_path, "uniform", 1)], 2, threads)
     assert finished(run) and finished(run.base) and run.base.method == "uniform"
+    third = run._replace(name="third", base=run)            # a base of a base is pulled in as well
+    assert [each.name for each in pool._with_bases([third])] == [run.base.name, run.name, "third"]
     before = run.base.checkpoint.stat().st_mtime_ns
     pool.run_all([run], 1, concurrent.futures.ThreadPoolExecutor(1))
     assert run.base.checkpoint.stat().st_mtime_ns == before
