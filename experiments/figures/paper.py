@@ -93,8 +93,6 @@ FIGURE_6 = {
     "background": {"uniform": (.60, .69, .51, .89, .60, .52, .62, .59, .61, .67),
                    "reweight": (.87, .87, .85, .78, .85, .81, .92, .90, .92, .95)},
 }
-# ... and of the background matrices the column of the background class, cat, off the diagonal: from least to most.
-FIGURE_6_CAT_COLUMN = {"uniform": (.28, .44), "reweight": (.00, .12)}
 
 # Figure 7: CIFAR-10, 40 % background flip, ResNet-32, during training; {method: {"validation" | "train": {step:
 # accuracy}}}. Train accuracy is against the given labels. Validation is highest at 42K (Baseline), 41K (S-Model +Conf)
@@ -106,6 +104,3 @@ FIGURE_7 = {
     "adaptation_confusion": {"validation": {41_000: 87.0, 50_000: 84.1, 80_000: 70.9}, "train": {}},
     "reweight": {"validation": {41_000: 83.7, 60_000: 84.5, 80_000: 87.3}, "train": {80_000: 62.0}},
 }
-FIGURE_7_TRAIN_FROM = {"uniform": 60.0}         # where its train accuracy rises from; at which step is not known
-
-COST = 3.0                              # what a step of the method takes, in plain steps: about, in the paper's words

@@ -1,6 +1,9 @@
 """Boosting: many weak learners, each trained on what those before it got wrong, and a weighted vote.
 
-    for state, r in boost(stump, x, y, (x_test,), 50, lambda t: seed((7, t)), classes=2):
+    state = begin(len(y), [len(x_test)], classes=2)
+    for t in range(50):
+        predict = stump(x, y, state.weights, seed((7, t)))
+        state, r = boost_round(state, y, predict(x), [predict(x_test)], classes=2)
         print(r.error, r.alpha, np.mean(predicted(state.other_votes[0]) != y_test))
 
 A learner is a function learner(x, y, weights, rng) -> predict, and predict(x) gives labels: `stump`, or
@@ -97,19 +100,6 @@ def boost_round(state, labels, predictions, other_predictions, classes, costs=No
         weights = _normalised(state.weights * np.where(wrong, np.exp(alpha) * charged, 1.0))
     others = tuple(_voted(votes, p, alpha) for votes, p in zip(state.other_votes, other_predictions))
     return Ensemble(weights, _voted(state.votes, predictions, alpha), others), Round(error, alpha)
-
-
-def boost(learner, x, y, others, rounds, rng_of_round, classes, costs=None, state=None, start=0):
-    """Boost a learner; yields (state, Round) after each round, states that no later round changes.
-
-    others: a tuple of sets of images beside the training set, to vote on. rng_of_round(t): the generator of round t,
-    which counts from 0. To go on after `start` rounds, hand in the state they ended with: the same bits follow.
-    """
-    state = begin(len(y), [len(other) for other in others], classes) if state is None else tree.map(to_host, state)
-    for t in range(start, rounds):
-        predict = learner(x, y, state.weights, rng_of_round(t))
-        state, r = boost_round(state, y, predict(x), [predict(other) for other in others], classes, costs)
-        yield state, r
 
 
 def inverse_costs(shares):

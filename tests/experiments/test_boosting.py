@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.methods.boosting import begin, boost, boost_round, inverse_costs, network, predicted, stump
+from experiments.methods.boosting import begin, boost_round, inverse_costs, network, predicted, stump
 from minigrad import MinigradError, ShapeError, to_host, tree
 from minigrad.backend import seed
 
@@ -25,8 +25,14 @@ def key_of_round(t):
     return seed((7, t))
 
 
-def rounds_of(learner, x, y, others=(), rounds=10, classes=2, **settings):
-    return list(boost(learner, x, y, others, rounds, key_of_round, classes, **settings))
+def rounds_of(learner, x, y, others=(), rounds=10, classes=2, costs=None, state=None, start=0, rng_of_round=key_of_round):
+    """[(state, Round)] after each round."""
+    state, found = begin(len(y), [len(other) for other in others], classes) if state is None else state, []
+    for t in range(start, rounds):
+        predict = learner(x, y, to_host(state.weights), rng_of_round(t))
+        state, r = boost_round(state, y, predict(x), [predict(other) for other in others], classes, costs)
+        found.append((state, r))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------- by hand
@@ -139,7 +145,7 @@ def test_same_as_scikit_learn(classes):
     flat, flat_test = x.reshape(150, -1), x_test.reshape(80, -1)
     theirs = AdaBoostClassifier(DecisionTreeClassifier(max_depth=1), n_estimators=15, random_state=3).fit(flat, y)
     seeds = Seeds(3)
-    ours = list(boost(stump, x, y, (x_test,), 15, lambda t: seeds, classes))
+    ours = rounds_of(stump, x, y, (x_test,), 15, classes, rng_of_round=lambda t: seeds)
     assert len(theirs.estimators_) == 15
     np.testing.assert_allclose([r.error for _, r in ours], theirs.estimator_errors_, rtol=1e-9)
     np.testing.assert_allclose([r.alpha for _, r in ours], theirs.estimator_weights_, rtol=1e-9)
@@ -213,7 +219,7 @@ def test_the_network_learns_and_comes_again_to_the_bit(device):
             assert type(p) is np.ndarray and p.tobytes() == q.tobytes()
     state, r = first[-1]
     assert np.mean(predicted(state.other_votes[0]) != y_test) < 0.2                 # chance: 0.67
-    other = next(boost(learner, x, y, (x_test,), 1, lambda t: seed(8), 3))[0]
+    other, _ = rounds_of(learner, x, y, (x_test,), 1, 3, rng_of_round=lambda t: seed(8))[0]
     assert (other.weights != first[0][0].weights).any()
 
 
@@ -253,11 +259,13 @@ def test_a_state_loaded_onto_the_device_is_taken(device):
 
 def test_no_state_is_changed_afterwards():
     x, y = clouds(2, 60)
-    kept = [(state, tree.map(np.copy, state)) for state, _ in boost(stump, x, y, (x,), 5, key_of_round, 2)]
-    for state, copy in kept:
-        for p, q in zip(tree.flatten(state)[0], tree.flatten(copy)[0]):
+    state = begin(60, (60,), 2)
+    for t in range(5):
+        before, copy, predict = state, tree.map(np.copy, state), stump(x, y, state.weights, key_of_round(t))
+        state, _ = boost_round(state, y, predict(x), [predict(x)], 2)
+        for p, q in zip(tree.flatten(before)[0], tree.flatten(copy)[0]):
             np.testing.assert_array_equal(p, q)
-    assert (kept[0][0].weights != kept[1][0].weights).any()
+        assert (state.weights != before.weights).any()
 
 
 # --------------------------------------------------------------------------------------------------- errors

@@ -177,9 +177,11 @@ def test_boosting_in_the_loop_is_boosting(tmp_path):
     part = functools.partial(imbalance.task, "sample", 0.9)
     run = run_of(tmp_path, "adaboost", 2, part, steps=5, every=1)
     lines, t = train(run), part(2)
-    rounds = list(boosting.boost(boosting.stump, t.train.images, t.train.labels, (t.test.images,), 5,
-                                 lambda k: seed((2, STEPS, k)), 2))
-    for line, (state, r) in zip(lines, rounds, strict=True):
+    state = boosting.begin(len(t.train), [len(t.test)], 2)
+    assert len(lines) == 5
+    for k, line in enumerate(lines):
+        predict = boosting.stump(t.train.images, t.train.labels, state.weights, seed((2, STEPS, k)))
+        state, r = boosting.boost_round(state, t.train.labels, predict(t.train.images), [predict(t.test.images)], 2)
         assert (line["alpha"], line["learner_error"]) == (r.alpha, 100 * r.error)
         assert line["test_error"] == 100 * np.mean(state.other_votes[0].argmax(1) != t.test.labels)
         assert np.isclose(line["minority_weight"], state.weights[t.train.labels == 0].sum())
