@@ -100,6 +100,22 @@ def seed(key):
     return numpy.random.default_rng(key)
 
 
+_precision = ["tf32" if os.environ.get("MINIGRAD_TF32", "0") != "0" else "float32"]
+
+
+def matmul_precision(name=None):
+    """What a GPU computes products of float32 matrices in: "float32", or "tf32" (10 bits of mantissa, tensor cores).
+
+    Sets it where a name is given, for the whole process, and gives what is set. The default is float32, or tf32 where
+    the environment variable MINIGRAD_TF32 is 1. Sums are in float32 either way. Raises BackendError for other names.
+    """
+    if name is not None:
+        if name not in ("float32", "tf32"):
+            raise BackendError(f"matmul_precision({name!r}): there is no such precision\n  help: 'float32' or 'tf32'")
+        _precision[0] = name
+    return _precision[0]
+
+
 def synchronize():
     """Wait until the device has finished what it was asked to do. NumPy has always finished."""
     if name() == "cupy":

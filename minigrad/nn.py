@@ -24,11 +24,12 @@ import dataclasses
 import math
 from typing import Any, dataclass_transform
 
-from . import tree
-from .backend import module_of, xp
+from . import kernels, tree
+from .backend import xp
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint, fused
-from .ops import conv2d, dropout, getitem, logsumexp, matmul, relu, softplus, sqrt, standardize, stop_gradient
+from .losses import cross_entropy as cross_entropy, sigmoid_cross_entropy as sigmoid_cross_entropy
+from .ops import conv2d, dropout, matmul, relu, sqrt, standardize, stop_gradient
 from .ops.normalise import NormalisePasses, moments
 
 Array = Any                     # a NumPy or CuPy array, or a traced value; in a gradient or a state, whatever it holds
@@ -83,6 +84,14 @@ def _needs_apply(value):
     if isinstance(value, Module):
         return type(value).apply is not Module.apply or any(map(_needs_apply, vars(value).values()))
     return isinstance(value, (list, tuple)) and any(map(_needs_apply, value))
+
+
+def contains(module, kind):
+    """Whether a module is of this class, or holds one that is."""
+    if isinstance(module, (list, tuple)):
+        return any(contains(part, kind) for part in module)
+    return isinstance(module, kind) or isinstance(module, Module) and any(
+        contains(part, kind) for part in vars(module).values())
 
 
 def _brief(value):
@@ -227,8 +236,9 @@ def _by_primitives(x, gain, bias, known, eps, rectify):
     return relu(y) if rectify else y
 
 
-def _by_passes(*xs, **settings):
-    passes = NormalisePasses(*xs, **settings)
+def _by_passes(x, gain, bias, known, **settings):
+    on_device = kernels.fit(x, bias, *known, *([] if gain is None else [gain]))
+    passes = (kernels.NormalisePasses if on_device else NormalisePasses)(x, gain, bias, known, **settings)
     return passes.y, passes.push, passes.pull
 
 
@@ -286,37 +296,3 @@ class Checkpoint(Module):
 def subkey(key, *parts):
     """The key of a part: the key of the whole with more integers at its end. No key has no parts."""
     return None if key is None else (*(key if isinstance(key, tuple) else (key,)), *parts)
-
-
-# ---------------------------------------------------------------------------------------------------- losses
-
-def _check_labels(call, scores, labels, ndim):
-    if len(shape(scores)) != ndim or shape(labels) != shape(scores)[:1]:
-        raise ShapeError(message(call, "scores and labels do not fit", [("scores", scores, ""), ("labels", labels, "")],
-                                 f"n examples have scores {'(n, classes)' if ndim == 2 else '(n,)'} and labels (n,)"))
-    last = shape(scores)[1] - 1 if ndim == 2 else 1
-    if module_of(labels) == "numpy" and labels.size and not 0 <= labels.min() <= labels.max() <= last:
-        raise ShapeError(message(call, f"labels lie outside 0 ... {last}",
-                                 [("labels", labels, f"from {labels.min()} to {labels.max()}")]))
-
-
-def cross_entropy(logits, labels):
-    """The loss of each example, -log softmax(logits)[label]: logits (n, classes), integer labels (n,), losses (n,).
-
-    In nats. Raises ShapeError, and DTypeError unless the labels are integers. On a GPU their range is not checked, as
-    that would wait for the device.
-    """
-    _check_labels("cross_entropy(logits, labels)", logits, labels, 2)
-    if stop_gradient(labels).dtype.kind not in "iu":
-        raise DTypeError(message("cross_entropy(logits, labels)", "labels are the integers 0 ... classes - 1",
-                                 [("labels", labels, "")], "labels.astype(int)"))
-    return logsumexp(logits, axis=1) - getitem(logits, (xp.arange(len(labels)), labels))
-
-
-def sigmoid_cross_entropy(scores, labels):
-    """The loss of each example of two classes, -log sigmoid(±score): scores (n,), labels (n,) of 0 and 1, losses (n,).
-
-    softplus(z) - y z, in nats, without overflow. Raises ShapeError.
-    """
-    _check_labels("sigmoid_cross_entropy(scores, labels)", scores, labels, 1)
-    return softplus(scores) - scores * stop_gradient(labels).astype(scores.dtype)

@@ -10,7 +10,7 @@ A rate is a number or a schedule: a function of the step, which counts from 0.
 import math
 from typing import Callable, NamedTuple
 
-from . import tree
+from . import kernels, tree
 from .backend import xp
 from .errors import DTypeError, shape
 from .ops import add, astype, multiply, sqrt
@@ -52,14 +52,22 @@ def sgd(rate, momentum=0.0, nesterov=False, weight_decay=0.0, decays=matrices):
     def init(params):
         return {"momentum": _zeros_like(params)} if momentum else {}
 
+    def moved(p, m, g, r):
+        """The parameters and momentum of one leaf after the step."""
+        decay = weight_decay if weight_decay and decays(p) else 0.0
+        if momentum and kernels.fit(p, m, g):
+            return kernels.sgd(p, m, g, r, momentum, decay, nesterov)
+        g = _axpy(decay, p, g) if decay else g
+        m = _axpy(momentum, m, g) if momentum else g
+        return astype(_axpy(-r, _axpy(momentum, m, g) if nesterov else m, p), p.dtype), m
+
     def update(gradient, state, params, step=0):
-        g, r = gradient, _rate(rate, step)
-        if weight_decay:
-            g = tree.map(lambda g, p: _axpy(weight_decay, p, g) if decays(p) else g, g, params)
-        if momentum:
-            m = tree.map(lambda m, g: _axpy(momentum, m, g), state["momentum"], g)
-            state, g = {"momentum": m}, tree.map(lambda g, m: _axpy(momentum, m, g), g, m) if nesterov else m
-        return tree.map(lambda p, g: astype(_axpy(-r, g, p), p.dtype), params, g), state
+        (leaves, structure), (gradients, other) = tree.flatten(params), tree.flatten(gradient)
+        tree.check_same(structure, other, "sgd")
+        momenta, r = tree.flatten(state["momentum"])[0] if momentum else gradients, _rate(rate, step)
+        pairs = [moved(p, m, g, r) for p, m, g in zip(leaves, momenta, gradients, strict=True)]
+        params, m = (tree.unflatten(structure, [pair[k] for pair in pairs]) for k in (0, 1))
+        return params, {"momentum": m} if momentum else state
     return Optimiser(init, update)
 
 

@@ -21,11 +21,12 @@ import threading
 import numpy
 import threadpoolctl
 
-from . import backend
+from . import backend, kernels
 from .backend import xp
 from .errors import BackendError
 
 PIECE = 1 << 20         # bytes: a piece of each array at hand; a few of them stay in the cache of a core
+DEVICE_PIECE = 1 << 32  # on a GPU, whose kernels count elements in 32 bits
 GROUPS = 16             # partial results of a sum that are too large to keep one for each piece
 
 
@@ -41,13 +42,14 @@ def threads():
 
 
 def cut(n, bytes_each, piece=None):
-    """Slices of range(n), in order, of at most a piece but for single elements. On a GPU, one slice.
+    """Slices of range(n), in order, of at most a piece but for single elements. On a GPU a piece is 4 GB.
 
     Where there are several there are about 4, 8, 12 ...: equal shares for 2 or 4 threads.
     """
-    if backend.name() == "cupy" or n * bytes_each <= (piece or PIECE):
+    piece = DEVICE_PIECE if backend.name() == "cupy" else piece or PIECE
+    if n * bytes_each <= piece:
         return [slice(0, n)] if n else []
-    count = -(-n * bytes_each // (piece or PIECE))
+    count = -(-n * bytes_each // piece)
     step = -(-n // (-(-count // 4) * 4))
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
@@ -131,6 +133,8 @@ added = mapped("add", "a + b for arrays; written to `out` where that is given.")
 
 def column_sums(x, y=None):
     """The sums over all axes but the last, of x or of x y: forms that are many times faster than xp.sum."""
+    if y is None and kernels.fit(x):
+        return kernels.column_sums(x)
     if y is None:
         return xp.ones(x.size // x.shape[-1], x.dtype) @ x.reshape(-1, x.shape[-1])
     if not isinstance(x, numpy.ndarray):

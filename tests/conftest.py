@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("MINIGRAD_BACKEND", "numpy")      # before minigrad is imported: most tests make NumPy arrays
 
 import minigrad as mg                                   # noqa: E402
+import minigrad.blas                                    # noqa: E402
 from minigrad import backend                            # noqa: E402
 
 collect_ignore = ["impersonator.py", "mutation.py"]     # no doctests there, and they import what need not be installed
@@ -29,8 +30,12 @@ def _switched(name, monkeypatch):
     if name == "impersonator":
         pytest.importorskip("cupy", reason="the impersonator imitates the CuPy that is installed, and none is: "
                                            "pip install 'minigrad[kernel-check]'", exc_type=ImportError)
-        from .impersonator import array_module
+        from . import emulator
+        if emulator.COMPILER is None:
+            pytest.skip("the impersonator compiles kernels with g++, which is not installed")
+        from .impersonator import array_module, blas
         monkeypatch.setattr(backend, "cupy_or_reason", lambda: (array_module(), ""))
+        monkeypatch.setattr(minigrad.blas, "library", blas)
     elif name == "cupy" and backend.cupy_or_reason()[0] is None:
         pytest.skip(backend.cupy_or_reason()[1])
     before = backend.name()

@@ -12,15 +12,26 @@ keyword that CuPy lacks is refused here too, and so is what CuPy refuses when it
 
     with no_host_reads(): step()        # and whatever would wait for the device, or break a CUDA graph, is refused
 
-What it cannot show: rounding of the device's own functions, races, and anything inside a kernel.
+Kernels run in the emulator (emulator.py), matrix products in a stand-in for cuBLAS with its C interface, and a stream
+that is capturing writes down every operation, so that the graph can be launched again: with the arrays as they are then.
+
+What it cannot show: rounding of the device's own functions, races, and which memory a pool gives out.
 """
 import contextlib
+import ctypes
 import functools
 import inspect
+import operator
+import pathlib
 import re
+import subprocess
+import tempfile
+import types
 
 import cupy
 import numpy as np
+
+from . import emulator
 
 CONSTRUCTORS = """array arange asarray asanyarray ascontiguousarray empty eye full identity indices linspace logspace ones zeros tri
                   result_type can_cast promote_types isscalar ndim shape size""".split()       # they take what is no array
@@ -29,7 +40,9 @@ READERS = "nonzero flatnonzero argwhere unique compress extract bincount repeat 
 METHODS = {"reduce": "add multiply", "accumulate": "add multiply", "reduceat": "add",      # of ufuncs; CuPy 14
            "at": "add subtract maximum minimum bitwise_and bitwise_or bitwise_xor"}
 KINDS = "?bhilqBHILQefdFD"                                  # the characters of the types that CuPy's kernels know
+CAPTURED = "concatenate stack hstack vstack dstack".split()  # of more than 8 arrays CuPy copies a table to the device
 _forbidden = []                                             # not empty where nothing may be read on the host
+_capturing = []                                             # the stream whose capture is going on, if any
 
 
 class HostRead(AssertionError):
@@ -47,8 +60,29 @@ def no_host_reads():
 
 
 def _reads(what):
+    if _capturing:
+        _capturing[-1].broken = True
+        raise RuntimeError(f"{what}: the current stream is capturing, so synchronous API calls are disallowed")
     if _forbidden:
         raise HostRead(f"{what} waits for the device")
+
+
+def _recorded(function, *args, **params):
+    """function(*args, **params), and in a capture once more at every launch, into the same memory.
+
+    A result that shares memory with an argument is a view and changes with it, or that argument is written to.
+    """
+    result = function(*args, **params)
+    if _capturing:
+        array = isinstance(result, (np.ndarray, np.generic))
+        sources = (*args, getattr(function, "__self__", None))             # of a method: its array
+        view = array and any(np.may_share_memory(result, a) for a in sources if isinstance(a, np.ndarray))
+        if array and not view:
+            result = np.asarray(result)
+            _capturing[-1].steps.append(lambda: result.__setitem__(..., function(*args, **params)))
+        elif not view or "out" in params:
+            _capturing[-1].steps.append(lambda: function(*args, **params))
+    return result
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
@@ -59,9 +93,18 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         if a.dtype.char not in KINDS:
             raise TypeError(f"Unsupported dtype {a.dtype}")
         self._a = a
+        if _capturing:
+            _capturing[-1].memory.append(a)
 
     shape = property(lambda self: self._a.shape)            # the commonest attributes, without a detour
     dtype = property(lambda self: self._a.dtype)
+    data = property(lambda self: types.SimpleNamespace(ptr=self._a.ctypes.data))
+
+    def set(self, values):
+        """From the host; x.get() is the way back."""
+        if _capturing:
+            _reads("x.set()")
+        self._a[...] = values
 
     def __array__(self, *args, **params):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
@@ -78,7 +121,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         for part in index if isinstance(index, tuple) else (index,):
             if isinstance(part, ndarray) and part.dtype == bool:
                 _reads("x[mask]")
-        return _device(self._a[_host(index)])
+        return _device(_recorded(operator.getitem, self._a, _host(index)))
 
     def __setitem__(self, index, value):
         parts = [p for p in (index if isinstance(index, tuple) else (index,)) if isinstance(p, ndarray)]
@@ -89,7 +132,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
             np.add.at(times, _host(index), 1)
             if times.max(initial=0) > 1:
                 raise IndexError("x[index] = value names an element twice: undefined on a device, use xp.add.at")
-        self._a[_host(index)] = _host(value)
+        _recorded(self._a.__setitem__, _host(index), _host(value))
 
     def __getattr__(self, name):
         real, value = getattr(cupy.ndarray, name), getattr(self._a, name)   # AttributeError where CuPy has none
@@ -147,12 +190,13 @@ def _signature(function):
         return inspect.signature(eval(f"lambda {untyped}: 0"))
 
 
-def _checked(function, signature, *self):
+def _checked(function, signature, *self, recorded=True):
     """The function of NumPy, for arguments that the one of CuPy has."""
     def call(*args, **params):
         if signature:
             signature.bind(*self, *args, **params)
-        return _device(function(*_host(args), **{name: _host(value) for name, value in params.items()}))
+        args, params = _host(args), {name: _host(value) for name, value in params.items()}
+        return _device(_recorded(function, *args, **params) if recorded else function(*args, **params))
     return call
 
 
@@ -166,10 +210,12 @@ def _ufunc(ufunc, how, *args, out=None, **params):
             _reads(f"{ufunc.__name__}.at(x, mask)")
         if args[0].dtype.char not in "iIlLqQefdFD":
             raise TypeError(f"`{ufunc.__name__}.at` is not supported for {args[0].dtype}")
+    if how == "__call__" and ufunc is np.matmul and _capturing:
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
     if out is None:
-        return _device(getattr(ufunc, how)(*_host(args), **params))
+        return _device(_recorded(getattr(ufunc, how), *_host(args), **params))
     out = out if isinstance(out, tuple) else (out,)
-    getattr(ufunc, how)(*_host(args), out=_host(out), **params)
+    _recorded(getattr(ufunc, how), *_host(args), out=_host(out), **params)
     return out[0]
 
 
@@ -192,17 +238,19 @@ class _Module:
 
     def __getattr__(self, name):
         real, ours = getattr(self._real, name), getattr(self._ours, name, None)     # AttributeError where CuPy has none
+        if name in ("cuda", "RawModule"):
+            return _cuda if name == "cuda" else RawModule
         if inspect.ismodule(real):
             return _Module(ours, real)
         if name in ("asarray", "array"):                    # the way from the host to the device
-            return lambda x, *args, **params: ndarray(ours(getattr(x, "_a", x), *args, **params))
+            return functools.partial(_moved, ours)
         if name == "asnumpy":
             return lambda x: x.get()
         if isinstance(ours, np.ufunc):
             return _Ufunc(ours)
         if not callable(real) or isinstance(real, type):
             return real
-        call = _checked(ours, _signature(real))
+        call = _checked(ours, _signature(real), recorded=not name.startswith("empty"))
 
         def refused(*args, **params):
             if name in CONSTRUCTORS:
@@ -212,12 +260,148 @@ class _Module:
                 first = args[0] if name in LISTS else args[:1]
                 if not isinstance(first, (list, tuple)) or not all(isinstance(a, ndarray) for a in first):
                     raise TypeError(f"{name}: an array of the device is needed, not {args[0]!r}")
-            if name in READERS or name == "where" and len(args) == 1:
+            if name in READERS or name == "where" and len(args) == 1 or (
+                    _capturing and name in CAPTURED and len(args[0]) > 8):
                 _reads(name)
             return call(*args, **params)
         return refused
 
 
+def _moved(function, x, *args, **params):
+    if _capturing and not isinstance(x, ndarray):
+        _reads("asarray(x) of the host")
+    return ndarray(_recorded(function, getattr(x, "_a", x), *args, **params))
+
+
+@functools.cache
 def array_module():
     """What stands in for CuPy."""
     return _Module(np, cupy)
+
+
+# -------------------------------------------------------------------------- streams, graphs, kernels, cuBLAS
+
+class Stream:
+    """A stream, that may capture. Whatever it is asked to do is done at once."""
+    ptr = 1
+
+    def __init__(self, non_blocking=False):
+        self.can_capture = non_blocking
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def synchronize(self):
+        _reads("synchronize()")
+
+    def begin_capture(self):
+        assert self.can_capture and not _capturing
+        self.steps, self.memory, self.broken = [], [], False    # memory: what a pool of its own would keep
+        _capturing.append(self)
+
+    def end_capture(self):
+        assert _capturing.pop() is self
+        if self.broken:
+            raise RuntimeError("cudaErrorStreamCaptureInvalidated")
+        return Graph(self.steps, self.memory)
+
+
+class Graph:
+    """What a stream has captured; nothing of it is done before it is launched."""
+
+    def __init__(self, steps, memory):
+        self.steps, self.memory = steps, memory
+
+    def launch(self, stream=None):
+        """Do it all again."""
+        assert not _capturing
+        for again in self.steps:
+            again()
+
+    def debug_dot_str(self):
+        """One node for each step, in the form that CUDA prints."""
+        nodes = "\n".join(f'"graph_0_node_{i}" [style="solid" shape="rectangle" label="{i}"];' for i in range(len(self.steps)))
+        return f"digraph dot {{\n{nodes}\n}}\n"
+
+
+_stream = Stream()
+_cuda = types.SimpleNamespace(
+    Stream=Stream, get_current_stream=lambda: _stream, MemoryPool=lambda: types.SimpleNamespace(malloc=None),
+    using_allocator=lambda allocator: contextlib.nullcontext(), Device=lambda: types.SimpleNamespace(synchronize=lambda: None),
+    runtime=types.SimpleNamespace(memGetInfo=lambda: (2 << 30, 80 << 30)),
+    memory=types.SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {})))
+
+
+class RawModule(emulator.RawModule):
+    """Kernels whose arrays are of the device."""
+
+    def get_function(self, name):
+        """A kernel: kernel(grid, block, args)."""
+        kernel = super().get_function(name)
+        return lambda grid, block, args: _recorded(lambda: kernel(grid, block, args))
+
+
+BLAS = r"""
+#include <cstddef>
+static bool streamed = false, prepared = false;
+template <class T>
+static int product(int turn_a, int turn_b, int m, int n, int k, const T* alpha, const T* a, int step_a, const T* b,
+                   int step_b, const T* beta, T* c, int step_c) {
+    if (step_a < (turn_a ? k : m) || step_b < (turn_b ? n : k) || step_c < m || m < 1 || n < 1 || k < 1) return 7;
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++) {
+            double sum = 0;                                 // by columns, as Fortran counts
+            for (int l = 0; l < k; l++)
+                sum += double(turn_a ? a[l + (size_t)i * step_a] : a[i + (size_t)l * step_a])
+                       * (turn_b ? b[j + (size_t)l * step_b] : b[l + (size_t)j * step_b]);
+            T& to = c[i + (size_t)j * step_c];
+            to = *alpha * sum + (*beta == 0 ? 0 : *beta * to);
+        }
+    return 0;
+}
+extern "C" {
+int cublasCreate_v2(void** handle) { *handle = &streamed; return 0; }
+int cublasSetStream_v2(void* handle, void* stream) { streamed = stream; prepared = false; return handle != &streamed; }
+int cublasSetWorkspace_v2(void* handle, void* memory, size_t bytes) { prepared = memory && bytes; return handle != &streamed; }
+int cublasGemmEx(void* handle, int turn_a, int turn_b, int m, int n, int k, const void* alpha, const void* a, int type_a,
+                 int step_a, const void* b, int type_b, int step_b, const void* beta, void* c, int type_c, int step_c,
+                 int compute, int algorithm) {
+    if (handle != &streamed || !streamed || !prepared || type_a != type_b || type_b != type_c || algorithm != -1) return 7;
+    if (type_a == 0 && (compute == 68 || compute == 77))
+        return product(turn_a, turn_b, m, n, k, (const float*)alpha, (const float*)a, step_a, (const float*)b, step_b,
+                       (const float*)beta, (float*)c, step_c);
+    if (type_a == 1 && compute == 70)
+        return product(turn_a, turn_b, m, n, k, (const double*)alpha, (const double*)a, step_a, (const double*)b, step_b,
+                       (const double*)beta, (double*)c, step_c);
+    return 15;
+}
+}
+"""
+
+
+class _Blas:
+    """The functions of cuBLAS that minigrad calls, with their C interface, on arrays of the host."""
+
+    def __init__(self):
+        with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "blas.cpp").write_text(BLAS)
+            subprocess.run([emulator.COMPILER, "-O2", "-shared", "-fPIC", "-o", f"{folder}/blas.so", f"{folder}/blas.cpp"], check=True)
+            self.library = ctypes.CDLL(f"{folder}/blas.so")
+
+    def __getattr__(self, name):
+        function = getattr(self.library, name)
+
+        def call(*args):
+            if name == "cublasGemmEx":                      # what is created or set is so already at the next launch
+                return _recorded(function, *args)
+            return function(*args)
+        return call
+
+
+@functools.cache
+def blas():
+    """What stands in for cuBLAS."""
+    return _Blas()

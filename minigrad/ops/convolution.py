@@ -14,6 +14,7 @@ import operator
 
 import numpy
 
+from .. import blas, kernels
 from ..backend import xp
 from ..errors import ShapeError, message, shape
 from ..kinds import bilinear
@@ -27,8 +28,11 @@ def _rows(x, pieces, window, stride, padding):
     """The windows of some pieces of a batch: (slice of the batch, matrix with one window per row) for each."""
     (top, bottom), (left, right) = padding
     n, h, w, c = x.shape
-    padded = None
+    padded, on_device = None, kernels.fit(x)
     for piece in pieces:
+        if on_device:
+            yield piece, kernels.unfold(x[piece], counts((h, w), window, stride, padding), window, stride, padding)
+            continue
         count = piece.stop - piece.start
         if padded is None or count > len(padded):           # the border is written once, the inside for every piece
             padded = scratch("padded", (count, h + top + bottom, w + left + right, c), x.dtype)
@@ -51,25 +55,24 @@ def _conv2d(x, k, stride, padding):
 
     def work(pieces):
         for piece, rows in _rows(x, pieces, window, stride, padding):
-            xp.matmul(rows, matrix, out=y[piece].reshape(len(rows), outputs))
+            blas.matmul(rows, matrix, out=y[piece].reshape(len(rows), outputs))
     share(work, cut(len(x), math.prod(places) * len(matrix) * x.itemsize, WINDOWS))
     return y
 
 
 def _conv2d_kernel(x, g, window, stride, padding):
     places, outputs = g.shape[1:3], g.shape[3]
-    k = xp.zeros((*window, x.shape[3], outputs), xp.result_type(x, g))
-    few = _few(max(k.shape[2:]), x, stride)
+    s = (*window, x.shape[3], outputs)
+    few = _few(max(s[2:]), x, stride)
 
     def product(pieces):
         if few:
             return functools.reduce(operator.iadd, _kernels_uncopied(x, g, pieces, window, padding))
-        return functools.reduce(operator.iadd, (rows.T @ g[piece].reshape(len(rows), outputs)
+        return functools.reduce(operator.iadd, (blas.matmul(rows.T, g[piece].reshape(len(rows), outputs))
                                                 for piece, rows in _rows(x, pieces, window, stride, padding)))
     pieces = cut(len(x), math.prod(places) * math.prod(window) * x.shape[3] * x.itemsize // (3 if few else 1), WINDOWS)
-    for part in each(product, [pieces[i::GROUPS] for i in range(min(len(pieces), GROUPS))]):
-        k += part.reshape(k.shape)
-    return k
+    parts = each(product, [pieces[i::GROUPS] for i in range(min(len(pieces), GROUPS))])
+    return functools.reduce(operator.iadd, parts).reshape(s) if parts else xp.zeros(s, xp.result_type(x, g))
 
 
 # Where there are few channels, copying the windows takes as long as multiplying them. Nothing is copied here: the
@@ -145,7 +148,7 @@ def _conv2d_input(g, k, size, stride, padding):
     def work(pieces):
         for piece in pieces:
             part = g[piece]
-            rows = part.reshape(math.prod(part.shape[:3]), outputs) @ matrix
+            rows = blas.matmul(part.reshape(math.prod(part.shape[:3]), outputs), matrix)
             x[piece] = fold_plain(rows.reshape(*part.shape[:3], A, B, channels), size, stride, padding)
     share(work, cut(g.shape[0], math.prod(g.shape[1:3]) * matrix.shape[1] * g.dtype.itemsize, WINDOWS))
     return x

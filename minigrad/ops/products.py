@@ -3,7 +3,7 @@ import math
 
 import numpy
 
-from ..backend import xp
+from .. import blas
 from ..errors import ShapeError, message, shape
 from ..kinds import bilinear, sum_to
 from ..pieces import cut, share
@@ -16,7 +16,7 @@ PIECE = 1 << 26         # multiplications of a piece: a millisecond or so
 def _product(a, b):
     """a @ b; of large matrices some rows or columns of the result at a time, on threads."""
     if not isinstance(a, numpy.ndarray) or a.ndim != 2 or b.ndim != 2 or a.size * b.shape[1] <= LARGE:
-        return xp.matmul(a, b)
+        return blas.matmul(a, b)
     (n, k), m = a.shape, b.shape[1]
     y = numpy.empty((n, m), numpy.result_type(a, b))
 

@@ -8,6 +8,7 @@ import operator
 
 import numpy
 
+from .. import kernels
 from ..backend import xp
 from ..core import Box, is_float, raw
 from ..errors import DTypeError, ShapeError, message, shape
@@ -88,6 +89,8 @@ def _unfold(x, window, stride, padding):
 
 def fold_plain(v, size, stride, padding):
     """fold of plain arrays."""
+    if kernels.fit(v):
+        return kernels.fold(v, size, stride, padding)
     n, rows, columns, A, B, c = v.shape
     (top, bottom), (left, right) = padding
     y = xp.zeros((n, size[0] + top + bottom, size[1] + left + right, c), v.dtype)
@@ -137,12 +140,15 @@ def max_pool2d(x, window, stride=None, padding=0):
         return _max_pool2d(x, where)[0]
     winners = _max_pool2d(raw(x), where, True)[1]
     n, size, count = len(winners), math.prod(shape(x)[1:]), math.prod(winners.shape[1:])
-    return reshape(_taken(reshape(x, (n, size)), winners=winners.reshape(n, count)), winners.shape)
+    y = _taken(reshape(x, (n, size)), winners=winners.reshape(n, count), image=shape(x)[1:], geometry=where)
+    return reshape(y, winners.shape)
 
 
 def _max_pool2d(x, geometry, winners=False):
     """The largest elements of plain x, and the place of each among the elements of its image if they are wanted."""
     s = (len(x), *counts(x.shape[1:3], *geometry), x.shape[3])
+    if kernels.fit(x):
+        return kernels.max_pool(x, s[1:3], *geometry)
     best, places = xp.empty(s, x.dtype), xp.empty(s if winners else 0, int)
 
     def work(pieces):
@@ -175,7 +181,9 @@ def _winners(best, taps, s, window, stride, padding):
     return xp.take((pixel * c).ravel(), which) + xp.arange(c)
 
 
-def _take_winners(x, winners):
+def _take_winners(x, winners, image, geometry):
+    if kernels.fit(x):
+        return kernels.take_winners(x, winners)
     y = xp.empty(winners.shape, x.dtype)
 
     def work(pieces):
@@ -185,7 +193,10 @@ def _take_winners(x, winners):
     return y
 
 
-def _put_winners(g, winners, size):
+def _put_winners(g, winners, image, geometry):
+    if kernels.fit(g):
+        return kernels.put_winners(g, winners, image, counts(image, *geometry), *geometry)
+    size = math.prod(image)
     x = xp.zeros((len(g), size), g.dtype)
 
     def work(pieces):                                       # adding up in one row is many times faster than in rows
@@ -197,8 +208,8 @@ def _put_winners(g, winners, size):
     return x
 
 
-_taken = linear(_take_winners, lambda g, s, winners: _put_back(g, winners=winners, size=s[1]), "max_pool2d")
-_put_back = linear(_put_winners, lambda g, s, winners, size: _taken(g, winners=winners))
+_taken = linear(_take_winners, lambda g, s, **where: _put_back(g, **where), "max_pool2d")
+_put_back = linear(_put_winners, lambda g, s, **where: _taken(g, **where))
 
 
 def _taps(x, window, stride, padding):

@@ -1,0 +1,100 @@
+"""The matrix product: xp.matmul, and on CuPy one by a cuBLAS handle of our own.
+
+CuPy's own product cannot be captured in a CUDA graph (its cuBLAS calls refuse a stream that is capturing), although
+cuBLAS itself can. So two-dimensional products of float32 and float64 go to the same library through ctypes: its C
+interface has not changed in ten years, and no other package is needed for it. Sums are in the type of the operands;
+backend.matmul_precision("tf32") allows tensor cores for float32.
+"""
+import ctypes
+import functools
+import logging
+import threading
+
+
+from . import backend, kernels
+from .backend import xp
+from .errors import BackendError
+
+WORKSPACE = 32 << 20                                        # bytes, NVIDIA's recommendation for Hopper
+REAL = {"float32": 0, "float64": 1}                         # cudaDataType: CUDA_R_32F, CUDA_R_64F
+COMPUTE = {"float32": 68, "float64": 70}                    # cublasComputeType: CUBLAS_COMPUTE_32F, _64F
+TF32 = 77                                                   # CUBLAS_COMPUTE_32F_FAST_TF32
+
+
+def matmul(a, b, out=None):
+    """a @ b, as xp.matmul; written to `out` where that is given."""
+    if getattr(a, "ndim", 0) == getattr(b, "ndim", 0) == 2 and kernels.fit(a, b):
+        handle = _handle()
+        if handle:
+            return handle.product(a, b, out)
+    return xp.matmul(a, b) if out is None else xp.matmul(a, b, out=out)
+
+
+@functools.cache
+def library():
+    """cuBLAS, the one that CuPy uses; None, with a warning, where it is not found."""
+    try:
+        from cuda.pathfinder import load_nvidia_dynamic_lib
+        return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
+    except (ImportError, RuntimeError, OSError) as error:
+        logging.getLogger(__name__).warning("cuBLAS was not found (%s): matrix products go through CuPy, and no step "
+                                            "can be captured", error)
+        return None
+
+
+class Handle:
+    """A cuBLAS handle with its workspace, for one thread."""
+
+    def __init__(self, library):
+        self.library, self.handle, self.stream = library, ctypes.c_void_p(), None
+        self._call("cublasCreate_v2", ctypes.byref(self.handle))
+        self.workspace = xp.empty(WORKSPACE, "uint8")
+
+    def _call(self, name, *args):
+        status = getattr(self.library, name)(*args)
+        if status:
+            raise BackendError(f"{name}: cuBLAS answers with status {status}\n  help: 1 and 3 say that the device could"
+                               " not be set up or that its memory is full; use('numpy') runs without a GPU")
+
+    def _use_stream(self):
+        stream = xp.cuda.get_current_stream().ptr
+        if stream != self.stream:                           # which takes the workspace away
+            self._call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
+            self._call("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(self.workspace.data.ptr),
+                       ctypes.c_size_t(WORKSPACE))
+            self.stream = stream
+
+    def product(self, a, b, out=None):
+        """a @ b of two matrices of the same type. cuBLAS counts by columns: to it the rows are b^T a^T."""
+        (a, a_turned, a_step), (b, b_turned, b_step) = _layout(a), _layout(b)
+        (m, k), n, kind = a.shape, b.shape[1], a.dtype.name
+        out = xp.empty((m, n), a.dtype) if out is None else out
+        self._use_stream()
+        number = ctypes.c_double if kind == "float64" else ctypes.c_float
+        compute = TF32 if kind == "float32" and backend.matmul_precision() == "tf32" else COMPUTE[kind]
+        self._call("cublasGemmEx", self.handle, int(b_turned), int(a_turned), n, m, k, ctypes.byref(number(1.0)),
+                   ctypes.c_void_p(b.data.ptr), REAL[kind], b_step, ctypes.c_void_p(a.data.ptr), REAL[kind], a_step,
+                   ctypes.byref(number(0.0)), ctypes.c_void_p(out.data.ptr), REAL[kind], n, compute, -1)
+        return out
+
+
+def _layout(a):
+    """A matrix, whether its columns lie in a row (a transposed view), and the elements from one line to the next."""
+    down, across = (step // a.itemsize for step in a.strides)
+    if across == 1 and down >= a.shape[1]:
+        return a, False, down
+    if down == 1 and across >= a.shape[0]:
+        return a, True, across
+    return xp.ascontiguousarray(a), False, a.shape[1]
+
+
+_own = threading.local()
+
+
+def _handle():
+    found = library()
+    if found is None:
+        return None
+    if getattr(_own, "handle", None) is None or _own.handle.library is not found:
+        _own.handle = Handle(found)
+    return _own.handle

@@ -1,0 +1,217 @@
+"""Kernels for CuPy's arrays: CUDA sources (minigrad/cuda/*.cu) and the functions that launch them.
+
+Each computes what a few lines of xp compute elsewhere in this library, in one pass over memory or two instead of ten;
+the lines stay, for NumPy and as what the tests hold the kernels against. They take plain arrays (no derivative is taken
+in here) for which `fit` is true. A kernel waits for nothing and gives the same bits every time.
+"""
+import functools
+import pathlib
+import re
+
+import numpy
+
+from . import backend
+from .backend import xp
+
+SOURCES = pathlib.Path(__file__).parent / "cuda"
+THREADS = 256           # of a block
+BLOCKS = 2048           # at most, of a kernel whose threads take one element after the other: enough for any device
+SUM_BLOCKS = 256        # at most, of a sum over rows: the second step adds up one partial sum for each
+PLAIN, MOMENTS, CENTRED = 0, 1, 2       # see normalise.cu
+
+
+def fit(*xs):
+    """Whether there are kernels for these arrays: all of CuPy, all float32 or all float64, none of them empty."""
+    if backend.name() != "cupy":
+        return False
+    types = {getattr(x, "dtype", None) for x in xs}
+    return len(types) == 1 and next(iter(types)) in ("float32", "float64") and all(
+        backend.module_of(x) == "cupy" and x.size for x in xs)
+
+
+@functools.lru_cache
+def _kernel(module, source, name):
+    text = (SOURCES / f"{source}.cu").read_text()
+    names = re.findall(r"^// kernel: (.+)$", text, re.M)
+    return module.RawModule(code=text, options=("-std=c++17",), name_expressions=names).get_function(name)
+
+
+def _launch(source, name, grid, *args):
+    """Launch a kernel; an int goes as a 32-bit one."""
+    args = tuple(numpy.int32(arg) if isinstance(arg, (int, bool)) else arg for arg in args)
+    _kernel(xp._module, source, name)(grid, (THREADS,), args)
+
+
+def _blocks(count):
+    return (min(-(-count // THREADS), BLOCKS),)
+
+
+def _c_type(x):
+    return {"float32": "float", "float64": "double"}[x.dtype.name]
+
+
+def _contiguous(*xs):
+    return [xp.ascontiguousarray(x) for x in xs]
+
+
+# ------------------------------------------------------------------------------------------------- windows
+
+def _geometry(size, channels, places, window, stride, padding):
+    return (*size, channels, *places, *window, *stride, padding[0][0], padding[1][0])
+
+
+def unfold(x, places, window, stride, padding):
+    """The windows of images (n, h, w, c), one in each row of a matrix: (n rows columns, A B c)."""
+    (x,), channels, kind = _contiguous(x), x.shape[3], _c_type(x)
+    rows = xp.empty((x.shape[0] * places[0] * places[1], window[0] * window[1] * channels), x.dtype)
+    four = kind == "float" and channels % 4 == 0 and x.data.ptr % 16 == 0
+    count, channels = (rows.size // 4, channels // 4) if four else (rows.size, channels)
+    _launch("windows", f"unfold<{kind}{'4' if four else ''}>", _blocks(count), x, rows, numpy.uint32(count),
+            *_geometry(x.shape[1:3], channels, places, window, stride, padding))
+    return rows
+
+
+def fold(windows, size, stride, padding):
+    """The adjoint of unfold: windows (n, rows, columns, A, B, c), added up in images (n, *size, c)."""
+    (windows,) = _contiguous(windows)
+    n, rows, columns, A, B, channels = windows.shape
+    x = xp.empty((n, *size, channels), windows.dtype)
+    _launch("windows", f"fold<{_c_type(x)}>", _blocks(x.size), windows, x, numpy.uint32(x.size),
+            *_geometry(size, channels, (rows, columns), (A, B), stride, padding))
+    return x
+
+
+def max_pool(x, places, window, stride, padding):
+    """The largest element of each window of images, and its place among the elements of its image, flattened."""
+    (x,), channels = _contiguous(x), x.shape[3]
+    best = xp.empty((x.shape[0], *places, channels), x.dtype)
+    winners = xp.empty(best.shape, "int64")
+    _launch("windows", f"max_pool<{_c_type(x)}>", _blocks(best.size), x, best, winners, numpy.uint32(best.size),
+            *_geometry(x.shape[1:3], channels, places, window, stride, padding))
+    return best, winners
+
+
+def take_winners(x, winners):
+    """Of every image its elements at these places: x (n, size), winners (n, pooled)."""
+    (x,), y = _contiguous(x), xp.empty(winners.shape, x.dtype)
+    _launch("windows", f"take_winners<{_c_type(x)}>", _blocks(y.size), x, winners, y, numpy.uint32(y.size),
+            x.shape[1], winners.shape[1])
+    return y
+
+
+def put_winners(y, winners, image, places, window, stride, padding):
+    """The adjoint of take_winners: (n, pooled) to images, flattened (n, h w c), image = (h, w, c)."""
+    (y,), x = _contiguous(y), xp.empty((len(y), image[0] * image[1] * image[2]), y.dtype)
+    _launch("windows", f"put_winners<{_c_type(x)}>", _blocks(x.size), y, winners, x, numpy.uint32(x.size),
+            *_geometry(image[:2], image[2], places, window, stride, padding))
+    return x
+
+
+# ------------------------------------------------------------------------------- sums and normalisation
+
+def _power(n, most):
+    return min(1 << (n - 1).bit_length(), most)
+
+
+def _sums(a, x, mean, y, kind, gated):
+    """Two sums for each channel of a, (2, c): see normalise.cu. x, mean, y: a itself where they are not needed."""
+    channels = a.shape[-1]
+    count, width = a.size // channels, _power(channels, THREADS)
+    blocks = min(-(-count * width // (4 * THREADS)), SUM_BLOCKS)
+    partial, sums = xp.empty((blocks, 2, channels), "float64"), xp.empty((2, channels), a.dtype)
+    _launch("normalise", f"partial_sums<{_c_type(a)}>", (blocks, -(-channels // width)), a, x, mean, y, partial,
+            numpy.int64(count), channels, width, kind, gated)
+    width = _power(channels, 8)
+    _launch("normalise", f"total_sums<{_c_type(a)}>", (-(-channels // width),), partial, a, sums, blocks,
+            numpy.int64(count), channels, width, kind)
+    return sums
+
+
+def column_sums(x):
+    """The sums over all axes but the last."""
+    (x,) = _contiguous(x)
+    return _sums(x, x, x, x, PLAIN, False)[0]
+
+
+def moments(x):
+    """The mean and the variance (without Bessel's correction) of each channel, the last axis."""
+    (x,) = _contiguous(x)
+    return tuple(_sums(x, x, x, x, MOMENTS, False))
+
+
+class NormalisePasses:
+    """What ops.normalise.NormalisePasses computes, with its names: y, push and pull of a batch normalisation."""
+
+    def __init__(self, x, gain, bias, known, eps, rectify):
+        self.x, self.mean, self.var, bias = _contiguous(x, *known, bias)
+        self.gain, self.rectify = gain if gain is None else xp.ascontiguousarray(gain), rectify
+        self.eps, self.y = x.dtype.type(eps), xp.empty(x.shape, x.dtype)
+        self._launch("normalise", self.x, self.mean, self.var, self._given(self.gain), bias, self.y, *self._size(),
+                     self.eps, gain is not None, rectify)
+
+    def _launch(self, name, *args):
+        _launch("normalise", f"{name}<{_c_type(self.x)}>", _blocks(self.x.size), *args)
+
+    def _given(self, a):
+        """a, or where it is None any array: a kernel does not read what it is told is not there."""
+        return self.mean if a is None else xp.ascontiguousarray(a)
+
+    def _size(self):
+        return numpy.int64(self.x.size), self.x.shape[-1]
+
+    def _slope(self, v, sums, t_gain, t_bias, before, after):
+        result = xp.empty(self.x.shape, self.x.dtype)
+        given = [a is not None for a in (v, self.gain, t_gain, t_bias)]
+        self._launch("normalise_slope", self.x if v is None else v, self.x, self.y, self.mean, self.var,
+                     self._given(self.gain), sums, self._given(t_gain), self._given(t_bias), result, *self._size(),
+                     self.eps, self.x.dtype.type(self.x.size // self.x.shape[-1]), *given, before, after)
+        return result
+
+    def push(self, t, t_gain, t_bias):
+        """The tangent of y; None is zero."""
+        t, sums = None if t is None else _contiguous(t)[0], self.mean
+        if t is not None:
+            sums = _sums(t, self.x, self.mean, self.y, CENTRED, False)
+        return self._slope(t, sums, t_gain, t_bias, False, self.rectify)
+
+    def pull(self, g):
+        """The cotangents of x, gain (None if there is no gain) and bias."""
+        (g,) = _contiguous(g)
+        sums = _sums(g, self.x, self.mean, self.y, CENTRED, self.rectify)
+        gain = None if self.gain is None else sums[1] / xp.sqrt(self.var + self.eps)
+        return self._slope(g, sums, None, None, self.rectify, False), gain, sums[0]
+
+
+# ------------------------------------------------------------------------------------------ loss and update
+
+def cross_entropy(x, labels):
+    """The losses (n,) of scores (n, classes) with integer labels (n,), their push and their pull: see fused."""
+    (x,), (n, classes) = _contiguous(x), x.shape
+    labels = xp.ascontiguousarray(labels.astype("int64", copy=False))
+    losses, total = xp.empty(n, x.dtype), xp.empty(n, x.dtype)
+
+    def launch(name, *args):
+        _launch("losses", f"{name}<{_c_type(x)}>", (-(-n // THREADS),), *args, n, classes)
+    launch("cross_entropy", x, labels, losses, total)
+
+    def push(t):
+        result = xp.empty(n, x.dtype)
+        launch("cross_entropy_push", x, total, labels, xp.ascontiguousarray(t), result)
+        return result
+
+    def pull(g):
+        result = xp.empty(x.shape, x.dtype)
+        launch("cross_entropy_pull", x, total, labels, xp.ascontiguousarray(g), result)
+        return (result,)
+    return losses, push, pull
+
+
+def sgd(p, m, g, rate, momentum, decay, nesterov):
+    """The new parameters and momentum of one array: see sgd.cu. rate: a number, or an array of one of the same type."""
+    p, m, g = _contiguous(p, m, g)
+    kind, new, moved = _c_type(p), xp.empty(p.shape, p.dtype), xp.empty(p.shape, p.dtype)
+    number = p.dtype.type
+    by_array = backend.module_of(rate) == "cupy"
+    _launch("sgd", f"sgd<{kind}, {f'const {kind}*' if by_array else kind}>", _blocks(p.size), p, m, g, new, moved,
+            numpy.int64(p.size), rate if by_array else number(rate), number(momentum), number(decay), nesterov)
+    return new, moved

@@ -1,0 +1,329 @@
+"""The kernels and the matrix product of the device, run in the emulator, against the lines of NumPy they take the place of."""
+import itertools
+import logging
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import BackendError, backend, blas, kernels, nn, optim, pieces
+from minigrad.backend import seed, to_host
+from minigrad.ops import normalise, windows
+
+from . import emulator
+
+GEOMETRIES = [((2, 5, 6, 3), (3, 3), (1, 1), ((1, 1), (1, 1))), ((1, 7, 4, 4), (3, 2), (2, 1), ((0, 1), (2, 0))),
+              ((3, 4, 4, 8), (1, 1), (2, 2), ((0, 0), (0, 0))), ((2, 6, 6, 1), (5, 5), (1, 1), ((2, 2), (2, 2))),
+              ((1, 8, 9, 2), (3, 3), (2, 3), ((0, 1), (1, 0)))]
+TYPES = ["float32", "float64"]
+FIND = blas.library.__wrapped__                             # before a fixture puts a stand-in there
+
+
+def drawn(s, dtype="float64", key=0):
+    return seed((key, *s)).standard_normal(s).astype(dtype)
+
+
+def on_device(*arrays):
+    return [None if a is None else mg.xp.asarray(a) for a in arrays]
+
+
+def same(found, expected, tolerance=1e-12):
+    found = to_host(found)
+    assert found.shape == expected.shape and found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if expected.dtype == "float32" else tolerance,
+                               atol=1e-5 if expected.dtype == "float32" else tolerance)
+
+
+def with_numpy(function):
+    """What a function gives on NumPy, in the middle of a test on a device."""
+    before = backend.name()
+    mg.use("numpy")
+    try:
+        return function()
+    finally:
+        mg.use(before)
+
+
+# ------------------------------------------------------------------------------------------------- windows
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("s, window, stride, padding", GEOMETRIES)
+def test_windows(impersonator, s, window, stride, padding, dtype):
+    x, places = drawn(s, dtype), windows.counts(s[1:3], window, stride, padding)
+    expected = with_numpy(lambda: windows._unfold(x, window, stride, padding))
+    (device_x,) = on_device(x)
+    rows = to_host(kernels.unfold(device_x, places, window, stride, padding))
+    np.testing.assert_array_equal(rows, expected.reshape(rows.shape))
+    v = drawn(expected.shape, dtype, 1)
+    same(kernels.fold(*on_device(v), s[1:3], stride, padding),
+         with_numpy(lambda: windows.fold_plain(v, s[1:3], stride, padding)))
+    strided = mg.xp.asarray(np.repeat(x, 2, axis=2))[:, :, ::2]             # a view with gaps
+    np.testing.assert_array_equal(to_host(kernels.unfold(strided, places, window, stride, padding)), rows)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("s, window, stride, padding", GEOMETRIES)
+def test_pooling(impersonator, s, window, stride, padding, dtype):
+    x = np.round(drawn(s, dtype) * 2) / 2                                   # with equal elements
+    x.reshape(-1)[::7] = np.nan
+    x.reshape(-1)[1::11] = -np.inf
+    geometry, places = (window, stride, padding), windows.counts(s[1:3], window, stride, padding)
+    if any(p >= w for w, pair in zip(window, padding) for p in pair):
+        pytest.skip("not a geometry of pooling")
+    best, winners = with_numpy(lambda: windows._max_pool2d(x, geometry, True))
+    found, chosen = kernels.max_pool(*on_device(x), places, *geometry)
+    np.testing.assert_array_equal(to_host(found), best)
+    finite = ~np.isinf(best)                                # a border ties with -infinity: NumPy's code may choose it
+    np.testing.assert_array_equal(to_host(chosen)[finite], winners[finite])
+    n, count = len(x), best[0].size
+    flat, y = drawn((n, x[0].size), dtype, 1), drawn((n, count), dtype, 2)
+    w = winners.reshape(n, count)
+    same(kernels.take_winners(*on_device(flat, w)), np.take_along_axis(flat, w, 1))
+    expected = with_numpy(lambda: windows._put_winners(y, w, s[1:], geometry))
+    same(kernels.put_winners(*on_device(y, w), s[1:], places, *geometry), expected)
+
+
+# ------------------------------------------------------------------------------------------- normalisation
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("s", [(5, 3), (2, 3, 4, 16), (700, 20), (40, 300), (1, 1)])
+def test_sums(impersonator, s, dtype):
+    x = drawn(s, dtype) + 3
+    (device_x,) = on_device(x)
+    same(kernels.column_sums(device_x), x.reshape(-1, s[-1]).sum(0))
+    mean, var = kernels.moments(device_x)
+    same(mean, x.reshape(-1, s[-1]).mean(0))
+    same(var, x.reshape(-1, s[-1]).var(0))
+
+
+def test_the_variance_of_numbers_far_from_0_does_not_cancel(impersonator):
+    x = drawn((1000, 2)) + 1e9
+    np.testing.assert_allclose(to_host(kernels.moments(*on_device(x))[1]), x.var(0), rtol=1e-9)
+    constant = kernels.moments(*on_device(np.full((9, 3), 0.1, "float32")))
+    assert (to_host(constant[1]) == 0).all() and (to_host(constant[0]) == np.float32(0.1)).all()
+
+
+@pytest.mark.parametrize("gained, rectify", [*itertools.product([True, False], repeat=2)])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_normalisation(impersonator, gained, rectify, dtype):
+    x, g, t = (drawn((6, 5, 4, 7), dtype, k) for k in range(3))
+    gain, bias, t_gain, t_bias = (drawn((7,), dtype, k) for k in range(4))
+    gain, t_gain = (gain, t_gain) if gained else (None, None)
+    settings = {"eps": 1e-3, "rectify": rectify}
+    theirs = with_numpy(lambda: normalise.NormalisePasses(x, gain, bias, normalise.moments(x), **settings))
+    known = on_device(*with_numpy(lambda: normalise.moments(x)))
+    ours = kernels.NormalisePasses(*on_device(x, gain, bias), known, **settings)
+    same(ours.y, theirs.y)
+    for tangents in [(t, t_gain, t_bias), (t, None, None), (None, t_gain, t_bias), (None, None, t_bias)]:
+        same(ours.push(*on_device(*tangents)), with_numpy(lambda: theirs.push(*tangents)))
+    for found, expected in zip(ours.pull(*on_device(g)), with_numpy(lambda: theirs.pull(g)), strict=True):
+        assert (found is None) == (expected is None)
+        if found is not None:
+            same(found, expected)
+
+
+# ------------------------------------------------------------------------------------------ loss and update
+
+@pytest.mark.parametrize("labels", ["int64", "int32", "uint8"])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_cross_entropy(impersonator, dtype, labels):
+    x, t, g = drawn((300, 5), dtype) * 20, drawn((300, 5), dtype, 1), drawn((300,), dtype, 2)
+    y = seed(0).integers(0, 5, 300).astype(labels)
+    losses, J = with_numpy(lambda: mg.linearize(lambda x: nn.cross_entropy(x, y), x))
+    found, push, pull = kernels.cross_entropy(*on_device(x, y))
+    same(found, losses)
+    same(push(*on_device(t)), with_numpy(lambda: J.push(t)))
+    same(pull(*on_device(g))[0], with_numpy(lambda: J.pull(g)))
+
+
+def test_cross_entropy_of_scores_that_are_not_finite(impersonator):
+    x = np.array([[0.0, -np.inf], [-np.inf, -np.inf], [np.inf, 0.0], [np.nan, 1.0], [1e300, -1e300]])
+    y = np.zeros(5, int)
+    with np.errstate(all="ignore"):
+        losses, J = with_numpy(lambda: mg.linearize(lambda x: nn.cross_entropy(x, y), x))
+        expected = with_numpy(lambda: J.pull(np.ones(5)))
+    found, _, pull = kernels.cross_entropy(*on_device(x, y))
+    np.testing.assert_array_equal(to_host(found), losses)
+    np.testing.assert_array_equal(to_host(pull(*on_device(np.ones(5)))[0]), expected)
+
+
+@pytest.mark.parametrize("nesterov, decay", [*itertools.product([True, False], [0.0, 0.1])])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_sgd(impersonator, dtype, nesterov, decay):
+    p, m, g = (drawn((3, 5), dtype, k) for k in range(3))
+    optimiser = optim.sgd(lambda rate: rate, 0.9, nesterov, decay)
+    (new, state) = with_numpy(lambda: optimiser.update(g, {"momentum": m}, p, 0.3))
+    for rate in (0.3, mg.xp.asarray(np.array(0.3, dtype))):
+        found, moved = optimiser.update(*on_device(g), {"momentum": on_device(m)[0]}, *on_device(p), rate)
+        same(found, new)
+        same(moved["momentum"], state["momentum"])
+
+
+# ----------------------------------------------------------------------------------------- matrix products
+
+LAYOUTS = {"rows": lambda a: a, "turned": lambda a: mg.xp.asarray(to_host(a).T.copy()).T,
+           "rows with gaps": lambda a: mg.xp.asarray(np.hstack([to_host(a)] * 2))[:, :a.shape[1]],
+           "gaps everywhere": lambda a: mg.xp.asarray(np.repeat(to_host(a), 2, axis=1))[:, ::2]}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("n, k, m", [(3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 1), (7, 2, 1)])
+def test_products(impersonator, n, k, m, dtype):
+    a, b = drawn((n, k), dtype), drawn((k, m), dtype, 1)
+    for left, right in itertools.product(LAYOUTS.values(), repeat=2):
+        same(blas.matmul(left(mg.xp.asarray(a)), right(mg.xp.asarray(b))), a @ b)
+    y = mg.xp.asarray(np.zeros((2, n, m), dtype))
+    blas.matmul(*on_device(a, b), out=y[1])
+    same(y, np.stack([np.zeros((n, m), dtype), a @ b]))
+
+
+def test_products_that_are_not_for_the_handle(impersonator):
+    for a, b in [((2, 3, 4), (4, 5)), ((0, 4), (4, 5)), ((3, 0), (0, 5)), ((4,), (4, 5))]:
+        a, b = drawn(a), drawn(b)
+        same(blas.matmul(*on_device(a, b)), np.matmul(a, b))
+    a, b = np.arange(6).reshape(2, 3), np.arange(6).reshape(3, 2)
+    np.testing.assert_array_equal(to_host(blas.matmul(*on_device(a, b))), a @ b)
+
+
+class Noted:
+    """A library that does nothing but write down its calls."""
+    def __init__(self, status=0):
+        self.calls, self.status = [], status
+
+    def __getattr__(self, name):
+        return lambda *args: self.calls.append((name, args)) or self.status
+
+
+def test_precision_of_products(impersonator, monkeypatch):
+    noted = Noted()
+    monkeypatch.setattr(blas, "library", lambda: noted)
+    x, y = on_device(np.ones((2, 2), "float32"), np.ones((2, 2)))
+    try:
+        for name in ("float32", "tf32"):
+            assert backend.matmul_precision(name) == backend.matmul_precision() == name
+            blas.matmul(x, x), blas.matmul(y, y)
+    finally:
+        backend.matmul_precision("float32")
+    computed = [args[-2] for name, args in noted.calls if name == "cublasGemmEx"]
+    assert computed == [68, 70, 77, 70]
+    assert [name for name, _ in noted.calls[:4]] == [
+        "cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasGemmEx"]
+    assert [name for name, _ in noted.calls[4:]] == ["cublasGemmEx"] * 3            # the stream is the same
+    with pytest.raises(BackendError, match=r"matmul_precision\('half'\): there is no such precision\n  help: 'float32' or"):
+        backend.matmul_precision("half")
+
+
+def test_what_cublas_refuses_is_an_error(impersonator, monkeypatch):
+    broken = Noted(status=3)
+    monkeypatch.setattr(blas, "library", lambda: broken)
+    with pytest.raises(BackendError, match="cublasCreate_v2: cuBLAS answers with status 3\n  help: .* memory is full"):
+        blas.matmul(*on_device(np.ones((2, 2)), np.ones((2, 2))))
+
+
+def test_without_cublas_the_product_is_cupys(impersonator, monkeypatch, caplog):
+    import cuda.pathfinder
+
+    def missing(name):
+        raise RuntimeError(f"no {name}")
+    monkeypatch.setattr(cuda.pathfinder, "load_nvidia_dynamic_lib", missing)
+    monkeypatch.setattr(blas, "library", FIND)
+    with caplog.at_level(logging.WARNING):
+        same(blas.matmul(*on_device(np.full((2, 2), 2.0), np.ones((2, 2)))), np.full((2, 2), 4.0))
+    assert "cuBLAS was not found (no cublas): matrix products go through CuPy" in caplog.text
+
+
+# ------------------------------------------------------------------------------------ where kernels are taken
+
+def test_what_there_are_kernels_for(impersonator):
+    f, d, i = on_device(np.ones(2, "float32"), np.ones(2), np.ones(2, int))
+    assert kernels.fit(f) and kernels.fit(d, d)
+    for arrays in [(f, d), (i,), (f, np.ones(2, "float32")), (f, 1.0), (f, None), on_device(np.ones((0, 3)))]:
+        assert not kernels.fit(*arrays)
+    mg.use("numpy")
+    assert not kernels.fit(f) and not kernels.fit(np.ones(2))
+
+
+def test_the_operations_take_them(impersonator, monkeypatch):
+    """A step of a small network runs every kernel there is; in float16, where there are none, it runs without."""
+    launched = []
+    real = kernels._launch
+    monkeypatch.setattr(kernels, "_launch", lambda source, name, *args: (launched.append(name), real(source, name, *args)))
+    rng = seed(0)
+    net = nn.Sequential((nn.Conv2d.init(rng, 4, 8, padding=1), nn.BatchNorm.init(8, rectify=True), lambda x: mg.max_pool2d(x, 3, 2, 1),
+                         nn.Conv2d.init(rng, 8, 3, stride=2), lambda x: mg.mean(x, (1, 2))))
+    x, y = on_device(drawn((5, 9, 9, 4), "float32"), np.arange(5) % 3)
+
+    def loss(net):
+        return mg.mean(nn.cross_entropy(net(x), y))
+    optimiser = optim.sgd(0.1, 0.9)
+    value, J = mg.linearize(loss, net)
+    J.push(net)
+    gradient = J.pull(mg.xp.ones((), "float32"))
+    optimiser.update(gradient, optimiser.init(net), net)
+    kinds = {name.partition("<")[0] for name in launched}
+    assert kinds == {"unfold", "fold", "max_pool", "take_winners", "put_winners", "partial_sums", "total_sums", "normalise",
+                     "normalise_slope", "cross_entropy", "cross_entropy_push", "cross_entropy_pull", "sgd"}
+    assert "unfold<float4>" in launched and not any("double" in name for name in launched)
+    launched.clear()
+    half = mg.tree.map(lambda p: p.astype("float16"), net)
+    x = x.astype("float16")
+    assert not launched and mg.value_and_grad(loss)(half)[0].dtype == "float16"
+
+
+def test_a_piece_of_a_device_holds_what_32_bits_count(impersonator, monkeypatch):
+    assert pieces.cut(3, 1 << 31) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    monkeypatch.setattr(pieces, "DEVICE_PIECE", 600)
+    x, k, g = drawn((5, 4, 4, 2)), drawn((3, 3, 2, 3), key=1), drawn((5, 2, 2, 3), key=2)
+    y, J = with_numpy(lambda: mg.linearize(mg.conv2d, x, k))
+    found, on = mg.linearize(mg.conv2d, *on_device(x, k))
+    same(found, y)
+    for a, b in zip(on.pull(*on_device(g)), with_numpy(lambda: J.pull(g))):
+        same(a, b)
+
+
+# ---------------------------------------------------------------------------------- the emulator would notice
+
+FAULTY = """
+__global__ void beyond(float* y, int n) {
+    for (int i = 0; i <= n; i++) y[i] = 1;
+}
+__global__ void before(float* y, int n) {
+    y[-1] = n;
+}
+__device__ void wait() { __syncthreads(); }
+__global__ void some_wait(float* y, int n) {
+    if (threadIdx.x < n) wait();
+    y[threadIdx.x] = 1;
+}
+__global__ void all_wait(float* y, int n) {
+    __shared__ float first;
+    if (threadIdx.x == n) first = 7;
+    wait();
+    y[threadIdx.x] = first;
+}
+"""
+
+
+@pytest.mark.skipif(emulator.COMPILER is None, reason="g++ is not installed")
+@pytest.mark.parametrize("name, n, complaint", [
+    ("beyond", np.int32(4), "writes outside"), ("before", np.int32(4), "writes outside"), ("some_wait", np.int32(2), "barrier"),
+    ("beyond", np.int64(3), "argument 1: int64"), ("beyond", np.float32(3), "argument 1: float32"), ("beyond", 3, "needs a type"),
+    ("all_wait", np.int32(3), None)])
+def test_the_emulator_finds_faults(name, n, complaint):
+    kernel = emulator.RawModule(FAULTY, (), ("beyond", "before", "some_wait", "all_wait")).get_function(name)
+    y = np.zeros(4, "float32")
+    if complaint is None:
+        kernel((1,), (4,), (y, n))
+        assert (y == 7).all()                               # the last of the four threads has written it for all
+        return
+    with pytest.raises(AssertionError, match=complaint):
+        kernel((1,), (4,), (y, n))
+
+
+@pytest.mark.skipif(emulator.COMPILER is None, reason="g++ is not installed")
+def test_the_emulator_wants_all_arguments():
+    kernel = emulator.RawModule(FAULTY, (), ("beyond",)).get_function("beyond")
+    with pytest.raises(AssertionError, match="has 2 parameters, not 1"):
+        kernel((1,), (4,), (np.zeros(4, "float32"),))
+    with pytest.raises(AssertionError, match="with gaps, or no pointer"):
+        kernel((1,), (4,), (np.zeros(8, "float32")[::2], np.int32(3)))
