@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from minigrad import FileError, mean, optim, stack, to_host, xp
+from minigrad import FileError, capture, mean, nn, optim, stack, to_host, xp
 from minigrad.backend import seed as generator
 
 from .biases import Part
@@ -63,14 +63,15 @@ class _Trainer:
 class Descent(_Trainer):
     """Stochastic gradient descent: sampler, rule and criterion of the method, and SGD with momentum.
 
-    learned: {"params": {"model", "layer"}, "state": averages of batch norm, "momentum", "memory" of the rule}.
+    learned: {"params": {"model", "layer"}, "state": averages of batch norm, "momentum", "memory" of the rule}. On a GPU
+    a step is a CUDA graph, whose memory holds what is learned: the next step overwrites it.
     """
 
     def __init__(self, run):
         super().__init__(run)
         s = run.settings
         self.rate = optim.piecewise(s.rate, s.drops)
-        self.optimiser = optim.sgd(self.rate, s.momentum, weight_decay=s.decay)
+        self.optimiser = optim.sgd(lambda rate: rate, s.momentum, weight_decay=s.decay)
         self.images, self.labels = xp.asarray(self.pool.images), xp.asarray(self.pool.labels)
         self.clean_images, self.clean_labels = xp.asarray(self.task.clean.images), xp.asarray(self.task.clean.labels)
         wrong = self.pool.wrong
@@ -79,10 +80,16 @@ class Descent(_Trainer):
         trust = [np.mean(~wrong[self.pool.labels == c]) if (self.pool.labels == c).any() else 0.0
                  for c in range(self.classes)]
         self.trust = np.array(trust)
+        self.update = self._update
+        if xp.__name__ == "cupy" and not self.method.host and not nn.contains(self._model(), nn.Dropout):
+            self.update = capture(self._update)             # dropout draws on the host
+
+    def _model(self):
+        return self.problem.init(generator((self.run.seed, INIT)), self.classes)
 
     def blank(self):
         """What is learned, before anything is."""
-        model = self.problem.init(generator((self.run.seed, INIT)), self.classes)
+        model = self._model()
         layer = criteria.adaptation_layer(np.eye(self.classes)) if self.method.layer else None
         memory = self.method.memory(generator((self.run.seed, METHOD))) if self.method.memory else None
         params = {"model": model, "layer": layer}
@@ -114,16 +121,26 @@ class Descent(_Trainer):
         """One step of the method's rule and of the optimiser."""
         run, rng = self.run, generator((self.run.seed, STEPS, t))
         chosen = self.method.sampler(self.pool.labels, self.method.batch or run.settings.batch, rng)
-        where = xp.asarray(chosen)
-        batch = Batch(self.problem.prepare(self.images[where], rng), self.labels[where], self.pool.labels[chosen],
-                      (run.seed, MASKS, t, 0))
+        where, labels = xp.asarray(chosen), self.pool.labels[chosen]
+        images = self.problem.prepare(self.images[where], rng)
         context = Context(rng, self.shares, self.trust, learned["memory"], t, run.settings.steps, self.rate(t),
                           run.settings.decay)
+        batch = Batch(images, self.labels[where], labels, (run.seed, MASKS, t, 0),
+                      xp.asarray(self.method.weigh(labels, context), np.float32))
+        parts = batch, self._clean(rng, t), xp.asarray(self.marks[chosen]), self.true[where]
+        if self.update == self._update:
+            return self._update(learned, *parts, self.rate(t), context)
+        bare = [part and part._replace(host_labels=None, key=None) for part in parts[:2]]
+        return self.update(learned, *bare, *parts[2:], xp.asarray(self.rate(t), np.float32))
+
+    def _update(self, learned, batch, clean, marks, true, rate, context=None):
+        """What a step does on the device: in a CUDA graph without a context, and with the rate in an array."""
+        context = context or Context(None, self.shares, self.trust, learned["memory"], decay=self.run.settings.decay)
         losses = functools.partial(self.losses, state=learned["state"])
-        r = self.method.rule(losses, learned["params"], batch, self._clean(rng, t), context)
-        params, momentum = self.optimiser.update(r.gradient, learned["momentum"], learned["params"], t)
+        r = self.method.rule(losses, learned["params"], batch, clean, context)
+        params, momentum = self.optimiser.update(r.gradient, learned["momentum"], learned["params"], rate)
         learned = {"params": params, "state": r.aux.state, "momentum": momentum, "memory": r.memory}
-        return learned, self._row(r, batch, self.marks[chosen], self.true[where])
+        return learned, self._row(r, batch, marks, true)
 
     def _clean(self, rng, t):
         count = self.run.settings.clean_batch
@@ -141,10 +158,10 @@ class Descent(_Trainer):
         the clean loss or -1."""
         own = r.aux.scores.argmax(1)
         other = own != batch.labels
-        sums = r.weights.astype(np.float32) @ xp.asarray(marks)
-        numbers = [mean(r.losses), r.weights.sum(), *sums, *xp.asarray(marks[:, 1:].sum(0)), other.sum(),
-                   (other & (own == true)).sum(), -1.0 if r.clean_loss is None else r.clean_loss]
-        return xp.stack([xp.asarray(number, np.float32) for number in numbers])
+        counts = xp.stack([r.losses / len(r.losses), r.weights, other, other & (own == true)]).sum(1)
+        parts = [counts[:2], (r.weights[:, None] * marks).sum(0), marks[:, 1:].sum(0), counts[2:],
+                 xp.full(1, -1.0) if r.clean_loss is None else r.clean_loss.reshape(1)]
+        return xp.concatenate([part.astype(np.float32) for part in parts])
 
     def checked(self, rows, t):
         """The rows on the host; raises NotFinite if a loss among them is not finite."""

@@ -22,6 +22,7 @@ from .backend import to_host, use, xp
 from .core import LinearMap, Primitive
 from .errors import BackendError, DTypeError, FileError, MinigradError, ShapeError, TraceError
 from .functions import checkpoint, fused
+from .graphs import capture
 from .kinds import bilinear, broadcast_to, elementwise, linear, signed, sum_to
 from .ops import (abs, add, argmax, argmin, astype, avg_pool2d, clip, concatenate, conv2d, cos, crop, divide, dropout,
                   exp, expand_dims, expm1, flip, fold, getitem, log, log1p, log_softmax, logsumexp, matmul, max,

@@ -250,8 +250,8 @@ def normalised(draw):
 
 
 NOT_A_PRIMITIVE = {                                         # exported, but nothing that has a derivative of its own
-    "use", "xp", "to_host", "Primitive", "LinearMap", "elementwise", "signed", "linear", "bilinear", "argmax", "argmin",
-    "jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian", "BackendError", "DTypeError",
+    "capture", "use", "xp", "to_host", "Primitive", "LinearMap", "elementwise", "signed", "linear", "bilinear", "argmax",
+    "argmin", "jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian", "BackendError", "DTypeError",
     "FileError", "MinigradError", "ShapeError", "TraceError"}
 
 TABLE = {

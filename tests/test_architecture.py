@@ -6,10 +6,10 @@ import pathlib
 import pytest
 
 import minigrad as mg
-from minigrad import backend, check, draw, errors, nn, optim, pieces, reweight, tree
+from minigrad import backend, blas, check, draw, errors, graphs, kernels, nn, optim, pieces, reweight, tree
 
 ROOT = pathlib.Path(mg.__file__).parent.parent
-LAYERS = [{"errors"}, {"backend"}, {"tree", "pieces"}, {"core"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"},
+LAYERS = [{"errors"}, {"backend"}, {"tree", "kernels"}, {"pieces", "blas"}, {"core", "graphs"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"}, {"losses"},
           {"nn", "optim", "reweight", "check", "draw"}]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SOURCES = sorted(path for folder in ("minigrad", "models", "experiments") for path in (ROOT / folder).rglob("*.py"))
@@ -52,7 +52,7 @@ def test_files_and_functions_stay_short(path):
             assert node.end_lineno - node.lineno - (ast.get_docstring(node) or "").count("\n") <= 40, node.name
 
 
-@pytest.mark.parametrize("module", [mg, backend, check, draw, errors, nn, optim, pieces, reweight, tree], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [mg, backend, blas, check, draw, errors, graphs, kernels, nn, optim, pieces, reweight, tree], ids=lambda m: m.__name__)
 def test_everything_public_says_what_it_is(module):
     inherited = {inspect.getdoc(mg.Primitive), inspect.getdoc(nn.Module), None, ""}
     for name, value in vars(module).items():
@@ -66,7 +66,7 @@ def test_everything_public_says_what_it_is(module):
 
 
 def test_engine_needs_little_more_than_numpy():
-    allowed = {"numpy", "safetensors", "threadpoolctl", "cupy", "matplotlib"}
+    allowed = {"numpy", "safetensors", "threadpoolctl", "cupy", "matplotlib", "cuda"}       # the last with CuPy alone
     names = {name for path in (ROOT / "minigrad").rglob("*.py") for name in imported(path)}
     import sys
     assert names - set(LEVEL) - set(sys.stdlib_module_names) - {p.stem for p in (ROOT / "minigrad/ops").glob("*.py")} <= allowed

@@ -19,20 +19,24 @@ class Method(NamedTuple):
 
     trains_on: "baseline" (what the task gives to methods that know no clean set), "train" (without the clean set, which
     the rule uses) or "clean". batch: examples in a batch, if not those of the settings. layer: what the criterion
-    learns beside the model, None, "identity" or "confusion". memory: rng -> what the rule keeps from step to step.
-    rebuild: (images, labels, rng) -> images, labels, origins, before training. base: the method whose finished run this
-    one begins from. learner: makes a weak learner of boosting, for `rounds` rounds; first, costs: shares -> a cost for
-    each class, in the first weights or in every round.
+    learns beside the model, None, "identity" or "confusion". weigh: (labels, context) -> weights that are known before
+    the losses, for the rule `weighted`. memory: rng -> what the rule keeps from step to step. host: whether the rule
+    looks at the host in every step, so that its steps cannot be captured as a CUDA graph. rebuild: (images, labels,
+    rng) -> images, labels, origins, before training. base: the method whose finished run this one begins from. learner:
+    makes a weak learner of boosting, for `rounds` rounds; first, costs: shares -> a cost for each class, in the first
+    weights or in every round.
     """
     summary: str
     source: str
-    rule: Callable = weighted(rules.equal)
+    rule: Callable = weighted
+    weigh: Callable = rules.equal
     sampler: Callable = samplers.any_examples
     criterion: Callable = criteria.plain
     trains_on: str = "baseline"
     batch: int = None
     layer: str = None
     memory: Callable = None
+    host: bool = False
     rebuild: Callable = None
     base: str = None
     learner: Callable = None
@@ -58,10 +62,11 @@ PAPER = "Ren et al. 2018, section 4"
 
 METHODS = {
     "uniform": Method("every example counts the same", PAPER),
-    "random": Method("random weights, new at every step", PAPER, weighted(rules.rectified_noise)),
-    "proportion": Method("weights inverse to the class's share", PAPER, weighted(rules.inverse_frequency)),
+    "random": Method("random weights, new at every step", PAPER, weigh=rules.rectified_noise),
+    "proportion": Method("weights inverse to the class's share", PAPER, weigh=rules.inverse_frequency),
     "resample": Method("class-balanced batches", PAPER, sampler=samplers.balanced_classes),
-    "hard_mining": Method("of each class the hardest, as many as of the rarest", PAPER, rules.hard_mining, batch=500),
+    "hard_mining": Method("of each class the hardest, as many as of the rarest", PAPER, rules.hard_mining, batch=500,
+                          host=True),
     "reweight": Method("Algorithm 1: what helps the clean set", PAPER, reweighted(), trains_on="train"),
     "reweight_decay": Method("Algorithm 1, weight decay in the direction", PAPER, reweighted(decay=True),
                              trains_on="train"),
@@ -80,9 +85,9 @@ METHODS = {
                               costs=_dearer),
     "focal": Method("what is learned already counts little", "Lin et al. 2017", criterion=criteria.focal),
     "dice": Method("self-adjusting dice loss (two classes)", "Li et al. 2020", criterion=criteria.dice),
-    "low_loss": Method("the lowest losses of the batch", "Kumar et al. 2010", by_losses(rules.low_loss)),
+    "low_loss": Method("the lowest losses of the batch", "Kumar et al. 2010", by_losses(rules.low_loss), host=True),
     "mentor": Method("MentorNet's predefined curriculum", "Jiang et al. 2018", by_losses(rules.mentor),
-                     memory=rules.mentor_memory),
+                     memory=rules.mentor_memory, host=True),
     "bootstrap_soft": Method("labels mixed with own probabilities", "Reed et al. 2015",
                              criterion=criteria.bootstrap_soft),
     "bootstrap_hard": Method("labels mixed with own decisions", "Reed et al. 2015",
@@ -91,10 +96,10 @@ METHODS = {
                          criterion=criteria.adaptation, layer="identity"),
     "adaptation_confusion": Method("noise layer, from a confusion matrix", "Goldberger & Ben-Reuven 2017",
                                    criterion=criteria.adaptation, layer="confusion", base="uniform"),
-    "oracle": Method("labels weighted by how often they are right", PAPER, weighted(rules.oracle)),
+    "oracle": Method("labels weighted by how often they are right", PAPER, weigh=rules.oracle),
     "clean_only": Method("the clean set alone", PAPER, sampler=samplers.with_repetition, trains_on="clean"),
     "fine_tune": Method("uniform, then the clean set alone", PAPER, sampler=samplers.with_repetition,
                         trains_on="clean", base="uniform"),
     "meta_weight_net": Method("a network from loss to weight", "Shu et al. 2019", rules.meta_weight_net,
-                              trains_on="train", memory=rules.meta_weight_net_memory),
+                              trains_on="train", memory=rules.meta_weight_net_memory, host=True),
 }

@@ -2,7 +2,7 @@
 
 losses(params, batch) -> ((n,), Aux): runs the network in training mode. Three kinds cover nearly all methods:
 
-    weighted(weigh)         the weights are known before the losses: one pass forwards, one backwards
+    weighted                the weights are known before the losses: one pass forwards, one backwards
     by_losses(weigh)        the weights depend on the losses: the network is linearised, weighed, and read backwards
     reweighted(...)         the weights depend on what helps the clean set: Algorithm 1
 
@@ -19,17 +19,16 @@ from minigrad import (astype, grad, linearize, mean, nn, optim, relu, reshape, r
 from .step import Step
 
 
-def weighted(weigh):
-    """The rule whose update is the gradient of sum w_i l_i; w = weigh(labels, context) is known before the losses."""
-    def rule(losses, params, batch, clean, context):
-        w = xp.asarray(weigh(batch.host_labels, context), np.float32)
+def weighted(losses, params, batch, clean, context):
+    """The rule whose update is the gradient of sum w_i l_i, w = batch.weights: what the method's weigh makes of labels.
 
-        def total(params):
-            l, aux = losses(params, batch)
-            return sum(w * l), (l, aux)
-        (_, (l, aux)), gradient = value_and_grad(total, has_aux=True)(params)
-        return Step(gradient, w, l, aux, context.memory)
-    return rule
+    weigh(labels, context) -> (n,), on the host.
+    """
+    def total(params):
+        l, aux = losses(params, batch)
+        return sum(batch.weights * l), (l, aux)
+    (_, (l, aux)), gradient = value_and_grad(total, has_aux=True)(params)
+    return Step(gradient, batch.weights, l, aux, context.memory)
 
 
 def by_losses(weigh):
@@ -50,7 +49,8 @@ def equal(labels, context):
 
 def rectified_noise(labels, context):
     """w_i = max(z_i, 0) / sum max(z, 0), z normal and new at every step; all 0 if no z is positive."""
-    return reweight.normalise(xp.asarray(context.rng.standard_normal(len(labels))))
+    z = np.maximum(context.rng.standard_normal(len(labels)), 0.0)
+    return z / (z.sum() + (z.sum() == 0))
 
 
 def inverse_frequency(labels, context):
@@ -147,8 +147,8 @@ def reweighted(decay=False, redraw=False):
             return mean(losses(params, clean)[0]) + (_decay(params, context.decay) if decay else 0.0)
         if redraw:
             w = reweight.example_weights(lambda params: losses(params, batch)[0], clean_loss, params)
-            again = batch._replace(key=nn.subkey(batch.key, 1))
-            return weighted(lambda labels, context: w)(losses, params, again, clean, context)
+            again = batch._replace(key=nn.subkey(batch.key, 1), weights=w)
+            return weighted(losses, params, again, clean, context)
         r = reweight.reweighted_gradient(lambda params: losses(params, batch), clean_loss, params, has_aux=True)
         return Step(r.gradient, r.weights, r.losses, r.aux, context.memory, r.clean_loss)
     return rule

@@ -7,12 +7,14 @@ import numpy as np
 class Batch(NamedTuple):
     """Images as the network takes them and labels, on the array module in use; the labels once more on the host.
 
-    key: integers from which dropout draws its masks for this batch.
+    key: integers from which dropout draws its masks for this batch. weights: (n,), float32, of rules whose weights are
+    known before the losses.
     """
     images: Any
     labels: Any
-    host_labels: np.ndarray
+    host_labels: np.ndarray = None
     key: Any = None
+    weights: Any = None
 
 
 class Context(NamedTuple):

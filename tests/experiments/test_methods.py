@@ -22,8 +22,15 @@ def context(shares=(0.25, 0.75), **rest):
     return Context(seed(0), np.array(shares), **rest)
 
 
+def batch_for(method, x, labels, context):
+    """The batch, with the weights that the method's labels are given."""
+    weights = method.weigh(labels, context) if method.rule is weighted else None
+    return Batch(x, labels, labels, weights=None if weights is None else weights.astype("float32"))
+
+
 def step(name, labels=LABELS, x=X, clean=CLEAN, **rest):
-    return METHODS[name].rule(losses, MODEL, Batch(x, labels, labels), clean, context(**rest))
+    method, c = METHODS[name], context(**rest)
+    return method.rule(losses, MODEL, batch_for(method, x, labels, c), clean, c)
 
 
 @pytest.mark.parametrize("name, weights", [
@@ -159,8 +166,8 @@ def test_every_rule_hands_on_what_the_network_gives():
         def losses(params, batch):
             return mg.matmul(batch.images, params), marked
         memory = method.memory(seed(0)) if method.memory else np.float32(0.5)
-        batch = Batch(X.astype("float32"), LABELS, LABELS)
-        result = method.rule(losses, MODEL.astype("float32"), batch, CLEAN, context(memory=memory, trust=np.ones(2)))
+        c = context(memory=memory, trust=np.ones(2))
+        result = method.rule(losses, MODEL.astype("float32"), batch_for(method, X.astype("float32"), LABELS, c), CLEAN, c)
         assert result.aux.state == 7.0 and result.aux.scores == 3.0, name
         assert mg.tree.flatten(result.memory)[1] == mg.tree.flatten(memory)[1], name
 
@@ -285,7 +292,7 @@ def test_the_table():
 def test_two_kinds_of_rules_give_the_same_with_the_same_weights():
     w = np.array([0.1, 0.2, 0.3, 0.4], "float32")
     batch = Batch(X.astype("float32"), LABELS, LABELS)
-    a = weighted(lambda labels, context: w)(losses, MODEL.astype("float32"), batch, None, context())
+    a = weighted(losses, MODEL.astype("float32"), batch._replace(weights=w), None, context())
     b = by_losses(lambda losses, context: (w, None))(losses, MODEL.astype("float32"), batch, None, context())
     np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-6)
     np.testing.assert_allclose(a.losses, b.losses)

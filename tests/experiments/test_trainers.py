@@ -189,25 +189,30 @@ def test_boosting_in_the_loop_is_boosting(tmp_path):
     assert np.isclose(first[t.train.labels == 0].sum(), first[t.train.labels == 1].sum())
 
 
-def two_steps(run, quiet=contextlib.nullcontext):
-    """What is learned in two steps, the second of them without a host read, and its row: on the host."""
+def three_steps(run, quiet=contextlib.nullcontext):
+    """What is learned in three steps, without a host read, and their rows: on the host; the trainer."""
     trainer = trainers.trainer_of(run)
-    learned, _ = trainer.step(trainer.begin(), 0)
+    learned = trainer.begin()
     with quiet():
-        learned, row = trainer.step(learned, 3)
-    return [mg.to_host(leaf) for leaf in tree.flatten((learned, row))[0]]
+        learned, first = trainer.step(learned, 0)
+    learned, second = trainer.step(learned, 3)              # captures the step, for which it may wait
+    with quiet():
+        learned, third = trainer.step(learned, 4)           # launches it, with what it is handed now
+    return [mg.to_host(leaf) for leaf in tree.flatten((learned, first, second, third))[0]], trainer
 
 
 @pytest.mark.parametrize("method", [name for name, m in METHODS.items() if not m.learner and not m.base and name != "dice"])
 def test_a_step_of_every_method_on_each_device(device, method, tmp_path):
-    """The same numbers as on NumPy, and nothing in a step waits for the device."""
+    """The same numbers as on NumPy, nothing in a step waits for the device, and most steps become a CUDA graph."""
     quiet = contextlib.nullcontext
     if device == "impersonator":
         from ..impersonator import no_host_reads as quiet
     run = run_of(tmp_path, method, decay=1e-3)
-    found = two_steps(run, quiet)
+    found, trainer = three_steps(run, quiet)
+    launches = getattr(trainer.update, "launches", None)
+    assert (launches is None) == (device == "numpy" or METHODS[method].host)
     mg.use("numpy")
-    for a, b in zip(found, two_steps(run), strict=True):
+    for a, b in zip(found, three_steps(run)[0], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 

@@ -1,0 +1,151 @@
+"""A captured step is the step: the same numbers, whatever it is handed, and what cannot be captured is run as it is."""
+import logging
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import DTypeError, capture, grad, nn, optim, tree
+from minigrad.backend import seed, to_host
+from minigrad.reweight import reweighted_gradient
+from models import resnet
+
+N = 6
+
+
+def algorithm1():
+    """A step of Algorithm 1 on a small ResNet, and what it begins with."""
+    optimiser = optim.sgd(lambda rate: rate, momentum=0.9, weight_decay=1e-3)
+    model = resnet(seed(0), depth=8, classes=3)
+    begin = {"model": model, "averages": model.state(), "momentum": optimiser.init(model)}
+
+    def step(state, images, labels, clean_images, clean_labels, rate):
+        def losses(model):
+            y, averages = model.apply(images, state["averages"])
+            return nn.cross_entropy(y, labels), averages
+        r = reweighted_gradient(losses, lambda m: mg.mean(nn.cross_entropy(m(clean_images), clean_labels)),
+                                state["model"], has_aux=True)
+        model, momentum = optimiser.update(r.gradient, state["momentum"], state["model"], rate)
+        return {"model": model, "averages": r.aux, "momentum": momentum}, (r.losses, r.weights, r.clean_loss)
+    return step, begin
+
+
+def batch(t):
+    rng = seed((1, t))
+    return [rng.standard_normal((N, 8, 8, 3)).astype("float32"), rng.integers(0, 3, N),
+            rng.standard_normal((N, 8, 8, 3)).astype("float32"), rng.integers(0, 3, N), np.float32(0.1 / (t + 1))]
+
+
+def trained(step, state, on, steps=6):
+    """The state and all outputs of some steps, on the host."""
+    outputs = []
+    for t in range(steps):
+        state, out = step(state, *map(on, batch(t)))
+        outputs.append(tree.map(to_host, out))
+    return tree.flatten((tree.map(to_host, state), outputs))[0]
+
+
+def test_algorithm_1_captured_is_algorithm_1(device):
+    """Every loss and weight and at the end every parameter, to the bit: inputs of the device, and of the host."""
+    step, begin = algorithm1()
+    expected = trained(step, begin, mg.xp.asarray)
+    for on in (mg.xp.asarray, np.asarray):
+        captured = capture(step)
+        for found, wanted in zip(trained(captured, begin, on), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+        assert (captured.launches is None) == (device == "numpy")
+    if device != "numpy":
+        assert 100 < captured.launches < 1000
+
+
+def test_what_comes_out_is_kept(impersonator):
+    """Outputs are copies, and what is handed in is not written to."""
+    captured = capture(lambda s, x: (s + x, (s, 2 * x, x)))
+    start, one, two = mg.xp.zeros(3), mg.xp.ones(3), mg.xp.full(3, 2.0)
+    state, _ = captured(start, one)
+    state, first = captured(state, one)
+    state, second = captured(state, two)
+    np.testing.assert_array_equal(to_host(state), [4, 4, 4])
+    for found, wanted in zip((*first, *second, start, one, two), (1, 2, 1, 2, 4, 2, 0, 1, 2)):
+        np.testing.assert_array_equal(to_host(found), [wanted] * 3)
+
+
+def test_a_state_whose_parts_change_places(impersonator):
+    """The state is overwritten part by part, so a part that is handed on is copied first."""
+    captured = capture(lambda s, x: ((s[1], s[0] + x), s[0]))
+    state = mg.xp.asarray([1.0]), mg.xp.asarray([10.0])
+    eager = [(10, 2), (2, 11), (11, 3), (3, 12)]
+    for wanted in eager:
+        state, _ = captured(state, mg.xp.ones(1))
+        assert tuple(float(to_host(part)[0]) for part in state) == wanted
+
+
+def test_another_state_may_be_handed_in(impersonator):
+    captured = capture(lambda s, x: (s + x, s * x))
+    for _ in range(3):
+        captured(mg.xp.zeros(2), mg.xp.ones(2))
+    state, out = captured(mg.xp.full(2, 5.0), mg.xp.full(2, 3.0))
+    assert to_host(state).tolist() == [8, 8] and to_host(out).tolist() == [15, 15]
+
+
+def test_other_shapes_have_another_graph(impersonator):
+    calls = []
+
+    def step(s, x):
+        calls.append(x.shape)
+        return s + mg.sum(x), mg.sum(x)
+    captured = capture(step)
+    state = mg.xp.zeros(())
+    for n in (3, 3, 3, 5, 5, 3, 5):                         # twice each: as it is, and in the capture
+        state, out = captured(state, mg.xp.ones(n))
+        assert float(to_host(out)) == n
+    assert float(to_host(state)) == 27 and calls == [(3,), (3,), (5,), (5,)]
+
+
+def test_a_step_that_reads_on_the_host_is_run_as_it_is(impersonator, caplog):
+    def step(s, x):
+        return s + float(mg.sum(x)), None
+    captured, state = capture(step), mg.xp.zeros(())
+    with caplog.at_level(logging.WARNING):
+        for t in range(4):
+            state, _ = captured(state, np.full(2, t + 1.0))
+    assert float(to_host(state)) == 20 and captured.launches is None
+    (record,) = caplog.records
+    assert "capture(step): the step cannot be captured and is run as it is (RuntimeError: float(x)" in record.getMessage()
+
+
+def test_a_step_whose_state_changes_its_kind_is_run_as_it_is(impersonator, caplog):
+    captured, state = capture(lambda s, x: (mg.xp.concatenate([s, x]), None)), mg.xp.zeros(1)
+    assert capture(lambda s, x: ({**s, "b": x}, None))({"a": state}, state)[0].keys() == {"a", "b"}
+    for _ in range(2):
+        captured(mg.xp.zeros(1), mg.xp.ones(1))
+    assert "the state changes its shapes or types" in caplog.text
+    grown = capture(lambda s, x: ({**s, "b": x}, None))
+    for _ in range(2):
+        grown({"a": state}, state)
+    assert "the state handed in, and the one handed out" in caplog.text
+
+
+def test_an_error_of_the_step_is_raised(device):
+    def step(s, x):
+        return s + mg.matmul(x, x), None
+    for _ in range(2):
+        with pytest.raises(mg.ShapeError):
+            capture(step)(mg.xp.zeros(()), mg.xp.ones((2, 3)))
+
+
+def test_numbers_are_refused(impersonator):
+    with pytest.raises(DTypeError, match=r"capture\(step\)\(state, \*inputs\): a number would be frozen into the graph"):
+        def step(s, rate):
+            return s, None
+        capture(step)(mg.xp.zeros(2), 0.1)
+
+
+def test_derivatives_of_any_order_inside(device):
+    """Nothing of a derivative is left behind in the graph but its kernels."""
+    def step(s, x):
+        return s, grad(lambda y: mg.sum(grad(lambda z: mg.sum(z ** 4))(y) * x))(x)
+    captured = capture(step)
+    for t in range(3):
+        x = mg.xp.asarray(seed(t).standard_normal(4))
+        np.testing.assert_allclose(to_host(captured(x, x)[1]), 12 * to_host(x) ** 3, rtol=1e-12)
