@@ -7,7 +7,9 @@ import json
 import pathlib
 from typing import Any, Callable, NamedTuple
 
-from minigrad import FileError, MinigradError, ShapeError, tree
+from minigrad import FileError, MinigradError, ShapeError, backend, tree, xp
+
+from .methods import METHODS
 
 DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK = range(7)  # the second integer of a key: what the numbers are for
 
@@ -62,12 +64,31 @@ class NotFinite(MinigradError, ArithmeticError):
     """A loss that is NaN or infinite."""
 
 
+class OutOfMemory(MinigradError, MemoryError):
+    """A step that does not fit in memory."""
+
+
+def _kept(run):
+    return f"{run.checkpoint}, the record up to step {position(run)[0]}" if run.checkpoint.exists() else (
+        "nothing was saved yet")
+
+
 def not_finite(run, step):
     """The error to raise: where it happened, and what is kept."""
-    kept = f"{run.checkpoint}, the record up to step {position(run)[0]}" if run.checkpoint.exists() else (
-        "nothing was saved yet")
-    return NotFinite(f"{run.name}: the loss is not finite in step {step} of method {run.method}\n  kept: {kept}\n"
+    return NotFinite(f"{run.name}: the loss is not finite in step {step} of method {run.method}\n  kept: {_kept(run)}\n"
                      "  help: a smaller --rate")
+
+
+def out_of_memory(run, step, error):
+    """The error to raise: what did not fit, and what is kept."""
+    count, clean, used = METHODS[run.method].batch or run.settings.batch, run.settings.clean_batch or "all", ""
+    if backend.name() == "cupy":
+        free, total = xp.cuda.runtime.memGetInfo()          # pools give nothing back, so this is the peak
+        used = f", with {(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB of the device in use"
+    return OutOfMemory(f"{run.name}: step {step} does not fit in memory{used}: {error}\n"
+                       f"  batches: {count} images, and {clean} clean ones\n"
+                       f"  kept: {_kept(run)}\n  help: a smaller --network or batch (Settings), or a network made with "
+                       "remember=False, which keeps less for the backward pass (nn.Checkpoint)")
 
 
 def identity(run):

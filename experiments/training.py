@@ -10,7 +10,7 @@ import numpy as np
 
 from minigrad import tree
 
-from .runs import identity, position, restored
+from .runs import identity, out_of_memory, position, restored
 from .trainers import trainer_of
 
 PATIENCE = 240.0                                            # seconds without a checkpoint, at most
@@ -21,8 +21,9 @@ def train(run, progress=lambda steps, line: None):
 
     progress(steps taken, line or None) is called as training goes on, first of all with the negative number of the
     steps that need not be taken again. Raises NotFinite, with the step, when a loss is not finite: the last checkpoint
-    and the record up to it are kept. Raises FileError where the checkpoint is broken or another run's, or where the
-    run that this one begins from is not finished.
+    and the record up to it are kept. Raises OutOfMemory, with the batch and what memory is used, where a step does not
+    fit. Raises FileError where the checkpoint is broken or another run's, or where the run that this one begins from is
+    not finished.
     """
     start, lines, rows = 0, [], []
     if run.checkpoint.exists():
@@ -40,7 +41,10 @@ def _steps(run, start, lines, rows, progress):
     learned = restored(run, trainer) if start else trainer.begin()
     began = saved = time.perf_counter()
     for step in range(start, run.settings.steps):
-        learned, row = trainer.step(learned, step)
+        try:
+            learned, row = trainer.step(learned, step)
+        except MemoryError as error:                        # NumPy's and CuPy's
+            raise out_of_memory(run, step + 1, error) from error
         rows.append(row)
         progress(1, None)
         line = None

@@ -18,7 +18,7 @@ from experiments import imbalance, pool, runs, script, trainers, training
 from experiments.data import Images
 from experiments.folders import prepare_folder, read_record
 from experiments.methods import METHODS
-from experiments.runs import NotFinite, Problem, Run, Settings
+from experiments.runs import NotFinite, OutOfMemory, Problem, Run, Settings
 from experiments.training import train
 from minigrad import FileError, MinigradError, nn, tree
 from minigrad.backend import seed
@@ -167,6 +167,27 @@ def test_a_network_that_diverges_is_reported_too(tmp_path, method):
     run = run_of(tmp_path, method, problem=imbalance.LENET, steps=20, rate=1e30)
     with pytest.raises(NotFinite, match=f"of method {method}"):
         train(run)
+
+
+def test_a_step_that_does_not_fit_in_memory_says_what_was_too_large(device, tmp_path, monkeypatch):
+    run, step = run_of(tmp_path, "uniform"), trainers.Descent.step
+
+    def full(self, learned, t):
+        if t == 46:
+            raise MemoryError("Unable to allocate 96.0 GiB")
+        return step(self, learned, t)
+    monkeypatch.setattr(trainers.Descent, "step", full)
+    with pytest.raises(OutOfMemory) as caught:
+        train(run)
+    first, *others = str(caught.value).split("\n")
+    used = "" if device == "numpy" else ", with 78.0 of 80.0 GiB of the device in use"
+    if device != "cupy":
+        assert first == f"{run.name}: step 47 does not fit in memory{used}: Unable to allocate 96.0 GiB"
+    assert others == [f"  batches: {run.settings.batch} images, and {run.settings.clean_batch or 'all'} clean ones",
+                      f"  kept: {run.checkpoint}, the record up to step 40",
+                      "  help: a smaller --network or batch (Settings), or a network made with remember=False, which "
+                      "keeps less for the backward pass (nn.Checkpoint)"]
+    assert isinstance(caught.value.__cause__, MemoryError) and tree.read(run.checkpoint)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:100], lambda b: b"", lambda b: b"garbage" * 50])
