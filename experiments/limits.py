@@ -4,9 +4,13 @@ import time
 
 import numpy as np
 
-from minigrad import pieces
+import minigrad as mg
+from minigrad import backend, pieces
 
-from .peers import JOBS, NETWORKS
+from .peers import NETWORKS, job
+from .peers.of_minigrad import clock
+
+SIDE, COPIED = 4096, 1 << 28                # of the device's matrices; bytes that it copies
 
 
 class Shape:
@@ -74,14 +78,22 @@ def work(problem, shapes, route):
     """Floating-point operations and bytes of a step: a pass over the network costs 1 forwards, 2 pushed or pulled."""
     count = {"flops": 0, "bytes": 0}
     NETWORKS[problem.network](Counting(), shapes, Shape((1, *problem.image), count), problem.size)
-    passes = (1 if route == "evaluation" else 3) * problem.noisy
-    if route not in JOBS:
+    passes = (1 if job(route) == "evaluation" else 3) * problem.noisy
+    if job(route) == "Algorithm 1":
         passes = (1 + 2 + 2) * problem.noisy + 3 * problem.clean
     return {name: each * passes for name, each in count.items()}
 
 
 def machine():
-    """The machine now: FLOP/s of the best matrix product of float32, and bytes copied (read and written) per second."""
+    """The machine now: FLOP/s of the best matrix product, and bytes copied (read and written) per second.
+
+    On the CPU of float32; on a GPU in the precision that is set, and in full float32 too where that is another.
+    """
+    return device() if backend.name() == "cupy" else host()
+
+
+def host():
+    """The CPU, all threads at once."""
     a, big = np.ones((1024, 1024), "float32"), np.ones((pieces.threads(), 1 << 23), "float32")
     to = np.empty_like(big)
     lanes = list(range(pieces.threads()))
@@ -91,6 +103,28 @@ def machine():
         return min(_seconds(lambda: pieces.each(f, lanes)) for _ in range(3))
     return {"flops": len(lanes) * 2 * 1024 ** 3 / best(lambda lane: a @ a),
             "bytes": 2 * big.nbytes / best(lambda lane: np.copyto(to[lane], big[lane]))}
+
+
+def device():
+    """The GPU, by its own events."""
+    a = (mg.xp.arange(SIDE * SIDE, dtype="float32") % 13 - 6).reshape(SIDE, SIDE)
+    big = mg.xp.ones(COPIED // 4, "float32")
+    to, elapsed, precision = mg.xp.empty_like(big), clock(), backend.matmul_precision()
+
+    def best(f):
+        elapsed(f, 1)
+        return min(elapsed(f, 10) / 10 for _ in range(3))
+
+    def flops():
+        return 2 * SIDE ** 3 / best(lambda: mg.matmul(a, a))
+    found = {"flops": flops(), "bytes": 2 * big.nbytes / best(lambda: mg.xp.copyto(to, big))}
+    if precision != "float32":
+        backend.matmul_precision("float32")
+        found["flops in float32"] = flops()
+        backend.matmul_precision(precision)
+    a = big = to = None                                     # before their memory can be given back
+    mg.xp.get_default_memory_pool().free_all_blocks()
+    return found
 
 
 def _seconds(f):

@@ -7,12 +7,14 @@ COLOURS = {"minigrad": "#d62728", "PyTorch": "#1f77b4", "PyTorch channels_last":
            "autograd": "#9467bd", "MyGrad": "#8c564b", "NumPy": "#7f7f7f"}
 
 
-def _conditions(everything):
+def _conditions(everything, rounds):
     versions = {}
     for problem in everything["problems"].values():
         versions |= problem["versions"]
-    return (f"{everything['date']}, {everything['backend']}, {everything['threads']} threads, medians of "
-            f"{everything['rounds']} rounds; " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+    where = f"{everything['threads']} threads" if "device" not in everything else everything["device"]
+    products = ", products in TF32" if everything.get("products") == "tf32" else ""
+    return (f"{everything['date']}, {everything['backend']}, {where}{products}, medians of "
+            f"{rounds} rounds; " + ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
 def bars(everything, path):
@@ -31,7 +33,9 @@ def bars(everything, path):
         panel.invert_yaxis()
         panel.set_title(f"{name}: milliseconds for one step", loc="left", fontsize=10)
         panel.grid(axis="x", alpha=0.3)
-    figure.supxlabel(wrapped(_conditions(everything)), fontsize=7)
+    counts = {result.get("rounds", everything["rounds"]) for result in problems.values()}
+    rounds = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+    figure.supxlabel(wrapped(_conditions(everything, rounds)), fontsize=7)
     return saved(figure, path)
 
 
@@ -57,5 +61,5 @@ def growth(everything, path):
             panel.grid(alpha=0.3)
     legend(figure, panels[0], place="outside upper center")
     rounds = everything["growth"][0].get("rounds", everything["rounds"])
-    figure.supxlabel(wrapped(_conditions({**everything, "rounds": rounds})), fontsize=7)
+    figure.supxlabel(wrapped(_conditions(everything, rounds)), fontsize=7)
     return saved(figure, path)

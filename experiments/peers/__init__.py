@@ -11,10 +11,12 @@ be compared. A *route* is one way to take a step:
     ... forward mode          a Jacobian-vector product for the weights
     gradient                  no update: the overhead of the library on a tiny network
     evaluation                the scores alone, of plain arrays
+    ..., units forgotten      of each unit of a ResNet the input alone is kept (checkpoint)
+    ..., captured             minigrad on a GPU: the whole step one CUDA graph (backend.capture)
+    ..., CUDA graph           PyTorch on a GPU: the same, by torch.cuda.CUDAGraph
+    ..., compiled             PyTorch on a GPU: torch.compile of the step written with torch.func
 """
 import importlib
-import statistics
-import time
 import tracemalloc
 from typing import Any, NamedTuple
 
@@ -22,11 +24,15 @@ import numpy as np
 
 import models
 from minigrad import tree
-from minigrad.backend import seed, to_host
+from minigrad.backend import name, seed, to_host
 
 RATE, MOMENTUM, EPS = 1e-3, 0.9, 1e-3
-# What a route computes; all that are not here compute Algorithm 1.
-JOBS = {"evaluation": "evaluation", "gradient": "gradient", "plain": "plain", "plain, units forgotten": "plain"}
+
+
+def job(route):
+    """What a route computes: evaluation, gradient, plain or Algorithm 1."""
+    way = route.partition(",")[0]
+    return way if way in ("evaluation", "gradient", "plain") else "Algorithm 1"
 
 
 class Problem(NamedTuple):
@@ -120,12 +126,13 @@ def same(size, window, stride):
 # ---------------------------------------------------------------------------------------------- libraries
 
 class Library(NamedTuple):
-    """What a library offers for a problem: its version, {route: step}, and three functions."""
+    """What a library offers for a problem: its version, {route: step}, and what is done with a step."""
     version: str
-    routes: dict                # step() gives the new weights
-    wait: Any                   # wait() until all is done
+    routes: dict                # step() gives the new weights; the first call may build what the others use
+    elapsed: Any                # elapsed(step, times): seconds of so many steps
     host: Any                   # host(weights): as NumPy arrays in minigrad's order and layout
     memory: Any                 # memory(step): the most bytes held in a step, or None where the library does not tell
+    release: Any = lambda: None     # forget what steps have built, and give the device's memory to other processes
 
 
 def traced_memory(step):
@@ -139,6 +146,7 @@ def traced_memory(step):
         tracemalloc.stop()
 
 
+HOST = ("autograd", "MyGrad", "NumPy")          # they know no GPU
 LIBRARIES = {                   # name: the module beside this one, and the settings of its function `use`
     "minigrad": ("of_minigrad", {}),
     "PyTorch": ("of_torch", {}),
@@ -150,9 +158,13 @@ LIBRARIES = {                   # name: the module beside this one, and the sett
 }
 
 
-def use(library, problem, **settings):
-    """A library with a problem. Raises ImportError where it is not installed."""
+def use(library, problem, backend=None, tf32=False):
+    """A library with a problem, on the CPU ("numpy") or a GPU ("cupy"; default: as minigrad now), in float32 or TF32.
+
+    Raises ImportError where it is not installed, and other errors where it cannot run there.
+    """
     module, fixed = LIBRARIES[library]
+    settings = {} if library in HOST else {"gpu": (backend or name()) == "cupy", "tf32": tf32}
     return importlib.import_module(f"{__name__}.{module}").use(problem, **fixed, **settings)
 
 
@@ -163,34 +175,3 @@ def offered(library, problem):
     if library in ("autograd", "MyGrad"):
         return not problem.clean
     return library != "PyTorch channels_last" or problem.network != "mlp"
-
-
-def _turn(step, wait):
-    """Seconds of a step: one that is not counted, as others had the machine before, then the median of a fifth of a
-    second's worth, at least of one."""
-    step()
-    wait()
-    times, begun = [], time.perf_counter()
-    while not times or time.perf_counter() - begun < 0.2:
-        start = time.perf_counter()
-        step()
-        wait()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def serve(pipe, library, problem, backend):
-    """Take steps on demand, in a process of its own: (what, route) -> seconds, bytes or arrays; None ends it."""
-    try:
-        found = use(library, problem, **({"backend": backend} if library == "minigrad" else {}))
-    except Exception as error:                              # not installed, or it cannot run here
-        pipe.send(f"{type(error).__name__}: {error}")
-        return
-    pipe.send((found.version, list(found.routes)))
-    while (wanted := pipe.recv()) is not None:
-        what, route = wanted
-        step = found.routes[route]
-        if what == "time":
-            pipe.send(_turn(step, found.wait))
-        else:
-            pipe.send(found.memory(step) if what == "memory" else found.host(step()))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import EPS, MOMENTUM, NETWORKS, RATE, Library, data, weights
+from .clocks import on_host
 
 
 class JaxOps:
@@ -107,17 +108,30 @@ class Steps:
         return self.then(params, jax.grad(lambda p: (normalised(u) * self.noisy(p)).sum())(params))
 
 
-def use(problem):
-    """JAX; compiling takes up to a minute."""
+class Compiled:
+    """A step, compiled when it is first called."""
+
+    def __init__(self, step, params):
+        self.step, self.params, self.program = jax.jit(step), params, None
+
+    def __call__(self):
+        """The new weights; they may still be being computed."""
+        if self.program is None:
+            self.program = self.step.lower(self.params).compile()
+        return self.program(self.params)
+
+
+def use(problem, gpu=False, tf32=False):
+    """JAX; compiling a step takes up to a minute. Raises RuntimeError without the GPU that is asked for."""
+    jax.config.update("jax_default_device", jax.devices("gpu" if gpu else "cpu")[0])
+    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest")
     steps, params = Steps(problem), [jnp.asarray(p) for p in weights(problem)]
     names = ["gradient"] if not problem.clean else ["plain", "double_backward", "forward_mode"]
-    compiled = {name: jax.jit(getattr(steps, name)).lower(params).compile() for name in names}
-
-    def step(run):
-        return jax.block_until_ready(run(params))
+    routes = {name.replace("_", " "): Compiled(getattr(steps, name), params) for name in names}
 
     def memory(step):
-        found = step.args[0].memory_analysis()
+        step()
+        found = step.program.memory_analysis()
         return found and found.temp_size_in_bytes + found.output_size_in_bytes
-    routes = {name.replace("_", " "): functools.partial(step, run) for name, run in compiled.items()}
-    return Library(jax.__version__, routes, lambda: None, lambda params: [np.asarray(p) for p in params], memory)
+    return Library(jax.__version__, routes, functools.partial(on_host, wait=jax.block_until_ready),
+                   lambda params: [np.asarray(p) for p in params], memory)

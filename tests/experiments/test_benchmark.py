@@ -1,14 +1,19 @@
 """The benchmark compares steps that compute the same, counts what it says it counts, and writes what it measured."""
+import contextlib
 import json
+import math
+import multiprocessing
 import os
 import runpy
+import types
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import benchmark, limits, peers
-from experiments.peers import Problem
+from experiments import benchmark, comparisons, limits, peers, precision
+from experiments.peers import Problem, clocks, of_minigrad, process
+from minigrad import backend
 
 SMALL = {"mlp": Problem("mlp", 6, 4, (5, 7, 10)), "lenet": Problem("lenet", 5, 3), "resnet": Problem("resnet", 6, 4, (8, 1))}
 INSTALLED = {"PyTorch": "torch", "PyTorch channels_last": "torch", "JAX": "jax", "autograd": "autograd", "MyGrad": "mygrad", "NumPy": "numpy"}
@@ -64,30 +69,365 @@ def test_what_is_counted():
 
 
 def row(*times, memory=100):
-    return {"times": list(times), "ms": 1e3 * float(np.median(times)), "memory": memory}
+    milliseconds = 1e3 * float(np.median(times))
+    return {"times": list(times), "ms": milliseconds, "quartiles": [milliseconds] * 2, "memory": memory}
 
 
 def test_ratios_are_medians_over_the_rounds():
     rows = {("minigrad", "plain"): row(2.0, 4.0, 6.0, memory=150), ("PyTorch", "plain"): row(1.0, 4.0, 3.0),
             ("PyTorch channels_last", "plain"): row(1.0, 1.0, 3.0), ("minigrad", "Algorithm 1"): row(5.0, 9.0, 12.0, memory=160)}
-    found = {what: value for what, value, *_ in benchmark.comparisons("net", rows)}
+    found = {what: value for what, value, *_ in comparisons.comparisons("net", rows)}
     assert found == {"net: plain step / PyTorch": 2.0, "net: plain step / PyTorch, images (n, c, h, w)": 2.0,
                      "net: Algorithm 1 / own plain step": 2.25, "net: peak memory, Algorithm 1 / own plain step": 160 / 150,
                      "net: peak memory, plain step / PyTorch": 1.5}
 
 
-def test_a_library_that_computes_something_else_is_refused():
-    class Wrong:
-        def __init__(self, weights):
-            self.weights = weights
+def test_captured_steps_are_compared():
+    rows = {("minigrad", "plain"): row(4.0), ("minigrad", "plain, captured"): row(1.0), ("PyTorch", "plain"): row(2.0),
+            ("minigrad", "Algorithm 1"): row(12.0), ("minigrad", "Algorithm 1, captured"): row(3.0),
+            ("PyTorch", "double backward"): row(24.0), ("PyTorch channels_last", "double backward"): row(12.0),
+            ("PyTorch", "plain, compiled"): row(0.5), ("JAX", "plain"): row(2.0), ("JAX", "double backward"): row(1.5),
+            ("JAX", "forward mode"): row(6.0), ("PyTorch", "forward mode, compiled"): row(2.0),
+            ("PyTorch", "one graph, CUDA graph"): row(1.0), ("PyTorch", "forward mode, CUDA graph"): row(0.75)}
+    found = {what.removeprefix("net: "): value for what, value, *_ in comparisons.comparisons("net", rows)}
+    expected = {"Algorithm 1 captured / PyTorch eager double backward": 0.25, "plain captured / PyTorch eager": 0.5,
+                "Algorithm 1 captured / best of torch.compile and JAX": 2.0, "Algorithm 1 captured / eager": 0.25,
+                "plain captured / best of torch.compile and JAX": 2.0, "plain captured / eager": 0.25,
+                "Algorithm 1 captured / PyTorch CUDA graph": 4.0, "Algorithm 1 captured / own plain step captured": 3.0,
+                "plain captured, milliseconds": 1e3, "Algorithm 1 captured, milliseconds": 3e3}
+    assert {what: value for what, value in found.items() if "captured" in what} == expected
+    assert found["Algorithm 1 / PyTorch double backward"] == 1.0      # what is compiled is not among the eager ones
+    rows["PyTorch channels_last", "forward mode, compiled"] = row(1.0)
+    found = {what: value for what, value, *_ in comparisons.comparisons("net", rows)}
+    assert found["net: Algorithm 1 captured / best of torch.compile and JAX"] == 3.0
 
-        def ask(self, what, route):
-            return [np.array(self.weights)]
-    some = {"a": Wrong([1.0, 2.0]), "b": Wrong([1.0, 2.1]), "c": Wrong([np.nan, 2.0])}
+
+class Answers:
+    """Stands for a library in a process of its own."""
+
+    def __init__(self, **told):
+        self.told, self.failed, self.routes, self.version, self.reason = told, {}, ["plain", "Algorithm 1"], "1.0", ""
+
+    def built(self):
+        pass
+
+    def close(self):
+        self.closed = True
+
+    def ask(self, what, route):
+        found = self.told.get(f"{what} {route}", self.told.get(what))
+        if isinstance(found, str):
+            self.failed[route] = found
+            return None
+        return found
+
+
+def test_a_library_that_computes_something_else_is_left_out():
+    a, b, c = (Answers(weights=[np.array(w)]) for w in ([1.0, 2.0], [1.0, 2.1], [np.nan, 2.0]))
+    some = {"a": a, "b": b, "c": c}
     assert benchmark._check_agreement(some, [("a", "plain"), ("a", "Algorithm 1")]) == {("a", "plain"): 0.0, ("a", "Algorithm 1"): 0.0}
-    for other in "bc":
-        with pytest.raises(mg.MinigradError, match=f"{other}, plain: its weights differ"):
-            benchmark._check_agreement(some, [("a", "plain"), (other, "plain")])
+    benchmark._check_agreement(some, [("a", "plain"), ("b", "plain"), ("c", "plain")])
+    assert not a.failed and b.failed == {"plain": "its weights differ from the others' by 0.1"}
+    assert c.failed == {"plain": "its weights differ from the others' by nan"}
+    b.failed.clear()
+    benchmark._check_agreement(some, [("a", "plain"), ("b", "plain")], most=0.2)
+    assert not b.failed
+
+
+def test_routes_that_fail_are_left_out_with_the_reason(monkeypatch):
+    good = {"weights": [np.ones(2)], "time": 0.5, "memory": 7, "launches": None}
+    made = {"a": Answers(**good), "b": Answers(**good | {"weights plain": "CompileError: no\nand much more"}),
+            "c": Answers(**good | {"time Algorithm 1": "OutOfMemoryError: full", "launches plain": 12})}
+    monkeypatch.setattr(benchmark, "Peer", lambda name, *rest: made[name])
+    monkeypatch.setattr(benchmark, "machine", lambda: {"flops": 1.0, "bytes": 1.0})
+    result = benchmark.measure(SMALL["mlp"], "abc", 3)
+    assert set(result["rows"]) == {("a", "plain"), ("a", "Algorithm 1"), ("b", "Algorithm 1"), ("c", "plain")}
+    assert result["failed"] == {("b", "plain"): "CompileError: no\nand much more", ("c", "Algorithm 1"): "OutOfMemoryError: full"}
+    assert result["rows"]["c", "plain"]["launches"] == 12 and "launches" not in result["rows"]["a", "plain"]
+    assert result["rows"]["a", "plain"]["ms"] == 500.0 and result["rounds"] == 3
+    printed = benchmark.table("net", result)
+    assert "b, plain: left out (CompileError: no)" in printed and "12 launches" in printed and "much more" not in printed
+    assert all(peer.closed for peer in made.values())
+
+
+def test_rounds_end_when_their_time_is_over(monkeypatch):
+    monkeypatch.setattr(benchmark, "machine", lambda: {"flops": 1.0})
+    for seconds, count in ((math.inf, 5), (0.0, 2), (60.0, 5)):
+        told = []
+        times, limits = benchmark._rounds({"a": Answers(time=1.0)}, [("a", "plain")], 5, seconds, lambda n=1: told.append(n))
+        assert len(times["a", "plain"]) == len(limits) == count and sum(told) == 5
+
+
+def served(monkeypatch, library, wanted, array_module="numpy"):
+    """What a process tells that serves a made-up library."""
+    monkeypatch.setattr(process, "use", lambda *args: library)
+    ours, theirs = multiprocessing.Pipe()
+    for each in (*wanted, None):
+        ours.send(each)
+    process.serve(theirs, "made up", None, array_module)
+    return [ours.recv() for _ in range(1 + len(wanted))]
+
+
+def test_what_a_process_tells(monkeypatch):
+    calls, released = [], []
+
+    def late():
+        calls.append("late")
+        if len(calls) > 1:
+            raise MemoryError("full")
+        return [3.0]
+    graph = of_minigrad.Captured(None, None, ())
+    graph.launches = 5
+    library = peers.Library("1.2", {"good": lambda: [1.0], "broken": lambda: 1 / 0, "late": late, "graph": graph},
+                            lambda step, times: 0.25 * times, lambda weights: weights, lambda step: 9, lambda: released.append(1))
+    graph._built = lambda: lambda state: (([2.0], None), ())
+    wanted = [("time", "good"), ("memory", "good"), ("weights", "good"), ("weights", "late"), ("launches", "graph"), ("launches", "good")]
+    found = served(monkeypatch, library, wanted)
+    assert found == [("1.2", ["good", "late", "graph"], {"broken": "ZeroDivisionError: division by zero"}),
+                     0.25, 9, [1.0], "MemoryError: full", 5, None]
+    assert len(released) == 4 + len(wanted), "after each answer"
+    monkeypatch.setattr(process, "PATIENCE", -1.0)
+    assert served(monkeypatch, library, [], "cupy")[0][:2] == ("1.2", []), "no time left to build anything"
+    assert served(monkeypatch, library, [])[0][1] == ["good", "graph"]
+
+
+def test_a_process_that_dies_is_no_end(monkeypatch):
+    peer = process.Peer("minigrad", SMALL["mlp"], "numpy")
+    peer.built()
+    assert peer.ask("memory", "plain") > 0 and not peer.failed
+    peer.process.kill()
+    peer.process.join()
+    assert peer.ask("time", "plain") is None and peer.failed == {"plain": "the process ended without a word"}
+    peer.close()
+
+
+def test_turns_on_a_device_time_several_steps_at_once():
+    def clock(step, times):
+        counts.append(times)
+        return cost * times
+    for cost, gpu, expected in ((0.01, True, [1, 1, 10]), (0.06, True, [1, 1]), (9.0, True, [1, 1]), (9.0, False, [1, 1]),
+                                (0.06, False, [1, 1, 1, 1, 1])):
+        counts = []
+        assert clocks.turn(None, clock, gpu) == pytest.approx(cost) and counts == expected
+
+
+def test_events_stand_around_the_steps():
+    log = []
+
+    class Event:
+        def __init__(self):
+            self.at = None
+
+        def record(self):
+            self.at = len(log)
+            log.append("event")
+
+        def synchronize(self):
+            log.append("wait")
+    elapsed = clocks.by_events(Event, lambda a, b: 1e3 * (b.at - a.at))
+    assert elapsed(lambda: log.append("step"), 3) == 4.0
+    assert log == ["event", "step", "step", "step", "event", "wait"]
+
+
+def test_a_captured_step_goes_on_from_where_it_was():
+    step = of_minigrad.Captured(lambda state, x: ((state[0] + x, state[1] * 2), ()), (np.zeros(2), np.ones(2)), [np.ones(2)])
+    assert step()[0] == 1.0 and step()[0] == 2.0 and step.launches is None
+    step.run = None
+    assert step()[0] == 1.0, "what is built anew begins anew"
+
+
+@pytest.fixture
+def freed(impersonator, monkeypatch):
+    """What was given back by the memory pool, which the impersonator does not have."""
+    given = []
+    pool = types.SimpleNamespace(free_all_blocks=lambda: given.append("all"))
+    monkeypatch.setitem(vars(mg.xp._module), "get_default_memory_pool", lambda: pool)
+    return given
+
+
+def steps_of(found, route, count):
+    """The weights after so many steps of a captured route."""
+    for _ in range(count):
+        made = found.routes[route]()
+    return found.host(made)
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet"])
+def test_captured_routes_take_the_same_steps(name, impersonator, freed):
+    found = peers.use("minigrad", SMALL[name])
+    batches = [mg.xp.asarray(a) for a in peers.data(SMALL[name])]
+    optimiser, model = mg.optim.sgd(peers.RATE, peers.MOMENTUM), peers.minigrad_model(SMALL[name])
+    for route in ("plain", "Algorithm 1"):
+        eager = found.host(found.routes[route]())
+        captured = f"{route}, captured"
+        assert peers.job(captured) == route and found.memory(found.routes[captured]) is None
+        found.release()
+        for a, b in zip(steps_of(found, captured, 1), eager, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-7)
+        state = optimiser.init(model), model
+        for _ in range(2):
+            gradient = of_minigrad.gradients(SMALL[name])[route](state[1], *batches)
+            state = optimiser.update(gradient, state[0], state[1])[::-1]
+        for a, b in zip(steps_of(found, captured, 1), found.host(state[1]), strict=True):       # momentum is handed on
+            np.testing.assert_allclose(a, b, atol=1e-7)
+        assert found.routes[captured].launches > 10
+        found.release()
+        for a, b in zip(steps_of(found, captured, 1), eager, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_a_step_that_cannot_be_captured_says_why(impersonator):
+    step = of_minigrad.Captured(lambda state: (state * float(state), ()), mg.xp.asarray(np.float32(2.0)), ())
+    with pytest.raises(mg.MinigradError, match="cannot be captured.*capturing"):
+        step()
+
+
+@pytest.mark.parametrize("name", ["lenet", "resnet"])
+@pytest.mark.filterwarnings("ignore")                       # of PyTorch
+def test_functions_of_the_weights_take_the_same_step(name):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from experiments.peers import of_torch
+    steps, functional = (kind(SMALL[name], torch.contiguous_format) for kind in (of_torch.Steps, of_torch.Functional))
+    routes = of_torch.on_gpu({"plain": steps.plain, "one graph": steps.one_graph, "forward mode": steps.forward_mode},
+                             functional, backend="aot_eager")
+    assert list(routes) == ["plain, CUDA graph", "one graph, CUDA graph", "forward mode, CUDA graph", "plain, compiled",
+                            "forward mode, compiled"]
+    for route, eager in (("plain", steps.plain), ("forward_mode", steps.double_backward)):
+        expected = of_torch.host(eager())
+        compiled = routes[f"{route.replace('_', ' ')}, compiled"]
+        for found in (getattr(functional, route)([p.detach() for p in functional.P]), compiled()):
+            for a, b in zip(of_torch.host(found), expected, strict=True):
+                np.testing.assert_allclose(a, b, atol=1e-6)
+    assert any(abs(a - b).max() > 1e-6 for a, b in zip(of_torch.host(steps.plain()), expected))
+
+
+def test_a_cuda_graph_is_recorded_once_and_replayed(monkeypatch):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from experiments.peers import torch_graphs
+    log = []
+
+    class Recording:
+        def __init__(self, graph):
+            assert isinstance(graph, Graph)
+
+        def __enter__(self):
+            log.append("record")
+
+        def __exit__(self, *error):
+            log.append("end")
+
+    class Graph:
+        def replay(self):
+            log.append("replay")
+
+    class Stream:
+        def wait_stream(self, other):
+            log.append("wait")
+    for name, value in {"CUDAGraph": Graph, "graph": Recording, "Stream": Stream, "current_stream": Stream,
+                        "stream": lambda stream: contextlib.nullcontext(), "empty_cache": lambda: log.append("emptied")}.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    step = torch_graphs.Graph(lambda: log.append("step") or "weights")
+    assert (step(), step()) == ("weights", "weights")
+    recorded = ["record", "step", "end", "replay"]
+    assert log == ["wait", "step", "step", "step", "wait", *recorded, "replay"]
+    log.clear()
+    torch_graphs.release([step, print])
+    assert step() == "weights" and log == ["emptied", *recorded]
+
+
+@pytest.mark.parametrize("library", ["PyTorch", "JAX"])
+def test_a_library_without_the_gpu_says_so(library):
+    module = pytest.importorskip(INSTALLED[library], reason=f"{library} is not installed")
+    if library == "PyTorch" and module.cuda.is_available() or library == "JAX" and module.default_backend() == "gpu":
+        pytest.skip("there is a GPU")
+    with pytest.raises(RuntimeError, match="(?i)cuda|gpu"):
+        peers.use(library, SMALL["lenet"], "cupy")
+
+
+def test_float32_is_held_against_float64():
+    rows = precision.rows(SMALL)
+    assert [(row["problem"], row["precision"], row["backend"]) for row in rows] == [(name, "float32", "numpy") for name in SMALL]
+    assert all(1e-8 < row["gradient"] < 1e-5 and row["weights"] < 1e-5 for row in rows) and rows[0]["weights"] > 1e-8
+    assert precision.algorithm_1(SMALL["lenet"], "float64")["gradient"].dtype == "float64"
+    assert precision.relative(np.array([3.0, 4.5], "float32"), np.array([3.0, 4.0])) == 0.1
+    assert "lenet, float32, numpy" in precision.table(rows)
+
+
+def test_both_precisions_of_a_device_are_held_against_float64(impersonator, monkeypatch):
+    ran, algorithm_1 = [], precision.algorithm_1
+
+    def watched(problem, kind):
+        ran.append((backend.name(), kind, backend.matmul_precision()))
+        return algorithm_1(problem, kind)
+    monkeypatch.setattr(precision, "algorithm_1", watched)
+    rows = precision.rows({"mlp": SMALL["mlp"]})
+    assert ran == [("numpy", "float64", "float32"), ("cupy", "float32", "float32"), ("cupy", "float32", "tf32")]
+    assert [row["precision"] for row in rows] == ["float32", "tf32"] and all(row["gradient"] < 1e-5 for row in rows)
+    assert (backend.name(), backend.matmul_precision()) == ("cupy", "float32")
+
+
+def test_the_limits_of_a_device(impersonator, monkeypatch, freed):
+    def elapsed(f, times):
+        f()
+        return (2.0 if backend.matmul_precision() == "float32" else 0.5) * times
+    monkeypatch.setattr(limits, "clock", lambda: elapsed)
+    monkeypatch.setattr(limits, "SIDE", 8)
+    monkeypatch.setattr(limits, "COPIED", 64)
+    assert limits.machine() == {"flops": 2 * 8 ** 3 / 2.0, "bytes": 2 * 64 / 2.0} and freed == ["all"]
+    backend.matmul_precision("tf32")
+    try:
+        assert limits.machine() == {"flops": 2 * 8 ** 3 / 0.5, "bytes": 2 * 64 / 0.5, "flops in float32": 2 * 8 ** 3 / 2.0}
+        assert backend.matmul_precision() == "tf32"
+    finally:
+        backend.matmul_precision("float32")
+
+
+def test_the_gpu_is_asked_for_in_vain(monkeypatch, capsys):
+    monkeypatch.setattr(backend, "cupy_or_reason", lambda: (None, "no device is in this machine"))
+    for arguments, reason in ((["--gpu"], "no device is in this machine"), (["--tf32"], "--tf32 needs a GPU"),
+                              (["--gpu", "--backend", "numpy"], "exclude each other")):
+        with pytest.raises(SystemExit) as stopped:
+            benchmark.main(arguments)
+        error = capsys.readouterr().err
+        assert stopped.value.code == 2 and reason in error and "usage" in error
+    assert backend.name() == "numpy"
+
+
+def test_what_is_measured_on_a_gpu(impersonator):
+    options = benchmark._options(["--gpu", "--tf32"])
+    assert options.problems == ["lenet", "resnet32", "wrn-28-10"] and options.tf32
+    assert options.libraries == ["minigrad", "PyTorch", "PyTorch channels_last", "JAX"]
+    assert benchmark._options(["--gpu", "--problems", "mlp", "--libraries", "JAX"]).problems == ["mlp"]
+
+
+def made_up():
+    """The result of a measurement."""
+    each = {"ms": 2.0, "quartiles": [1.0, 3.0], "memory": None, "times": [0.002, 0.002], "difference": 0.0, "arithmetic": 0.5,
+            "copying": 0.5, "launches": 3}
+    return {"rows": {("minigrad", "plain, captured"): each}, "machine": {}, "rounds": 2, "versions": {"minigrad": "1"}, "missing": {},
+            "failed": {("PyTorch", "plain, compiled"): "Error: no"}}
+
+
+def test_each_problem_is_written_when_it_is_done(tmp_path, monkeypatch, impersonator, drawn):
+    def measure(problem, libraries, rounds, array_module, tf32, progress):
+        assert (array_module, tf32, backend.matmul_precision()) == ("cupy", True, "tf32")
+        if problem == peers.PROBLEMS["resnet32"]:
+            raise KeyboardInterrupt
+        return made_up()
+    monkeypatch.setattr(benchmark, "measure", measure)
+    monkeypatch.setattr(benchmark, "device_name", lambda: "a device")
+    monkeypatch.setattr(benchmark.precision, "rows", lambda: [{"problem": "net", "precision": "tf32", "backend": "cupy", "gradient": 1e-3, "weights": 2e-3}])
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.main(["--gpu", "--tf32", "--threads", "1", "--out", str(tmp_path)])
+    assert backend.matmul_precision() == "float32"
+    (path,) = tmp_path.glob("benchmark-cupy-tf32-*.json")
+    result = json.loads(path.read_text())
+    assert path.with_suffix(".png").stat().st_size > 0 and list(result["problems"]) == ["lenet"]
+    assert result["device"] == "a device" and result["products"] == "tf32" and result["precision"][0]["weights"] == 2e-3
+    assert result["problems"]["lenet"]["rows"][0]["launches"] == 3
+    assert result["problems"]["lenet"]["failed"] == [{"library": "PyTorch", "route": "plain, compiled", "reason": "Error: no"}]
+    assert ["lenet: plain captured, milliseconds", 2.0, 1.0, 3.0] in result["comparisons"]
+    assert "a device, products in TF32, medians of 2 rounds" in drawn[0].get_supxlabel().replace("\n", " ")
 
 
 def test_a_small_run_is_written(tmp_path, monkeypatch, capsys):

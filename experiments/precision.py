@@ -1,0 +1,62 @@
+"""How exact Algorithm 1 is: its gradient and its example weights in float32, and on a GPU in TF32, against float64."""
+import numpy as np
+
+import minigrad as mg
+from minigrad import backend, reweight, tree
+
+from .peers import PROBLEMS, Problem, data, minigrad_model
+from .peers.of_minigrad import both_losses
+
+NETWORKS = {"lenet": PROBLEMS["lenet"], "resnet8": Problem("resnet", 100, 100, (8, 1))}
+ON_GPU = {"resnet32": PROBLEMS["resnet32"]}             # float64 on the CPU would take long on two cores
+
+
+def algorithm_1(problem, kind):
+    """{"gradient", "weights"} of a step from the first weights, as flat arrays of the host; kind: of float."""
+    def put(a):
+        a = mg.to_host(a)
+        return mg.xp.asarray(a.astype(kind) if a.dtype.kind == "f" else a)
+    batches = [put(a) for a in data(problem)]
+    found = reweight.reweighted_gradient(*both_losses(problem, *batches), tree.map(put, minigrad_model(problem)))
+    leaves = [mg.to_host(leaf).ravel() for leaf in tree.flatten(found.gradient)[0]]
+    return {"gradient": np.concatenate(leaves), "weights": mg.to_host(found.weights)}
+
+
+def exact(problem):
+    """The same in float64 by NumPy."""
+    before = backend.name()
+    mg.use("numpy")
+    try:
+        return algorithm_1(problem, "float64")
+    finally:
+        mg.use(before)
+
+
+def rows(networks=None):
+    """[{"problem", "precision", "backend", "gradient", "weights"}]: relative errors on the array module in use."""
+    networks = networks or NETWORKS | (ON_GPU if backend.name() == "cupy" else {})
+    before, found = backend.matmul_precision(), []
+    try:
+        for name, problem in networks.items():
+            expected = exact(problem)
+            for precision in ("float32", "tf32") if backend.name() == "cupy" else ("float32",):
+                backend.matmul_precision(precision)
+                ours = algorithm_1(problem, "float32")
+                found.append({"problem": name, "precision": precision, "backend": backend.name(),
+                              **{what: relative(ours[what], expected[what]) for what in expected}})
+    finally:
+        backend.matmul_precision(before)
+    return found
+
+
+def relative(found, expected):
+    """The norm of the difference over the norm."""
+    return float(np.linalg.norm(found.astype("float64") - expected) / np.linalg.norm(expected))
+
+
+def table(rows):
+    """The rows as text."""
+    lines = [f"{'Algorithm 1 against float64: relative error':50s}{'gradient':>12}{'weights':>12}"]
+    lines += [f"  {row['problem'] + ', ' + row['precision'] + ', ' + row['backend']:48s}"
+              f"{row['gradient']:12.1e}{row['weights']:12.1e}" for row in rows]
+    return "\n".join(lines)
