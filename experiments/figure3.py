@@ -25,7 +25,7 @@ BATCHES = 50
 def weights_of(trainer, learned, images, labels, rng):
     """The weights that a batch of images with these labels would get from the network that was trained."""
     def batch(images, labels):
-        return Batch(trainer.problem.prepare(xp.asarray(images), rng), xp.asarray(labels), labels)
+        return Batch(trainer.problem.prepare(xp.asarray(images), rng), xp.asarray(labels))
     clean, settings = trainer.task.clean, trainer.run.settings
     chosen = samplers.with_repetition(clean.labels, settings.clean_batch, rng)
     noisy, clean = batch(images, labels), batch(clean.images[chosen], clean.labels[chosen])

@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from minigrad import FileError, capture, mean, nn, optim, stack, to_host, xp
+from minigrad import FileError, capture, mean, optim, stack, to_host, tree, xp
 from minigrad.backend import seed as generator
 
 from .biases import Part
@@ -80,16 +80,11 @@ class Descent(_Trainer):
         trust = [np.mean(~wrong[self.pool.labels == c]) if (self.pool.labels == c).any() else 0.0
                  for c in range(self.classes)]
         self.trust = np.array(trust)
-        self.update = self._update
-        if xp.__name__ == "cupy" and not self.method.host and not nn.contains(self._model(), nn.Dropout):
-            self.update = capture(self._update)             # dropout draws on the host
-
-    def _model(self):
-        return self.problem.init(generator((self.run.seed, INIT)), self.classes)
+        self.update = capture(self._update)
 
     def blank(self):
         """What is learned, before anything is."""
-        model = self._model()
+        model = self.problem.init(generator((self.run.seed, INIT)), self.classes)
         layer = criteria.adaptation_layer(np.eye(self.classes)) if self.method.layer else None
         memory = self.method.memory(generator((self.run.seed, METHOD))) if self.method.memory else None
         params = {"model": model, "layer": layer}
@@ -121,20 +116,21 @@ class Descent(_Trainer):
         """One step of the method's rule and of the optimiser."""
         run, rng = self.run, generator((self.run.seed, STEPS, t))
         chosen = self.method.sampler(self.pool.labels, self.method.batch or run.settings.batch, rng)
-        where, labels = xp.asarray(chosen), self.pool.labels[chosen]
-        images = self.problem.prepare(self.images[where], rng)
-        context = Context(rng, self.shares, self.trust, learned["memory"], t, run.settings.steps, self.rate(t),
-                          run.settings.decay)
-        batch = Batch(images, self.labels[where], labels, (run.seed, MASKS, t, 0),
-                      xp.asarray(self.method.weigh(labels, context), np.float32))
-        parts = batch, self._clean(rng, t), xp.asarray(self.marks[chosen]), self.true[where]
-        if self.update == self._update:
-            return self._update(learned, *parts, self.rate(t), context)
-        bare = [part and part._replace(host_labels=None, key=None) for part in parts[:2]]
-        return self.update(learned, *bare, *parts[2:], xp.asarray(self.rate(t), np.float32))
+        where, labels, rate = xp.asarray(chosen), self.pool.labels[chosen], self.rate(t)
+        context = Context(rng, self.shares, self.trust, learned["memory"], t, run.settings.steps, rate,
+                          run.settings.decay, labels)
+        batch = Batch(self.problem.prepare(self.images[where], rng), self.labels[where], self._key(t, 0),
+                      np.asarray(self.method.weigh(labels, context), np.float32))
+        parts = batch, self._clean(rng, t), self.marks[chosen], self.true[where], np.asarray(rate, np.float32)
+        if self.method.host:
+            return self._update(learned, *tree.map(xp.asarray, parts), context=context)
+        return self.update(learned, *parts)
+
+    def _key(self, t, which):
+        return np.array([self.run.seed % 2**32, MASKS, t, which], np.uint32)
 
     def _update(self, learned, batch, clean, marks, true, rate, context=None):
-        """What a step does on the device: in a CUDA graph without a context, and with the rate in an array."""
+        """What a step does on the device. context: of methods that look at the host; the others may be captured."""
         context = context or Context(None, self.shares, self.trust, learned["memory"], decay=self.run.settings.decay)
         losses = functools.partial(self.losses, state=learned["state"])
         r = self.method.rule(losses, learned["params"], batch, clean, context)
@@ -149,8 +145,7 @@ class Descent(_Trainer):
         chosen = samplers.with_repetition(self.task.clean.labels, count, rng) if count else np.arange(
             len(self.task.clean))
         where = xp.asarray(chosen)
-        return Batch(self.problem.prepare(self.clean_images[where], rng), self.clean_labels[where],
-                     self.task.clean.labels[chosen], (self.run.seed, MASKS, t, 1))
+        return Batch(self.problem.prepare(self.clean_images[where], rng), self.clean_labels[where], self._key(t, 1))
 
     def _row(self, r, batch, marks, true):
         """Stays on the device until somebody looks: mean loss, sum of w, w on the minority, on wrong and on right

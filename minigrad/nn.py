@@ -16,7 +16,7 @@ Nothing is registered, patched or switched between modes. What else a layer need
 state   the running averages of batch normalisation (`model.state()` to begin with), handed in and handed out as plain
         values, outside every derivative. Training uses the statistics of the batch and moves the averages one step;
         evaluation (train=False) uses the averages.
-key     integers from which dropout draws its masks in training: the same key, the same masks.
+key     integers, or arrays of them, from which dropout draws its masks in training: the same key, the same masks.
 
 A layer with neither writes `__call__`, a layer with either writes `apply`, and the base class gives the other one.
 """
@@ -84,14 +84,6 @@ def _needs_apply(value):
     if isinstance(value, Module):
         return type(value).apply is not Module.apply or any(map(_needs_apply, vars(value).values()))
     return isinstance(value, (list, tuple)) and any(map(_needs_apply, value))
-
-
-def contains(module, kind):
-    """Whether a module is of this class, or holds one that is."""
-    if isinstance(module, (list, tuple)):
-        return any(contains(part, kind) for part in module)
-    return isinstance(module, kind) or isinstance(module, Module) and any(
-        contains(part, kind) for part in vars(module).values())
 
 
 def _brief(value):
@@ -294,5 +286,5 @@ class Checkpoint(Module):
 
 
 def subkey(key, *parts):
-    """The key of a part: the key of the whole with more integers at its end. No key has no parts."""
+    """The key of a part: that of the whole (integers, or arrays of them) and more at its end. No key has no parts."""
     return None if key is None else (*(key if isinstance(key, tuple) else (key,)), *parts)

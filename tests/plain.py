@@ -115,7 +115,13 @@ def sum_to(x, shape):
 
 @_
 def dropout(x, rate, key):
-    stays = np.random.default_rng(key).random(x.shape, "float32") >= rate
+    def scrambled(n):                                       # of one Python integer
+        n = (n ^ n >> 16) * 0x7FEB352D % 2**32
+        n = (n ^ n >> 15) * 0x846CA68B % 2**32
+        return n ^ n >> 16
+    salt = scrambled(key ^ scrambled(0x9E3779B9))
+    bits = [scrambled(i * 0x9E3779B9 % 2**32 ^ salt) for i in range(x.size)]
+    stays = np.reshape(np.array(bits) / 2**32 >= rate, x.shape)
     return np.where(stays, x / (1.0 - rate), 0.0)
 
 

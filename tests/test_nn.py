@@ -8,7 +8,6 @@ import minigrad as mg
 from minigrad import DTypeError, grad, nn, tree
 from minigrad.backend import seed
 from minigrad.check import check_derivatives
-from models import resnet, wide_resnet
 
 RNG = np.random.default_rng(0)
 
@@ -158,12 +157,3 @@ def test_batch_norm_of_nothing():
     y, J = mg.linearize(lambda layer, x: layer(x), layer, x)
     gradient, gx = J.pull(y)
     assert y.shape == J.push(layer, x).shape == gx.shape == (0, 3) and not gradient.gain.any() and not gradient.bias.any()
-
-
-def test_contains():
-    """Whether there is dropout anywhere: in a list of layers, in a unit of a ResNet, in what is checkpointed."""
-    rng = seed(0)
-    inside = nn.Sequential((mg.relu, nn.Checkpoint(nn.Sequential((nn.Dropout(0.5),)))))
-    assert nn.contains(nn.Dropout(0.5), nn.Dropout) and nn.contains(inside, nn.Dropout)
-    assert nn.contains(wide_resnet(rng, 10, 1), nn.Dropout) and not nn.contains(resnet(rng, 8), nn.Dropout)
-    assert not nn.contains(inside, nn.Linear) and nn.contains(resnet(rng, 8), nn.Linear)

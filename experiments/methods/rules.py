@@ -83,7 +83,7 @@ def hard_mining(losses, params, batch, clean, context):
     """
     l, aux = losses(params, batch)
     w = xp.zeros(len(l), l.dtype)
-    classes = [np.flatnonzero(batch.host_labels == c) for c in range(len(context.shares))]
+    classes = [np.flatnonzero(context.labels == c) for c in range(len(context.shares))]
     k = min(map(len, classes))
     if k == 0:
         return Step(tree.map(xp.zeros_like, params), w, l, aux, context.memory)

@@ -5,20 +5,20 @@ import numpy as np
 
 
 class Batch(NamedTuple):
-    """Images as the network takes them and labels, on the array module in use; the labels once more on the host.
+    """Images as the network takes them and labels, on the array module in use.
 
     key: integers from which dropout draws its masks for this batch. weights: (n,), float32, of rules whose weights are
     known before the losses.
     """
     images: Any
     labels: Any
-    host_labels: np.ndarray = None
     key: Any = None
     weights: Any = None
 
 
 class Context(NamedTuple):
-    """What a rule may know besides the batch.
+    """What a rule may know besides the batch. Of these labels, rng, step, steps and rate only if its method is of the
+    host: in a step that is captured they would be frozen.
 
     rng: the generator of this step. shares: (classes,), the share of each class in training. trust: (classes,), the
     share of the examples with this label that have it rightly; only oracles may look. memory: what the rule handed
@@ -32,6 +32,7 @@ class Context(NamedTuple):
     steps: int = 1
     rate: float = 1.0           # of the optimiser, now
     decay: float = 0.0          # of the weights, by the optimiser
+    labels: np.ndarray = None   # of the batch, on the host
 
 
 class Aux(NamedTuple):

@@ -1,10 +1,11 @@
 """The operations, by their NumPy names. Importing this package also gives traced values their operators."""
 from . import operators
 from .convolution import conv2d
+from .dropout import dropout
 from .elementwise import (abs, add, astype, clip, cos, divide, exp, expm1, log, log1p, maximum, minimum, multiply,
                           negative, power, relu, sigmoid, sin, softplus, sqrt, square, stop_gradient, subtract, tanh,
                           where)
-from .normalise import dropout, standardize
+from .normalise import standardize
 from .products import matmul, tensordot
 from .reductions import argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, std, sum, var
 from .shaping import (concatenate, crop, expand_dims, flip, getitem, moveaxis, pad, put, ravel, reshape, squeeze, stack,

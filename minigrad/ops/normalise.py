@@ -1,8 +1,8 @@
-"""Normalisation and dropout."""
+"""Normalisation."""
 from .. import kernels
-from ..backend import seed, xp
+from ..backend import xp
 from ..core import LinearMap, Primitive
-from ..errors import DTypeError, ShapeError, shape
+from ..errors import shape
 from ..pieces import column_sums, cut_rows, each, scratch, share, summed
 from .elementwise import sqrt, square
 from .reductions import mean
@@ -134,18 +134,3 @@ class NormalisePasses:
         B, C = -self.A * self.r ** 2 * (sums[1] / self.n), -self.A * (sums[0] / self.n)
         out = v if self.rectify else xp.empty_like(self.y)
         return self._sloped(v, self.A, B, C, out, False), self.r * sums[1] if self.has_gain else None, sums[0]
-
-
-def dropout(x, rate, key):
-    """Each element is set to 0 with probability `rate`, the others divided by 1 - rate.
-
-    key: an integer or a sequence of integers; the same key drops the same elements, so that a function that is run
-    again (checkpoint, finite differences) stays the same function. Srivastava et al., 2014.
-    """
-    if not 0.0 <= rate < 1.0:
-        raise ShapeError(f"dropout(x): the rate must lie in [0, 1), not {rate}")
-    if key is None:
-        raise DTypeError("dropout(x): it draws its mask from a key, and there is none\n"
-                         "  help: give an integer, or several: (seed of the run, step)")
-    stays = seed(key).random(shape(x), "float32") >= rate
-    return x * (xp.asarray(stays).astype(x.dtype) / (1.0 - rate))

@@ -10,7 +10,7 @@ from minigrad.backend import seed
 LABELS = np.array([0, 1, 1, 1])
 X = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 3.0], [0.0, 2.0]])
 MODEL = np.array([1.0, 1.0])
-CLEAN = Batch(np.array([[1.0, 0.0]]), np.array([0]), np.array([0]))
+CLEAN = Batch(np.array([[1.0, 0.0]]), np.array([0]))
 
 
 def losses(params, batch):
@@ -25,12 +25,12 @@ def context(shares=(0.25, 0.75), **rest):
 def batch_for(method, x, labels, context):
     """The batch, with the weights that the method's labels are given."""
     weights = method.weigh(labels, context) if method.rule is weighted else None
-    return Batch(x, labels, labels, weights=None if weights is None else weights.astype("float32"))
+    return Batch(x, labels, weights=None if weights is None else weights.astype("float32"))
 
 
 def step(name, labels=LABELS, x=X, clean=CLEAN, **rest):
     method, c = METHODS[name], context(**rest)
-    return method.rule(losses, MODEL, batch_for(method, x, labels, c), clean, c)
+    return method.rule(losses, MODEL, batch_for(method, x, labels, c), clean, c._replace(labels=labels))
 
 
 @pytest.mark.parametrize("name, weights", [
@@ -91,7 +91,7 @@ def test_weight_decay_in_the_direction():
 
     def losses(params, batch):
         return mg.matmul(batch.images, params[0]), Aux()
-    batch = Batch(X, LABELS, LABELS)
+    batch = Batch(X, LABELS)
     plain = reweighted()(losses, W, batch, CLEAN, context(decay=0.5)).weights
     with_decay = reweighted(decay=True)(losses, W, batch, CLEAN, context(decay=0.5)).weights
     np.testing.assert_allclose(plain, [1, 0, 0, 0])
@@ -105,7 +105,7 @@ def test_the_authors_draw_dropout_twice():
         x = mg.dropout(batch.images, 0.5, batch.key) if batch.key is not None else batch.images
         return mg.matmul(x, params), Aux()
     x, key = np.ones((6, 40)), (3, 1)
-    batch, clean = Batch(x, np.zeros(6, int), np.zeros(6, int), key), Batch(np.ones((1, 40)), None, None)
+    batch, clean = Batch(x, np.zeros(6, int), key), Batch(np.ones((1, 40)), None)
     params = np.ones(40)
     first, second = (np.asarray(mg.dropout(x, 0.5, k)) for k in (key, nn.subkey(key, 1)))
     once = reweighted()(losses, params, batch, clean, context())
@@ -123,7 +123,7 @@ def test_meta_weight_net():
     memory = rules.meta_weight_net_memory(seed(0))
     memory = mg.tree.map(lambda p: p.astype("float64"), memory)
     rng = np.random.default_rng(0)
-    x, clean = rng.standard_normal((5, 3)), Batch(rng.standard_normal((2, 3)), None, None)
+    x, clean = rng.standard_normal((5, 3)), Batch(rng.standard_normal((2, 3)), None)
     params = rng.standard_normal(3)
 
     def losses(params, batch):
@@ -134,7 +134,7 @@ def test_meta_weight_net():
         slope = 1 / (1 + np.exp(-(x @ params)))
         moved = params - 0.1 * ((v / v.sum() * slope) @ x)
         return np.log1p(np.exp(clean.images @ moved)).mean(), v / v.sum()
-    result = rules.meta_weight_net(losses, params, Batch(x, None, None), clean, context(memory=memory, rate=0.1))
+    result = rules.meta_weight_net(losses, params, Batch(x, None), clean, context(memory=memory, rate=0.1))
     leaves, structure = mg.tree.flatten(memory["net"])
     new = mg.tree.flatten(result.memory["net"])[0]
     checked = 0
@@ -291,7 +291,7 @@ def test_the_table():
 
 def test_two_kinds_of_rules_give_the_same_with_the_same_weights():
     w = np.array([0.1, 0.2, 0.3, 0.4], "float32")
-    batch = Batch(X.astype("float32"), LABELS, LABELS)
+    batch = Batch(X.astype("float32"), LABELS)
     a = weighted(losses, MODEL.astype("float32"), batch._replace(weights=w), None, context())
     b = by_losses(lambda losses, context: (w, None))(losses, MODEL.astype("float32"), batch, None, context())
     np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-6)

@@ -60,8 +60,8 @@ def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
         step = Step(tree.map(np.zeros_like, params), rng.random(n).astype("float32"), rng.random(n).astype("float32"),
                     Aux(params["model"].state(), scores), None, np.float32(rng.random()))
         rows = [next(i for i in np.flatnonzero(part.labels == label) if np.array_equal(part.images[i], image))
-                for image, label in zip(batch.images, batch.host_labels)]
-        seen.append((step, batch.host_labels, part.true[rows]))
+                for image, label in zip(batch.images, batch.labels)]
+        seen.append((step, batch.labels, part.true[rows]))
         return step
     part = task(0).train
     monkeypatch.setitem(METHODS, "told", METHODS["uniform"]._replace(rule=rule))
@@ -214,6 +214,19 @@ def test_a_step_of_every_method_on_each_device(device, method, tmp_path):
     mg.use("numpy")
     for a, b in zip(found, three_steps(run)[0], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["uniform", "reweight_authors"])
+def test_dropout_on_each_device(device, method, tmp_path):
+    """The masks are those of NumPy in every step, also when a graph is launched again."""
+    def with_dropout(rng, classes):
+        return Flat(nn.Sequential((nn.Linear.init(rng, 784, 30), nn.Dropout(0.5), nn.Linear.init(rng, 30, classes))))
+    run = run_of(tmp_path, method)._replace(problem=Problem(with_dropout, prepare))
+    found, trainer = three_steps(run)
+    assert device == "numpy" or trainer.update.launches
+    mg.use("numpy")
+    for a, b in zip(found, three_steps(run)[0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_confusion_and_boosting_on_each_device(device, tmp_path):

@@ -225,7 +225,8 @@ def test_a_rule_gets_what_it_should(tmp_path, monkeypatch):
         seen.append((batch, clean, context))
         return METHODS["uniform"].rule(losses, params, batch, clean, context)
     for trains_on, size in (("train", None), ("baseline", None), ("baseline", 50), ("clean", 5)):
-        monkeypatch.setitem(METHODS, "spy", METHODS["uniform"]._replace(rule=spy, trains_on=trains_on, batch=size))
+        monkeypatch.setitem(METHODS, "spy", METHODS["uniform"]._replace(rule=spy, trains_on=trains_on, batch=size,
+                                                                          host=True))
         seen.clear()
         train(run_of(tmp_path / f"{trains_on}{size}", "spy")._replace(task=lambda: task))
         pool = getattr(task, trains_on)
@@ -235,7 +236,7 @@ def test_a_rule_gets_what_it_should(tmp_path, monkeypatch):
                 np.testing.assert_array_equal(clean.images, task.clean.images)
             else:
                 assert clean is None
-            np.testing.assert_array_equal(batch.labels, batch.host_labels)
+            np.testing.assert_array_equal(batch.labels, context.labels)
             assert len(batch.labels) == (size or 20) and {image.tobytes() for image in batch.images} <= rows
             np.testing.assert_allclose(context.shares, np.bincount(pool.labels) / len(pool))
             assert (context.step, context.steps, context.rate) == (t, 60, 0.05)

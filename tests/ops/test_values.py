@@ -196,4 +196,30 @@ def test_dropout_keeps_its_mean_and_its_key():
     y = mg.dropout(x, 0.3, (1, 2))
     assert abs(y.mean() - 1.0) < 0.02 and set(np.unique(y)) == {0.0, 1.0 / 0.7}
     np.testing.assert_array_equal(y, mg.dropout(x, 0.3, (1, 2)))
-    assert (y != mg.dropout(x, 0.3, (1, 3))).any()
+    for other in (1, 2, (2, 1), (1, 3), (1, 2, 0), (0, 1, 2)):
+        assert abs(np.corrcoef(y.ravel(), mg.dropout(x, 0.3, other).ravel())[0, 1]) < 0.02
+
+
+def test_dropout_draws_the_same_from_integers_in_arrays(device):
+    """On every device, and in a captured step, where what changes from step to step lies in an array."""
+    x = mg.xp.ones((30, 7), "float32")
+    given = [mg.to_host(mg.dropout(x, 0.4, key)) for key in (
+        (3, 2**32 + 1, 4), (3, mg.xp.asarray(1), 4), (mg.xp.asarray([3, 1]), 4), mg.xp.asarray([3, 1, 4], "uint32"))]
+    step = mg.capture(lambda s, key: (s, mg.dropout(x, 0.4, (key, 4))))
+    for last in (1, 5, 1):
+        _, captured = step(mg.xp.zeros(()), np.array([3, last]))
+    mg.use("numpy")
+    expected = mg.dropout(np.ones((30, 7), "float32"), 0.4, (3, 1, 4))
+    for y in (*given, mg.to_host(captured) if device == "numpy" else captured.get()):
+        np.testing.assert_array_equal(y, expected)
+
+
+def test_dropout_is_random():
+    """No pattern in masks of neighbouring keys, in neighbouring elements, in rows or in columns of images: z-scores."""
+    signs = np.stack([mg.dropout(np.ones((64, 64)), 0.5, (7, t)).ravel() - 1 for t in range(256)])
+    between = (signs @ signs.T / 64)[np.triu_indices(256, 1)]
+    beside = [(signs[:, lag:] * signs[:, :-lag]).sum(1) / np.sqrt(4096 - lag) for lag in (1, 2, 3, 8, 64, 65, 512)]
+    lines = [signs.reshape(256, 64, 64).sum(axis) / 8 for axis in (1, 2)]
+    elements = signs.sum(0) / 16
+    for z in map(np.ravel, (between, np.array(beside), np.array(lines), elements)):
+        assert abs(z.mean()) < 5 / np.sqrt(z.size) and abs(z.std() - 1) < 5 / np.sqrt(2 * z.size) and abs(z).max() < 6

@@ -1,0 +1,60 @@
+"""Dropout. Its random bits are a hash of the key and of an element's place: the same on every device, made there."""
+import math
+
+import numpy
+
+from ..backend import xp
+from ..errors import DTypeError, ShapeError, shape
+from ..pieces import cut, each
+
+ODD = numpy.uint32(0x9E3779B9)                              # 2^32 over the golden ratio: multiples of it lie far apart
+
+
+def dropout(x, rate, key):
+    """Each element is set to 0 with probability `rate`, the others divided by 1 - rate.
+
+    key: an integer or a sequence of integers, of which 32 bits count; the same key drops the same elements, so that a
+    function that is run again (checkpoint, finite differences) stays the same function. Integers in arrays are as good:
+    in a step that is captured (see `capture`) those that change from step to step have to be. Srivastava et al., 2014.
+    Raises ShapeError for a rate outside [0, 1), DTypeError without a key.
+    """
+    if not 0.0 <= rate < 1.0:
+        raise ShapeError(f"dropout(x): the rate must lie in [0, 1), not {rate}")
+    if key is None:
+        raise DTypeError("dropout(x): it draws its mask from a key, and there is none\n"
+                         "  help: give an integer, or several: (seed of the run, step)")
+    known, count = _hash(key), math.prod(shape(x))
+    stays = xp.empty(count, bool)
+
+    def draw(piece):
+        places = xp.arange(piece.start, piece.stop, dtype="uint32")
+        stays[piece] = _scrambled(places * ODD ^ known) >= numpy.uint32(rate * 2**32)
+    each(draw, cut(count, 4))
+    return x * (stays.reshape(shape(x)).astype(x.dtype) / (1.0 - rate))
+
+
+def _scrambled(x):
+    """32 bits, each of which depends on all bits of x; one to one.
+
+    The shifts and factors are those of Chris Wellons's lowbias32 (Prospecting for hash functions, 2018).
+    """
+    x = (x ^ x >> 16) * numpy.uint32(0x7FEB352D)
+    x = (x ^ x >> 15) * numpy.uint32(0x846CA68B)
+    return x ^ x >> 16
+
+
+def _hash(key):
+    """One integer for those of a key: the sum of their hashes, each with its place. The same for integers in arrays."""
+    total, place = numpy.zeros(1, "uint32"), 0              # what is known on the host is added up there
+    moving = None
+    for part in key if isinstance(key, (tuple, list)) else (key,):
+        given = hasattr(part, "dtype")
+        module, part = (xp, xp.asarray(part).ravel()) if given else (numpy, numpy.array([part & 0xFFFFFFFF], "uint32"))
+        at = _scrambled(module.arange(place, place + part.size, dtype="uint32") * ODD + ODD)
+        term = _scrambled(part.astype("uint32") ^ at).sum(keepdims=True, dtype="uint32")
+        place += part.size
+        if given:
+            moving = term if moving is None else moving + term
+        else:
+            total = total + term
+    return total[0] if moving is None else moving + total[0]
