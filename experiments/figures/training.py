@@ -95,16 +95,14 @@ def training_curves(lines, path, caption):
 def weights_over_training(lines, path, caption):
     """The mean weight of wrongly labelled examples, divided by that of rightly labelled ones, as training goes on.
 
-    1 for a method that cannot tell them apart; below 1/3 is what reweighting should reach. Logarithmic above 0.1,
-    linear below, so that a weight of 0 can be drawn. Lines without the value are passed over. Raises MinigradError for
-    lines of several tasks.
+    1 for a method that cannot tell them apart; below 1/3 is what reweighting should reach. Lines without the
+    value are passed over. Raises MinigradError for lines of several tasks.
     """
     check_one_setting(lines)
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     _curves(axes, lines, lambda line: line.get("noisy_weight"))
     for height, name, line in ((1.0, "1: no difference", ":"), (1 / 3, "1/3", "--")):
         axes.axhline(height, color="black", linewidth=0.8, linestyle=line, label=name)
-    axes.set_yscale("symlog", linthresh=0.1)
     axes.set(xlabel="step", ylabel="weight of wrong labels / weight of right labels", ylim=(0, None))
     axes.grid(alpha=0.3)
     legend(figure, [axes])
