@@ -80,7 +80,7 @@ def _recorded(function, *args, **params):
         if array and not view:
             result = np.asarray(result)
             _capturing[-1].steps.append(lambda: result.__setitem__(..., function(*args, **params)))
-        elif not view or "out" in params:
+        elif result is None or "out" in params or type(result) is int:          # 0: a function of C succeeded
             _capturing[-1].steps.append(lambda: function(*args, **params))
     return result
 
