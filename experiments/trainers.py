@@ -6,7 +6,6 @@
     checked(rows, t) -> rows    on the host, as lists of floats; raises NotFinite
     line(learned, rows, t) -> dict          evaluation after step t
 """
-import functools
 
 import numpy as np
 
@@ -132,7 +131,10 @@ class Descent(_Trainer):
     def _update(self, learned, batch, clean, marks, true, rate, context=None):
         """What a step does on the device. context: of methods that look at the host; the others may be captured."""
         context = context or Context(None, self.shares, self.trust, learned["memory"], decay=self.run.settings.decay)
-        losses = functools.partial(self.losses, state=learned["state"])
+
+        def losses(params, part):
+            """Of images of the clean set the averages of batch norm take no notice."""
+            return self.losses(params, part, None if part is clean else learned["state"])
         r = self.method.rule(losses, learned["params"], batch, clean, context)
         params, momentum = self.optimiser.update(r.gradient, learned["momentum"], learned["params"], rate)
         learned = {"params": params, "state": r.aux.state, "momentum": momentum, "memory": r.memory}

@@ -3,6 +3,7 @@
 Everything random in step t is drawn from the key (seed of the run, what for, t), so that a run that is killed at any
 moment and resumed takes the same steps as one that is not.
 """
+import gc
 import json
 import time
 
@@ -33,6 +34,7 @@ def train(run, progress=lambda steps, line: None):
     if start < run.settings.steps:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found and reported
             _steps(run, start, lines, rows, progress)
+        gc.collect()                                        # a trainer and its captured step hold each other
     return lines
 
 

@@ -10,7 +10,6 @@ import functools
 import logging
 import threading
 
-
 from . import backend, kernels
 from .backend import xp
 from .errors import BackendError
@@ -24,9 +23,9 @@ TF32 = 77                                                   # CUBLAS_COMPUTE_32F
 def matmul(a, b, out=None):
     """a @ b, as xp.matmul; written to `out` where that is given."""
     if getattr(a, "ndim", 0) == getattr(b, "ndim", 0) == 2 and kernels.fit(a, b):
-        handle = _handle()
-        if handle:
-            return handle.product(a, b, out)
+        own = handle()
+        if own:
+            return own.product(a, b, out)
     return xp.matmul(a, b) if out is None else xp.matmul(a, b, out=out)
 
 
@@ -91,7 +90,8 @@ def _layout(a):
 _own = threading.local()
 
 
-def _handle():
+def handle():
+    """The handle of this thread, None without cuBLAS. A graph keeps it, for its workspace."""
     found = library()
     if found is None:
         return None

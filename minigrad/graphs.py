@@ -9,7 +9,9 @@ import gc
 import logging
 import re
 
-from . import backend, tree
+import numpy
+
+from . import backend, blas, tree
 from .backend import xp
 from .errors import DTypeError, message, shape
 
@@ -61,12 +63,28 @@ class _Captured:
         return plan.launch(leaves) if isinstance(plan, _Graph) else self.step(*_on_device((state, *inputs)))
 
     def _graph(self, state, inputs):
+        xp.get_default_memory_pool().free_all_blocks()      # which a capture cannot do when memory is short
+        pool = xp.cuda.MemoryPool(_memory)
+        pool.set_limit(size=0)                              # none but the device's
         try:
-            return _Graph(self.__name__, self.step, state, inputs)
+            return _Graph(self.__name__, self.step, pool, state, inputs)
         except Exception as error:
             logging.getLogger(__name__).warning("%s: the step cannot be captured and is run as it is (%s: %s)",
                                                 self.__name__, type(error).__name__, error)
-            return "as it is"
+        gc.collect()                                        # what the step had made is gone with the error
+        pool.free_all_blocks()
+        return "as it is"
+
+
+def _memory(size):
+    """Memory of the device for a pool. That there is none is an error of another type than CuPy's pools expect.
+
+    They would free what they have and try again; but what is free in a capture is memory of the graph.
+    """
+    try:
+        return xp.cuda.MemoryPointer(xp.cuda.Memory(size), 0)
+    except xp.cuda.runtime.CUDARuntimeError as error:
+        raise MemoryError(str(error)) from error
 
 
 def _kind(call, leaf):
@@ -83,12 +101,14 @@ def _on_device(arguments):
 class _Graph:
     """A captured step, with the memory that it works in: no other array is ever put there."""
 
-    def __init__(self, name, step, state, inputs):
-        self.stream, self.pool = xp.cuda.Stream(non_blocking=True), xp.cuda.MemoryPool()
+    def __init__(self, name, step, pool, state, inputs):
+        self.pool, self.stream = pool, xp.cuda.Stream(non_blocking=True)
+        self.handle = blas.handle()                         # its workspace is the graph's too
         xp.cuda.Device().synchronize()
         leaves, structure = tree.flatten((state, inputs))
         with self.stream, xp.cuda.using_allocator(self.pool.malloc), _no_collection():
-            self.held = [xp.array(leaf) for leaf in leaves]
+            self.held = [xp.array(leaf, order="C") for leaf in leaves]
+            self.places = [(held.data.ptr, held.data.ptr + held.nbytes) for held in self.held]
             self.state, inputs = tree.unflatten(structure, self.held)
             self.stream.synchronize()
             self.stream.begin_capture()
@@ -102,11 +122,15 @@ class _Graph:
                 raise
             self.graph = self.stream.end_capture()
 
+    def __del__(self):
+        """A pool of CuPy's does not give back its memory by itself."""
+        self.graph = self.state = self.outputs = self.held = None
+        self.pool.free_all_blocks()
+
     def _apart(self, leaf):
         """The leaf, or a copy of it where it lies in memory that the graph overwrites."""
         _kind("outputs", leaf)
-        inside = any(held.data.ptr <= leaf.data.ptr < held.data.ptr + held.nbytes for held in self.held)
-        return xp.array(leaf) if inside else leaf
+        return xp.array(leaf) if any(start <= leaf.data.ptr < end for start, end in self.places) else leaf
 
     def _overwrite(self, name, new):
         (old, structure), (leaves, other) = tree.flatten(self.state), tree.flatten(new)
@@ -120,12 +144,14 @@ class _Graph:
 
     def launch(self, leaves):
         """What step(state, *inputs) gives, for arguments with these leaves."""
+        leaves = [leaf if leaf is held or backend.module_of(leaf) != "cupy" else self._apart(leaf)
+                  for held, leaf in zip(self.held, leaves)]
         for held, leaf in zip(self.held, leaves):
             if leaf is not held:
                 if backend.module_of(leaf) == "cupy":
                     held[...] = leaf
                 else:
-                    held.set(leaf)
+                    held.set(numpy.ascontiguousarray(leaf).reshape(held.shape))     # also of a NumPy scalar
         self.graph.launch()
         return self.state, tree.map(lambda leaf: leaf.copy(), self.outputs)
 

@@ -5,6 +5,7 @@ the lines stay, for NumPy and as what the tests hold the kernels against. They t
 in here) for which `fit` is true. A kernel waits for nothing and gives the same bits every time.
 """
 import functools
+import math
 import pathlib
 import re
 
@@ -16,7 +17,7 @@ from .backend import xp
 SOURCES = pathlib.Path(__file__).parent / "cuda"
 THREADS = 256           # of a block
 BLOCKS = 2048           # at most, of a kernel whose threads take one element after the other: enough for any device
-SUM_BLOCKS = 256        # at most, of a sum over rows: the second step adds up one partial sum for each
+SUM_BLOCKS = 1024       # at most, of a sum over rows: the second step adds up one partial sum for each
 PLAIN, MOMENTS, CENTRED = 0, 1, 2       # see normalise.cu
 
 
@@ -71,11 +72,11 @@ def unfold(x, places, window, stride, padding):
     return rows
 
 
-def fold(windows, size, stride, padding):
-    """The adjoint of unfold: windows (n, rows, columns, A, B, c), added up in images (n, *size, c)."""
+def fold(windows, size, stride, padding, out=None):
+    """The adjoint of unfold: windows (n, rows, columns, A, B, c), added up in images (n, *size, c), contiguous ones."""
     (windows,) = _contiguous(windows)
     n, rows, columns, A, B, channels = windows.shape
-    x = xp.empty((n, *size, channels), windows.dtype)
+    x = xp.empty((n, *size, channels), windows.dtype) if out is None else out
     _launch("windows", f"fold<{_c_type(x)}>", _blocks(x.size), windows, x, numpy.uint32(x.size),
             *_geometry(size, channels, (rows, columns), (A, B), stride, padding))
     return x
@@ -150,7 +151,10 @@ class NormalisePasses:
                      self.eps, gain is not None, rectify)
 
     def _launch(self, name, *args):
-        _launch("normalise", f"{name}<{_c_type(self.x)}>", _blocks(self.x.size), *args)
+        """As many blocks as the channels want: they divide the number of threads."""
+        (blocks,), channels = _blocks(self.x.size), self.x.shape[-1]
+        step = channels // math.gcd(channels, THREADS)
+        _launch("normalise", f"{name}<{_c_type(self.x)}>", (-(-blocks // step) * step,), *args)
 
     def _given(self, a):
         """a, or where it is None any array: a kernel does not read what it is told is not there."""
@@ -207,11 +211,21 @@ def cross_entropy(x, labels):
 
 
 def sgd(p, m, g, rate, momentum, decay, nesterov):
-    """The new parameters and momentum of one array: see sgd.cu. rate: a number, or an array of one of the same type."""
+    """The new parameters and momentum of one array: see update.cu. rate: a number, or an array of one."""
     p, m, g = _contiguous(p, m, g)
     kind, new, moved = _c_type(p), xp.empty(p.shape, p.dtype), xp.empty(p.shape, p.dtype)
     number = p.dtype.type
     by_array = backend.module_of(rate) == "cupy"
-    _launch("sgd", f"sgd<{kind}, {f'const {kind}*' if by_array else kind}>", _blocks(p.size), p, m, g, new, moved,
-            numpy.int64(p.size), rate if by_array else number(rate), number(momentum), number(decay), nesterov)
+    rate = rate.astype(p.dtype, copy=False) if by_array else number(rate)
+    _launch("update", f"sgd<{kind}, {f'const {kind}*' if by_array else kind}>", _blocks(p.size), p, m, g, new, moved,
+            numpy.int64(p.size), rate, number(momentum), number(decay), nesterov)
     return new, moved
+
+
+def average(old, now, momentum):
+    """momentum old + (1 - momentum) now, of short arrays."""
+    (old, now), number = _contiguous(old, now), old.dtype.type
+    moved = xp.empty(old.shape, old.dtype)
+    _launch("update", f"average<{_c_type(old)}>", (-(-old.size // THREADS),), old, now, moved, old.size,
+            number(momentum), number(1.0 - momentum))
+    return moved

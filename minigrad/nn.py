@@ -217,8 +217,11 @@ class BatchNorm(Module):
         return relu(y) if self.rectify else y, state
 
     def _moved(self, state, mean, var):
-        now = {"mean": mean, "var": var}
-        return {name: self.momentum * state[name] + (1.0 - self.momentum) * now[name] for name in now}
+        def moved(old, now):
+            if kernels.fit(old, now):
+                return kernels.average(old, now, self.momentum)
+            return self.momentum * old + (1.0 - self.momentum) * now
+        return {"mean": moved(state["mean"], mean), "var": moved(state["var"], var)}
 
 
 def _by_primitives(x, gain, bias, known, eps, rectify):

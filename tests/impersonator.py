@@ -104,6 +104,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         """From the host; x.get() is the way back."""
         if _capturing:
             _reads("x.set()")
+        if not isinstance(values, np.ndarray):
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        if values.dtype != self.dtype or values.shape != self.shape:
+            raise TypeError(f"{values.dtype}{values.shape} array cannot be set to {self.dtype}{self.shape} array")
+        if not self._a.flags.c_contiguous or not values.flags.c_contiguous:
+            raise RuntimeError("Cannot set to non-contiguous array")
         self._a[...] = values
 
     def __array__(self, *args, **params):
@@ -238,8 +244,8 @@ class _Module:
 
     def __getattr__(self, name):
         real, ours = getattr(self._real, name), getattr(self._ours, name, None)     # AttributeError where CuPy has none
-        if name in ("cuda", "RawModule"):
-            return _cuda if name == "cuda" else RawModule
+        if name in OF_THE_DEVICE:
+            return OF_THE_DEVICE[name]
         if inspect.ismodule(real):
             return _Module(ours, real)
         if name in ("asarray", "array"):                    # the way from the host to the device
@@ -327,11 +333,33 @@ class Graph:
         return f"digraph dot {{\n{nodes}\n}}\n"
 
 
-_stream = Stream()
+class MemoryPool:
+    """A pool that owns nothing, and knows what it was asked for."""
+
+    def __init__(self, allocator=None):
+        self.allocator, self.limit, self.freed = allocator, None, 0
+
+    def malloc(self, size):
+        return self.allocator(size)
+
+    def set_limit(self, size):
+        self.limit = size
+
+    def free_all_blocks(self):
+        assert not _capturing
+        self.freed += 1
+
+
+class CUDARuntimeError(RuntimeError):
+    """What CuPy raises where CUDA fails."""
+
+
+_stream, _pool = Stream(), MemoryPool()
 _cuda = types.SimpleNamespace(
-    Stream=Stream, get_current_stream=lambda: _stream, MemoryPool=lambda: types.SimpleNamespace(malloc=None),
+    Stream=Stream, get_current_stream=lambda: _stream, MemoryPool=MemoryPool,
+    Memory=lambda size: size, MemoryPointer=lambda memory, offset: (memory, offset),
     using_allocator=lambda allocator: contextlib.nullcontext(), Device=lambda: types.SimpleNamespace(synchronize=lambda: None),
-    runtime=types.SimpleNamespace(memGetInfo=lambda: (2 << 30, 80 << 30)),
+    runtime=types.SimpleNamespace(memGetInfo=lambda: (2 << 30, 80 << 30), CUDARuntimeError=CUDARuntimeError),
     memory=types.SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {})))
 
 
@@ -343,6 +371,8 @@ class RawModule(emulator.RawModule):
         kernel = super().get_function(name)
         return lambda grid, block, args: _recorded(lambda: kernel(grid, block, args))
 
+
+OF_THE_DEVICE = {"cuda": _cuda, "RawModule": RawModule, "get_default_memory_pool": lambda: _pool}   # not NumPy's
 
 BLAS = r"""
 #include <cstddef>

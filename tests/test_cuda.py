@@ -57,6 +57,10 @@ def test_windows(impersonator, s, window, stride, padding, dtype):
     v = drawn(expected.shape, dtype, 1)
     same(kernels.fold(*on_device(v), s[1:3], stride, padding),
          with_numpy(lambda: windows.fold_plain(v, s[1:3], stride, padding)))
+    images = mg.xp.full((2, *x.shape), 7.0, dtype)
+    windows.fold_plain(*on_device(v), s[1:3], stride, padding, images[1])   # written where it is wanted
+    np.testing.assert_array_equal(to_host(images[1]), to_host(kernels.fold(*on_device(v), s[1:3], stride, padding)))
+    assert (to_host(images[0]) == 7.0).all()
     strided = mg.xp.asarray(np.repeat(x, 2, axis=2))[:, :, ::2]             # a view with gaps
     np.testing.assert_array_equal(to_host(kernels.unfold(strided, places, window, stride, padding)), rows)
 
@@ -152,8 +156,8 @@ def test_cross_entropy_of_scores_that_are_not_finite(impersonator):
 def test_sgd(impersonator, dtype, nesterov, decay):
     p, m, g = (drawn((3, 5), dtype, k) for k in range(3))
     optimiser = optim.sgd(lambda rate: rate, 0.9, nesterov, decay)
-    (new, state) = with_numpy(lambda: optimiser.update(g, {"momentum": m}, p, 0.3))
-    for rate in (0.3, mg.xp.asarray(np.array(0.3, dtype))):
+    (new, state) = with_numpy(lambda: optimiser.update(g, {"momentum": m}, p, 0.25))
+    for rate in (0.25, *(mg.xp.asarray(np.array(0.25, kind)) for kind in TYPES)):
         found, moved = optimiser.update(*on_device(g), {"momentum": on_device(m)[0]}, *on_device(p), rate)
         same(found, new)
         same(moved["momentum"], state["momentum"])
@@ -256,13 +260,14 @@ def test_the_operations_take_them(impersonator, monkeypatch):
     def loss(net):
         return mg.mean(nn.cross_entropy(net(x), y))
     optimiser = optim.sgd(0.1, 0.9)
+    net.apply(x, net.state())
     value, J = mg.linearize(loss, net)
     J.push(net)
     gradient = J.pull(mg.xp.ones((), "float32"))
     optimiser.update(gradient, optimiser.init(net), net)
     kinds = {name.partition("<")[0] for name in launched}
     assert kinds == {"unfold", "fold", "max_pool", "take_winners", "put_winners", "partial_sums", "total_sums", "normalise",
-                     "normalise_slope", "cross_entropy", "cross_entropy_push", "cross_entropy_pull", "sgd"}
+                     "normalise_slope", "cross_entropy", "cross_entropy_push", "cross_entropy_pull", "sgd", "average"}
     assert "unfold<float4>" in launched and not any("double" in name for name in launched)
     launched.clear()
     half = mg.tree.map(lambda p: p.astype("float16"), net)

@@ -1,11 +1,12 @@
 """A captured step is the step: the same numbers, whatever it is handed, and what cannot be captured is run as it is."""
+import gc
 import logging
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import DTypeError, capture, grad, nn, optim, tree
+from minigrad import DTypeError, capture, grad, graphs, nn, optim, tree
 from minigrad.backend import seed, to_host
 from minigrad.reweight import reweighted_gradient
 from models import resnet
@@ -78,6 +79,57 @@ def test_a_state_whose_parts_change_places(impersonator):
     for wanted in eager:
         state, _ = captured(state, mg.xp.ones(1))
         assert tuple(float(to_host(part)[0]) for part in state) == wanted
+
+
+def test_parts_of_the_state_may_be_handed_in_elsewhere(impersonator):
+    """They lie in memory that is overwritten: no part takes the place of another before that was read."""
+    captured = capture(lambda s, x: ((s[0] + x, s[1] - x), s[0] * 2))
+    state, one = (mg.xp.asarray([1.0]), mg.xp.asarray([10.0])), mg.xp.ones(1)
+    for _ in range(2):
+        state, _ = captured(state, one)
+    state, doubled = captured((state[1], state[0]), state[1])      # (8, 3), and 8 as the input
+    assert [float(to_host(part)[0]) for part in (*state, doubled)] == [16, -5, 16]
+
+
+def test_inputs_may_be_views_and_numbers_of_numpy(impersonator):
+    captured, state = capture(lambda s, x, r: (s + r * mg.sum(x * mg.xp.asarray([[1.0], [10.0]])), None)), mg.xp.zeros(())
+    turned = np.arange(6.0).reshape(3, 2).T                  # rows 0 2 4 and 1 3 5
+    for rate, x in zip(np.full(4, 0.5), (mg.xp.asarray(turned), turned, np.asfortranarray(turned), mg.xp.asarray(turned))):
+        state, _ = captured(state, x, rate)
+    assert float(to_host(state)) == 4 * 0.5 * 96
+
+
+def test_a_graph_gives_its_memory_back(impersonator, caplog):
+    """CuPy's pools do not, by themselves: neither that of a graph, nor that of a capture that failed."""
+    pools, make = [], mg.xp.cuda.MemoryPool
+
+    def pool(allocator):
+        pools.append(make(allocator))
+        return pools[-1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mg.xp.cuda, "MemoryPool", pool)
+        captured = capture(lambda s, x: (s + x, None))
+        for _ in range(3):
+            captured(mg.xp.zeros(2), mg.xp.ones(2))
+        assert [(p.limit, p.freed) for p in pools] == [(0, 0)]
+        del captured
+        gc.collect()
+        assert pools[0].freed == 1
+        failing = capture(lambda s, x: (s + float(x[0]), None))
+        for _ in range(3):
+            failing(mg.xp.zeros(2), mg.xp.ones(2))
+        assert len(pools) == 2 and pools[1].freed
+
+
+def test_memory_that_runs_out_ends_the_capture_and_frees_nothing(impersonator, monkeypatch):
+    """A pool of CuPy's answers a CUDARuntimeError with freeing what the graph needs: it must not see one."""
+    assert graphs._memory(512) == (512, 0)
+
+    def full(size):
+        raise mg.xp.cuda.runtime.CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+    monkeypatch.setattr(mg.xp.cuda, "Memory", full)
+    with pytest.raises(MemoryError, match="out of memory"):
+        graphs._memory(512)
 
 
 def test_another_state_may_be_handed_in(impersonator):

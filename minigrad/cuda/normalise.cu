@@ -81,15 +81,17 @@ __global__ void total_sums(const double* partial, const T* a, T* sums, int block
 template <class T>
 __device__ T root(T x) { return sqrt(x); }
 
-// y = (x - mean) gain / sqrt(var + eps) + bias, and max(y, 0) if rectify.
+// y = (x - mean) gain / sqrt(var + eps) + bias, and max(y, 0) if rectify. C divides the number of threads, here and in
+// what follows, so that all elements of a thread are of one channel.
 template <class T>
 __global__ void normalise(const T* x, const T* mean, const T* var, const T* gain, const T* bias, T* y, long long count,
                           int C, T eps, int has_gain, int rectify) {
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (long long)gridDim.x * blockDim.x) {
-        int c = i % C;
-        T A = T(1) / root(var[c] + eps);
-        if (has_gain) A *= gain[c];
-        T value = (x[i] - mean[c]) * A + bias[c];
+    long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x, threads = (long long)gridDim.x * blockDim.x;
+    int c = i % C;
+    T A = T(1) / root(var[c] + eps), middle = mean[c], shift = bias[c];
+    if (has_gain) A *= gain[c];
+    for (; i < count; i += threads) {
+        T value = (x[i] - middle) * A + shift;
         y[i] = rectify && value < 0 ? T(0) : value;
     }
 }
@@ -103,17 +105,18 @@ template <class T>
 __global__ void normalise_slope(const T* v, const T* x, const T* y, const T* mean, const T* var, const T* gain,
                                 const T* sums, const T* t_gain, const T* t_bias, T* result, long long count, int C,
                                 T eps, T n, int has_v, int has_gain, int has_t_gain, int has_t_bias, int before, int after) {
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (long long)gridDim.x * blockDim.x) {
-        int c = i % C;
-        T r = T(1) / root(var[c] + eps), A = has_gain ? gain[c] * r : r;
-        T B = has_t_gain ? r * t_gain[c] : T(0), shift = has_t_bias ? t_bias[c] : T(0), total = T(0);
+    long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x, threads = (long long)gridDim.x * blockDim.x;
+    int c = i % C;
+    T r = T(1) / root(var[c] + eps), A = has_gain ? gain[c] * r : r, middle = mean[c];
+    T B = has_t_gain ? r * t_gain[c] : T(0), shift = has_t_bias ? t_bias[c] : T(0);
+    if (has_v) {
+        B -= A * r * r * (sums[C + c] / n);
+        shift -= A * (sums[c] / n);
+    }
+    for (; i < count; i += threads) {
         bool open = !(before || after) || y[i] > 0;
-        if (has_v) {
-            B -= A * r * r * (sums[C + c] / n);
-            shift -= A * (sums[c] / n);
-            if (open || !before) total = v[i] * A;
-        }
-        total += (x[i] - mean[c]) * B + shift;
+        T total = (x[i] - middle) * B + shift;
+        if (has_v && (open || !before)) total += v[i] * A;
         result[i] = open || !after ? total : T(0);
     }
 }

@@ -149,7 +149,7 @@ def _conv2d_input(g, k, size, stride, padding):
         for piece in pieces:
             part = g[piece]
             rows = blas.matmul(part.reshape(math.prod(part.shape[:3]), outputs), matrix)
-            x[piece] = fold_plain(rows.reshape(*part.shape[:3], A, B, channels), size, stride, padding)
+            fold_plain(rows.reshape(*part.shape[:3], A, B, channels), size, stride, padding, x[piece])
     share(work, cut(g.shape[0], math.prod(g.shape[1:3]) * matrix.shape[1] * g.dtype.itemsize, WINDOWS))
     return x
 

@@ -87,17 +87,21 @@ def _unfold(x, window, stride, padding):
     return view(_padded(x, padding), window, stride)
 
 
-def fold_plain(v, size, stride, padding):
-    """fold of plain arrays."""
+def fold_plain(v, size, stride, padding, out=None):
+    """fold of plain arrays, written to `out` where that is given."""
     if kernels.fit(v):
-        return kernels.fold(v, size, stride, padding)
+        return kernels.fold(v, size, stride, padding, out)
     n, rows, columns, A, B, c = v.shape
     (top, bottom), (left, right) = padding
     y = xp.zeros((n, size[0] + top + bottom, size[1] + left + right, c), v.dtype)
     for a in range(A):
         for b in range(B):
             y[:, a:a + stride[0] * rows:stride[0], b:b + stride[1] * columns:stride[1]] += v[:, :, :, a, b]
-    return y[:, top:top + size[0], left:left + size[1]]
+    y = y[:, top:top + size[0], left:left + size[1]]
+    if out is None:
+        return y
+    out[...] = y
+    return out
 
 
 _unfold_primitive = linear(_unfold, lambda g, s, window, stride, padding: fold(g, s[1:3], stride, padding))

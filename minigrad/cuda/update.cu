@@ -1,10 +1,12 @@
-// A step of SGD with momentum for one array: d = g + decay p, m' = momentum m + d, p' = p - rate m', or with nesterov
+// What a step of training updates. SGD with momentum, of one array: d = g + decay p, m' = momentum m + d, p' = p - rate m', or with nesterov
 // p' = p - rate (d + momentum m'). The rate is a number, or an array of one: a CUDA graph then takes it anew every time.
 //
 // kernel: sgd<float, float>
 // kernel: sgd<float, const float*>
 // kernel: sgd<double, double>
 // kernel: sgd<double, const double*>
+// kernel: average<float>
+// kernel: average<double>
 
 template <class T>
 __device__ T number(T rate) { return rate; }
@@ -19,4 +21,11 @@ __global__ void sgd(const T* p, const T* m, const T* g, T* p_new, T* m_new, long
         m_new[i] = moved;
         p_new[i] = p[i] - number(rate) * (nesterov ? momentum * moved + d : moved);
     }
+}
+
+// A running average, moved one step: momentum old + rest now.
+template <class T>
+__global__ void average(const T* old, const T* now, T* moved, int count, T momentum, T rest) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count) moved[i] = momentum * old[i] + rest * now[i];
 }
