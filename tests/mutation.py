@@ -30,7 +30,7 @@ from cosmic_ray.plugins import get_operator
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = ["core.py", "kinds.py", "pieces.py", "transforms.py", "functions.py", "reweight.py", *(f"ops/{name}.py" for name in (
-    "elementwise", "normalise", "operators", "products", "reductions", "shaping", "windows", "convolution"))]
+    "elementwise", "normalise", "operators", "products", "reductions", "shaping", "windows", "convolution", "dropout"))]
 OPERATORS = """
     ReplaceBinaryOperator_Add_Sub ReplaceBinaryOperator_Sub_Add ReplaceBinaryOperator_Mul_Div ReplaceBinaryOperator_Mul_Add
     ReplaceBinaryOperator_Div_Mul ReplaceBinaryOperator_FloorDiv_Div ReplaceBinaryOperator_Mod_Mul ReplaceBinaryOperator_Pow_Mul
