@@ -70,11 +70,13 @@ def training_curves(lines, path, caption):
     """Figure 7: validation accuracy (right labels) and training accuracy (given labels) as training goes on.
 
     Both against the part of training that is done, step / last step, so that runs of any length and the paper's marked
-    points (hollow, of 80,000 steps) stand in one picture. The paper's are drawn for its own task alone: CIFAR-10, 40 %
-    background flip. Raises MinigradError for lines of several tasks.
+    points (hollow, of 80,000 steps) stand in one picture. The paper's are drawn beside ours of the same method, for its
+    own task alone: CIFAR-10, 40 % background flip. Raises MinigradError for lines of several tasks.
     """
     check_one_setting(lines)
-    theirs = FIGURE_7 if {(line["data"], line["bias"], line["share"]) for line in lines} <= {PAPERS_TASK} else {}
+    same_task = {(line["data"], line["bias"], line["share"]) for line in lines} <= {PAPERS_TASK}
+    drawn = {line["method"] for line in lines} if same_task else set()
+    theirs = {method: points for method, points in FIGURE_7.items() if method in drawn}
     figure, panels = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     for axes, name, field in zip(panels, ("validation", "train"), ("validation_error", "train_error")):
         _curves(axes, lines, _accuracy(field), progress=True)
