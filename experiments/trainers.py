@@ -119,7 +119,7 @@ class Descent(_Trainer):
         context = Context(rng, self.shares, self.trust, learned["memory"], t, run.settings.steps, rate,
                           run.settings.decay, labels)
         batch = Batch(self.problem.prepare(self.images[where], rng), self.labels[where], self._key(t, 0),
-                      np.asarray(self.method.weigh(labels, context), np.float32))
+                      xp.asarray(self.method.weigh(context), np.float32))
         parts = batch, self._clean(rng, t), self.marks[chosen], self.true[where], np.asarray(rate, np.float32)
         if self.method.host:
             return self._update(learned, *tree.map(xp.asarray, parts), context=context)

@@ -30,11 +30,16 @@ def fit(*xs):
         backend.module_of(x) == "cupy" and x.size for x in xs)
 
 
-@functools.lru_cache
-def _kernel(module, source, name):
+@functools.cache
+def _module(xp_module, source):
     text = (SOURCES / f"{source}.cu").read_text()
     names = re.findall(r"^// kernel: (.+)$", text, re.M)
-    return module.RawModule(code=text, options=("-std=c++17",), name_expressions=names).get_function(name)
+    return xp_module.RawModule(code=text, options=("-std=c++17",), name_expressions=names)
+
+
+@functools.cache
+def _kernel(xp_module, source, name):
+    return _module(xp_module, source).get_function(name)
 
 
 def _launch(source, name, grid, *args):

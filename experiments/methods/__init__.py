@@ -19,12 +19,12 @@ class Method(NamedTuple):
 
     trains_on: "baseline" (what the task gives to methods that know no clean set), "train" (without the clean set, which
     the rule uses) or "clean". batch: examples in a batch, if not those of the settings. layer: what the criterion
-    learns beside the model, None, "identity" or "confusion". weigh: (labels, context) -> weights that are known before
-    the losses, for the rule `weighted`. memory: rng -> what the rule keeps from step to step. host: whether the rule
-    looks at the host in every step, so that its steps cannot be captured as a CUDA graph. rebuild: (images, labels,
-    rng) -> images, labels, origins, before training. base: the method whose finished run this one begins from. learner:
-    makes a weak learner of boosting, for `rounds` rounds; first, costs: shares -> a cost for each class, in the first
-    weights or in every round.
+    learns beside the model, None, "identity" or "confusion". weigh: context -> weights that are known before the
+    losses, for the rule `weighted`. memory: rng -> what the rule keeps from step to step. host: whether the rule looks
+    at the host in every step, so that its steps cannot be captured as a CUDA graph. rebuild: (images, labels, rng) ->
+    images, labels, origins, before training. base: the method whose finished run this one begins from. learner: makes
+    a weak learner of boosting, for `rounds` rounds; first, costs: shares -> a cost for each class, in the first weights
+    or in every round.
     """
     summary: str
     source: str

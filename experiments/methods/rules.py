@@ -20,10 +20,7 @@ from .step import Step
 
 
 def weighted(losses, params, batch, clean, context):
-    """The rule whose update is the gradient of sum w_i l_i, w = batch.weights: what the method's weigh makes of labels.
-
-    weigh(labels, context) -> (n,), on the host.
-    """
+    """The rule whose update is the gradient of sum w_i l_i, w = batch.weights: weigh(context) of the method, (n,)."""
     def total(params):
         l, aux = losses(params, batch)
         return sum(batch.weights * l), (l, aux)
@@ -42,33 +39,32 @@ def by_losses(weigh):
 
 # ------------------------------------------------------------------------ known before the losses
 
-def equal(labels, context):
+def equal(context):
     """w_i = 1 / n."""
-    return np.full(len(labels), 1.0 / len(labels))
+    return np.full(len(context.labels), 1.0 / len(context.labels))
 
 
-def rectified_noise(labels, context):
+def rectified_noise(context):
     """w_i = max(z_i, 0) / sum max(z, 0), z normal and new at every step; all 0 if no z is positive."""
-    z = np.maximum(context.rng.standard_normal(len(labels)), 0.0)
-    return z / (z.sum() + (z.sum() == 0))
+    return reweight.normalise(xp.asarray(context.rng.standard_normal(len(context.labels))))
 
 
-def inverse_frequency(labels, context):
+def inverse_frequency(context):
     """w_i = 1 / (n K p(y_i)), with K classes and p their shares in training: each class counts the same on average.
 
     The sum of the weights is 1 on average. The authors' weights, 1 - p(y_i), not divided by n, sum to 2 n p (1 - p)
     instead: 18 at a share of 0.9, 1 at 0.995, where both are the same. So their rate changes with the imbalance.
     """
-    return 1.0 / (len(labels) * len(context.shares) * context.shares[labels])
+    return 1.0 / (len(context.labels) * len(context.shares) * context.shares[context.labels])
 
 
-def oracle(labels, context):
+def oracle(context):
     """w_i in proportion to the share of the label y_i that is right in training: what only an oracle knows.
 
     The paper's Weighted, where the background's label alone is doubtful. The authors' code writes 0.1 / (0.4 + 0.6 / K)
     for that share, which is right for 10 classes and a noise of 40 %, and finds the background by its frequency.
     """
-    trust = context.trust[labels]
+    trust = context.trust[context.labels]
     return trust / max(trust.sum(), 1e-12)
 
 

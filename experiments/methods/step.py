@@ -18,7 +18,7 @@ class Batch(NamedTuple):
 
 class Context(NamedTuple):
     """What a rule may know besides the batch. Of these labels, rng, step, steps and rate only if its method is of the
-    host: in a step that is captured they would be frozen.
+    host: in a step that is captured they would be frozen. (What weighs before the step may know all.)
 
     rng: the generator of this step. shares: (classes,), the share of each class in training. trust: (classes,), the
     share of the examples with this label that have it rightly; only oracles may look. memory: what the rule handed

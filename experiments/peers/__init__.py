@@ -12,7 +12,7 @@ be compared. A *route* is one way to take a step:
     gradient                  no update: the overhead of the library on a tiny network
     evaluation                the scores alone, of plain arrays
     ..., units forgotten      of each unit of a ResNet the input alone is kept (checkpoint)
-    ..., captured             minigrad on a GPU: the whole step one CUDA graph (backend.capture)
+    ..., captured             minigrad on a GPU: the whole step one CUDA graph (minigrad.capture)
     ..., CUDA graph           PyTorch on a GPU: the same, by torch.cuda.CUDAGraph
     ..., compiled             PyTorch on a GPU: torch.compile of the step written with torch.func
 """

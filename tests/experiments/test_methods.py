@@ -22,15 +22,15 @@ def context(shares=(0.25, 0.75), **rest):
     return Context(seed(0), np.array(shares), **rest)
 
 
-def batch_for(method, x, labels, context):
-    """The batch, with the weights that the method's labels are given."""
-    weights = method.weigh(labels, context) if method.rule is weighted else None
-    return Batch(x, labels, weights=None if weights is None else weights.astype("float32"))
+def batch_for(method, x, context):
+    """The batch, with the weights that the method gives to the labels."""
+    weights = method.weigh(context) if method.rule is weighted else None
+    return Batch(x, context.labels, weights=None if weights is None else weights.astype("float32"))
 
 
 def step(name, labels=LABELS, x=X, clean=CLEAN, **rest):
-    method, c = METHODS[name], context(**rest)
-    return method.rule(losses, MODEL, batch_for(method, x, labels, c), clean, c._replace(labels=labels))
+    method, c = METHODS[name], context(labels=labels, **rest)
+    return method.rule(losses, MODEL, batch_for(method, x, c), clean, c)
 
 
 @pytest.mark.parametrize("name, weights", [
@@ -166,8 +166,8 @@ def test_every_rule_hands_on_what_the_network_gives():
         def losses(params, batch):
             return mg.matmul(batch.images, params), marked
         memory = method.memory(seed(0)) if method.memory else np.float32(0.5)
-        c = context(memory=memory, trust=np.ones(2))
-        result = method.rule(losses, MODEL.astype("float32"), batch_for(method, X.astype("float32"), LABELS, c), CLEAN, c)
+        c = context(labels=LABELS, memory=memory, trust=np.ones(2))
+        result = method.rule(losses, MODEL.astype("float32"), batch_for(method, X.astype("float32"), c), CLEAN, c)
         assert result.aux.state == 7.0 and result.aux.scores == 3.0, name
         assert mg.tree.flatten(result.memory)[1] == mg.tree.flatten(memory)[1], name
 
