@@ -4,7 +4,9 @@
     pytest --hypothesis-profile=dev | intense       few examples | very many
 
 On a machine without a GPU, CuPy's place is taken by an impersonator (impersonator.py), if CuPy is installed.
+What else a test needs is in requirements.py.
 """
+import collections
 import os
 
 import pytest
@@ -16,6 +18,8 @@ import minigrad as mg                                   # noqa: E402
 import minigrad.blas                                    # noqa: E402
 from minigrad import backend                            # noqa: E402
 
+from . import requirements                              # noqa: E402
+
 collect_ignore = ["impersonator.py", "mutation.py"]     # no doctests there, and they import what need not be installed
 
 _common = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -25,19 +29,33 @@ settings.register_profile("intense", max_examples=1000, **_common)
 settings.load_profile("ci")
 
 
+def pytest_configure(config):
+    """Refuse a MINIGRAD_REQUIRE that means nothing before a test runs."""
+    requirements.required()
+
+
+def pytest_runtest_setup(item):
+    """Skip a test, or fail it, whose mark says that it needs what is not here."""
+    for mark in item.iter_markers("needs"):
+        requirements.need(*mark.args)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many tests were skipped, for each reason."""
+    reasons = collections.Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()))
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:5} skipped: {reason.removeprefix('Skipped: ')}")
+
+
 def _switched(name, monkeypatch):
     """Switch minigrad to an array module, or skip the test with the reason why that cannot be."""
     if name == "impersonator":
-        pytest.importorskip("cupy", reason="the impersonator imitates the CuPy that is installed, and none is: "
-                                           "pip install 'minigrad[kernel-check]'", exc_type=ImportError)
-        from . import emulator
-        if emulator.COMPILER is None:
-            pytest.skip("the impersonator compiles kernels with g++, which is not installed")
+        requirements.need("cupy", "g++")
         from .impersonator import array_module, blas
         monkeypatch.setattr(backend, "cupy_or_reason", lambda: (array_module(), ""))
         monkeypatch.setattr(minigrad.blas, "library", blas)
-    elif name == "cupy" and backend.cupy_or_reason()[0] is None:
-        pytest.skip(backend.cupy_or_reason()[1])
+    elif name == "cupy":
+        requirements.need("gpu")
     before = backend.name()
     mg.use("numpy" if name == "numpy" else "cupy")
     yield name

@@ -1,18 +1,4 @@
 """Compiling CUDA source without a GPU: NVRTC, as CuPy calls it, wants to know the architecture and nothing else."""
-import pytest
-
-
-def compiler():
-    """CuPy's compiler module. Skips the test, with the reason, where it or NVRTC is missing."""
-    pytest.importorskip("cupy", reason="CuPy is not installed: pip install 'minigrad[kernel-check]'", exc_type=ImportError)
-    from cupy.cuda import compiler, nvrtc
-    try:
-        nvrtc.getVersion()
-    except RuntimeError as error:
-        pytest.skip(f"NVRTC is not installed (pip install 'minigrad[kernel-check]'): {error}")
-    if not hasattr(compiler, "_NVRTCProgram"):
-        pytest.skip("this version of CuPy keeps its compiler elsewhere")
-    return compiler
 
 
 def compiled(source, names, arch):
@@ -21,7 +7,8 @@ def compiled(source, names, arch):
     names: as in C++, with template arguments: "scale<float>". Raises CuPy's CompileException, with NVRTC's log.
     """
     from cupy._core import core
-    program = compiler()._NVRTCProgram(source, "kernel.cu", name_expressions=tuple(names), method="cubin")
+    from cupy.cuda import compiler
+    program = compiler._NVRTCProgram(source, "kernel.cu", name_expressions=tuple(names), method="cubin")
     options = core.assemble_cupy_compiler_options(()) + ("-ftz=true", f"-arch={arch}", "--device-as-default-execution-space")
     code, mangled = program.compile(options)
     assert set(mangled) == set(names)

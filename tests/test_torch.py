@@ -7,7 +7,9 @@ from minigrad import nn, tree
 from minigrad.backend import seed
 from minigrad.reweight import reweighted_gradient
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+from . import requirements
+
+torch = requirements.module("torch")
 F = torch.nn.functional
 
 

@@ -4,7 +4,11 @@ import json
 import math
 import multiprocessing
 import os
+import pathlib
+import re
 import runpy
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -15,8 +19,12 @@ from experiments import benchmark, comparisons, limits, peers, precision
 from experiments.peers import Problem, clocks, of_minigrad, process
 from minigrad import backend
 
+from .. import requirements
+
+ROOT = pathlib.Path(__file__).parents[2]
 SMALL = {"mlp": Problem("mlp", 6, 4, (5, 7, 10)), "lenet": Problem("lenet", 5, 3), "resnet": Problem("resnet", 6, 4, (8, 1))}
-INSTALLED = {"PyTorch": "torch", "PyTorch channels_last": "torch", "JAX": "jax", "autograd": "autograd", "MyGrad": "mygrad", "NumPy": "numpy"}
+NEEDS = {"PyTorch": ["torch"], "PyTorch channels_last": ["torch"], "JAX": ["jax"], "autograd": ["autograd"], "MyGrad": ["mygrad"],
+         "NumPy": []}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -34,14 +42,15 @@ def test_routes_of_algorithm_1_take_the_same_step(name):
     assert any(abs(a - b).max() > 1e-6 for a, b in zip(steps["plain"], steps["Algorithm 1"]))
 
 
-@pytest.mark.parametrize("library", INSTALLED)
-@pytest.mark.parametrize("name", [*SMALL, "tiny"])
+PROBLEMS = {**SMALL, "tiny": Problem("mlp", 6, 0, (5, 7, 10))}
+
+
+@pytest.mark.parametrize("library, name", [(library, name) for library in NEEDS for name in PROBLEMS
+                                           if peers.offered(library, PROBLEMS[name])])
 @pytest.mark.filterwarnings("ignore")                       # of the other libraries
 def test_other_libraries_take_the_same_step(library, name):
-    pytest.importorskip(INSTALLED[library], reason=f"{library} is not installed")
-    problem = SMALL.get(name) or Problem("mlp", 6, 0, (5, 7, 10))
-    if not peers.offered(library, problem):
-        pytest.skip(f"{library} has no such network")
+    requirements.need(*NEEDS[library])
+    problem = PROBLEMS[name]
     ours, theirs = (peers.use(each, problem) for each in ("minigrad", library))
     expected = {route: ours.host(step()) for route, step in ours.routes.items()}
     assert theirs.routes
@@ -285,7 +294,7 @@ def test_a_step_that_cannot_be_captured_says_why(impersonator):
 @pytest.mark.parametrize("name", ["lenet", "resnet"])
 @pytest.mark.filterwarnings("ignore")                       # of PyTorch
 def test_functions_of_the_weights_take_the_same_step(name):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch = requirements.module("torch")
     from experiments.peers import of_torch
     steps, functional = (kind(SMALL[name], torch.contiguous_format) for kind in (of_torch.Steps, of_torch.Functional))
     routes = of_torch.on_gpu({"plain": steps.plain, "one graph": steps.one_graph, "forward mode": steps.forward_mode},
@@ -302,7 +311,7 @@ def test_functions_of_the_weights_take_the_same_step(name):
 
 
 def test_a_cuda_graph_is_recorded_once_and_replayed(monkeypatch):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch = requirements.module("torch")
     from experiments.peers import torch_graphs
     log = []
 
@@ -337,11 +346,11 @@ def test_a_cuda_graph_is_recorded_once_and_replayed(monkeypatch):
 
 @pytest.mark.parametrize("library", ["PyTorch", "JAX"])
 def test_a_library_without_the_gpu_says_so(library):
-    module = pytest.importorskip(INSTALLED[library], reason=f"{library} is not installed")
-    if library == "PyTorch" and module.cuda.is_available() or library == "JAX" and module.default_backend() == "gpu":
-        pytest.skip("there is a GPU")
-    with pytest.raises(RuntimeError, match="(?i)cuda|gpu"):
-        peers.use(library, SMALL["lenet"], "cupy")
+    requirements.need(*NEEDS[library])
+    code = f"from experiments import peers; peers.use({library!r}, peers.PROBLEMS['lenet'], 'cupy')"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
+                          env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "MINIGRAD_BACKEND": "numpy"})
+    assert told.returncode and re.search("RuntimeError: .*(cuda|gpu)", told.stderr, re.I), told.stderr
 
 
 def test_float32_is_held_against_float64():

@@ -1,6 +1,4 @@
 """Tasks are what they say: to the count, disjoint, and with the true labels kept."""
-import os
-import pathlib
 import re
 
 import numpy as np
@@ -14,8 +12,6 @@ from experiments.data import Images
 from minigrad import MinigradError
 from minigrad.backend import seed
 
-CIFAR10 = pathlib.Path(os.environ.get("MINIGRAD_DATA", "nowhere"), data.CIFAR10.folder)
-needs_cifar10 = pytest.mark.skipif(not CIFAR10.is_dir(), reason=f"MINIGRAD_DATA/{data.CIFAR10.folder} is not there")
 FLIPS, FORMS = ("uniform", "background"), ("true", "paper")
 shares, seeds, forms = st.floats(0, 1), st.integers(0, 2**31), st.sampled_from(FORMS)
 
@@ -332,7 +328,7 @@ def test_the_sample_of_mnist_as_a_noisy_task(sample):
     assert sorted(np.bincount(task.clean.labels)) == [1] * 5 + [2] * 5 and task.train.wrong.sum() == 0.4 * 3485
 
 
-@needs_cifar10
+@pytest.mark.needs("cifar10")
 def test_cifar10_is_as_wrong_as_in_the_paper():
     train, test = data.cifar10()
     assert np.array_equal(noisy(train, test, 0, form="paper").test.images, test.images)

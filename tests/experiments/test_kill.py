@@ -92,7 +92,7 @@ def workers():
     return found
 
 
-@pytest.mark.skipif(not pathlib.Path("/proc/self").exists(), reason="processes are followed through /proc")
+@pytest.mark.needs("proc")
 def test_a_killed_worker_does_not_stop_the_sweep(tmp_path, capsys):
     whole = [run_of(tmp_path / "whole", "uniform", key, **LONG) for key in (0, 1)]
     runs = [run_of(tmp_path / "swept", "uniform", key, **LONG) for key in (0, 1)]

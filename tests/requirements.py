@@ -1,0 +1,92 @@
+"""What some tests need and a machine may lack: without it they are skipped, with the reason and the remedy.
+
+    @pytest.mark.needs("cifar10")               a test, or the whole module as pytestmark
+    torch = requirements.module("torch")        a module that is imported at the top of a file of tests
+    MINIGRAD_REQUIRE=torch,cifar10 pytest       where one of these is missing, its tests fail instead
+
+No test is skipped in any other way (test_architecture.py sees to that), so that nothing goes unnoticed where
+everything is said to be there.
+"""
+import functools
+import importlib
+import os
+import pathlib
+import shutil
+
+import pytest
+
+from minigrad import backend
+
+DATA = pathlib.Path(os.environ.get("MINIGRAD_DATA", "nowhere")).expanduser()
+PROC = pathlib.Path("/proc/self")
+BENCH, KERNEL_CHECK = "pip install -e '.[bench]'", "pip install -e '.[kernel-check]'"
+
+
+def _importable(name, remedy):
+    try:
+        importlib.import_module(name)
+    except (ImportError, RuntimeError) as error:            # RuntimeError: the libraries of CuPy do not fit together
+        return f"{name} cannot be imported ({error}): {remedy}"
+
+
+def _nvrtc():
+    reason = _importable("cupy", KERNEL_CHECK)
+    if reason:
+        return reason
+    from cupy.cuda import compiler, nvrtc
+    try:
+        nvrtc.getVersion()
+    except RuntimeError as error:
+        return f"NVRTC is not installed ({error}): {KERNEL_CHECK}"
+    return None if hasattr(compiler, "_NVRTCProgram") else "this version of CuPy keeps its compiler elsewhere"
+
+
+def _folder(name):
+    return None if (DATA / name).is_dir() else f"the folder {name} is not in $MINIGRAD_DATA"
+
+
+MISSING = {                                                 # name: () -> the reason why it is not here, or None
+    "torch": lambda: _importable("torch", BENCH),
+    "jax": lambda: _importable("jax", BENCH),
+    "autograd": lambda: _importable("autograd", BENCH),
+    "mygrad": lambda: _importable("mygrad", BENCH),
+    "cupy": lambda: _importable("cupy", KERNEL_CHECK),
+    "nvrtc": _nvrtc,
+    "gpu": lambda: backend.cupy_or_reason()[1] and f"no GPU: {backend.cupy_or_reason()[1]}",
+    "g++": lambda: None if shutil.which("g++") else "g++ is not installed: it compiles the CUDA kernels for the host",
+    "mnist": lambda: _folder("mnist"),
+    "cifar10": lambda: _folder("cifar-10-batches-py"),
+    "fork": lambda: None if hasattr(os, "fork") else "this system does not fork",
+    "glibc": lambda: None if backend.keep_memory() else "the C library of this system is not glibc",
+    "proc": lambda: None if PROC.exists() else "processes are followed through /proc, which is not here",
+}
+
+
+def required():
+    """The names in MINIGRAD_REQUIRE. Raises pytest.UsageError for an unknown one."""
+    names = {name for name in os.environ.get("MINIGRAD_REQUIRE", "").replace(" ", "").split(",") if name}
+    if not names <= set(MISSING):
+        raise pytest.UsageError(f"MINIGRAD_REQUIRE: there is no {', '.join(sorted(names - set(MISSING)))}\n"
+                                f"  help: choose from {', '.join(MISSING)}")
+    return names
+
+
+@functools.cache
+def missing(name):
+    """Why the requirement of this name is not here, or None if it is."""
+    return MISSING[name]()
+
+
+def need(*names):
+    """Skip the test that calls this unless all of these are here; fail it where one that is missing is required."""
+    for name in names:
+        if missing(name):
+            if name in required():
+                pytest.fail(f"MINIGRAD_REQUIRE={name}: {missing(name)}", pytrace=False)
+            pytest.skip(missing(name), allow_module_level=True)
+
+
+def module(name):
+    """The module of this name, for a file of tests that needs it."""
+    need(name)
+    return importlib.import_module(name)
