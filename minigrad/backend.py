@@ -1,7 +1,11 @@
 """The array module: NumPy, or CuPy on a GPU. The only file that knows which.
 
-    from minigrad.backend import xp      # xp.exp, xp.zeros ... of the module in use
+    from minigrad.backend import xp      # xp.zeros, xp.asarray ... create arrays, of the module in use
     use("numpy"), use("cupy")            # switch; the default is CuPy where it can run, else NumPy
+    xp = module_of(x)                    # the module that x comes from: operations follow the arrays they are given
+
+`use` decides what is created and nothing else: a program that works on NumPy arrays gives the same values whether a GPU
+is there or not. Arrays of the two modules in one operation are an error. Numbers belong to neither and go with both.
 
 The environment variable MINIGRAD_BACKEND (numpy or cupy) overrides the default. Nothing else in this library
 imports CuPy, and CuPy itself is imported only when it is asked for or when it is installed.
@@ -82,13 +86,30 @@ def name():
 
 def to_host(x):
     """A NumPy array with the values of x, wherever x lives. On a GPU this waits for the device."""
-    return x.get() if module_of(x) == "cupy" else numpy.asarray(x)
+    return x.get() if on_device(x) else numpy.asarray(x)
 
 
-def module_of(x):
-    """"numpy" or "cupy": the module that an array comes from; None for a number."""
-    root = type(x).__module__.partition(".")[0]
-    return root if root in ("numpy", "cupy") else None
+def on_device(x):
+    """Whether x is an array of CuPy."""
+    return type(x).__module__ == "cupy"
+
+
+def is_array(x):
+    """Whether x is a plain array, of NumPy or of CuPy."""
+    return isinstance(x, numpy.ndarray) or on_device(x)
+
+
+def module_of(*xs):
+    """The module whose functions take these plain arrays: CuPy if one of them is CuPy's, else NumPy (numbers too)."""
+    for x in xs:
+        if on_device(x):
+            return cupy_or_reason()[0]
+    return numpy
+
+
+def as_array(x, *others):
+    """x if it is a plain array, else (a list, a number) an array of its elements that goes with these others."""
+    return x if is_array(x) else module_of(*others).asarray(x)
 
 
 def seed(key):

@@ -1,4 +1,4 @@
-"""The matrix product: xp.matmul, and on CuPy one by a cuBLAS handle of our own.
+"""The matrix product: that of NumPy, and on CuPy one by a cuBLAS handle of our own.
 
 CuPy's own product cannot be captured in a CUDA graph (its cuBLAS calls refuse a stream that is capturing), although
 cuBLAS itself can. So two-dimensional products of float32 and float64 go to the same library through ctypes: its C
@@ -11,7 +11,7 @@ import logging
 import threading
 
 from . import backend, kernels
-from .backend import xp
+from .backend import module_of
 from .errors import BackendError
 
 WORKSPACE = 32 << 20                                        # bytes, NVIDIA's recommendation for Hopper
@@ -21,11 +21,12 @@ TF32 = 77                                                   # CUBLAS_COMPUTE_32F
 
 
 def matmul(a, b, out=None):
-    """a @ b, as xp.matmul; written to `out` where that is given."""
+    """a @ b, written to `out` where that is given."""
     if getattr(a, "ndim", 0) == getattr(b, "ndim", 0) == 2 and kernels.fit(a, b):
-        own = handle()
+        own = handle(module_of(a))
         if own:
             return own.product(a, b, out)
+    xp = module_of(a, b)
     return xp.matmul(a, b) if out is None else xp.matmul(a, b, out=out)
 
 
@@ -42,10 +43,10 @@ def library():
 
 
 class Handle:
-    """A cuBLAS handle with its workspace, for one thread."""
+    """A cuBLAS handle with its workspace, for one thread. xp: CuPy."""
 
-    def __init__(self, library):
-        self.library, self.handle, self.stream = library, ctypes.c_void_p(), None
+    def __init__(self, xp, library):
+        self.xp, self.library, self.handle, self.stream = xp, library, ctypes.c_void_p(), None
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
         self.workspace = xp.empty(WORKSPACE, "uint8")
 
@@ -56,7 +57,7 @@ class Handle:
                                " not be set up or that its memory is full; use('numpy') runs without a GPU")
 
     def _use_stream(self):
-        stream = xp.cuda.get_current_stream().ptr
+        stream = self.xp.cuda.get_current_stream().ptr
         if stream != self.stream:                           # which takes the workspace away
             self._call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
             self._call("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(self.workspace.data.ptr),
@@ -65,9 +66,9 @@ class Handle:
 
     def product(self, a, b, out=None):
         """a @ b of two matrices of the same type. cuBLAS counts by columns: to it the rows are b^T a^T."""
-        (a, a_turned, a_step), (b, b_turned, b_step) = _layout(a), _layout(b)
+        (a, a_turned, a_step), (b, b_turned, b_step) = self._layout(a), self._layout(b)
         (m, k), n, kind = a.shape, b.shape[1], a.dtype.name
-        out = xp.empty((m, n), a.dtype) if out is None else out
+        out = self.xp.empty((m, n), a.dtype) if out is None else out
         self._use_stream()
         number = ctypes.c_double if kind == "float64" else ctypes.c_float
         compute = TF32 if kind == "float32" and backend.matmul_precision() == "tf32" else COMPUTE[kind]
@@ -76,25 +77,24 @@ class Handle:
                    ctypes.byref(number(0.0)), ctypes.c_void_p(out.data.ptr), REAL[kind], n, compute, -1)
         return out
 
-
-def _layout(a):
-    """A matrix, whether its columns lie in a row (a transposed view), and the elements from one line to the next."""
-    down, across = (step // a.itemsize for step in a.strides)
-    if across == 1 and down >= a.shape[1]:
-        return a, False, down
-    if down == 1 and across >= a.shape[0]:
-        return a, True, across
-    return xp.ascontiguousarray(a), False, a.shape[1]
+    def _layout(self, a):
+        """A matrix, whether its columns lie in a row (a transposed view), the elements from one line to the next."""
+        down, across = (step // a.itemsize for step in a.strides)
+        if across == 1 and down >= a.shape[1]:
+            return a, False, down
+        if down == 1 and across >= a.shape[0]:
+            return a, True, across
+        return self.xp.ascontiguousarray(a), False, a.shape[1]
 
 
 _own = threading.local()
 
 
-def handle():
-    """The handle of this thread, None without cuBLAS. A graph keeps it, for its workspace."""
+def handle(xp):
+    """The handle of this thread, None without cuBLAS. xp: CuPy. A graph keeps it, for its workspace."""
     found = library()
     if found is None:
         return None
     if getattr(_own, "handle", None) is None or _own.handle.library is not found:
-        _own.handle = Handle(found)
+        _own.handle = Handle(xp, found)
     return _own.handle

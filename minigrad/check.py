@@ -23,7 +23,7 @@ import math
 import numpy
 
 from . import tree
-from .backend import to_host, xp
+from .backend import as_array, module_of, to_host
 from .core import Forward, Tape, raw, run, unboxed
 from .errors import DTypeError, MinigradError, message, shape
 from .transforms import jvp, linearize, vjp
@@ -57,7 +57,7 @@ def check_derivatives(f, *xs, order=3, analytic=False, rtol=1e-6, seed=0):
     ...
     """
     leaves, structure = tree.flatten(xs)
-    leaves = [xp.asarray(x) for x in leaves]
+    leaves = [numpy.float64(x) if type(x) is float else as_array(x, *leaves) for x in leaves]
     for path, x in zip(tree.paths(xs), leaves):
         if x.dtype != numpy.float64:
             raise DTypeError(message("check_derivatives(f, ...)", "float64 is needed to tell an error from rounding",
@@ -66,7 +66,7 @@ def check_derivatives(f, *xs, order=3, analytic=False, rtol=1e-6, seed=0):
 
     def flat(*leaves):
         ys = tree.flatten(f(*tree.unflatten(structure, leaves)))[0]
-        ys = [xp.asarray(y) if isinstance(y, float) else y for y in ys]
+        ys = [numpy.asarray(y) if isinstance(y, float) else y for y in ys]
         return [y for y in ys if getattr(getattr(y, "dtype", None), "kind", "") in ("f", "c")]      # others have none
     name, laws = getattr(f, "name", getattr(f, "__name__", "f")), _Laws(rtol, analytic, seed)
     laws.hold(name, flat, leaves, order)
@@ -77,7 +77,7 @@ def _push(f, xs, ts):
     """jvp for lists of arrays as it comes out of the rules: complex numbers are not refused, types not put right."""
     trace = Forward()
     pairs = [unboxed(y, trace) for y in run(trace, f, xs, ts)]
-    return [xp.zeros(shape(y), raw(y).dtype) if t is None else t for y, t in pairs]
+    return [_zeros(y) if t is None else t for y, t in pairs]
 
 
 def _pull(f, xs, gs):
@@ -85,7 +85,12 @@ def _pull(f, xs, gs):
     tape = Tape()
     pairs = [unboxed(y, tape) for y in run(tape, f, xs, [tape.record(None, None, ()) for _ in xs])]
     pulled = tape.pull(gs, [end for _, end in pairs], len(xs))
-    return [xp.zeros(shape(x), raw(x).dtype) if c is None else c for x, c in zip(xs, pulled)]
+    return [_zeros(x) if c is None else c for x, c in zip(xs, pulled)]
+
+
+def _zeros(x):
+    """Zeros that go with x, which may be complex (see _push)."""
+    return module_of(raw(x)).zeros(shape(x), raw(x).dtype)[()]
 
 
 class _Laws:
@@ -136,8 +141,8 @@ class _Laws:
     def direction(self, xs):
         """A random direction of about unit length, with no element much smaller than the others."""
         scale = max(1, sum(math.prod(shape(x)) for x in xs)) ** -0.5
-        return [xp.asarray(self.rng.uniform(0.5, 1.5, shape(x)) * self.rng.choice([-1.0, 1.0], shape(x)) * scale)
-                for x in xs]
+        return [module_of(raw(x)).asarray(
+            self.rng.uniform(0.5, 1.5, shape(x)) * self.rng.choice([-1.0, 1.0], shape(x)) * scale)[()] for x in xs]
 
     def form(self, name, f, xs, ts, ys, gs):
         """Law 6."""
@@ -178,7 +183,7 @@ def _as_list(pulled, xs):
 
 
 def _dot(a, b):
-    return xp.asarray(sum(float((x * y).sum()) for x, y in zip(a, b)))
+    return numpy.asarray(sum(float((x * y).sum()) for x, y in zip(a, b)))
 
 
 def _size(xs):

@@ -25,8 +25,10 @@ import inspect
 import itertools
 from typing import Callable, NamedTuple
 
-from . import backend, tree
-from .backend import xp
+import numpy
+
+from . import tree
+from .backend import is_array, module_of, on_device
 from .errors import BackendError, DTypeError, IndexingError, MinigradError, ShapeError, TraceError, message, shape
 from .pieces import added
 
@@ -67,7 +69,7 @@ def raw(x):
 class Primitive:
     """A function of arrays whose derivative is known: `fun(*args, **params)` and, for argument i, its linear map.
 
-    fun: the function on plain arrays, or the name under which the array module has it. Positional arguments are
+    fun: the function on plain arrays, or the name under which NumPy and CuPy have it. Positional arguments are
     arrays, keyword parameters are static.
     rule: rule(i, y, *args, **params) -> LinearMap, where y is the result. It must be written with primitives.
     doc: its docstring.
@@ -95,7 +97,7 @@ class Primitive:
                 trace, floor = a.trace, a.trace.floor
         if trace is None:
             try:
-                return (self.fun or getattr(xp, self.name))(*args, **params)
+                return (self.fun or getattr(module_of(*args), self.name))(*args, **params)
             except (ValueError, TypeError, IndexError) as error:
                 if isinstance(error, MinigradError) or (args and type(args[0]) is tuple):
                     raise                                   # it explains itself; or it comes from inside a checkpoint
@@ -128,19 +130,23 @@ def _explained(primitive, args, error):
     names = (names + list("abcdefgh"))[:len(args)] if len(names) < len(args) else names[:len(args)]
     rows = [(name, a, "") for name, a in zip(names, args)]
     call = f"{primitive.name}({', '.join(names)})"
-    modules = {backend.module_of(a) for a in args} - {None}
-    if len(modules) > 1:
-        rows = [(name, a, backend.module_of(a) or "") for name, a in zip(names, args)]
-        return BackendError(message(call, "arrays of NumPy and of CuPy are mixed", rows,
-                                    "move all to one place with xp.asarray(x) or to_host(x)"))
-    if "numpy" in modules and backend.name() == "cupy":
-        return BackendError(message(call, "a NumPy array where CuPy is in use", rows,
-                                    "move it to the device with xp.asarray(x), or switch with use('numpy')"))
+    mixed = mixture(call, rows)
+    if mixed:
+        return mixed
     kinds = {TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError}
     kind = next(ours for theirs, ours in kinds.items() if isinstance(error, theirs))
     rule = str(error).strip()
     help = "shapes fit where, from the right, lengths are equal or one of them is 1" if "broadcast" in rule else None
     return kind(message(call, rule, rows, help))
+
+
+def mixture(call, rows):
+    """The error to raise where both NumPy and CuPy have arrays among these rows (name, array, note); None elsewhere."""
+    modules = ["cupy" if on_device(a) else "numpy" if is_array(a) else "" for _, a, _ in rows]
+    if {"numpy", "cupy"} <= {*modules}:
+        rows = [(name, a, module) for (name, a, _), module in zip(rows, modules)]
+        return BackendError(message(call, "arrays of NumPy and of CuPy are mixed", rows,
+                                    "move all to one place with xp.asarray(x) or to_host(x)"))
 
 
 # ------------------------------------------------------------------------------------------------ traces
@@ -240,8 +246,7 @@ def _plus(a, b):
 
 def _fits(total, more):
     """Whether `more` can be added to the array `total` in place."""
-    return isinstance(total, xp.ndarray) and type(more) is type(total) and (more.shape, more.dtype) == (
-        total.shape, total.dtype)
+    return is_array(total) and type(more) is type(total) and (more.shape, more.dtype) == (total.shape, total.dtype)
 
 
 def run(trace, f, leaves, tags):
@@ -273,9 +278,12 @@ def is_float(x):
 
 
 def float_leaves(xs, call):
-    """The leaves and the structure of the tuple xs. Raises DTypeError, naming the leaf, unless all are of floats."""
+    """The leaves and the structure of the tuple xs. Raises DTypeError, naming the leaf, unless all are of floats.
+
+    A number becomes a scalar of NumPy, which goes with arrays of either module.
+    """
     leaves, structure = tree.flatten(tuple(xs))
-    leaves = [xp.asarray(x) if isinstance(x, float) else x for x in leaves]
+    leaves = [numpy.float64(x) if type(x) is float else x for x in leaves]
     for k, x in enumerate(leaves):
         if not is_float(x):
             raise DTypeError(message(call, "only floating-point arrays have derivatives",

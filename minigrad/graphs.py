@@ -5,14 +5,15 @@ kernels they are does not depend on the values in the arrays, as nothing in a st
 down once, as a graph of CUDA, and from then on be launched together.
 """
 import contextlib
+import functools
 import gc
 import logging
 import re
 
 import numpy
 
-from . import backend, blas, tree
-from .backend import xp
+from . import blas, tree
+from .backend import module_of, on_device
 from .errors import DTypeError, message, shape
 
 
@@ -32,8 +33,8 @@ def capture(step):
     hand it on, and copy what is to stay. The outputs are copies. Where a step cannot be captured, because something in
     it waits for the device, it goes on being run as it is, and a warning is logged that says why.
 
-    On NumPy the step is run as it is. `launches` of what is given: how many nodes (kernels and copies) the newest graph
-    has, or None without one. Raises DTypeError for a leaf that is no array.
+    Where all arrays are NumPy's the step is run as it is. `launches` of what is given: how many nodes (kernels and
+    copies) the newest graph has, or None without one. Raises DTypeError for a leaf that is no array.
     """
     return _Captured(step)
 
@@ -49,25 +50,26 @@ class _Captured:
         return graphs[-1].launches() if graphs else None
 
     def __call__(self, state, *inputs):
-        if backend.name() != "cupy":
-            return self.step(state, *inputs)
         leaves, structure = tree.flatten((state, inputs))
+        xp = module_of(*leaves)
+        if xp is numpy:
+            return self.step(state, *inputs)
         kind = structure, [_kind(self.__name__, leaf) for leaf in leaves]
         at = next((i for i, (known, _) in enumerate(self._plans) if known == kind), None)
         if at is None:                                      # this first call compiles the kernels
             self._plans.append((kind, None))
-            return self.step(*_on_device((state, *inputs)))
+            return self.step(*tree.map(xp.asarray, (state, *inputs)))
         if self._plans[at][1] is None:
-            self._plans[at] = kind, self._graph(state, inputs)
+            self._plans[at] = kind, self._graph(xp, state, inputs)
         plan = self._plans[at][1]
-        return plan.launch(leaves) if isinstance(plan, _Graph) else self.step(*_on_device((state, *inputs)))
+        return plan.launch(leaves) if isinstance(plan, _Graph) else self.step(*tree.map(xp.asarray, (state, *inputs)))
 
-    def _graph(self, state, inputs):
+    def _graph(self, xp, state, inputs):
         xp.get_default_memory_pool().free_all_blocks()      # which a capture cannot do when memory is short
-        pool = xp.cuda.MemoryPool(_memory)
+        pool = xp.cuda.MemoryPool(functools.partial(_memory, xp))
         pool.set_limit(size=0)                              # none but the device's
         try:
-            return _Graph(self.__name__, self.step, pool, state, inputs)
+            return _Graph(xp, self.__name__, self.step, pool, state, inputs)
         except Exception as error:
             logging.getLogger(__name__).warning("%s: the step cannot be captured and is run as it is (%s: %s)",
                                                 self.__name__, type(error).__name__, error)
@@ -76,7 +78,7 @@ class _Captured:
         return "as it is"
 
 
-def _memory(size):
+def _memory(xp, size):
     """Memory of the device for a pool. That there is none is an error of another type than CuPy's pools expect.
 
     They would free what they have and try again; but what is free in a capture is memory of the graph.
@@ -94,16 +96,12 @@ def _kind(call, leaf):
     return shape(leaf), leaf.dtype
 
 
-def _on_device(arguments):
-    return tree.map(xp.asarray, arguments)
-
-
 class _Graph:
     """A captured step, with the memory that it works in: no other array is ever put there."""
 
-    def __init__(self, name, step, pool, state, inputs):
+    def __init__(self, xp, name, step, pool, state, inputs):
         self.pool, self.stream = pool, xp.cuda.Stream(non_blocking=True)
-        self.handle = blas.handle()                         # its workspace is the graph's too
+        self.handle = blas.handle(xp)                        # its workspace is the graph's too
         xp.cuda.Device().synchronize()
         leaves, structure = tree.flatten((state, inputs))
         with self.stream, xp.cuda.using_allocator(self.pool.malloc), _no_collection():
@@ -130,7 +128,7 @@ class _Graph:
     def _apart(self, leaf):
         """The leaf, or a copy of it where it lies in memory that the graph overwrites."""
         _kind("outputs", leaf)
-        return xp.array(leaf) if any(start <= leaf.data.ptr < end for start, end in self.places) else leaf
+        return leaf.copy() if any(start <= leaf.data.ptr < end for start, end in self.places) else leaf
 
     def _overwrite(self, name, new):
         (old, structure), (leaves, other) = tree.flatten(self.state), tree.flatten(new)
@@ -144,11 +142,11 @@ class _Graph:
 
     def launch(self, leaves):
         """What step(state, *inputs) gives, for arguments with these leaves."""
-        leaves = [leaf if leaf is held or backend.module_of(leaf) != "cupy" else self._apart(leaf)
+        leaves = [leaf if leaf is held or not on_device(leaf) else self._apart(leaf)
                   for held, leaf in zip(self.held, leaves)]
         for held, leaf in zip(self.held, leaves):
             if leaf is not held:
-                if backend.module_of(leaf) == "cupy":
+                if on_device(leaf):
                     held[...] = leaf
                 else:
                     held.set(numpy.ascontiguousarray(leaf).reshape(held.shape))     # also of a NumPy scalar

@@ -11,8 +11,7 @@ import re
 
 import numpy
 
-from . import backend
-from .backend import xp
+from .backend import module_of, on_device
 
 SOURCES = pathlib.Path(__file__).parent / "cuda"
 THREADS = 256           # of a block
@@ -23,11 +22,10 @@ PLAIN, MOMENTS, CENTRED = 0, 1, 2       # see normalise.cu
 
 def fit(*xs):
     """Whether there are kernels for these arrays: all of CuPy, all float32 or all float64, none of them empty."""
-    if backend.name() != "cupy":
+    if not all(map(on_device, xs)):
         return False
-    types = {getattr(x, "dtype", None) for x in xs}
-    return len(types) == 1 and next(iter(types)) in ("float32", "float64") and all(
-        backend.module_of(x) == "cupy" and x.size for x in xs)
+    types = {x.dtype for x in xs}
+    return len(types) == 1 and next(iter(types)) in ("float32", "float64") and all(x.size for x in xs)
 
 
 @functools.cache
@@ -45,7 +43,7 @@ def _kernel(xp_module, source, name):
 def _launch(source, name, grid, *args):
     """Launch a kernel; an int goes as a 32-bit one."""
     args = tuple(numpy.int32(arg) if isinstance(arg, (int, bool)) else arg for arg in args)
-    _kernel(xp._module, source, name)(grid, (THREADS,), args)
+    _kernel(module_of(*args), source, name)(grid, (THREADS,), args)
 
 
 def _blocks(count):
@@ -57,7 +55,7 @@ def _c_type(x):
 
 
 def _contiguous(*xs):
-    return [xp.ascontiguousarray(x) for x in xs]
+    return [module_of(x).ascontiguousarray(x) for x in xs]
 
 
 # ------------------------------------------------------------------------------------------------- windows
@@ -68,7 +66,7 @@ def _geometry(size, channels, places, window, stride, padding):
 
 def unfold(x, places, window, stride, padding):
     """The windows of images (n, h, w, c), one in each row of a matrix: (n rows columns, A B c)."""
-    (x,), channels, kind = _contiguous(x), x.shape[3], _c_type(x)
+    (x,), channels, kind, xp = _contiguous(x), x.shape[3], _c_type(x), module_of(x)
     rows = xp.empty((x.shape[0] * places[0] * places[1], window[0] * window[1] * channels), x.dtype)
     four = kind == "float" and channels % 4 == 0 and x.data.ptr % 16 == 0
     count, channels = (rows.size // 4, channels // 4) if four else (rows.size, channels)
@@ -81,7 +79,7 @@ def fold(windows, size, stride, padding, out=None):
     """The adjoint of unfold: windows (n, rows, columns, A, B, c), added up in images (n, *size, c), contiguous ones."""
     (windows,) = _contiguous(windows)
     n, rows, columns, A, B, channels = windows.shape
-    x = xp.empty((n, *size, channels), windows.dtype) if out is None else out
+    x = module_of(windows).empty((n, *size, channels), windows.dtype) if out is None else out
     _launch("windows", f"fold<{_c_type(x)}>", _blocks(x.size), windows, x, numpy.uint32(x.size),
             *_geometry(size, channels, (rows, columns), (A, B), stride, padding))
     return x
@@ -89,7 +87,7 @@ def fold(windows, size, stride, padding, out=None):
 
 def max_pool(x, places, window, stride, padding):
     """The largest element of each window of images, and its place among the elements of its image, flattened."""
-    (x,), channels = _contiguous(x), x.shape[3]
+    (x,), channels, xp = _contiguous(x), x.shape[3], module_of(x)
     best = xp.empty((x.shape[0], *places, channels), x.dtype)
     winners = xp.empty(best.shape, "int64")
     _launch("windows", f"max_pool<{_c_type(x)}>", _blocks(best.size), x, best, winners, numpy.uint32(best.size),
@@ -99,7 +97,7 @@ def max_pool(x, places, window, stride, padding):
 
 def take_winners(x, winners):
     """Of every image its elements at these places: x (n, size), winners (n, pooled)."""
-    (x,), y = _contiguous(x), xp.empty(winners.shape, x.dtype)
+    (x,), y = _contiguous(x), module_of(x).empty(winners.shape, x.dtype)
     _launch("windows", f"take_winners<{_c_type(x)}>", _blocks(y.size), x, winners, y, numpy.uint32(y.size),
             x.shape[1], winners.shape[1])
     return y
@@ -107,7 +105,7 @@ def take_winners(x, winners):
 
 def put_winners(y, winners, image, places, window, stride, padding):
     """The adjoint of take_winners: (n, pooled) to images, flattened (n, h w c), image = (h, w, c)."""
-    (y,), x = _contiguous(y), xp.empty((len(y), image[0] * image[1] * image[2]), y.dtype)
+    (y,), x = _contiguous(y), module_of(y).empty((len(y), image[0] * image[1] * image[2]), y.dtype)
     _launch("windows", f"put_winners<{_c_type(x)}>", _blocks(x.size), y, winners, x, numpy.uint32(x.size),
             *_geometry(image[:2], image[2], places, window, stride, padding))
     return x
@@ -124,6 +122,7 @@ def _sums(a, x, mean, y, kind, gated):
     channels = a.shape[-1]
     count, width = a.size // channels, _power(channels, THREADS)
     blocks = min(-(-count * width // (4 * THREADS)), SUM_BLOCKS)
+    xp = module_of(a)
     partial, sums = xp.empty((blocks, 2, channels), "float64"), xp.empty((2, channels), a.dtype)
     _launch("normalise", f"partial_sums<{_c_type(a)}>", (blocks, -(-channels // width)), a, x, mean, y, partial,
             numpy.int64(count), channels, width, kind, gated)
@@ -150,6 +149,7 @@ class NormalisePasses:
 
     def __init__(self, x, gain, bias, known, eps, rectify):
         self.x, self.mean, self.var, bias = _contiguous(x, *known, bias)
+        xp = self.xp = module_of(x)
         self.gain, self.rectify = gain if gain is None else xp.ascontiguousarray(gain), rectify
         self.eps, self.y = x.dtype.type(eps), xp.empty(x.shape, x.dtype)
         self._launch("normalise", self.x, self.mean, self.var, self._given(self.gain), bias, self.y, *self._size(),
@@ -163,13 +163,13 @@ class NormalisePasses:
 
     def _given(self, a):
         """a, or where it is None any array: a kernel does not read what it is told is not there."""
-        return self.mean if a is None else xp.ascontiguousarray(a)
+        return self.mean if a is None else self.xp.ascontiguousarray(a)
 
     def _size(self):
         return numpy.int64(self.x.size), self.x.shape[-1]
 
     def _slope(self, v, sums, t_gain, t_bias, before, after):
-        result = xp.empty(self.x.shape, self.x.dtype)
+        result = self.xp.empty(self.x.shape, self.x.dtype)
         given = [a is not None for a in (v, self.gain, t_gain, t_bias)]
         self._launch("normalise_slope", self.x if v is None else v, self.x, self.y, self.mean, self.var,
                      self._given(self.gain), sums, self._given(t_gain), self._given(t_bias), result, *self._size(),
@@ -187,7 +187,7 @@ class NormalisePasses:
         """The cotangents of x, gain (None if there is no gain) and bias."""
         (g,) = _contiguous(g)
         sums = _sums(g, self.x, self.mean, self.y, CENTRED, self.rectify)
-        gain = None if self.gain is None else sums[1] / xp.sqrt(self.var + self.eps)
+        gain = None if self.gain is None else sums[1] / self.xp.sqrt(self.var + self.eps)
         return self._slope(g, sums, None, None, self.rectify, False), gain, sums[0]
 
 
@@ -195,7 +195,7 @@ class NormalisePasses:
 
 def cross_entropy(x, labels):
     """The losses (n,) of scores (n, classes) with integer labels (n,), their push and their pull: see fused."""
-    (x,), (n, classes) = _contiguous(x), x.shape
+    (x,), (n, classes), xp = _contiguous(x), x.shape, module_of(x)
     labels = xp.ascontiguousarray(labels.astype("int64", copy=False))
     losses, total = xp.empty(n, x.dtype), xp.empty(n, x.dtype)
 
@@ -217,10 +217,10 @@ def cross_entropy(x, labels):
 
 def sgd(p, m, g, rate, momentum, decay, nesterov):
     """The new parameters and momentum of one array: see update.cu. rate: a number, or an array of one."""
-    p, m, g = _contiguous(p, m, g)
+    (p, m, g), xp = _contiguous(p, m, g), module_of(p)
     kind, new, moved = _c_type(p), xp.empty(p.shape, p.dtype), xp.empty(p.shape, p.dtype)
     number = p.dtype.type
-    by_array = backend.module_of(rate) == "cupy"
+    by_array = on_device(rate)
     rate = rate.astype(p.dtype, copy=False) if by_array else number(rate)
     _launch("update", f"sgd<{kind}, {f'const {kind}*' if by_array else kind}>", _blocks(p.size), p, m, g, new, moved,
             numpy.int64(p.size), rate, number(momentum), number(decay), nesterov)
@@ -230,7 +230,7 @@ def sgd(p, m, g, rate, momentum, decay, nesterov):
 def average(old, now, momentum):
     """momentum old + (1 - momentum) now, of short arrays."""
     (old, now), number = _contiguous(old, now), old.dtype.type
-    moved = xp.empty(old.shape, old.dtype)
+    moved = module_of(old).empty(old.shape, old.dtype)
     _launch("update", f"average<{_c_type(old)}>", (-(-old.size // THREADS),), old, now, moved, old.size,
             number(momentum), number(1.0 - momentum))
     return moved

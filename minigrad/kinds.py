@@ -11,7 +11,7 @@ Names: d local derivative; s the shape of an argument; the rest as in core.py.
 """
 import math
 
-from .backend import xp
+from .backend import module_of
 from .core import LinearMap, Primitive
 from .errors import DTypeError, ShapeError, message, shape
 from .pieces import column_sums, cut_rows, mapped, summed
@@ -20,8 +20,8 @@ from .pieces import column_sums, cut_rows, mapped, summed
 def elementwise(fun, *partials, name=None, doc=None):
     """A primitive that acts on each element: y = f(x1, x2, ...), with the partial derivatives d_i(y, x1, x2, ...).
 
-    fun: a function of plain arrays, or its name in the array module. The Jacobian is diagonal, so that scaling by d
-    is the push and the pull. name, doc: of the primitive.
+    fun: a function of plain arrays, or the name under which NumPy and CuPy have it. The Jacobian is diagonal, so that
+    scaling by d is the push and the pull. name, doc: of the primitive.
 
     >>> import minigrad as mg
     >>> exp = mg.elementwise("exp", lambda y, x: y)
@@ -95,12 +95,13 @@ def _sum_to(x, shape):
         raise ShapeError(message("sum_to(x, shape)", f"{shape} cannot have been broadcast to the shape of x",
                                  [("x", x, "")], "from the right, each length is that of x, or 1"))
     if x.size > 4096 and shape == x.shape[-1:] and x.dtype.kind in "fc":        # a bias
-        return summed(lambda piece: column_sums(x[piece]), cut_rows(x))
+        return summed(lambda piece: column_sums(x[piece]), cut_rows(x), x)
     axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 != x.shape[lead + i]])
     return x.sum(axes).reshape(shape)
 
 
 def _broadcast_to(x, shape):
+    xp = module_of(x)
     if math.prod(shape) > 4096 or not 0 <= getattr(x, "ndim", -1) <= len(shape):
         return xp.broadcast_to(x, shape)
     y = xp.empty(shape, x.dtype)                            # a small copy takes a tenth of the time of a view

@@ -1,10 +1,10 @@
 """Losses: of each example, not their mean. Public as nn.cross_entropy and nn.sigmoid_cross_entropy."""
 from . import kernels
-from .backend import module_of, xp
+from .backend import module_of, on_device
 from .core import raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import fused
-from .ops import getitem, logsumexp, softplus, stop_gradient
+from .ops import getitem, logsumexp, multiply, softplus, stop_gradient
 
 
 def _check_labels(call, scores, labels, ndim):
@@ -12,7 +12,8 @@ def _check_labels(call, scores, labels, ndim):
         raise ShapeError(message(call, "scores and labels do not fit", [("scores", scores, ""), ("labels", labels, "")],
                                  f"n examples have scores {'(n, classes)' if ndim == 2 else '(n,)'} and labels (n,)"))
     last = shape(scores)[1] - 1 if ndim == 2 else 1
-    if module_of(labels) == "numpy" and labels.size and not 0 <= labels.min() <= labels.max() <= last:
+    labels = raw(labels)
+    if not on_device(labels) and labels.size and not 0 <= labels.min() <= labels.max() <= last:
         raise ShapeError(message(call, f"labels lie outside 0 ... {last}",
                                  [("labels", labels, f"from {labels.min()} to {labels.max()}")]))
 
@@ -27,11 +28,13 @@ def cross_entropy(logits, labels):
     if stop_gradient(labels).dtype.kind not in "iu":
         raise DTypeError(message("cross_entropy(logits, labels)", "labels are the integers 0 ... classes - 1",
                                  [("labels", labels, "")], "labels.astype(int)"))
-    return (_by_kernels if kernels.fit(raw(logits)) else _cross_entropy)(logits, labels=stop_gradient(labels))
+    by_kernels = kernels.fit(raw(logits)) and on_device(raw(labels))
+    return (_by_kernels if by_kernels else _cross_entropy)(logits, labels=stop_gradient(labels))
 
 
 def _cross_entropy(logits, labels):
-    return logsumexp(logits, axis=1) - getitem(logits, (xp.arange(len(labels)), labels))
+    rows = module_of(raw(logits)).arange(len(labels))
+    return logsumexp(logits, axis=1) - getitem(logits, (rows, labels))
 
 
 _by_kernels = fused(_cross_entropy, kernels.cross_entropy)
@@ -43,4 +46,4 @@ def sigmoid_cross_entropy(scores, labels):
     softplus(z) - y z, in nats, without overflow. Raises ShapeError.
     """
     _check_labels("sigmoid_cross_entropy(scores, labels)", scores, labels, 1)
-    return softplus(scores) - scores * stop_gradient(labels).astype(scores.dtype)
+    return softplus(scores) - multiply(scores, stop_gradient(labels).astype(scores.dtype))

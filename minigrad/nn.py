@@ -25,7 +25,8 @@ import math
 from typing import Any, dataclass_transform
 
 from . import kernels, tree
-from .backend import xp
+from .backend import module_of, xp
+from .core import raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint, fused
 from .losses import cross_entropy as cross_entropy, sigmoid_cross_entropy as sigmoid_cross_entropy
@@ -199,7 +200,8 @@ class BatchNorm(Module):
 
     def state(self):
         """Averages of a standard normal: mean 0, variance 1."""
-        return {"mean": xp.zeros(shape(self.bias), self.bias.dtype), "var": xp.ones(shape(self.bias), self.bias.dtype)}
+        bias = raw(self.bias)
+        return {"mean": module_of(bias).zeros_like(bias), "var": module_of(bias).ones_like(bias)}
 
     def apply(self, x, state=None, train=True, key=None):
         if shape(x)[-1:] != shape(self.bias):

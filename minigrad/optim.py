@@ -11,7 +11,8 @@ import math
 from typing import Callable, NamedTuple
 
 from . import kernels, tree
-from .backend import xp
+from .backend import module_of
+from .core import raw
 from .errors import DTypeError, shape
 from .ops import add, astype, multiply, sqrt
 
@@ -32,7 +33,7 @@ def _axpy(a, x, y):
 
 
 def _zeros_like(params):
-    return tree.map(lambda p: xp.zeros(shape(p), p.dtype), params)
+    return tree.map(lambda p: module_of(raw(p)).zeros(shape(p), p.dtype), params)
 
 
 def matrices(p):

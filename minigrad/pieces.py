@@ -21,8 +21,8 @@ import threading
 import numpy
 import threadpoolctl
 
-from . import backend, kernels
-from .backend import xp
+from . import kernels
+from .backend import module_of, on_device
 from .errors import BackendError
 
 PIECE = 1 << 20         # bytes: a piece of each array at hand; a few of them stay in the cache of a core
@@ -41,12 +41,12 @@ def threads():
     return int(wanted)
 
 
-def cut(n, bytes_each, piece=None):
-    """Slices of range(n), in order, of at most a piece but for single elements. On a GPU a piece is 4 GB.
+def cut(n, bytes_each, x=None, piece=None):
+    """Slices of range(n), in order, of at most a piece but for single elements. x: an array to be cut like this.
 
-    Where there are several there are about 4, 8, 12 ...: equal shares for 2 or 4 threads.
+    Where there are several there are about 4, 8, 12 ...: equal shares for 2 or 4 threads. On a GPU a piece is 4 GB.
     """
-    piece = DEVICE_PIECE if backend.name() == "cupy" else piece or PIECE
+    piece = DEVICE_PIECE if on_device(x) else piece or PIECE
     if n * bytes_each <= piece:
         return [slice(0, n)] if n else []
     count = -(-n * bytes_each // piece)
@@ -56,13 +56,16 @@ def cut(n, bytes_each, piece=None):
 
 def cut_rows(x):
     """Slices of an array along its first axis, each at most a piece; one where there is nothing to cut."""
-    return cut(len(x), x.nbytes // max(len(x), 1)) or [slice(0, 0)]
+    return cut(len(x), x.nbytes // max(len(x), 1), x) or [slice(0, 0)]
 
 
-def share(work, pieces):
-    """Let every thread call work(its pieces), where each takes the next piece that nobody has taken. No result."""
+def share(work, pieces, x=None):
+    """Let every thread call work(its pieces), where each takes the next piece that nobody has taken. No result.
+
+    x: one of the arrays that are worked on. A GPU needs no threads.
+    """
     count = min(threads(), len(pieces))
-    if backend.name() == "cupy":
+    if on_device(x):
         return work(pieces)
     with _one_blas_thread:
         left = iter(pieces)                                 # to take the next element of a list is one atomic step
@@ -76,40 +79,43 @@ def share(work, pieces):
             raise error
 
 
-def each(f, pieces):
-    """[f(piece) for piece in pieces], on threads."""
+def each(f, pieces, x=None):
+    """[f(piece) for piece in pieces], on threads. x: as for share."""
     results = [None] * len(pieces)
 
     def work(left):
         for i, piece in left:
             results[i] = f(piece)
-    share(work, list(enumerate(pieces)))
+    share(work, list(enumerate(pieces)), x)
     return results
 
 
-def scratch(role, shape, dtype):
-    """An array for one purpose inside a piece, with anything in it: the same memory every time, one for each thread."""
-    if backend.name() == "cupy":
-        return xp.empty(shape, dtype)                       # its pool does the same
-    count = math.prod(shape) * numpy.dtype(dtype).itemsize
+def scratch(role, shape, x):
+    """An array in the type of x for one purpose inside a piece, with anything in it.
+
+    It lies in the same memory every time, one for each thread.
+    """
+    if on_device(x):
+        return module_of(x).empty(shape, x.dtype)           # its pool does the same
+    count = math.prod(shape) * x.itemsize
     memory = getattr(_own, role, None)
     if memory is None or len(memory) < count:
         memory = numpy.empty(count, "uint8")
         setattr(_own, role, memory)
-    return memory[:count].view(dtype).reshape(shape)
+    return memory[:count].view(x.dtype).reshape(shape)
 
 
 def mapped(fun, doc=None):
     """A function of each element that cuts large arrays: the ufunc of this name, or f(*arrays, out=None)."""
     ufunc = isinstance(fun, str)
+    of_numpy = getattr(numpy, fun) if ufunc else fun
+    cuts = not ufunc or isinstance(of_numpy, numpy.ufunc)
 
     def on_pieces(*args, out=None):
         for a in args:
-            if type(a) is numpy.ndarray and a.nbytes > PIECE:
-                f = getattr(numpy, fun) if ufunc else fun
-                if isinstance(f, numpy.ufunc) or not ufunc:
-                    return _map(f, args, out)
-        f = getattr(xp, fun) if ufunc else fun
+            if type(a) is numpy.ndarray and a.nbytes > PIECE and cuts:
+                return _map(of_numpy, args, out)
+        f = of_numpy if type(args[0]) is numpy.ndarray or not ufunc else getattr(module_of(*args), fun)
         return f(*args) if out is None else f(*args, out=out)
     on_pieces.__name__, on_pieces.__doc__ = fun if ufunc else fun.__name__, doc
     return on_pieces
@@ -124,7 +130,7 @@ def _map(f, args, y):
     def work(left):
         for piece in left:
             f(*[a[piece] if cuts else a for a, cuts in zip(args, full)], out=y[piece])
-    share(work, cut_rows(y))
+    share(work, cut_rows(y), y)
     return y
 
 
@@ -132,20 +138,20 @@ added = mapped("add", "a + b for arrays; written to `out` where that is given.")
 
 
 def column_sums(x, y=None):
-    """The sums over all axes but the last, of x or of x y: forms that are many times faster than xp.sum."""
+    """The sums over all axes but the last, of x or of x y: forms that are many times faster than a sum."""
     if y is None and kernels.fit(x):
         return kernels.column_sums(x)
     if y is None:
-        return xp.ones(x.size // x.shape[-1], x.dtype) @ x.reshape(-1, x.shape[-1])
+        return module_of(x).ones(x.size // x.shape[-1], x.dtype) @ x.reshape(-1, x.shape[-1])
     if not isinstance(x, numpy.ndarray):
         return column_sums(x * y)                           # CuPy's einsum does the same
     rows = (-1, math.prod(x.shape[-2:]) if x.ndim > 2 else x.shape[-1])
-    return xp.einsum("ij,ij->j", x.reshape(rows), y.reshape(rows)).reshape(-1, x.shape[-1]).sum(0)
+    return numpy.einsum("ij,ij->j", x.reshape(rows), y.reshape(rows)).reshape(-1, x.shape[-1]).sum(0)
 
 
-def summed(f, pieces):
-    """The sum of f(piece) over all pieces, in their order."""
-    return functools.reduce(operator.add, each(f, pieces))
+def summed(f, pieces, x=None):
+    """The sum of f(piece) over all pieces, in their order. x: as for share."""
+    return functools.reduce(operator.add, each(f, pieces, x))
 
 
 # -------------------------------------------------------------------------------------------------- threads

@@ -28,7 +28,8 @@ Cost, in forward passes: clean 3, noisy 1, push 2, pull 2, against 3 for a plain
 from typing import Any, NamedTuple
 
 from . import tree
-from .backend import xp
+from .backend import module_of
+from .core import raw
 from .errors import ShapeError, message, shape
 from .ops import astype, maximum, stop_gradient, sum
 from .transforms import grad, jvp, linearize, value_and_grad
@@ -93,4 +94,4 @@ def example_weights_unrolled(losses, clean_loss, params, rate=1.0, lookahead=Non
         gradient = grad(lambda p: sum(eps * losses(p)))(params)                     # lines 4-6
         return clean_loss((lookahead or descend)(params, gradient))                 # lines 7-9
     l = _per_example(losses(params), "example_weights_unrolled(losses, ...)")
-    return normalise(-grad(clean_loss_after)(xp.zeros(shape(l), l.dtype)))          # lines 10-11
+    return normalise(-grad(clean_loss_after)(module_of(raw(l)).zeros(shape(l), l.dtype)))     # lines 10-11

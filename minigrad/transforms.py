@@ -20,8 +20,10 @@ may be a view of another: do not write to them.
 import math
 import operator
 
+import numpy
+
 from . import tree
-from .backend import xp
+from .backend import module_of
 from .core import Forward, LinearMap, Tape, float_leaves, raw, run, unboxed
 from .errors import DTypeError, ShapeError, message, shape
 from .ops import astype, reshape, stack, stop_gradient
@@ -41,7 +43,7 @@ def _traced(trace, f, leaves, structure, tags, has_aux):
         if not hasattr(out, "dtype") and not isinstance(out, (int, float)):
             raise DTypeError(f"f returns a {type(out).__name__}, which is neither an array nor a tree of arrays\n"
                              "  help: return it beside y, with has_aux=True")
-    pairs = [unboxed(xp.asarray(out) if isinstance(out, (int, float)) else out, trace) for out in outs]
+    pairs = [unboxed(numpy.asarray(out)[()] if isinstance(out, (int, float)) else out, trace) for out in outs]
     return pairs, out_structure, tree.map(lambda leaf: unboxed(leaf, trace)[0], aux) if has_aux else None
 
 
@@ -58,12 +60,21 @@ def _fitted(given, structure, like, call):
 
 
 def as_type_of(x, value):
-    """A value in the type of x. Zero (None) becomes an array of zeros."""
+    """A value in the type of x. Zero (None) becomes an array of zeros; a number becomes an array too."""
     if value is None:
-        return xp.zeros(shape(x), raw(x).dtype)
+        return _filled(x, 0.0)
     if isinstance(value, (int, float)):
-        return xp.asarray(value, raw(x).dtype)
+        return _filled(x, value)
     return value if value.dtype == x.dtype else astype(value, x.dtype)
+
+
+def _filled(x, value):
+    """An array of one value that goes with x, in its shape and type: of the module that x comes from.
+
+    Of no axes it is, on NumPy, a scalar. That goes with CuPy's arrays too, as x does if it is a number.
+    """
+    module = x.module if type(x) is _Like else module_of(raw(x))
+    return module.full(shape(x), value, raw(x).dtype)[()]
 
 
 def jvp(f, xs, ts, has_aux=False):
@@ -120,10 +131,10 @@ def _linearize(f, xs, has_aux, call):
 
 
 class _Like:
-    """The shape and type of an array, without the array: a LinearMap keeps no more than that of its ends."""
+    """Shape, type and module of an array, without the array: a LinearMap keeps no more than that of its ends."""
 
     def __init__(self, x):
-        self.shape, self.dtype = shape(x), x.dtype
+        self.shape, self.dtype, self.module = shape(x), x.dtype, module_of(raw(x))
 
 
 def vjp(f, *xs, has_aux=False):
@@ -150,7 +161,7 @@ def value_and_grad(f, argnums=0, has_aux=False):
                     for name, leaf in zip(tree.paths(y), tree.flatten(y)[0])]
             raise ShapeError(message("grad(f)", "f must return one scalar", rows,
                                      "take its sum or mean, or use vjp (one cotangent) or jacobian (all of them)"))
-        gradients = pull(xp.ones((), raw(y).dtype))
+        gradients = pull(_filled(y, 1.0))
         return (y, aux) if has_aux else y, gradients if isinstance(argnums, (tuple, list)) else gradients[0]
     return both
 
@@ -244,12 +255,16 @@ def _swept(walk, structure, leaves, chosen, others, axis):
     """
     s, results = shape(leaves[chosen]), []
     for k in range(math.prod(s)):
-        unit = [as_type_of(leaf, None) for leaf in leaves]
-        unit[chosen].reshape(-1)[k] = 1.0
+        unit = [_filled(leaf, 0.0) for leaf in leaves]
+        if s:
+            unit[chosen].reshape(-1)[k] = 1.0
+        else:
+            unit[chosen] = _filled(leaves[chosen], 1.0)
         results.append(tree.flatten(walk(tree.unflatten(structure, unit)))[0])
     joined = [s + shape(x) if axis == 0 else shape(x) + s for x in others]
-    return [reshape(stack([r[i] for r in results], axis), joined[i]) if results else xp.zeros(joined[i], raw(x).dtype)
-            for i, x in enumerate(others)]
+    if not results:
+        return [module_of(raw(x)).zeros(s, raw(x).dtype) for s, x in zip(joined, others)]
+    return [reshape(stack([r[i] for r in results], axis), s) for i, s in enumerate(joined)]
 
 
 def hessian(f, argnums=0):

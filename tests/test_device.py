@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import grad, nn, optim, tree
+from minigrad import backend, grad, nn, optim, tree
 from minigrad.backend import seed
+from minigrad.check import check_derivatives
 from minigrad.reweight import example_weights, example_weights_unrolled, reweighted_gradient
 from models import lenet, mlp
 
@@ -39,13 +40,17 @@ RULES = {"plain": plain, "reweight": lambda *args: reweighted_gradient(*args).gr
          "forward": weighted(example_weights), "unrolled": weighted(example_weights_unrolled)}
 
 
-def step(name, rule, optimiser, dtype, device):
-    """The parameters, the optimiser's state and the running averages after one step, moved to the host."""
+def step(name, rule, optimiser, dtype, device, in_use=None):
+    """The parameters, the optimiser's state and the running averages after one step, moved to the host.
+
+    in_use: the module to switch to once there are parameters and images.
+    """
     make, s, loss, classes = MODELS[name]
     rng = seed(7)
     model = tree.map(lambda p: p.astype(dtype), make(rng))
     x, x_clean = (mg.xp.asarray(rng.normal(size=(n, *s)).astype(dtype)) for n in (6, 4))
     y, y_clean = (mg.xp.asarray(rng.integers(0, classes, n)) for n in (6, 4))
+    mg.use(in_use or backend.name())
     optimiser, averages = OPTIMISERS[optimiser](), model.state()
     state = optimiser.init(model)
 
@@ -58,7 +63,9 @@ def step(name, rule, optimiser, dtype, device):
         gradient = RULES[rule](losses, clean_loss, model)
         model, state = optimiser.update(gradient, state, model, 0)
         averages = model.apply(x, averages, key=(1, 2))[1]
-    return [mg.to_host(leaf) for leaf in tree.flatten((model, state, averages))[0]]
+    leaves = tree.flatten((model, state, averages))[0]
+    assert {backend.on_device(leaf) for leaf in leaves} == {backend.on_device(x)}
+    return [mg.to_host(leaf) for leaf in leaves]
 
 
 def without_host_reads(device):
@@ -78,6 +85,58 @@ def test_a_training_step(device, name, rule, optimiser):
     for a, b in zip(found, step(name, rule, optimiser, np.float64, "numpy"), strict=True):
         assert type(a) is np.ndarray and a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)      # Adam divides by 1e-8 where the gradient is 0 but for rounding
+
+
+@pytest.mark.parametrize("device", ["impersonator", "cupy"], indirect=True)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_follows_its_arrays(device, name, rule):
+    """What is in use decides what is created, and nothing else: no step fails because there is a GPU, or is not used."""
+    found = []
+    for created, in_use in (("numpy", "numpy"), ("numpy", "cupy"), ("cupy", "numpy")):
+        mg.use(created)
+        found.append(step(name, rule, "adam", np.float64, device if created == "cupy" else "numpy", in_use))
+    for a, b, c in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, c, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("device", ["impersonator", "cupy"], indirect=True)
+@pytest.mark.parametrize("given", ["numpy", "cupy"])
+def test_numbers_go_with_the_arrays_of_either_module(device, given):
+    """A number that is differentiated beside arrays of NumPy, or of CuPy, that a function takes from outside."""
+    cupy = backend.cupy_or_reason()[0]
+    data = (np if given == "numpy" else cupy).arange(1.0, 4.0)
+    for in_use in ("numpy", "cupy"):
+        mg.use(in_use)
+
+        def f(w):
+            return mg.sum(mg.where([True, False, True], w * data, mg.sqrt(4.0) * w)[[0, 2]] * mg.exp(0.0 * w) ** 2)
+        results = [f(3.0), mg.grad(f)(3.0), mg.value_and_grad(f)(3.0)[0], mg.jvp(f, (3.0,), (1.0,))[1], mg.hvp(f, 3.0, 1.0),
+                   mg.linearize(f, 3.0)[1].push(1.0), mg.linearize(f, 3.0)[1].pull(1.0), mg.hessian(f)(3.0),
+                   mg.grad(lambda p: f(p["w"]))({"w": 3.0})["w"]]
+        assert [float(mg.to_host(y)) for y in results] == [12.0, 4.0, 12.0, 4.0, 0.0, 4.0, 4.0, 0.0, 4.0]
+        column = mg.jacobian(lambda w: w * data)(3.0)
+        np.testing.assert_array_equal(mg.to_host(column), [1.0, 2.0, 3.0])
+        assert backend.on_device(column) == (given == "cupy")
+        check_derivatives(f, 3.0)
+
+
+@pytest.mark.parametrize("device", ["impersonator", "cupy"], indirect=True)
+@pytest.mark.parametrize("mixed", [
+    lambda a, b: mg.add(a, b), lambda a, b: mg.conv2d(a.reshape(1, 2, 2, 1), b.reshape(2, 2, 1, 1)),
+    lambda a, b: mg.matmul(a, b), lambda a, b: mg.concatenate([a, b]), lambda a, b: mg.where(a > 0, b, 1.0),
+    lambda a, b: mg.take(a, b.astype(int) * 0), lambda a, b: mg.getitem(a, b.astype(int) * 0),
+    lambda a, b: nn.cross_entropy(a.reshape(1, 4), b[:1].astype(int)), lambda a, b: nn.sigmoid_cross_entropy(a, b.astype(int)),
+    lambda a, b: mg.grad(lambda x: mg.sum(mg.multiply(x, b)))(a)])
+def test_a_mixture_is_an_error_that_says_so(device, mixed):
+    """Never a silent copy, whichever side the array of NumPy is on and whatever is in use."""
+    cupy = backend.cupy_or_reason()[0]
+    for in_use in ("numpy", "cupy"):
+        mg.use(in_use)
+        for a, b in ((np.ones(4), cupy.ones(4)), (cupy.ones(4), np.ones(4))):
+            with pytest.raises(mg.BackendError, match="arrays of NumPy and of CuPy are mixed(.|\n)*help: move all"):
+                mixed(a, b)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -129,13 +129,13 @@ def test_a_graph_gives_its_memory_back(impersonator, caplog):
 
 def test_memory_that_runs_out_ends_the_capture_and_frees_nothing(impersonator, monkeypatch):
     """A pool of CuPy's answers a CUDARuntimeError with freeing what the graph needs: it must not see one."""
-    assert graphs._memory(512) == (512, 0)
+    assert graphs._memory(mg.xp, 512) == (512, 0)
 
     def full(size):
         raise mg.xp.cuda.runtime.CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
     monkeypatch.setattr(mg.xp.cuda, "Memory", full)
     with pytest.raises(MemoryError, match="out of memory"):
-        graphs._memory(512)
+        graphs._memory(mg.xp, 512)
 
 
 def test_another_state_may_be_handed_in(impersonator):

@@ -15,7 +15,7 @@ import operator
 import numpy
 
 from .. import blas, kernels
-from ..backend import xp
+from ..backend import module_of
 from ..errors import ShapeError, message, shape
 from ..kinds import bilinear
 from ..pieces import GROUPS, cut, each, scratch, share
@@ -35,18 +35,18 @@ def _rows(x, pieces, window, stride, padding):
             continue
         count = piece.stop - piece.start
         if padded is None or count > len(padded):           # the border is written once, the inside for every piece
-            padded = scratch("padded", (count, h + top + bottom, w + left + right, c), x.dtype)
+            padded = scratch("padded", (count, h + top + bottom, w + left + right, c), x)
             padded[...] = 0.0
         padded[:count, top:top + h, left:left + w] = x[piece]
         windows = view(padded[:count], window, stride)
-        rows = scratch("rows", windows.shape, x.dtype)
+        rows = scratch("rows", windows.shape, x)
         rows[...] = windows
         yield piece, rows.reshape(math.prod(windows.shape[:3]), math.prod(windows.shape[3:]))
 
 
 def _conv2d(x, k, stride, padding):
     window, outputs = k.shape[:2], k.shape[3]
-    places = counts(x.shape[1:3], window, stride, padding)
+    places, xp = counts(x.shape[1:3], window, stride, padding), module_of(x, k)
     y = xp.empty((x.shape[0], *places, outputs), xp.result_type(x, k))
     if _few(min(k.shape[2:]), x, stride):
         _conv2d_uncopied(x, k, padding, y)
@@ -56,12 +56,12 @@ def _conv2d(x, k, stride, padding):
     def work(pieces):
         for piece, rows in _rows(x, pieces, window, stride, padding):
             blas.matmul(rows, matrix, out=y[piece].reshape(len(rows), outputs))
-    share(work, cut(len(x), math.prod(places) * len(matrix) * x.itemsize, WINDOWS))
+    share(work, cut(len(x), math.prod(places) * len(matrix) * x.itemsize, x, WINDOWS), x)
     return y
 
 
 def _conv2d_kernel(x, g, window, stride, padding):
-    places, outputs = g.shape[1:3], g.shape[3]
+    places, outputs, xp = g.shape[1:3], g.shape[3], module_of(x, g)
     s = (*window, x.shape[3], outputs)
     few = _few(max(s[2:]), x, stride)
 
@@ -70,8 +70,9 @@ def _conv2d_kernel(x, g, window, stride, padding):
             return functools.reduce(operator.iadd, _kernels_uncopied(x, g, pieces, window, padding))
         return functools.reduce(operator.iadd, (blas.matmul(rows.T, g[piece].reshape(len(rows), outputs))
                                                 for piece, rows in _rows(x, pieces, window, stride, padding)))
-    pieces = cut(len(x), math.prod(places) * math.prod(window) * x.shape[3] * x.itemsize // (3 if few else 1), WINDOWS)
-    parts = each(product, [pieces[i::GROUPS] for i in range(min(len(pieces), GROUPS))])
+    size = math.prod(places) * math.prod(window) * x.shape[3] * x.itemsize // (3 if few else 1)
+    pieces = cut(len(x), size, x, WINDOWS)
+    parts = each(product, [pieces[i::GROUPS] for i in range(min(len(pieces), GROUPS))], x)
     return functools.reduce(operator.iadd, parts).reshape(s) if parts else xp.zeros(s, xp.result_type(x, g))
 
 
@@ -99,7 +100,7 @@ def _row_windows(x, pieces, window, padding):
     for piece in pieces:
         count = piece.stop - piece.start
         if zeroed is None or count > len(zeroed):
-            zeroed = scratch("zeroed", (count, image, c), x.dtype)
+            zeroed = scratch("zeroed", (count, image, c), x)
             zeroed[...] = 0.0
         rows = zeroed[:count, :(h + top + bottom) * across].reshape(count, h + top + bottom, across, c)
         rows[:, top:top + h, left:left + w] = x[piece]
@@ -115,13 +116,13 @@ def _conv2d_uncopied(x, k, padding, y):
     def work(pieces):
         for piece, windows, across in _row_windows(x, pieces, (A, B), padding):
             count, q = len(windows), windows.shape[3]
-            z = scratch("products", (A, count, q, B, outputs), y.dtype)
-            xp.matmul(windows.transpose(1, 0, 2, 3, 4), matrices, out=z.transpose(0, 1, 3, 2, 4))
+            z = scratch("products", (A, count, q, B, outputs), y)
+            numpy.matmul(windows.transpose(1, 0, 2, 3, 4), matrices, out=z.transpose(0, 1, 3, 2, 4))
             for a in range(1, A):
                 z[0] += z[a]
             z = z[0].reshape(count, q * B, outputs)[:, :rows * across]
             y[piece] = z.reshape(count, rows, across, outputs)[:, :, :columns]
-    share(work, cut(len(x), math.prod(y.shape[1:]) * (A + 1) * y.itemsize, WINDOWS))
+    share(work, cut(len(x), math.prod(y.shape[1:]) * (A + 1) * y.itemsize, x, WINDOWS), x)
 
 
 def _kernels_uncopied(x, g, pieces, window, padding):
@@ -129,11 +130,11 @@ def _kernels_uncopied(x, g, pieces, window, padding):
     rows, columns, outputs = g.shape[1:]
     for piece, windows, across in _row_windows(x, pieces, window, padding):
         count, A, B, q, width = windows.shape
-        z = scratch("products", (count, q * B, outputs), g.dtype)
+        z = scratch("products", (count, q * B, outputs), g)
         z[...] = 0.0
         z[:, :rows * across].reshape(count, rows, across, outputs)[:, :, :columns] = g[piece]
         z = z.reshape(count, 1, q, B, outputs).transpose(0, 1, 3, 2, 4)
-        yield xp.add.reduce(xp.matmul(windows.transpose(0, 1, 2, 4, 3), z), (0, 2))
+        yield numpy.add.reduce(numpy.matmul(windows.transpose(0, 1, 2, 4, 3), z), (0, 2))
 
 
 def _conv2d_input(g, k, size, stride, padding):
@@ -142,6 +143,7 @@ def _conv2d_input(g, k, size, stride, padding):
                    zip((A, B), size, g.shape[1:3], padding))
     if stride == (1, 1) and all(p >= 0 for pair in turned for p in pair):       # a convolution with k turned round
         return _conv2d(g, k[::-1, ::-1].transpose(0, 1, 3, 2), stride, turned)
+    xp = module_of(g, k)
     x = xp.empty((g.shape[0], *size, channels), xp.result_type(g, k))
     matrix = k.reshape(math.prod(k.shape[:3]), outputs).T
 
@@ -150,7 +152,7 @@ def _conv2d_input(g, k, size, stride, padding):
             part = g[piece]
             rows = blas.matmul(part.reshape(math.prod(part.shape[:3]), outputs), matrix)
             fold_plain(rows.reshape(*part.shape[:3], A, B, channels), size, stride, padding, x[piece])
-    share(work, cut(g.shape[0], math.prod(g.shape[1:3]) * matrix.shape[1] * g.dtype.itemsize, WINDOWS))
+    share(work, cut(g.shape[0], math.prod(g.shape[1:3]) * matrix.shape[1] * g.dtype.itemsize, g, WINDOWS), g)
     return x
 
 

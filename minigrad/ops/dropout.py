@@ -3,7 +3,8 @@ import math
 
 import numpy
 
-from ..backend import xp
+from ..backend import module_of, on_device
+from ..core import raw
 from ..errors import DTypeError, ShapeError, shape
 from ..pieces import cut, each
 
@@ -23,13 +24,14 @@ def dropout(x, rate, key):
     if key is None:
         raise DTypeError("dropout(x): it draws its mask from a key, and there is none\n"
                          "  help: give an integer, or several: (seed of the run, step)")
-    known, count = _hash(key), math.prod(shape(x))
+    known, count, plain = _hash(key), math.prod(shape(x)), raw(x)
+    xp = module_of(plain)
     stays = xp.empty(count, bool)
 
     def draw(piece):
         places = xp.arange(piece.start, piece.stop, dtype="uint32")
         stays[piece] = _scrambled(places * ODD ^ known) >= numpy.uint32(rate * 2**32)
-    each(draw, cut(count, 4))
+    each(draw, cut(count, 4, plain), plain)
     return x * (stays.reshape(shape(x)).astype(x.dtype) / (1.0 - rate))
 
 
@@ -48,12 +50,11 @@ def _hash(key):
     total, place = numpy.zeros(1, "uint32"), 0              # what is known on the host is added up there
     moving = None
     for part in key if isinstance(key, (tuple, list)) else (key,):
-        given = hasattr(part, "dtype")
-        module, part = (xp, xp.asarray(part).ravel()) if given else (numpy, numpy.array([part & 0xFFFFFFFF], "uint32"))
-        at = _scrambled(module.arange(place, place + part.size, dtype="uint32") * ODD + ODD)
+        part = part.ravel() if hasattr(part, "dtype") else numpy.array([part & 0xFFFFFFFF], "uint32")
+        at = _scrambled(module_of(part).arange(place, place + part.size, dtype="uint32") * ODD + ODD)
         term = _scrambled(part.astype("uint32") ^ at).sum(keepdims=True, dtype="uint32")
         place += part.size
-        if given:
+        if on_device(part):
             moving = term if moving is None else moving + term
         else:
             total = total + term

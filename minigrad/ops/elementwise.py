@@ -5,8 +5,10 @@ gets half. The masks that decide are constants, taken from the plain values: the
 """
 import math
 
+import numpy
+
 from .. import tree
-from ..backend import xp
+from ..backend import as_array, module_of
 from ..core import Box, LinearMap, Primitive, raw
 from ..errors import DTypeError, message, shape
 from ..kinds import elementwise, linear, signed, stretched, sum_to
@@ -28,19 +30,20 @@ cos = elementwise("cos", lambda y, x: -sin(x), doc="The cosine of an angle in ra
 tanh = elementwise("tanh", lambda y, x: 1.0 - y * y, doc="The hyperbolic tangent.")
 sigmoid = elementwise(lambda x: _sigmoid(x), lambda y, x: y * (1.0 - y), name="sigmoid",
                       doc="The logistic function 1 / (1 + e^-x), exact at both ends.")
-softplus = elementwise(lambda x: xp.logaddexp(x, 0.0), lambda y, x: sigmoid(x), name="softplus",
+softplus = elementwise(lambda x: module_of(x).logaddexp(x, 0.0), lambda y, x: sigmoid(x), name="softplus",
                        doc="log(1 + e^x), without overflow.")
 
 _larger = mapped("maximum")
-_masked = mapped(lambda t, y, out=None: xp.multiply(t, y > 0, out=out))
+_masked = mapped(lambda t, y, out=None: module_of(t, y).multiply(t, y > 0, out=out))
 _gate = linear(lambda t, at: _masked(t, at), lambda g, s, at: _gate(g, at=at), "relu")
 relu = Primitive(lambda x: _larger(x, 0.0), lambda i, y, x: LinearMap(*2 * [lambda v: _gate(v, at=raw(y))]), "relu",
                  doc="max(x, 0). The derivative at 0 is 0.")
-abs = elementwise("abs", lambda y, x: xp.sign(raw(x)), doc="|x|. The derivative at 0 is 0.")
+abs = elementwise("abs", lambda y, x: module_of(raw(x)).sign(raw(x)), doc="|x|. The derivative at 0 is 0.")
 
 
 def _sigmoid(x):
     """1 / (1 + exp(-x)), exact at both ends: only exp of what is not positive is taken."""
+    xp = module_of(x)
     x = xp.asarray(x)
     up = x.real >= 0
     z = xp.exp(xp.where(up, -x, x))
@@ -103,7 +106,7 @@ _where = Primitive("where", _where_rule)
 
 def where(condition, a, b):
     """a where the condition holds, else b. Nothing flows to the side not taken, not even NaN or infinity."""
-    return _where(xp.asarray(raw(condition)), a, b)
+    return _where(as_array(raw(condition), raw(a), raw(b)), a, b)
 
 
 _astype = linear(lambda x, dtype, back: x.astype(dtype), lambda g, s, dtype, back: astype(g, back), "astype")
@@ -114,11 +117,11 @@ def astype(x, dtype):
 
     Raises DTypeError where a traced value would become complex: its derivative would be lost.
     """
-    x = x if hasattr(x, "dtype") else xp.asarray(x)
-    if xp.dtype(dtype).kind == "c" and type(x) is Box:
+    x = x if hasattr(x, "dtype") else numpy.asarray(x)
+    if numpy.dtype(dtype).kind == "c" and type(x) is Box:
         raise DTypeError(message("astype(x, dtype)", "only real numbers have derivatives here", [("x", x, "")],
                                  "keep real and imaginary part as two arrays"))
-    if xp.dtype(dtype).kind != "f":
+    if numpy.dtype(dtype).kind != "f":
         return raw(x).astype(dtype)
     return x if x.dtype == dtype else _astype(x, dtype=dtype, back=x.dtype)
 

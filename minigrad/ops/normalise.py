@@ -1,6 +1,6 @@
 """Normalisation."""
 from .. import kernels
-from ..backend import xp
+from ..backend import module_of
 from ..core import LinearMap, Primitive
 from ..errors import shape
 from ..pieces import column_sums, cut_rows, each, scratch, share, summed
@@ -41,6 +41,7 @@ def standardize(x, axes, eps=1e-5):
 
 def moments(x):
     """The mean and the variance (without Bessel's correction) of each channel, the last axis, of plain x: (c,) each."""
+    xp = module_of(x)
     if not x.size:
         return xp.zeros(x.shape[-1], x.dtype), xp.zeros(x.shape[-1], x.dtype)
     if kernels.fit(x):
@@ -49,10 +50,10 @@ def moments(x):
     def one(piece):                                         # of each piece, while it is in the cache
         count = x[piece].size // x.shape[-1]
         mean = column_sums(x[piece]) / count
-        far = xp.subtract(x[piece], _wide(mean, x), out=scratch("far", x[piece].shape, x.dtype))
+        far = xp.subtract(x[piece], _wide(mean, x), out=scratch("far", x[piece].shape, x))
         return count, mean, column_sums(far, far)
     n, mean, squares = 0, 0.0, 0.0
-    for m, mean_here, squares_here in each(one, cut_rows(x)):      # Chan, Golub & LeVeque, 1979
+    for m, mean_here, squares_here in each(one, cut_rows(x), x):      # Chan, Golub & LeVeque, 1979
         far = mean_here - mean
         squares = squares + squares_here + far * far * (n * m / (n + m))
         n, mean = n + m, mean + far * (m / (n + m))
@@ -61,6 +62,7 @@ def moments(x):
 
 def _wide(a, x):
     """A number for each channel of x, repeated along the axis before: NumPy likes long rows."""
+    xp = module_of(x)
     return xp.ascontiguousarray(xp.broadcast_to(a, x.shape[-2:])) if x.ndim > 2 else a
 
 
@@ -80,6 +82,7 @@ class NormalisePasses:
 
     def __init__(self, x, gain, bias, known, eps, rectify):
         self.x, self.rectify, self.has_gain = x, rectify, gain is not None
+        xp = self.xp = module_of(x)
         self.y = xp.empty(x.shape, xp.result_type(x, bias, bias if gain is None else gain))
         self.mean, self.r = _wide(known[0], x), 1.0 / xp.sqrt(known[1] + eps)
         self.A = self.r if gain is None else gain * self.r
@@ -93,11 +96,11 @@ class NormalisePasses:
                 y += bias
                 if rectify:
                     xp.maximum(y, 0.0, out=y)
-        share(work, self.pieces)
+        share(work, self.pieces, x)
 
     def _centred(self, piece):
         x = self.x[piece]
-        return xp.subtract(x, self.mean, out=scratch("c", x.shape, x.dtype))
+        return self.xp.subtract(x, self.mean, out=scratch("c", x.shape, x))
 
     def _sloped(self, v, A, B, C, out, gated):
         """v A + c B + C, where y > 0 if it is gated; written to `out`, which may be v."""
@@ -105,32 +108,33 @@ class NormalisePasses:
 
         def work(pieces):
             for piece in pieces:
-                c, part = self._centred(piece), xp.multiply(v[piece], A, out=out[piece])
+                c, part = self._centred(piece), self.xp.multiply(v[piece], A, out=out[piece])
                 c *= B
                 part += c
                 part += C
                 if gated:
                     part *= self.y[piece] > 0
-        share(work, self.pieces)
+        share(work, self.pieces, self.x)
         return out
 
     def push(self, t, t_gain, t_bias):
         """The tangent of y; None is zero."""
         t, A = (self.x, 0.0 * self.A) if t is None else (t, self.A)     # whatever t is, it is then multiplied by 0
-        sums = summed(lambda piece: xp.stack([column_sums(t[piece]), column_sums(self._centred(piece), t[piece])]),
-                      self.pieces)
+        sums = summed(lambda piece: self.xp.stack([column_sums(t[piece]),
+                                                   column_sums(self._centred(piece), t[piece])]), self.pieces, self.x)
         B = (0.0 if t_gain is None else self.r * t_gain) - A * self.r ** 2 * (sums[1] / self.n)
         C = (0.0 if t_bias is None else t_bias) - A * (sums[0] / self.n)
-        return self._sloped(t, A, B, C, xp.empty_like(self.y), self.rectify)
+        return self._sloped(t, A, B, C, self.xp.empty_like(self.y), self.rectify)
 
     def pull(self, g):
         """The cotangents of x, gain (None if there is no gain) and bias."""
+        xp = self.xp
         v = xp.empty_like(self.y) if self.rectify else g
 
         def sums_of(piece):
             part = xp.multiply(g[piece], self.y[piece] > 0, out=v[piece]) if self.rectify else g[piece]
             return xp.stack([column_sums(part), column_sums(self._centred(piece), part)])
-        sums = summed(sums_of, self.pieces)
+        sums = summed(sums_of, self.pieces, self.x)
         B, C = -self.A * self.r ** 2 * (sums[1] / self.n), -self.A * (sums[0] / self.n)
         out = v if self.rectify else xp.empty_like(self.y)
         return self._sloped(v, self.A, B, C, out, False), self.r * sums[1] if self.has_gain else None, sums[0]

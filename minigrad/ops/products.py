@@ -26,7 +26,7 @@ def _product(a, b):
                 numpy.matmul(a[piece], b, out=y[piece])
             else:
                 numpy.matmul(a, b[:, piece], out=y[:, piece])
-    share(work, cut(max(n, m), k * min(n, m), PIECE))
+    share(work, cut(max(n, m), k * min(n, m), a, PIECE), a)
     return y
 
 

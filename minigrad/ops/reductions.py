@@ -5,14 +5,14 @@ axis: an integer, a tuple of integers, or None for all; keepdims leaves axes of 
 import builtins
 import math
 
-from ..backend import xp
+from ..backend import module_of
 from ..core import LinearMap, Primitive, raw
 from ..errors import ShapeError, message, shape
 from ..kinds import broadcast_to, linear
 from .elementwise import exp, sqrt, square, where
 from .shaping import getitem, moveaxis, normal_axes, reshape
 
-_sum = linear(lambda x, axis, keepdims: xp.sum(x, axis, keepdims=keepdims),
+_sum = linear(lambda x, axis, keepdims: module_of(x).sum(x, axis, keepdims=keepdims),
               lambda g, s, axis, keepdims: broadcast_to(reshape(g, kept(s, axis)), s), "sum")
 
 
@@ -66,7 +66,7 @@ def _extreme(x, axis, keepdims, choose):
     last = tuple(range(len(s) - len(axes), len(s)))
     rows = reshape(moveaxis(x, axes, last), (math.prod(rest), count))
     winners = getattr(raw(rows), choose)(axis=1)
-    y = getitem(rows, (xp.arange(len(winners)), winners))
+    y = getitem(rows, (module_of(winners).arange(len(winners)), winners))
     return reshape(y, kept(s, axes) if keepdims else rest)
 
 
@@ -81,13 +81,15 @@ def argmin(x, axis=None):
 
 
 def _logsumexp(x, axis):
+    xp = module_of(x)
     m = xp.max(x.real, axis, keepdims=True)
     m = xp.where(xp.isfinite(m), m, 0.0)
     return xp.log(xp.sum(xp.exp(x - m), axis, keepdims=True)) + m
 
 
 def _logsumexp_rule(i, y, x, axis):
-    p = exp(x - where(xp.isfinite(raw(y)), y, 0.0))         # softmax; 0 where all x are -infinity
+    finite = module_of(raw(y)).isfinite(raw(y))
+    p = exp(x - where(finite, y, 0.0))                      # softmax; 0 where all x are -infinity
     return LinearMap(lambda t: sum(p * t, axis, keepdims=True), lambda g: p * g)
 
 

@@ -6,8 +6,8 @@ import operator
 
 import numpy
 
-from ..backend import xp
-from ..core import LinearMap, Primitive, raw
+from ..backend import as_array, is_array, module_of, on_device
+from ..core import LinearMap, Primitive, mixture, raw
 from ..errors import ShapeError, message
 from ..errors import shape as shape_of
 from ..kinds import linear, sum_to
@@ -109,6 +109,7 @@ def normal_axes(axis, ndim, name):
 # ---------------------------------------------------------------------------------- indexing and its adjoint
 
 def _put(g, shape, index):
+    xp = module_of(g)
     x = xp.zeros(shape, g.dtype)
     if _may_repeat(index):
         xp.add.at(x, index, g)
@@ -129,28 +130,35 @@ _put_primitive = linear(_put, lambda g, s, shape, index: sum_to(getitem(g, index
 
 def getitem(x, index):
     """x[index]: slices, integers, None, Ellipsis, integer arrays and masks, as in NumPy."""
-    return _getitem(x, index=_plain_index(index))
+    return _getitem(x, index=_plain_index(index, x))
 
 
-def _plain_index(index):
-    return tuple(map(_plain, index)) if isinstance(index, tuple) else _plain(index)
+def _plain_index(index, x):
+    """An index of x as NumPy would read it: sequences are arrays. Raises BackendError for those of another module."""
+    if isinstance(index, tuple):
+        return tuple([_plain(part, x) for part in index])
+    return _plain(index, x)
 
 
-def _plain(part):
-    """A part of an index as NumPy would read it: sequences are arrays."""
-    if part is None or part is Ellipsis or isinstance(part, (slice, int)) or hasattr(part, "dtype"):
-        return raw(part)
-    return xp.asarray(part) if len(part) else xp.zeros(0, int)
+def _plain(part, x):
+    part, x = raw(part), raw(x)
+    if part is None or part is Ellipsis or isinstance(part, (slice, int)):
+        return part
+    if hasattr(part, "dtype"):
+        if is_array(part) and is_array(x) and on_device(part) != on_device(x):      # CuPy would copy it to the device
+            raise mixture("getitem(x, index)", [("x", x, ""), ("index", part, "")])
+        return part
+    return as_array(part, x) if len(part) else module_of(x).zeros(0, int)
 
 
 def put(x, shape, index):
     """Zeros of this shape with x added at the index: the adjoint of getitem, so elements named twice add up."""
-    return _put_primitive(x, shape=tuple(shape), index=_plain_index(index))
+    return _put_primitive(x, shape=tuple(shape), index=_plain_index(index, x))
 
 
 def take(x, indices, axis=None):
     """The elements of x at integer indices along an axis; of the flattened x if axis is None."""
-    indices = xp.asarray(raw(indices))
+    indices = as_array(raw(indices), raw(x))
     indices = indices.astype(int) if indices.dtype == bool else indices         # numbers, as in NumPy: not a mask
     if axis is None:
         return getitem(ravel(x), indices)
@@ -160,7 +168,7 @@ def take(x, indices, axis=None):
 
 # --------------------------------------------------------------------------------------- padding and joining
 
-_pad = linear(lambda x, widths: xp.pad(x, widths), lambda g, s, widths: crop(g, widths), "pad")
+_pad = linear(lambda x, widths: module_of(x).pad(x, widths), lambda g, s, widths: crop(g, widths), "pad")
 
 
 def _pairs(x, widths, name):
@@ -185,6 +193,7 @@ def pad(x, pad_width, constant_values=0.0):
     y = _pad(x, widths=widths)
     if isinstance(constant_values, (int, float)) and constant_values == 0:
         return y
+    xp = module_of(raw(x))
     return add(y, xp.pad(xp.zeros(shape_of(x), x.dtype), widths, constant_values=constant_values))
 
 
@@ -203,7 +212,8 @@ def _concatenate_rule(i, y, *parts, axis):
     return LinearMap(lambda t: pad(t, widths), lambda g: crop(g, widths))
 
 
-_concatenate = Primitive(lambda *parts, axis: xp.concatenate(parts, axis), _concatenate_rule, "concatenate")
+_concatenate = Primitive(lambda *parts, axis: module_of(*parts).concatenate(parts, axis), _concatenate_rule,
+                         "concatenate")
 
 
 def concatenate(arrays, axis=0):

@@ -9,7 +9,7 @@ import operator
 import numpy
 
 from .. import kernels
-from ..backend import xp
+from ..backend import module_of
 from ..core import Box, is_float, raw
 from ..errors import DTypeError, ShapeError, message, shape
 from ..kinds import linear
@@ -70,7 +70,7 @@ def _padded(x, padding, value=0.0):
     if not (top or bottom or left or right):
         return x
     n, h, w, c = x.shape
-    y = xp.full((n, h + top + bottom, w + left + right, c), value, x.dtype)
+    y = module_of(x).full((n, h + top + bottom, w + left + right, c), value, x.dtype)
     y[:, top:top + h, left:left + w] = x
     return y
 
@@ -79,8 +79,8 @@ def view(x, window, stride):
     """The windows of a padded batch as a view: (n, rows, columns, A, B, c)."""
     (rows, columns), (n, c) = counts(x.shape[1:3], window, stride, ((0, 0), (0, 0))), (x.shape[0], x.shape[3])
     sn, sh, sw, sc = x.strides
-    return xp.lib.stride_tricks.as_strided(x, (n, rows, columns, *window, c),
-                                           (sn, sh * stride[0], sw * stride[1], sh, sw, sc))
+    return module_of(x).lib.stride_tricks.as_strided(x, (n, rows, columns, *window, c),
+                                                     (sn, sh * stride[0], sw * stride[1], sh, sw, sc))
 
 
 def _unfold(x, window, stride, padding):
@@ -93,7 +93,7 @@ def fold_plain(v, size, stride, padding, out=None):
         return kernels.fold(v, size, stride, padding, out)
     n, rows, columns, A, B, c = v.shape
     (top, bottom), (left, right) = padding
-    y = xp.zeros((n, size[0] + top + bottom, size[1] + left + right, c), v.dtype)
+    y = module_of(v).zeros((n, size[0] + top + bottom, size[1] + left + right, c), v.dtype)
     for a in range(A):
         for b in range(B):
             y[:, a:a + stride[0] * rows:stride[0], b:b + stride[1] * columns:stride[1]] += v[:, :, :, a, b]
@@ -153,6 +153,7 @@ def _max_pool2d(x, geometry, winners=False):
     s = (len(x), *counts(x.shape[1:3], *geometry), x.shape[3])
     if kernels.fit(x):
         return kernels.max_pool(x, s[1:3], *geometry)
+    xp = module_of(x)
     best, places = xp.empty(s, x.dtype), xp.empty(s if winners else 0, int)
 
     def work(pieces):
@@ -163,13 +164,13 @@ def _max_pool2d(x, geometry, winners=False):
                 xp.maximum(best[piece], tap, out=best[piece])
             if winners:
                 places[piece] = _winners(best[piece], taps, x.shape, *geometry)
-    share(work, cut_rows(x))
+    share(work, cut_rows(x), x)
     return best, places
 
 
 def _winners(best, taps, s, window, stride, padding):
     """For each window the place of its largest element in an image of shape s[1:], flattened. Plain integers."""
-    (_, _, w, c), (rows, columns) = s, best.shape[1:3]
+    (_, _, w, c), (rows, columns), xp = s, best.shape[1:3], module_of(best)
     lost, winner = xp.ones(best.shape, bool), xp.zeros(best.shape, "uint8" if len(taps) < 256 else "int32")
     careful = not isinstance(best, numpy.ndarray) or numpy.isnan(best).any()      # a GPU would have to be waited for
     for tap in taps[:-1]:                                   # the winner's number: how many before it are not the best
@@ -188,19 +189,20 @@ def _winners(best, taps, s, window, stride, padding):
 def _take_winners(x, winners, image, geometry):
     if kernels.fit(x):
         return kernels.take_winners(x, winners)
+    xp = module_of(x)
     y = xp.empty(winners.shape, x.dtype)
 
     def work(pieces):
         for piece in pieces:
             y[piece] = xp.take_along_axis(x[piece], winners[piece], 1)
-    share(work, cut_rows(x))
+    share(work, cut_rows(x), x)
     return y
 
 
 def _put_winners(g, winners, image, geometry):
     if kernels.fit(g):
         return kernels.put_winners(g, winners, image, counts(image, *geometry), *geometry)
-    size = math.prod(image)
+    size, xp = math.prod(image), module_of(g)
     x = xp.zeros((len(g), size), g.dtype)
 
     def work(pieces):                                       # adding up in one row is many times faster than in rows
@@ -208,7 +210,7 @@ def _put_winners(g, winners, image, geometry):
             part = x[piece]
             places = winners[piece] + xp.arange(len(part))[:, None] * size
             xp.add.at(part.reshape(-1), places.ravel(), g[piece].ravel())
-    share(work, cut_rows(x))
+    share(work, cut_rows(x), x)
     return x
 
 
@@ -225,7 +227,7 @@ def _taps(x, window, stride, padding):
     n, h, w, c = x.shape
     (rows, columns), (sh, sw) = counts((h, w), window, stride, padding), stride
     down, across = rows + (window[0] - 1) // sh, columns + (window[1] - 1) // sw
-    (top, _), (left, _) = padding
+    (top, _), (left, _), xp = *padding, module_of(x)
     image = xp.full((n, max(down * sh, top + h), max(across * sw, left + w), c), -xp.inf, x.dtype)
     image[:, top:top + h, left:left + w] = x
     image = image[:, :down * sh, :across * sw].reshape(n, down, sh, across, sw, c).transpose(2, 4, 0, 1, 3, 5)

@@ -1,4 +1,6 @@
 """Every public operation obeys the laws of derivatives to third order, and computes what NumPy computes."""
+import types
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -54,6 +56,25 @@ def test_laws(device, name, data):
 def test_laws_under_cupys_rules(impersonator, name, data):
     """The same with CuPy's names, signatures and refusals; slow, and fewer examples show those."""
     hold(name, data)
+
+
+@pytest.mark.parametrize("device", ["impersonator", "cupy"], indirect=True)
+@pytest.mark.parametrize("name", TABLE)
+@given(data=st.data())
+@settings(any_inputs, max_examples=settings.default.max_examples // 5)
+def test_operations_follow_their_arrays(device, name, data):
+    """Of NumPy's arrays all values and derivatives are NumPy's, of CuPy's CuPy's, whichever of the two is in use."""
+    f, xs = data.draw(TABLE[name].cases)
+    for in_use, module in (("cupy", np), ("numpy", mg.backend.cupy_or_reason()[0])):
+        mg.use(in_use)
+        m = types.SimpleNamespace(**{**vars(mg), "xp": module})
+        args = [module.asarray(x) for x in xs]
+        y, J = mg.linearize(lambda *xs: f(m, *xs), *args)
+        second = mg.jvp(lambda *xs: mg.vjp(lambda *xs: f(m, *xs), *xs)[1](y), args, args)
+        found = mg.tree.flatten((y, J.push(*args), J.pull(y), second))[0]
+        assert {mg.backend.on_device(x) for x in found} == {in_use == "numpy"}
+        for a, b in zip(leaves(y), leaves(f(plain, *xs)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
 
 
 SAME_BITS = ["add", "subtract", "multiply", "divide", "negative", "square", "exp", "expm1", "log", "log1p", "sqrt", "sin",

@@ -102,8 +102,9 @@ def test_windows_are_multiplied_a_piece_at_a_time():
 
 
 def test_windows_are_gathered_at_once_on_a_device(impersonator):
-    assert cut(100, 10 * module.WINDOWS, module.WINDOWS) == [slice(0, 100)]     # 3 GB
-    assert cut(1000, 10 * module.WINDOWS, module.WINDOWS) == [slice(i, i + 125) for i in range(0, 1000, 125)]
+    x = mg.xp.ones(1)
+    assert cut(100, 10 * module.WINDOWS, x, module.WINDOWS) == [slice(0, 100)]     # 3 GB
+    assert cut(1000, 10 * module.WINDOWS, x, module.WINDOWS) == [slice(i, i + 125) for i in range(0, 1000, 125)]
 
 
 def test_pooling_with_more_elements_than_a_byte_counts():
