@@ -1,6 +1,9 @@
 """The files of an experiment: records of runs, and the folder that one process at a time may write."""
 import json
+import os
+import re
 import shutil
+import tempfile
 
 import filelock
 
@@ -31,6 +34,7 @@ def prepare_folder(folder, settings, resume, megabytes):
         lock.acquire(timeout=0)
         try:
             _check_settings(folder, settings, resume)
+            _remove_left_over(folder)
             _check_room(folder, megabytes)
             tree.write_whole(folder / "settings.json", json.dumps(settings, indent=1).encode())
         except BaseException:
@@ -47,13 +51,34 @@ def prepare_folder(folder, settings, resume, megabytes):
                         f"{megabytes:.0f} MB") from error
 
 
+def _remove_left_over(folder):
+    """Remove what tree.write_whole had begun in processes that are no more: .NAME.PID, and nothing else."""
+    for path in folder.iterdir():
+        begun = re.fullmatch(r"\..+\.(?:jsonl|safetensors|json)\.([0-9]+)", path.name)
+        if begun and not _is_alive(int(begun[1])):
+            path.unlink()
+
+
+def _is_alive(pid):
+    """Whether there is such a process; True where asking would do harm, on Windows."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def _check_room(folder, megabytes):
-    for left_over in [*folder.glob(".*.safetensors.*"), *folder.glob(".*.jsonl.*")]:
-        left_over.unlink()                                  # of a process that was killed while it wrote
     if shutil.disk_usage(folder).free < megabytes * 1e6:
         raise OSError(f"less than {megabytes:.0f} MB free")
-    tree.write_whole(folder / ".probe", bytes(4 << 20))
-    (folder / ".probe").unlink()
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(bytes(4 << 20))
+        probe.flush()
+        os.fsync(probe.fileno())
 
 
 def _check_settings(folder, settings, resume):

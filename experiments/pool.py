@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from minigrad import MinigradError, backend
 
+from .runs import fully_recorded
 from .training import train
 
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "MINIGRAD_THREADS")
@@ -75,12 +76,22 @@ def run_all(runs, jobs, executor=None):
 
 
 def _with_bases(runs):
-    """The runs, and before each the one that it begins from, and the one before that; every name once."""
-    found = {}
+    """The runs, and before each the one that it begins from, and the one before that; every name once.
+
+    Those whose checkpoint is needed by a run that has not ended are marked as its base.
+    """
+    found, needed = {}, set()
     for run in runs:
-        for each in [*(_with_bases([run.base]) if run.base else []), run]:
+        chain = [run]
+        while chain[0].base:
+            chain.insert(0, chain[0].base)
+        for each in chain:
             found.setdefault(each.name, each)
-    return list(found.values())
+    for run in reversed(found.values()):
+        trains = not fully_recorded(run) or run.name in needed and not run.checkpoint.exists()
+        if run.base and trains:
+            needed.add(run.base.name)
+    return [run._replace(is_base=run.name in needed) for run in found.values()]
 
 
 def _in_processes(runs, done, workers, context, messages, stop):

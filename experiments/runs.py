@@ -1,7 +1,7 @@
 """A training run: what it is, where its files are, and what they say.
 
 NAME.jsonl holds one line for each evaluation; NAME.safetensors is the checkpoint, which holds the record up to there
-as well.
+as well. Lines are replaced by those of the same step, and never removed before.
 """
 import json
 import pathlib
@@ -9,6 +9,7 @@ from typing import Any, Callable, NamedTuple
 
 from minigrad import FileError, MinigradError, ShapeError, backend, tree, xp
 
+from .folders import read_record
 from .methods import METHODS
 
 DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK = range(7)  # the second integer of a key: what the numbers are for
@@ -48,6 +49,7 @@ class Run(NamedTuple):
     settings: Settings
     folder: pathlib.Path
     base: Any = None            # the finished run that this one begins from
+    is_base: bool = False       # whether another run is to begin from this one's checkpoint
 
     @property
     def record(self):
@@ -123,5 +125,28 @@ def _foreign(run, error):
 
 
 def finished(run):
-    """Whether a run has been trained to its end."""
+    """Whether a run has been trained to its end, and its checkpoint is there."""
     return run.checkpoint.exists() and position(run)[0] == run.settings.steps
+
+
+def recorded(run):
+    """The lines that the record of a run holds; none without a record. Raises FileError for those of another run."""
+    lines = read_record(run.record) if run.record.exists() else []
+    labels = json.loads(json.dumps(run.labels))
+    for line in lines:
+        if any(line.get(key, value) != value for key, value in labels.items()):
+            raise FileError(f"{run.record}: the record of another run, {line}\n  help: --out FOLDER")
+    return lines
+
+
+def fully_recorded(run):
+    """Whether the record of a run has all its lines, so that it need not be trained again to be drawn."""
+    s = run.settings
+    return [line["step"] for line in recorded(run)] == sorted({*range(s.every, s.steps + 1, s.every), s.steps})
+
+
+def write_record(run, lines, before=()):
+    """Write the lines of a run, and of those there were before the ones that come after them: they stay until then."""
+    last = lines[-1]["step"] if lines else 0
+    after = [line for line in before if line["step"] > last] if last < run.settings.steps else []
+    tree.write_whole(run.record, "".join(json.dumps(line) + "\n" for line in [*lines, *after]).encode())

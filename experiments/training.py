@@ -11,7 +11,7 @@ import numpy as np
 
 from minigrad import tree
 
-from .runs import identity, out_of_memory, position, restored
+from .runs import fully_recorded, identity, out_of_memory, position, recorded, restored, write_record
 from .trainers import trainer_of
 
 PATIENCE = 240.0                                            # seconds without a checkpoint, at most
@@ -20,25 +20,29 @@ PATIENCE = 240.0                                            # seconds without a 
 def train(run, progress=lambda steps, line: None):
     """Train to the end, from the last checkpoint if there is one; gives the lines of the record.
 
+    A run whose record is complete is not trained again, unless another run begins from it and the checkpoint is gone.
+
     progress(steps taken, line or None) is called as training goes on, first of all with the negative number of the
     steps that need not be taken again. Raises NotFinite, with the step, when a loss is not finite: the last checkpoint
     and the record up to it are kept. Raises OutOfMemory, with the batch and what memory is used, where a step does not
-    fit. Raises FileError where the checkpoint is broken or another run's, or where the run that this one begins from is
-    not finished.
+    fit. Raises FileError where the checkpoint or the record is broken or another run's, or where the run that this one
+    begins from is not finished.
     """
-    start, lines, rows = 0, [], []
+    start, lines, rows, before = 0, [], [], recorded(run)
     if run.checkpoint.exists():
         start, lines, rows = position(run)
-    tree.write_whole(run.record, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    elif fully_recorded(run) and not run.is_base:           # the checkpoint was removed, and nothing needs it
+        start, lines = run.settings.steps, before
+    write_record(run, lines, before)
     progress(-start, lines[-1] if lines else None)
     if start < run.settings.steps:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found and reported
-            _steps(run, start, lines, rows, progress)
+            _steps(run, start, lines, rows, before, progress)
         gc.collect()                                        # a trainer and its captured step hold each other
     return lines
 
 
-def _steps(run, start, lines, rows, progress):
+def _steps(run, start, lines, rows, before, progress):
     trainer = trainer_of(run)
     learned = restored(run, trainer) if start else trainer.begin()
     began = saved = time.perf_counter()
@@ -56,8 +60,7 @@ def _steps(run, start, lines, rows, progress):
                     "seconds": time.perf_counter() - began}
             lines.append(line)
             rows, began = [], time.perf_counter()
-            with open(run.record, "a") as file:
-                file.write(json.dumps(line) + "\n")
+            write_record(run, lines, before)
         if line or time.perf_counter() - saved > PATIENCE:
             rows, saved = trainer.checked(rows, step), time.perf_counter()
             tree.save(run.checkpoint, learned, {"run": identity(run), "record": json.dumps(lines),

@@ -65,6 +65,13 @@ def test_everything_public_says_what_it_is(module):
                     assert inspect.getdoc(inside), f"{name}.{method}"
 
 
+def test_tests_are_skipped_by_requirements_alone():
+    """A test that is skipped in another way would go unnoticed where MINIGRAD_REQUIRE says that all is there."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        called = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        assert path.name == "requirements.py" or not called & {"skip", "skipif", "importorskip", "xfail"}, path
+
+
 def test_engine_needs_little_more_than_numpy():
     allowed = {"numpy", "safetensors", "threadpoolctl", "cupy", "matplotlib", "cuda"}       # the last with CuPy alone
     names = {name for path in (ROOT / "minigrad").rglob("*.py") for name in imported(path)}

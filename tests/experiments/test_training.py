@@ -1,4 +1,5 @@
 """The training loop, its files, and the command line on top of it."""
+import concurrent.futures
 import dataclasses
 import errno
 import functools
@@ -119,6 +120,73 @@ def test_a_kill_while_saving_loses_nothing(tmp_path, monkeypatch, method):
             train(run)
         monkeypatch.undo()
         assert without_time(train(run)) == without_time(whole) == without_time(read_record(run.record))
+
+
+def test_a_record_is_never_shortened_before_better_lines_exist(tmp_path):
+    """Whatever is missing, and whenever the run is stopped again: the lines stay until those of the same step replace them."""
+    run = run_of(tmp_path, steps=100)
+    whole = train(run)
+
+    def stopped_at(moment):
+        """Go on, and stop after some steps; the record must have held all steps at all times."""
+        taken = []
+
+        def kill(steps, line):
+            assert [line["step"] for line in read_record(run.record)] == [20, 40, 60, 80, 100]
+            taken.extend([0] * max(steps, 0))
+            if len(taken) == moment:
+                raise Killed
+        with pytest.raises(Killed):
+            train(run._replace(is_base=True), kill)
+    early = run.checkpoint.read_bytes()
+    for moment in (1, 20, 45, 99):
+        run.checkpoint.unlink(missing_ok=True)              # another run begins from this one, so it is trained again
+        stopped_at(moment)
+        if moment == 45:
+            early = run.checkpoint.read_bytes()
+    run.checkpoint.write_bytes(early)                       # an older checkpoint, of step 40, brought back
+    stopped_at(10)
+    assert without_time(train(run)) == without_time(whole) == without_time(read_record(run.record))
+
+
+def test_a_complete_record_without_a_checkpoint_is_a_finished_run(tmp_path):
+    run, taken = run_of(tmp_path), []
+    lines = train(run)
+    run.checkpoint.unlink()
+    before = run.record.read_bytes()
+    assert train(run, lambda steps, line: taken.append(steps)) == lines
+    assert run.record.read_bytes() == before and taken == [-60] and not run.checkpoint.exists()
+    run.record.write_bytes(b"".join(before.splitlines(keepends=True)[:2]))          # not complete: it is trained again
+    assert without_time(train(run)) == without_time(lines) and run.checkpoint.exists()
+
+
+def test_a_base_is_trained_again_only_where_it_is_needed(tmp_path, capsys):
+    def sweep():
+        pool.run_all([tuned], 1, concurrent.futures.ThreadPoolExecutor(1))
+    tuned = run_of(tmp_path, "fine_tune")
+    base = tuned.base
+    sweep()
+    kept, times = tree.read(tuned.checkpoint)[0], [run.record.read_bytes() for run in (base, tuned)]
+    for run in (base, tuned):
+        run.checkpoint.unlink()
+    sweep()
+    assert [run.record.read_bytes() for run in (base, tuned)] == times and not base.checkpoint.exists()
+    tuned.record.write_text("")
+    sweep()
+    again = tree.read(tuned.checkpoint)[0]
+    assert base.checkpoint.exists() and all(np.array_equal(kept[name], again[name]) for name in kept)
+
+
+@pytest.mark.parametrize("text", ["hello\n", '{"method": "uniform"}\n', '{"step": 20, "method": "another"}\n'])
+def test_a_record_that_is_not_this_runs_is_left_as_it_is(tmp_path, text):
+    run = run_of(tmp_path)
+    for checkpoint in (False, True):
+        run.record.write_text(text)
+        with pytest.raises(FileError, match="record of"):
+            train(run)
+        assert run.record.read_text() == text
+        run.record.unlink()
+        train(run)
 
 
 def test_a_lost_or_shortened_record_comes_back_from_the_checkpoint(tmp_path):
@@ -290,13 +358,25 @@ def test_a_folder_holds_one_configuration(tmp_path):
         prepare_folder(folder, {"steps": 1, "rate": 2}, False, 1)
     assert str(caught.value) == (f"{folder} already holds results of this configuration\n  help: --resume continues them "
                                  "(finished runs are not repeated), --out FOLDER starts anew")
-    (folder / ".a.safetensors.77").write_text("half")       # of a process that was killed
     prepare_folder(folder, {"steps": 1, "rate": 2}, True, 1).release()
     with pytest.raises(MinigradError) as caught:
         prepare_folder(folder, {"steps": 1, "rate": 3}, True, 1)
     assert str(caught.value) == (f"{folder} holds results of another configuration:\n  rate: 2 there, 3 now\n"
                                  "  help: choose another folder with --out")
     assert set(os.listdir(folder)) <= {"settings.json", ".lock"}
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = [f".a-0.95-0.{ending}.{ended.pid}" for ending in ("safetensors", "jsonl")] + [f".settings.json.{ended.pid}"]
+    own = [".a-0.95-0.jsonl.swp", ".notes.jsonl.bak", ".probe", ".a.json", f"a.jsonl.{ended.pid}", f".notes.{ended.pid}",
+           f".a-0.95-0.jsonl.{os.getpid()}", f".a-0.95-0.jsonl.{10 ** 12}x", f".jsonl.{ended.pid}"]
+    for name in left + own:
+        (tmp_path / name).write_text("mine")
+    prepare_folder(tmp_path, {}, False, 1).release()
+    assert {*os.listdir(tmp_path)} - {".lock", "settings.json"} == {*own}
+    assert all((tmp_path / name).read_text() == "mine" for name in own)
 
 
 def test_a_folder_is_written_by_one_process(tmp_path):
@@ -378,9 +458,8 @@ def test_a_disk_that_fills_up_while_training_is_reported(tmp_path, capsys, monke
     (["--jobs", "-1"], "--jobs -1"), (["--seeds", "-1"], "a seed is not negative"),
     (["--backend", "cupy"], "use('cupy')"),
 ])
-def test_bad_options_are_explained_before_anything_is_written(tmp_path, capsys, arguments, says):
-    if "cupy" in arguments and mg.backend.cupy_or_reason()[0] is not None:
-        pytest.skip("CuPy runs here")
+def test_bad_options_are_explained_before_anything_is_written(tmp_path, capsys, monkeypatch, arguments, says):
+    monkeypatch.setattr(mg.backend, "cupy_or_reason", lambda: (None, "no device"))
     assert imbalance.main([*arguments, "--out", str(tmp_path / "out")]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -394,7 +473,7 @@ def alive(pid):
         return False
 
 
-@pytest.mark.skipif(not pathlib.Path("/proc/self").exists(), reason="processes are followed through /proc")
+@pytest.mark.needs("proc")
 def test_ctrl_c_stops_cleanly_and_a_killed_process_resumes(tmp_path):
     command = [sys.executable, "-m", "experiments.imbalance", "--shares", "0.95", "--seeds", "0", "--methods", "reweight",
                "--steps", "30", "--jobs", "1"]
