@@ -309,7 +309,7 @@ def test_any_device_gives_the_same_numbers(device):
 
 def run(*words, cwd):
     root = pathlib.Path(nested.__file__).parent.parent
-    return subprocess.run([sys.executable, "-W", "error", *words], cwd=cwd, capture_output=True, text=True,
+    return subprocess.run([sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", *words], cwd=cwd, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8"})
 
 

