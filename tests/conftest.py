@@ -16,7 +16,7 @@ os.environ.setdefault("MINIGRAD_BACKEND", "numpy")      # before minigrad is imp
 
 import minigrad as mg                                   # noqa: E402
 import minigrad.blas                                    # noqa: E402
-from minigrad import backend                            # noqa: E402
+from minigrad import backend, pieces                    # noqa: E402
 
 from . import requirements                              # noqa: E402
 
@@ -27,6 +27,14 @@ settings.register_profile("dev", max_examples=10, **_common)
 settings.register_profile("ci", max_examples=15, derandomize=True, **_common)
 settings.register_profile("intense", max_examples=1000, **_common)
 settings.load_profile("ci")
+
+
+def pytest_cmdline_main(config):
+    """Share the whole suite among the cores, where pytest-xdist is installed; parts of it stay in this process."""
+    whole, cores = config.args_source is config.ArgsSource.TESTPATHS, min(pieces.threads(), 4)
+    if whole and cores > 1 and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
+        if not config.option.usepdb:
+            config.option.numprocesses, config.option.dist = cores, "loadfile"
 
 
 def pytest_configure(config):

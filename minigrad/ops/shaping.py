@@ -112,7 +112,9 @@ def _put(g, shape, index):
     xp = module_of(g)
     x = xp.zeros(shape, g.dtype)
     if _may_repeat(index):
-        xp.add.at(x, index, g)
+        halves = on_device(g) and g.dtype.kind == "c"       # cupy.add.at takes no complex numbers
+        for part, more in [(x.real, g.real), (x.imag, g.imag)] if halves else [(x, g)]:
+            xp.add.at(part, index, more)
     else:
         x[index] = g
     return x

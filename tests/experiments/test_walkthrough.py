@@ -205,8 +205,9 @@ def test_a_moved_theta_hat_would_be_said(tmp_path):
 
 def test_the_command_runs_without_warnings(tmp_path):
     root = pathlib.Path(walkthrough.__file__).parent.parent
-    done = subprocess.run([sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-m", "experiments.walkthrough", "--seed", "1"], cwd=tmp_path,
-                          env=os.environ | {"PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8"}, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-m", "experiments.walkthrough",
+                           "--seed", "1"], cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8"})
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.startswith(page(trace(1)))
     assert (tmp_path / "runs" / "walkthrough" / "walkthrough.png").stat().st_size > 50_000
