@@ -91,7 +91,8 @@ def to_host(x):
 
 def on_device(x):
     """Whether x is an array of CuPy."""
-    return type(x).__module__ == "cupy"
+    kind = type(x)
+    return kind is not numpy.ndarray and kind.__module__ == "cupy"
 
 
 def is_array(x):
@@ -102,7 +103,7 @@ def is_array(x):
 def module_of(*xs):
     """The module whose functions take these plain arrays: CuPy if one of them is CuPy's, else NumPy (numbers too)."""
     for x in xs:
-        if on_device(x):
+        if type(x) is not numpy.ndarray and on_device(x):   # asked for every operation, so NumPy's arrays are told at once
             return cupy_or_reason()[0]
     return numpy
 

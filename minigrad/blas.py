@@ -11,7 +11,7 @@ import logging
 import threading
 
 from . import backend, kernels
-from .backend import module_of
+from .backend import module_of, on_device
 from .errors import BackendError
 
 WORKSPACE = 32 << 20                                        # bytes, NVIDIA's recommendation for Hopper
@@ -22,7 +22,7 @@ TF32 = 77                                                   # CUBLAS_COMPUTE_32F
 
 def matmul(a, b, out=None):
     """a @ b, written to `out` where that is given."""
-    if getattr(a, "ndim", 0) == getattr(b, "ndim", 0) == 2 and kernels.fit(a, b):
+    if on_device(a) and a.ndim == getattr(b, "ndim", 0) == 2 and kernels.fit(a, b):
         own = handle(module_of(a))
         if own:
             return own.product(a, b, out)
