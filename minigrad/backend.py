@@ -102,8 +102,8 @@ def is_array(x):
 
 def module_of(*xs):
     """The module whose functions take these plain arrays: CuPy if one of them is CuPy's, else NumPy (numbers too)."""
-    for x in xs:
-        if type(x) is not numpy.ndarray and on_device(x):   # asked for every operation, so NumPy's arrays are told at once
+    for x in xs:                                            # every operation asks: NumPy's arrays are told at once
+        if type(x) is not numpy.ndarray and on_device(x):
             return cupy_or_reason()[0]
     return numpy
 
