@@ -29,6 +29,7 @@ settings.register_profile("intense", max_examples=1000, **_common)
 settings.load_profile("ci")
 
 
+@pytest.hookimpl(tryfirst=True)                             # before xdist looks at these options
 def pytest_cmdline_main(config):
     """Share the whole suite among the cores, where pytest-xdist is installed; parts of it stay in this process."""
     whole, cores = config.args_source is config.ArgsSource.TESTPATHS, min(pieces.threads(), 4)

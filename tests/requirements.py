@@ -2,7 +2,7 @@
 
     @pytest.mark.needs("cifar10")               a test, or the whole module as pytestmark
     torch = requirements.module("torch")        a module that is imported at the top of a file of tests
-    MINIGRAD_REQUIRE=torch,cifar10 pytest       where one of these is missing, its tests fail instead
+    MINIGRAD_REQUIRE=torch,data pytest          where one of these is missing, its tests fail instead
 
 No test is skipped in any other way (test_architecture.py sees to that), so that nothing goes unnoticed where
 everything is said to be there.
@@ -63,8 +63,9 @@ MISSING = {                                                 # name: () -> the re
 
 
 def required():
-    """The names in MINIGRAD_REQUIRE. Raises pytest.UsageError for an unknown one."""
+    """The names in MINIGRAD_REQUIRE, where "data" stands for both data sets. Raises pytest.UsageError for an unknown one."""
     names = {name for name in os.environ.get("MINIGRAD_REQUIRE", "").replace(" ", "").split(",") if name}
+    names = names - {"data"} | ({"mnist", "cifar10"} if "data" in names else set())
     if not names <= set(MISSING):
         raise pytest.UsageError(f"MINIGRAD_REQUIRE: there is no {', '.join(sorted(names - set(MISSING)))}\n"
                                 f"  help: choose from {', '.join(MISSING)}")
