@@ -33,6 +33,8 @@ settings.load_profile("ci")
 def pytest_cmdline_main(config):
     """Share the whole suite among the cores, where pytest-xdist is installed; parts of it stay in this process."""
     whole, cores = config.args_source is config.ArgsSource.TESTPATHS, min(pieces.threads(), 4)
+    if "PYTEST_XDIST_WORKER" in os.environ:                 # a worker comes by here too, and must not start more
+        return
     if whole and cores > 1 and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
         if not config.option.usepdb and not getattr(config.option, "cov_source", None):     # pytest-cov wants -n itself
             config.option.numprocesses, config.option.dist = cores, "loadfile"
