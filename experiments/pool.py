@@ -55,16 +55,17 @@ def run_all(runs, jobs, executor=None):
                 _go_through(executor, train, runs, done, lambda run: bar.update(run.settings.steps))
             return
         context = multiprocessing.get_context("spawn")
-        messages, stop = context.Queue(), context.Event()
+        messages, sender = context.Pipe(duplex=False)
+        stop = context.RawValue("b", False)                 # no locks: a worker that is killed would keep them for ever
         stack.enter_context(environment({**dict.fromkeys(THREADS, "1"), "MINIGRAD_BACKEND": backend.name()}))
         reader = threading.Thread(target=_show, args=(messages, bar, len(runs)), daemon=True)
         reader.start()
         stack.callback(reader.join, 5.0)
-        stack.callback(messages.put, None)
+        stack.callback(sender.send, None)
         while len(done) < len(runs):
             before = len(done)
             try:
-                _in_processes(runs, done, min(jobs, len(runs)), context, messages, stop)
+                _in_processes(runs, done, min(jobs, len(runs)), context, sender, stop)
             except concurrent.futures.process.BrokenProcessPool:
                 deaths = deaths + 1 if len(done) == before else 1
                 if deaths == DEATHS:
@@ -94,16 +95,16 @@ def _with_bases(runs):
     return [run._replace(is_base=run.name in needed) for run in found.values()]
 
 
-def _in_processes(runs, done, workers, context, messages, stop):
+def _in_processes(runs, done, workers, context, sender, stop):
     """Go through the runs in a pool of processes. Raises BrokenProcessPool where one of them dies."""
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (messages, stop)) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (sender, stop)) as pool:
         try:
             _go_through(pool, _train, runs, done, lambda run: None)
         except BaseException:
             signal.signal(signal.SIGINT, signal.SIG_IGN)                    # once is enough
-            stop.set()
+            stop.value = True
             pool.shutdown(cancel_futures=True)
-            stop.clear()
+            stop.value = False
             raise
 
 
@@ -138,7 +139,7 @@ def environment(changes):
 
 def _show(messages, bar, count):
     done = 0
-    while (message := messages.get()) is not None:
+    while (message := messages.recv()) is not None:
         steps, name, line, finished = message
         done += finished
         if steps < 0:                                       # taken before: not part of this bar
@@ -154,9 +155,9 @@ def _show(messages, bar, count):
 _worker = {}
 
 
-def _begin(messages, stop):
+def _begin(sender, stop):
     signal.signal(signal.SIGINT, signal.SIG_IGN)            # Ctrl-C reaches the parent, which says when to stop
-    _worker.update(messages=messages, stop=stop)
+    _worker.update(sender=sender, stop=stop)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
@@ -172,10 +173,10 @@ def _train(run):
     def progress(steps, line):
         nonlocal waiting
         waiting += steps
-        if _worker["stop"].is_set():
+        if _worker["stop"].value:
             raise Stopped(run.name)
         if line or steps < 0 or waiting >= REPORT:
-            _worker["messages"].put((waiting, run.name, line, False))
+            _worker["sender"].send((waiting, run.name, line, False))    # short enough to be written in one piece
             waiting = 0
     train(run, progress)
-    _worker["messages"].put((waiting, run.name, None, True))
+    _worker["sender"].send((waiting, run.name, None, True))

@@ -100,7 +100,7 @@ def test_a_killed_worker_does_not_stop_the_sweep(tmp_path, capsys):
         train(run)
 
     def kill():
-        while not any(run.checkpoint.exists() for run in runs):
+        while not any(run.checkpoint.exists() for run in runs) and not all(finished(run) for run in runs):
             time.sleep(0.005)
         os.kill(workers()[0], signal.SIGKILL)
     killer = threading.Thread(target=kill)
@@ -111,6 +111,32 @@ def test_a_killed_worker_does_not_stop_the_sweep(tmp_path, capsys):
         assert finished(run)
         same(run, other)
     assert "a worker process died; its run goes on" in capsys.readouterr().err
+
+
+def killed_while_it_sends(run):
+    """Work for a pool: end without a word in the middle of messages, and send some in peace the second time."""
+    send, mark = pool._worker["sender"].send, run.folder / f"{run.name}.tried"
+    if not mark.exists():
+        mark.touch()
+        threading.Timer(0.1 * random.random(), os._exit, [1]).start()
+        while not pool._worker["stop"].value:
+            send((1, run.name, None, False))
+    send((1, run.name, None, True))
+
+
+class Killed(concurrent.futures.ProcessPoolExecutor):
+    """A pool whose workers are killed while they send messages."""
+
+    def submit(self, f, *args):
+        return super().submit(killed_while_it_sends, *args)
+
+
+def test_a_worker_that_dies_holds_up_no_other(tmp_path, monkeypatch):
+    """It must take nothing with it that the others wait for, such as the lock of a queue."""
+    monkeypatch.setattr(pool.concurrent.futures, "ProcessPoolExecutor", Killed)
+    monkeypatch.setattr(pool, "DEATHS", 5)
+    pool.run_all([run_of(tmp_path, "uniform", key) for key in (0, 1)], 2)
+    assert len(list(tmp_path.glob("*.tried"))) == 2
 
 
 class Dying(concurrent.futures.ProcessPoolExecutor):
