@@ -1,7 +1,21 @@
 """Functions of each element. Every line is a row of a table of derivatives: d(y, x).
 
-At a kink the derivative is a convention: relu'(0) = 0, abs'(0) = 0, and where maximum or minimum tie, each argument
-gets half. The masks that decide are constants, taken from the plain values: their own derivative is zero.
+Where a function has a kink or an infinite slope, its derivative is a convention. These hold in the whole library:
+
+    relu(x), abs(x)          0 at 0
+    maximum(a, b), minimum   1/2 for each where they are equal; clip is made of them
+    max(x), min(x)           1 for the first of equal elements; the same in every window of max_pool2d
+    NaN                      wins in all of these, as in NumPy, and takes the derivative of the result
+    sqrt(x)                  infinity at 0: the limit
+    std(x)                   0 where it is 0 (all elements are equal, or there is only one)
+    x ** 0                   0 everywhere, at 0 and at infinity too
+    0 ** b                   in b: 0 for b >= 0, else NaN
+    logsumexp(x)             0 where all x are -infinity; of no elements the value is -infinity
+    where(c, a, b)           0 for the side not taken
+    dropout(x)               0 where an element is dropped
+
+Such a 0 is a choice and no factor: what it meets is dropped, NaN and infinity too. So grad(sqrt(relu(x))) is 0 at -1.
+Slopes and masks are constants, taken from the plain values: their own derivative is zero.
 """
 import math
 
@@ -21,45 +35,86 @@ multiply = elementwise("multiply", lambda y, a, b: b, lambda y, a, b: a, doc="a 
 square = elementwise("square", lambda y, x: 2.0 * x, doc="x^2.")
 
 exp = elementwise("exp", lambda y, x: y, doc="e^x.")
-expm1 = elementwise("expm1", lambda y, x: y + 1.0, doc="e^x - 1, exact where x is small.")
+expm1 = elementwise("expm1", lambda y, x: exp(x), doc="e^x - 1, exact where x is small.")
 log = elementwise("log", lambda y, x: 1.0 / x, doc="The natural logarithm.")
 log1p = elementwise("log1p", lambda y, x: 1.0 / (1.0 + x), doc="log(1 + x), exact where x is small.")
 sqrt = elementwise("sqrt", lambda y, x: 0.5 / y, doc="The square root.")
 sin = elementwise("sin", lambda y, x: cos(x), doc="The sine of an angle in radians.")
 cos = elementwise("cos", lambda y, x: -sin(x), doc="The cosine of an angle in radians.")
-tanh = elementwise("tanh", lambda y, x: 1.0 - y * y, doc="The hyperbolic tangent.")
-sigmoid = elementwise(lambda x: _sigmoid(x), lambda y, x: y * (1.0 - y), name="sigmoid",
+tanh = elementwise("tanh", lambda y, x: 4.0 * _bell(2.0 * x), doc="The hyperbolic tangent.")
+sigmoid = elementwise(mapped(lambda x, out=None: _sigmoid(x, out)), lambda y, x: _bell(x), name="sigmoid",
                       doc="The logistic function 1 / (1 + e^-x), exact at both ends.")
 softplus = elementwise(lambda x: module_of(x).logaddexp(x, 0.0), lambda y, x: sigmoid(x), name="softplus",
                        doc="log(1 + e^x), without overflow.")
-
-_larger = mapped("maximum")
-_masked = mapped(lambda t, y, out=None: module_of(t, y).multiply(t, y > 0, out=out))
-_gate = linear(lambda t, at: _masked(t, at), lambda g, s, at: _gate(g, at=at), "relu")
-relu = Primitive(lambda x: _larger(x, 0.0), lambda i, y, x: LinearMap(*2 * [lambda v: _gate(v, at=raw(y))]), "relu",
-                 doc="max(x, 0). The derivative at 0 is 0.")
-abs = elementwise("abs", lambda y, x: module_of(raw(x)).sign(raw(x)), doc="|x|. The derivative at 0 is 0.")
+_bell = elementwise(mapped(lambda x, out=None: _sigmoid_slope(x, out)), lambda y, x: -y * tanh(0.5 * x), name="sigmoid'")
 
 
-def _sigmoid(x):
-    """1 / (1 + exp(-x)), exact at both ends: only exp of what is not positive is taken."""
+def _sigmoid(x, out):
+    xp = module_of(x)
+    x, z = xp.asarray(x), _falling(x)
+    return xp.divide(xp.where(x.real >= 0, 1.0, z), 1.0 + z, out=out)
+
+
+def _sigmoid_slope(x, out):
+    """sigmoid(x) sigmoid(-x): 1 - sigmoid(x) would lose all digits where x is large."""
+    z = _falling(x)
+    return module_of(x).divide(z, (1.0 + z) * (1.0 + z), out=out)
+
+
+def _falling(x):
+    """e^-|x|, which does not overflow; for complex x, to stay analytic, e^-x or e^x."""
     xp = module_of(x)
     x = xp.asarray(x)
-    up = x.real >= 0
-    z = xp.exp(xp.where(up, -x, x))
-    return xp.where(up, 1.0, z) / (1.0 + z)
+    return xp.exp(xp.where(x.real >= 0, -x, x) if x.dtype.kind == "c" else -xp.abs(x))
+
+
+# --------------------------------------------------------------------- straight lines with kinks: masks select
+
+def cleared(x, closed, out=None):
+    """Plain x, and 0 where the mask `closed` holds, whatever x is there; written to `out`, which may be x.
+
+    NumPy's `where` takes ten times as long as a product with a mask that has no pattern, and in a product 0 * infinity
+    is NaN. Ones and zeros in all bits are as fast as the product.
+    """
+    if not isinstance(x, (numpy.ndarray, numpy.generic)) or x.dtype.kind != "f" or x.itemsize > 8:
+        y = module_of(x, closed).where(closed, 0.0, x)      # of CuPy, or of a type that no integer is as wide as
+        if out is None:
+            return y
+        out[...] = y
+        return out
+    bits, keep = f"i{x.itemsize}", numpy.subtract(closed.view("i1"), 1)     # -1 has all bits set
+    return numpy.bitwise_and(x.view(bits), keep, out=None if out is None else out.view(bits)).view(x.dtype)
+
+
+_times = mapped(lambda v, by, out=None: module_of(v, by).multiply(cleared(v, by == 0), by, out=out))
+_scaled = linear(lambda v, by: _times(v, by), lambda g, s, by: sum_to(_scaled(g, by=by), s))
+
+
+def _straight(name, *slopes, doc):
+    """A primitive made of straight lines: slopes(y, *args) are arrays of constants. Where one is 0, nothing flows."""
+    def rule(i, y, *args):
+        d, s, sy = slopes[i](raw(y), *map(raw, args)), shape(args[i]), shape(y)
+        return LinearMap(lambda t: _scaled(stretched(t, sy), by=d), lambda g: sum_to(_scaled(g, by=d), s))
+    return Primitive(mapped(name), rule, name, doc)
 
 
 def _wins(y, a, b):
-    """1 where the first argument is the result, 1/2 where both are, 0 elsewhere; NaN is nobody's result."""
-    y, a, b = raw(y), raw(a), raw(b)
-    return (a == y).astype(y.dtype) * (1.0 - 0.5 * (b == y).astype(y.dtype))
+    """1 where the first argument is the result, 1/2 where both are, 0 elsewhere. A NaN is the result."""
+    won, tied = (a == y) | (a != a), (b == y) | (b != b)
+    return won.astype(y.dtype) * (1.0 - 0.5 * tied.astype(y.dtype))
 
 
-maximum = elementwise("maximum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a),
-                      doc="The larger of a and b, broadcast. Where they are equal, each has the derivative 1/2.")
-minimum = elementwise("minimum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a),
-                      doc="The smaller of a and b, broadcast. Where they are equal, each has the derivative 1/2.")
+abs = _straight("abs", lambda y, x: module_of(x).sign(x), doc="|x|. The derivative at 0 is 0.")
+maximum = _straight("maximum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a),
+                    doc="The larger of a and b, broadcast. Where they are equal, each has the derivative 1/2.")
+minimum = _straight("minimum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a),
+                    doc="The smaller of a and b, broadcast. Where they are equal, each has the derivative 1/2.")
+
+_larger = mapped("maximum")
+_open = mapped(lambda v, y, out=None: cleared(v, y <= 0, out))
+_gate = linear(lambda v, at: _open(v, at), lambda g, s, at: _gate(g, at=at), "relu")
+relu = Primitive(lambda x: _larger(x, 0.0), lambda i, y, x: LinearMap(*2 * [lambda v: _gate(v, at=raw(y))]), "relu",
+                 doc="max(x, 0). The derivative at 0 is 0.")     # a line of its own: of y alone, and a piece at a time
 
 
 def clip(x, a_min=None, a_max=None):
