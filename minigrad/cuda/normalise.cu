@@ -49,7 +49,7 @@ __global__ void partial_sums(const T* a, const T* x, const T* mean, const T* y, 
             double first = a[i], second = 0.0;
             if (kind == MOMENTS) second = first -= a[c];
             if (kind == CENTRED) second = x[i] - mean[c];
-            if (gated && !(y[i] > 0)) first = 0.0;
+            if (gated && y[i] <= 0) first = 0.0;
             sums[0] += first;
             sums[1] += first * second;
         }
@@ -114,7 +114,7 @@ __global__ void normalise_slope(const T* v, const T* x, const T* y, const T* mea
         shift -= A * (sums[c] / n);
     }
     for (; i < count; i += threads) {
-        bool open = !(before || after) || y[i] > 0;
+        bool open = !((before || after) && y[i] <= 0);
         T total = (x[i] - middle) * B + shift;
         if (has_v && (open || !before)) total += v[i] * A;
         result[i] = open || !after ? total : T(0);

@@ -4,7 +4,7 @@ from ..backend import module_of
 from ..core import LinearMap, Primitive
 from ..errors import shape
 from ..pieces import column_sums, cut_rows, each, scratch, share, summed
-from .elementwise import sqrt, square
+from .elementwise import cleared, sqrt, square
 from .reductions import mean
 from .shaping import normal_axes
 
@@ -113,7 +113,7 @@ class NormalisePasses:
                 part += c
                 part += C
                 if gated:
-                    part *= self.y[piece] > 0
+                    cleared(part, self.y[piece] <= 0, out=part)
         share(work, self.pieces, self.x)
         return out
 
@@ -132,7 +132,7 @@ class NormalisePasses:
         v = xp.empty_like(self.y) if self.rectify else g
 
         def sums_of(piece):
-            part = xp.multiply(g[piece], self.y[piece] > 0, out=v[piece]) if self.rectify else g[piece]
+            part = cleared(g[piece], self.y[piece] <= 0, out=v[piece]) if self.rectify else g[piece]
             return xp.stack([column_sums(part), column_sums(self._centred(piece), part)])
         sums = summed(sums_of, self.pieces, self.x)
         B, C = -self.A * self.r ** 2 * (sums[1] / self.n), -self.A * (sums[0] / self.n)
