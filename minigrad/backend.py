@@ -19,7 +19,7 @@ import types
 
 import numpy
 
-from .errors import BackendError
+from .errors import BackendError, DTypeError, message
 
 INSTALL = "pip install 'minigrad[cuda13]' (driver for CUDA 13) or 'minigrad[cuda12]'"
 
@@ -101,10 +101,18 @@ def is_array(x):
 
 
 def module_of(*xs):
-    """The module whose functions take these plain arrays: CuPy if one of them is CuPy's, else NumPy (numbers too)."""
+    """The module whose functions take these plain arrays: CuPy if one of them is CuPy's, else NumPy (numbers too).
+
+    Raises DTypeError for a masked array.
+    """
     for x in xs:                                            # every operation asks: NumPy's arrays are told at once
-        if type(x) is not numpy.ndarray and on_device(x):
-            return cupy_or_reason()[0]
+        if type(x) is not numpy.ndarray:
+            if on_device(x):
+                return cupy_or_reason()[0]
+            if type(x).__name__ == "MaskedArray":
+                raise DTypeError(message("minigrad", "masked arrays are not taken: most functions would lose the mask",
+                                         [("x", x, "")], "x.filled(0.0) with a weight for each element, or where(mask, "
+                                         "0.0, x); compute a mean as sum(weights * x) / sum(weights)"))
     return numpy
 
 

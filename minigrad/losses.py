@@ -1,10 +1,12 @@
 """Losses: of each example, not their mean. Public as nn.cross_entropy and nn.sigmoid_cross_entropy."""
 from . import kernels
 from .backend import module_of, on_device
-from .core import raw
+from .core import Box, LinearMap, Primitive, raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import fused
-from .ops import getitem, logsumexp, multiply, softplus, stop_gradient
+from .ops import expand_dims, getitem, softplus, stop_gradient, sum, where
+from .ops.elementwise import scaled
+from .ops.reductions import log_total, probabilities, shifted
 
 
 def _check_labels(call, scores, labels, ndim):
@@ -33,8 +35,34 @@ def cross_entropy(logits, labels):
 
 
 def _cross_entropy(logits, labels):
-    rows = module_of(raw(logits)).arange(len(labels))
-    return logsumexp(logits, axis=1) - getitem(logits, (rows, labels))
+    """One primitive, as 1 - p cancels where the label is almost certain: both value and derivative are of the others."""
+    xp, n, others = module_of(labels), len(labels), None
+    label, is_label = (xp.arange(n), labels), labels[:, None] == xp.arange(shape(logits)[1])
+
+    def evaluate(x):
+        nonlocal others
+        z = shifted(x, (1,))[0]
+        mine, e = z[label], xp.exp(z)
+        e[label] = 0.0
+        more = e.sum(1) + xp.expm1(mine)                    # and 1 is the sum of all
+        others = e, 1.0 + more
+        return xp.log1p(more) - mine
+
+    def rule(i, y, x):
+        if type(x) is Box:
+            z = shifted(x, (1,))[0]
+            p = where(is_label, 0.0, probabilities(z, log_total(z, axis=(1,))))
+        else:
+            p = others[0] / (others[1] + (others[1] == 0.0))[:, None]
+
+        def push(t):
+            return sum(p * (t - expand_dims(getitem(t, label), 1)), 1)
+
+        def pull(g):
+            c = p * expand_dims(g, 1)
+            return where(is_label, -sum(c, 1, keepdims=True), c)
+        return LinearMap(push, pull)
+    return Primitive(evaluate, rule, "cross_entropy")(logits)
 
 
 _by_kernels = fused(_cross_entropy, kernels.cross_entropy)
@@ -43,7 +71,10 @@ _by_kernels = fused(_cross_entropy, kernels.cross_entropy)
 def sigmoid_cross_entropy(scores, labels):
     """The loss of each example of two classes, -log sigmoid(±score): scores (n,), labels (n,) of 0 and 1, losses (n,).
 
-    softplus(z) - y z, in nats, without overflow. Raises ShapeError.
+    softplus(z) - y z, in nats, without overflow, and exact where it is small. y may lie between 0 and 1: it is then the
+    probability of class 1. Raises ShapeError.
     """
     _check_labels("sigmoid_cross_entropy(scores, labels)", scores, labels, 1)
-    return softplus(scores) - multiply(scores, stop_gradient(labels).astype(scores.dtype))
+    labels = stop_gradient(labels).astype(scores.dtype)
+    nearest = module_of(labels).rint(labels)                # softplus(z) - z = softplus(-z), where nothing cancels
+    return softplus(scores * (1.0 - 2.0 * nearest)) - scaled(scores, by=labels - nearest)

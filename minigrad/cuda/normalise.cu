@@ -36,7 +36,7 @@ __device__ bool block_sums(double (&sums)[2], double (*shared)[THREADS], int wid
 // partial[block, 0, c] = sum of a', partial[block, 1, c] = sum of a' b over some of the rows, with
 //     PLAIN     a' = a           b = 0
 //     MOMENTS   a' = a - a[0]    b = a'          (which cancels less than a does)
-//     CENTRED   a' = a           b = x - mean    a' = 0 where gated and y <= 0
+//     CENTRED   a' = a           b = x - mean    a' = 0 where gated and y = 0
 template <class T>
 __global__ void partial_sums(const T* a, const T* x, const T* mean, const T* y, double* partial, long long count, int C,
                              int width, int kind, int gated) {
@@ -49,7 +49,7 @@ __global__ void partial_sums(const T* a, const T* x, const T* mean, const T* y, 
             double first = a[i], second = 0.0;
             if (kind == MOMENTS) second = first -= a[c];
             if (kind == CENTRED) second = x[i] - mean[c];
-            if (gated && y[i] <= 0) first = 0.0;
+            if (gated && y[i] == 0) first = 0.0;
             sums[0] += first;
             sums[1] += first * second;
         }
@@ -99,7 +99,7 @@ __global__ void normalise(const T* x, const T* mean, const T* var, const T* gain
 // Push and pull of it: v A + (x - mean) B + C', where r = 1 / sqrt(var + eps), A = gain r, and with the sums of v and
 // (x - mean) v over the n rows
 //     B = r t_gain - A r^2 sums[1] / n        C' = t_bias - A sums[0] / n
-// before: v counts where y > 0 alone (pull of a rectified one). after: the result does (push of a rectified one).
+// before: v counts where y is not 0 alone (pull of a rectified one). after: the result does (push of a rectified one).
 // Without v, v = 0.
 template <class T>
 __global__ void normalise_slope(const T* v, const T* x, const T* y, const T* mean, const T* var, const T* gain,
@@ -114,7 +114,7 @@ __global__ void normalise_slope(const T* v, const T* x, const T* y, const T* mea
         shift -= A * (sums[c] / n);
     }
     for (; i < count; i += threads) {
-        bool open = !((before || after) && y[i] <= 0);
+        bool open = !(before || after) || y[i] != 0;
         T total = (x[i] - middle) * B + shift;
         if (has_v && (open || !before)) total += v[i] * A;
         result[i] = open || !after ? total : T(0);

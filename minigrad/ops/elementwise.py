@@ -70,31 +70,31 @@ def _falling(x):
 
 # --------------------------------------------------------------------- straight lines with kinks: masks select
 
-def cleared(x, closed, out=None):
-    """Plain x, and 0 where the mask `closed` holds, whatever x is there; written to `out`, which may be x.
+def selected(x, mask, out=None):
+    """Plain x where the mask holds, and 0 elsewhere, whatever x is there; written to `out`, which may be x.
 
-    NumPy's `where` takes ten times as long as a product with a mask that has no pattern, and in a product 0 * infinity
-    is NaN. Ones and zeros in all bits are as fast as the product.
+    A product with the mask would make NaN of infinity, and NumPy's `where` takes ten times as long as one where a mask
+    has no pattern. But as integers, 0 times the bits of any number is 0.
     """
     if not isinstance(x, (numpy.ndarray, numpy.generic)) or x.dtype.kind != "f" or x.itemsize > 8:
-        y = module_of(x, closed).where(closed, 0.0, x)      # of CuPy, or of a type that no integer is as wide as
+        y = module_of(x, mask).where(mask, x, 0.0)          # of CuPy, or of a type that no integer is as wide as
         if out is None:
             return y
         out[...] = y
         return out
-    bits, keep = f"i{x.itemsize}", numpy.subtract(closed.view("i1"), 1)     # -1 has all bits set
-    return numpy.bitwise_and(x.view(bits), keep, out=None if out is None else out.view(bits)).view(x.dtype)
+    bits = f"i{x.itemsize}"
+    return numpy.multiply(x.view(bits), mask, out=None if out is None else out.view(bits)).view(x.dtype)
 
 
-_times = mapped(lambda v, by, out=None: module_of(v, by).multiply(cleared(v, by == 0), by, out=out))
-_scaled = linear(lambda v, by: _times(v, by), lambda g, s, by: sum_to(_scaled(g, by=by), s))
+_times = mapped(lambda v, by, out=None: module_of(v, by).multiply(selected(v, by != 0), by, out=out))
+scaled = linear(lambda v, by: _times(v, by), lambda g, s, by: sum_to(scaled(g, by=by), s))
 
 
 def _straight(name, *slopes, doc):
     """A primitive made of straight lines: slopes(y, *args) are arrays of constants. Where one is 0, nothing flows."""
     def rule(i, y, *args):
         d, s, sy = slopes[i](raw(y), *map(raw, args)), shape(args[i]), shape(y)
-        return LinearMap(lambda t: _scaled(stretched(t, sy), by=d), lambda g: sum_to(_scaled(g, by=d), s))
+        return LinearMap(lambda t: scaled(stretched(t, sy), by=d), lambda g: sum_to(scaled(g, by=d), s))
     return Primitive(mapped(name), rule, name, doc)
 
 
@@ -111,7 +111,7 @@ minimum = _straight("minimum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _
                     doc="The smaller of a and b, broadcast. Where they are equal, each has the derivative 1/2.")
 
 _larger = mapped("maximum")
-_open = mapped(lambda v, y, out=None: cleared(v, y <= 0, out))
+_open = mapped(lambda v, y, out=None: selected(v, y != 0, out))
 _gate = linear(lambda v, at: _open(v, at), lambda g, s, at: _gate(g, at=at), "relu")
 relu = Primitive(lambda x: _larger(x, 0.0), lambda i, y, x: LinearMap(*2 * [lambda v: _gate(v, at=raw(y))]), "relu",
                  doc="max(x, 0). The derivative at 0 is 0.")     # a line of its own: of y alone, and a piece at a time
@@ -134,17 +134,18 @@ divide = Primitive("divide", _divide_rule, doc="a / b, broadcast.")
 
 
 def _base(y, a, b):
-    """d/da a**b = b a**(b - 1), and 0 where both are 0."""
+    """d/da a**b = b a**(b - 1), and 0 where b is 0: at a = 0 and at NaN, too."""
     if isinstance(b, (int, float)):
-        return b * power(a, b - 1) if b else 0.0 * a
-    return b * power(a, where((raw(b) == 0) & (raw(a) == 0), 1.0, b - 1.0))
+        return b * power(a, b - 1) if b else module_of(raw(a)).zeros_like(raw(a))
+    flat = (raw(b) == 0) & ((raw(a) == 0) | (raw(a) != raw(a)))
+    return b * power(where(flat, 1.0, a), where(flat, 1.0, b - 1.0))
 
 
 def _exponent(y, a, b):
-    """d/db a**b = a**b log a, and 0 at a = 0."""
+    """d/db a**b = a**b log a, and 0 where a or a**b is 0."""
     if isinstance(a, (int, float)):                         # a number stays one: as an array it would be float64
         return y * (math.log(a or 1.0) if a >= 0 else math.nan)
-    return y * log(where(raw(a) == 0, 1.0, a))
+    return y * log(where((raw(a) == 0) | (raw(y) == 0), 1.0, a))
 
 
 power = elementwise("power", _base, _exponent, doc="a^b, broadcast. The derivatives at 0^0 and in b at a = 0 are 0.")

@@ -4,8 +4,8 @@ from ..backend import module_of
 from ..core import LinearMap, Primitive
 from ..errors import shape
 from ..pieces import column_sums, cut_rows, each, scratch, share, summed
-from .elementwise import cleared, sqrt, square
-from .reductions import mean
+from .elementwise import selected, sqrt, square
+from .reductions import in_float32, mean
 from .shaping import normal_axes
 
 
@@ -31,6 +31,7 @@ def _standardize_rule(i, y, x, axes, eps):
 _standardize_primitive = Primitive(_standardize, _standardize_rule)
 
 
+@in_float32
 def standardize(x, axes, eps=1e-5):
     """(x - mean) / sqrt(variance + eps) over these axes: batch normalisation without its gain and bias.
 
@@ -46,6 +47,8 @@ def moments(x):
         return xp.zeros(x.shape[-1], x.dtype), xp.zeros(x.shape[-1], x.dtype)
     if kernels.fit(x):
         return kernels.moments(x)
+    if x.dtype == "float16":
+        return tuple(a.astype("float16") for a in moments(x.astype("float32")))
 
     def one(piece):                                         # of each piece, while it is in the cache
         count = x[piece].size // x.shape[-1]
@@ -113,7 +116,7 @@ class NormalisePasses:
                 part += c
                 part += C
                 if gated:
-                    cleared(part, self.y[piece] <= 0, out=part)
+                    selected(part, self.y[piece] != 0, out=part)
         share(work, self.pieces, self.x)
         return out
 
@@ -132,7 +135,7 @@ class NormalisePasses:
         v = xp.empty_like(self.y) if self.rectify else g
 
         def sums_of(piece):
-            part = cleared(g[piece], self.y[piece] <= 0, out=v[piece]) if self.rectify else g[piece]
+            part = selected(g[piece], self.y[piece] != 0, out=v[piece]) if self.rectify else g[piece]
             return xp.stack([column_sums(part), column_sums(self._centred(piece), part)])
         sums = summed(sums_of, self.pieces, self.x)
         B, C = -self.A * self.r ** 2 * (sums[1] / self.n), -self.A * (sums[0] / self.n)

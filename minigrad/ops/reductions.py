@@ -3,13 +3,16 @@
 axis: an integer, a tuple of integers, or None for all; keepdims leaves axes of length 1, as in NumPy.
 """
 import builtins
+import functools
 import math
 
-from ..backend import module_of
+import numpy
+
+from ..backend import as_array, module_of
 from ..core import LinearMap, Primitive, raw
 from ..errors import ShapeError, message, shape
-from ..kinds import broadcast_to, linear
-from .elementwise import exp, sqrt, square, where
+from ..kinds import broadcast_to, elementwise, linear
+from .elementwise import astype, exp, square, where
 from .shaping import getitem, moveaxis, normal_axes, reshape
 
 _sum = linear(lambda x, axis, keepdims: module_of(x).sum(x, axis, keepdims=keepdims),
@@ -26,24 +29,46 @@ def sum(x, axis=None, keepdims=False):
     return _sum(x, axis=normal_axes(axis, len(shape(x)), "sum"), keepdims=keepdims)
 
 
-def _count(x, axis):
-    return math.prod(shape(x)[a] for a in normal_axes(axis, len(shape(x)), "mean"))
+def in_float32(f):
+    """f(x, ...), a sum over many elements, where float16 is added up in float32: it ends at 65,504."""
+    @functools.wraps(f)
+    def widened(x, *args, **params):
+        if getattr(raw(x), "dtype", None) == numpy.float16:
+            return astype(f(astype(x, "float32"), *args, **params), "float16")
+        return f(x, *args, **params)
+    return widened
 
 
+def _count(x, axes):
+    return math.prod([shape(x)[a] for a in axes])
+
+
+@in_float32
 def mean(x, axis=None, keepdims=False):
     """The mean over axes."""
-    axes, s = normal_axes(axis, len(shape(x)), "mean"), shape(x)
-    return _sum(x, axis=axes, keepdims=keepdims) / math.prod([s[a] for a in axes])
+    axes = normal_axes(axis, len(shape(x)), "mean")
+    return _sum(x, axis=axes, keepdims=keepdims) / _count(x, axes)
 
 
+@in_float32
 def var(x, axis=None, ddof=0, keepdims=False):
     """The variance over axes: sum (x - mean)^2 / (n - ddof)."""
-    return sum(square(x - mean(x, axis, keepdims=True)), axis, keepdims) / builtins.max(_count(x, axis) - ddof, 0)
+    axes = normal_axes(axis, len(shape(x)), "var")
+    return sum(square(x - mean(x, axes, keepdims=True)), axes, keepdims) / builtins.max(_count(x, axes) - ddof, 0)
 
 
+@in_float32
 def std(x, axis=None, ddof=0, keepdims=False):
-    """The standard deviation over axes: sqrt(var)."""
-    return sqrt(var(x, axis, ddof, keepdims))
+    """The standard deviation over axes: sqrt(var). Where it is 0, so is its derivative."""
+    return _root(var(x, axis, ddof, keepdims))
+
+
+def _root_slope(y, x):
+    zero = raw(y) == 0.0
+    return where(zero, 0.0, 0.5 / where(zero, 1.0, y))
+
+
+_root = elementwise("sqrt", _root_slope)
 
 
 def max(x, axis=None, keepdims=False):
@@ -80,34 +105,54 @@ def argmin(x, axis=None):
     return raw(x).argmin(axis)
 
 
-def _logsumexp(x, axis):
-    xp = module_of(x)
-    m = xp.max(x.real, axis, keepdims=True)
-    m = xp.where(xp.isfinite(m), m, 0.0)
-    return xp.log(xp.sum(xp.exp(x - m), axis, keepdims=True)) + m
+def shifted(x, axis):
+    """x - m and m, where m is the largest element over axes, a constant: what follows does not round at the size of m."""
+    plain = as_array(raw(x)).real
+    if not plain.size:
+        return x, 0.0
+    m = plain.max(axis, keepdims=True)
+    m = module_of(m).where(abs(m) < math.inf, m, 0.0)
+    return x - m, m
 
 
-def _logsumexp_rule(i, y, x, axis):
-    finite = module_of(raw(y)).isfinite(raw(y))
-    p = exp(x - where(finite, y, 0.0))                      # softmax; 0 where all x are -infinity
+def _log_total(z, axis):
+    """log(1 + others), where the elements z = 0 are 1: exact also where the others are small."""
+    xp = module_of(z)
+    largest = z == 0.0
+    with numpy.errstate(divide="ignore", over="ignore"):    # log 0 and exp(infinity) are what they are
+        others = xp.sum(xp.exp(z) - largest, axis, keepdims=True)
+        return xp.log1p(others + (xp.sum(largest, axis, dtype=z.dtype, keepdims=True) - 1.0))
+
+
+def _log_total_rule(i, y, z, axis):
+    p = probabilities(z, y)
     return LinearMap(lambda t: sum(p * t, axis, keepdims=True), lambda g: p * g)
 
 
-_logsumexp_kept = Primitive(_logsumexp, _logsumexp_rule)
+def probabilities(z, total):
+    """exp(z - total), which is softmax(z) if total = log_total(z); 0 where all z are -infinity."""
+    return exp(z - where(raw(total) == -math.inf, 0.0, total))
+
+
+log_total = Primitive(_log_total, _log_total_rule, "logsumexp",
+                      doc="log sum exp(z) with keepdims, for shifted z: the largest is 0, or none is finite.")
 
 
 def logsumexp(x, axis=None, keepdims=False):
-    """log sum exp(x) over axes, without overflow."""
+    """log sum exp(x) over axes, without overflow; of no elements -infinity."""
     axes = normal_axes(axis, len(shape(x)), "logsumexp")
-    y = _logsumexp_kept(x, axis=axes)
+    z, m = shifted(x, axes)
+    y = log_total(z, axis=axes) + m
     return y if keepdims else reshape(y, tuple(n for a, n in enumerate(shape(x)) if a not in axes))
 
 
 def log_softmax(x, axis=-1):
-    """x - logsumexp(x): the logarithm of softmax, without overflow."""
-    return x - logsumexp(x, axis, keepdims=True)
+    """x - logsumexp(x): the logarithm of softmax, without overflow. A number added to all x changes nothing."""
+    axes = normal_axes(axis, len(shape(x)), "log_softmax")
+    z, _ = shifted(x, axes)
+    return z - log_total(z, axis=axes)
 
 
 def softmax(x, axis=-1):
-    """exp(x) / sum exp(x) along axes, without overflow."""
+    """exp(x) / sum exp(x) along axes, without overflow. A number added to all x changes nothing."""
     return exp(log_softmax(x, axis))
