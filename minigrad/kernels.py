@@ -197,20 +197,20 @@ def cross_entropy(x, labels):
     """The losses (n,) of scores (n, classes) with integer labels (n,), their push and their pull: see fused."""
     (x,), (n, classes), xp = _contiguous(x), x.shape, module_of(x)
     labels = xp.ascontiguousarray(labels.astype("int64", copy=False))
-    losses, total = xp.empty(n, x.dtype), xp.empty(n, x.dtype)
+    losses, most, more = (xp.empty(n, x.dtype) for _ in range(3))
 
     def launch(name, *args):
         _launch("losses", f"{name}<{_c_type(x)}>", (-(-n // THREADS),), *args, n, classes)
-    launch("cross_entropy", x, labels, losses, total)
+    launch("cross_entropy", x, labels, losses, most, more)
 
     def push(t):
         result = xp.empty(n, x.dtype)
-        launch("cross_entropy_push", x, total, labels, xp.ascontiguousarray(t), result)
+        launch("cross_entropy_push", x, most, more, labels, xp.ascontiguousarray(t), result)
         return result
 
     def pull(g):
         result = xp.empty(x.shape, x.dtype)
-        launch("cross_entropy_pull", x, total, labels, xp.ascontiguousarray(g), result)
+        launch("cross_entropy_pull", x, most, more, labels, xp.ascontiguousarray(g), result)
         return (result,)
     return losses, push, pull
 

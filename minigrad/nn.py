@@ -30,7 +30,7 @@ from .core import raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint, fused
 from .losses import cross_entropy as cross_entropy, sigmoid_cross_entropy as sigmoid_cross_entropy
-from .ops import conv2d, dropout, matmul, relu, sqrt, standardize, stop_gradient
+from .ops import astype, conv2d, dropout, matmul, relu, sqrt, standardize, stop_gradient
 from .ops.normalise import NormalisePasses, moments
 
 Array = Any                     # a NumPy or CuPy array, or a traced value; in a gradient or a state, whatever it holds
@@ -248,6 +248,9 @@ def batch_norm(x, gain, bias, eps=1e-5, rectify=False, known=None):
     gain: (channels,) or None for 1; bias: (channels,). known: moments(x), where they have been computed already.
     Ioffe & Szegedy, 2015, Algorithm 1.
     """
+    if raw(x).dtype == "float16":                           # sums over a batch go beyond 65,504, its end
+        x, gain, bias = (a if a is None else astype(a, "float32") for a in (x, gain, bias))
+        return astype(batch_norm(x, gain, bias, eps, rectify), "float16")
     return _batch_norm(x, gain, bias, known=known or moments(stop_gradient(x)), eps=eps, rectify=rectify)
 
 

@@ -7,6 +7,7 @@ from ..backend import module_of, on_device
 from ..core import raw
 from ..errors import DTypeError, ShapeError, shape
 from ..pieces import cut, each
+from .elementwise import scaled
 
 ODD = numpy.uint32(0x9E3779B9)                              # 2^32 over the golden ratio: multiples of it lie far apart
 
@@ -32,7 +33,7 @@ def dropout(x, rate, key):
         places = xp.arange(piece.start, piece.stop, dtype="uint32")
         stays[piece] = _scrambled(places * ODD ^ known) >= numpy.uint32(rate * 2**32)
     each(draw, cut(count, 4, plain), plain)
-    return x * (stays.reshape(shape(x)).astype(x.dtype) / (1.0 - rate))
+    return scaled(x, by=stays.reshape(shape(x)).astype(x.dtype) / (1.0 - rate))
 
 
 def _scrambled(x):

@@ -12,7 +12,7 @@ from ..backend import as_array, module_of
 from ..core import LinearMap, Primitive, raw
 from ..errors import ShapeError, message, shape
 from ..kinds import broadcast_to, elementwise, linear
-from .elementwise import astype, exp, square, where
+from .elementwise import astype, exp, scaled, square, where
 from .shaping import getitem, moveaxis, normal_axes, reshape
 
 _sum = linear(lambda x, axis, keepdims: module_of(x).sum(x, axis, keepdims=keepdims),
@@ -105,13 +105,29 @@ def argmin(x, axis=None):
     return raw(x).argmin(axis)
 
 
+def _largest(x, axis):
+    m = as_array(x).real.max(axis, keepdims=True)
+    return module_of(m).where(abs(m) < math.inf, m, 0.0)
+
+
+def _largest_rule(i, y, x, axis):
+    """Equal shares, as constants, of what is largest: any others would do, as what is shifted is shifted back."""
+    top = (raw(x) == raw(y)).astype(raw(y).dtype)
+    count = top.sum(axis, keepdims=True)
+    share = top / (count + (count == 0.0))
+    return LinearMap(lambda t: sum(scaled(t, by=share), axis, keepdims=True), lambda g: scaled(g, by=share))
+
+
+_largest_kept = Primitive(_largest, _largest_rule, "max")
+
+
 def shifted(x, axis):
-    """x - m and m, where m is the largest element over axes, a constant: what follows does not round at the size of m."""
-    plain = as_array(raw(x)).real
-    if not plain.size:
-        return x, 0.0
-    m = plain.max(axis, keepdims=True)
-    m = module_of(m).where(abs(m) < math.inf, m, 0.0)
+    """x - m and m: the largest element over axes, or 0 where that is not finite.
+
+    What follows does not round at the size of m. Its derivative is taken, too: it is then relative to that of the largest
+    element, so that nothing cancels where that one is almost all.
+    """
+    m = _largest_kept(x, axis=axis) if math.prod(shape(x)) else 0.0
     return x - m, m
 
 
