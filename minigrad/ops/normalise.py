@@ -5,7 +5,7 @@ from ..core import LinearMap, Primitive
 from ..errors import shape
 from ..pieces import column_sums, cut_rows, each, scratch, share, summed
 from .elementwise import selected, sqrt, square
-from .reductions import in_float32, mean
+from .reductions import in_wider, mean
 from .shaping import normal_axes
 
 
@@ -31,7 +31,7 @@ def _standardize_rule(i, y, x, axes, eps):
 _standardize_primitive = Primitive(_standardize, _standardize_rule)
 
 
-@in_float32
+@in_wider
 def standardize(x, axes, eps=1e-5):
     """(x - mean) / sqrt(variance + eps) over these axes: batch normalisation without its gain and bias.
 

@@ -29,35 +29,37 @@ def sum(x, axis=None, keepdims=False):
     return _sum(x, axis=normal_axes(axis, len(shape(x)), "sum"), keepdims=keepdims)
 
 
-def in_float32(f):
-    """f(x, ...), a sum over many elements, where float16 is added up in float32: it ends at 65,504."""
+def in_wider(f):
+    """f(x, ...), whose sums are taken as NumPy takes them: of float16, which ends at 65,504, in float32; of integers in
+    float64."""
     @functools.wraps(f)
-    def widened(x, *args, **params):
-        if getattr(raw(x), "dtype", None) == numpy.float16:
+    def called(x, *args, **params):
+        dtype = getattr(raw(x), "dtype", None)
+        if dtype == numpy.float16:
             return astype(f(astype(x, "float32"), *args, **params), "float16")
-        return f(x, *args, **params)
-    return widened
+        return f(astype(x, "float64") if dtype is not None and dtype.kind in "iub" else x, *args, **params)
+    return called
 
 
 def _count(x, axes):
     return math.prod([shape(x)[a] for a in axes])
 
 
-@in_float32
+@in_wider
 def mean(x, axis=None, keepdims=False):
     """The mean over axes."""
     axes = normal_axes(axis, len(shape(x)), "mean")
     return _sum(x, axis=axes, keepdims=keepdims) / _count(x, axes)
 
 
-@in_float32
+@in_wider
 def var(x, axis=None, ddof=0, keepdims=False):
     """The variance over axes: sum (x - mean)^2 / (n - ddof)."""
     axes = normal_axes(axis, len(shape(x)), "var")
     return sum(square(x - mean(x, axes, keepdims=True)), axes, keepdims) / builtins.max(_count(x, axes) - ddof, 0)
 
 
-@in_float32
+@in_wider
 def std(x, axis=None, ddof=0, keepdims=False):
     """The standard deviation over axes: sqrt(var). Where it is 0, so is its derivative."""
     return _root(var(x, axis, ddof, keepdims))

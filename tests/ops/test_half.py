@@ -1,0 +1,82 @@
+"""float16 ends at 65,504: sums over many elements are taken in float32, so that nothing overflows that NumPy gets right."""
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.ops.normalise import moments
+
+HALF = np.finfo(np.float16)
+LARGE = [((5000,), None), ((300, 40), None), ((300, 40), 0), ((40, 300), -1), ((20, 30, 25), (0, 2)), ((60, 50), (0, 1))]
+
+
+def drawn(shape, low=200.0, high=450.0):
+    """Numbers whose sum is far beyond float16, and whose mean and variance are not."""
+    return np.random.default_rng(len(shape)).uniform(low, high, shape).astype(np.float16)
+
+
+def close(found, right, roundings=1.0):
+    """found is float16, and the nearest of them or its neighbour."""
+    found, right = mg.to_host(found), np.asarray(right)
+    assert found.dtype == np.float16 and np.isfinite(found).all()
+    np.testing.assert_allclose(found.astype(float), right, rtol=roundings * float(HALF.eps), atol=float(HALF.smallest_subnormal))
+
+
+@pytest.mark.parametrize("shape, axis", LARGE)
+def test_reductions_are_those_of_wider_numbers(device, shape, axis):
+    x = drawn(shape)
+    assert (np.sum(x, axis=axis, dtype=np.float32) > 65504.0).all()
+    on, wide = mg.xp.asarray(x), x.astype(np.float64)
+    np.testing.assert_array_equal(mg.to_host(mg.mean(on, axis)), np.mean(x, axis))          # to the bit
+    close(mg.var(on, axis), np.var(wide, axis))
+    close(mg.var(on, axis, ddof=1, keepdims=True), np.var(wide, axis, ddof=1, keepdims=True))
+    close(mg.std(on, axis), np.std(wide, axis))
+    for name in ("mean", "var", "std", "standardize"):
+        def f(x):
+            return mg.standardize(x, axis) if name == "standardize" else getattr(mg, name)(x, axis)
+        (y, J), (z, K) = mg.linearize(f, on), mg.linearize(f, mg.xp.asarray(wide))
+        close(y, mg.to_host(z), 4.0)
+        t = drawn(shape, 0.5, 1.5) * np.where(x > 300.0, 1, -1).astype(np.float16)
+        g = drawn(y.shape, 0.5, 1.5)
+        for found, right in ((J.push(mg.xp.asarray(t)), K.push(mg.xp.asarray(t.astype(float)))),
+                             (J.pull(mg.xp.asarray(g)), K.pull(mg.xp.asarray(g.astype(float))))):
+            assert found.dtype == np.float16
+            right = mg.to_host(right)
+            np.testing.assert_allclose(mg.to_host(found).astype(float), right, rtol=4e-3, atol=4e-3 * abs(right).max())
+
+
+def test_a_mean_of_numbers_and_of_integers_is_numpys():
+    for x in (np.arange(7), np.arange(7) > 3, 2.5, np.float32(2.5), np.full(3, 2**62)):
+        np.testing.assert_array_equal(mg.mean(x), np.mean(x), strict=True)
+
+
+def test_average_pooling(device):
+    x = drawn((2, 40, 40, 3))
+    right = x.astype(float).reshape(2, 2, 20, 2, 20, 3).mean((2, 4))
+    close(mg.avg_pool2d(mg.xp.asarray(x), 20), right)
+
+
+def test_moments_and_batch_norm(device):
+    x = drawn((50, 8, 8, 3))
+    wide, axes = x.astype(float), (0, 1, 2)
+    for found, right in zip(moments(mg.xp.asarray(x)), (wide.mean(axes), wide.var(axes))):
+        close(found, right)
+    gain, bias = np.array([1.0, 2.0, -1.0], np.float16), np.array([0.5, 0.0, 1.0], np.float16)
+    for rectify in (False, True):
+        def f(x, gain, bias):
+            return nn.batch_norm(x, gain, bias, rectify=rectify)
+        (y, J), (z, K) = (mg.linearize(f, *[mg.xp.asarray(a.astype(dtype)) for a in (x, gain, bias)])
+                          for dtype in (np.float16, np.float64))
+        close(y, mg.to_host(z), 8.0)
+        g = np.ones(y.shape) + 0.5 * np.sin(wide)
+        for a, b in zip(J.pull(mg.xp.asarray(g.astype(np.float16))), K.pull(mg.xp.asarray(g))):
+            assert a.dtype == np.float16 and mg.to_host(abs(mg.to_host(a).astype(float) - mg.to_host(b))).max() <= 4e-3 * abs(
+                mg.to_host(b)).max()
+    layer = nn.BatchNorm(*map(mg.xp.asarray, (gain, bias)))
+    y, state = layer.apply(mg.xp.asarray(x), layer.state())
+    assert np.isfinite(mg.to_host(y)).all() and {a.dtype.name for a in state.values()} == {"float16"}
+
+
+def test_softmax_of_many(device):
+    x = np.zeros(60000, np.float16)
+    assert float(mg.logsumexp(mg.xp.asarray(x))) == pytest.approx(np.log(60000), rel=1e-3)
