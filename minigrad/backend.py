@@ -111,8 +111,8 @@ def module_of(*xs):
                 return cupy_or_reason()[0]
             if type(x).__name__ == "MaskedArray":
                 raise DTypeError(message("minigrad", "masked arrays are not taken: most functions would lose the mask",
-                                         [("x", x, "")], "x.filled(0.0) with a weight for each element, or where(mask, "
-                                         "0.0, x); compute a mean as sum(weights * x) / sum(weights)"))
+                                         [("x", x, "")], "where(mask, 0.0, x.data) beside a weight for each element; "
+                                         "their mean is sum(weights * x) / sum(weights)"))
     return numpy
 
 

@@ -135,6 +135,18 @@ def test_accepts_trees_and_what_is_right():
     check_derivatives(double, X)
 
 
+def test_a_program_may_close_over_float64():
+    """In float32 it then computes in float64 inside, and a rule that does not is no fault of it; a rule's own float64 is."""
+    w = np.linspace(0.5, 1.5, 3)
+    for f in (lambda x: mg.astype(x * w, x.dtype), lambda x: mg.sum(mg.astype(mg.sin(x) @ w, x.dtype)) * x[0],
+              lambda x: mg.astype(mg.maximum(x, w - 5.0), x.dtype), lambda x: mg.checkpoint(lambda x: mg.astype(x * w, x.dtype))(x),
+              lambda x: mg.grad(lambda z: mg.sum(mg.astype(z * w, z.dtype) * x))(x)):
+        check_derivatives(f, X)
+    leaks = rule(lambda t: t * w, lambda g: g * w, lambda x: (x * w).astype(x.dtype), name="leaks")
+    with pytest.raises(DerivativeError, match="broken by leaks"):
+        check_derivatives(leaks, X, order=1)
+
+
 def test_the_error_says_which_law_where_and_the_seed():
     wrong = elementwise(lambda x: x * x, lambda y, x: 3.0 * x, name="wrong")
     with pytest.raises(DerivativeError) as caught:

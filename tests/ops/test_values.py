@@ -223,3 +223,20 @@ def test_dropout_is_random():
     elements = signs.sum(0) / 16
     for z in map(np.ravel, (between, np.array(beside), np.array(lines), elements)):
         assert abs(z.mean()) < 5 / np.sqrt(z.size) and abs(z.std() - 1) < 5 / np.sqrt(2 * z.size) and abs(z).max() < 6
+
+
+def test_masked_arrays_are_refused():
+    """Most functions would take what is behind the mask for a value. Those that NumPy's methods compute keep the mask."""
+    m = np.ma.array([1.0, 2.0, 30.0], mask=[0, 0, 1])
+    label = np.zeros(1, int)
+    for f in (mg.mean, mg.var, mg.std, mg.sum, mg.sigmoid, mg.exp, mg.relu, mg.logsumexp, mg.softmax, mg.square,
+              lambda m: mg.standardize(m, 0), lambda m: mg.matmul(m, np.ones(3)), lambda m: mg.matmul(np.ones((1, 3)), m),
+              lambda m: mg.where(m > 1.0, m, 0.0), lambda m: mg.dropout(m, 0.5, 1), lambda m: mg.nn.cross_entropy(m[None], label),
+              lambda m: mg.grad(lambda w: mg.mean(w * m))(np.ones(3)), lambda m: mg.grad(lambda w: mg.sum(m * w))(np.ones(3)),
+              lambda m: mg.grad(lambda x: mg.sum(x * x))(m), lambda m: mg.nn.sigmoid_cross_entropy(m, np.zeros(3))):
+        with pytest.raises(mg.DTypeError, match="masked arrays are not taken") as caught:
+            f(m)
+    assert mg.max(m) == m.max() and mg.argmax(m) == 1 and mg.reshape(m, (3, 1)).mask.sum() == mg.add(np.ones(3), m).mask.sum() == 1
+    assert str(caught.value) == (
+        "minigrad: masked arrays are not taken: most functions would lose the mask\n  x  (3,)  float64\n"
+        "  help: where(mask, 0.0, x.data) beside a weight for each element; their mean is sum(weights * x) / sum(weights)")
