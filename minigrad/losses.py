@@ -1,7 +1,7 @@
 """Losses: of each example, not their mean. Public as nn.cross_entropy and nn.sigmoid_cross_entropy."""
 from . import kernels
 from .backend import module_of, on_device
-from .core import Box, LinearMap, Primitive, raw
+from .core import Box, LinearMap, Primitive, mixture, raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import fused
 from .ops import expand_dims, getitem, softplus, stop_gradient, sum, where
@@ -14,7 +14,9 @@ def _check_labels(call, scores, labels, ndim):
         raise ShapeError(message(call, "scores and labels do not fit", [("scores", scores, ""), ("labels", labels, "")],
                                  f"n examples have scores {'(n, classes)' if ndim == 2 else '(n,)'} and labels (n,)"))
     last = shape(scores)[1] - 1 if ndim == 2 else 1
-    labels = raw(labels)
+    scores, labels = raw(scores), raw(labels)
+    if on_device(scores) != on_device(labels) and (mixed := mixture(call, [("scores", scores, ""), ("labels", labels, "")])):
+        raise mixed
     if not on_device(labels) and labels.size and not 0 <= labels.min() <= labels.max() <= last:
         raise ShapeError(message(call, f"labels lie outside 0 ... {last}",
                                  [("labels", labels, f"from {labels.min()} to {labels.max()}")]))

@@ -129,6 +129,29 @@ def test_normalisation(impersonator, gained, rectify, dtype):
             same(found, expected)
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_closed_relu_lets_nothing_through(impersonator, dtype):
+    """Neither NaN nor infinity from above; what is NaN itself stays so."""
+    x, bias = drawn((40, 3), dtype), np.array([0.0, 0.5, -0.5], dtype)
+    known = on_device(*with_numpy(lambda: normalise.moments(x)))
+    passes = kernels.NormalisePasses(*on_device(x, None, bias), known, eps=1e-3, rectify=True)
+    shut, g = to_host(passes.y) == 0.0, drawn((40, 3), dtype, 1)
+    for bad in (np.inf, np.nan):
+        for found, expected in zip(passes.pull(*on_device(np.where(shut, bad, g).astype(dtype))),
+                                   passes.pull(*on_device(np.where(shut, 0.0, g).astype(dtype)))):
+            np.testing.assert_array_equal(*[None if a is None else to_host(a) for a in (found, expected)])
+    t = g.copy()
+    t[0, 0] = np.inf
+    pushed = to_host(passes.push(*on_device(t), None, None))
+    assert (pushed[shut] == 0.0).all() and not np.isfinite(pushed[:, 0][~shut[:, 0]]).any()
+    x[0, 1] = np.nan
+    theirs = with_numpy(lambda: normalise.NormalisePasses(x, None, bias, normalise.moments(x), eps=1e-3, rectify=True))
+    ours = kernels.NormalisePasses(*on_device(x, None, bias), kernels.moments(*on_device(x)), eps=1e-3, rectify=True)
+    same(ours.y, theirs.y)
+    with np.errstate(invalid="ignore"):
+        same(ours.pull(*on_device(g))[0], with_numpy(lambda: theirs.pull(g))[0])
+
+
 # ------------------------------------------------------------------------------------------ loss and update
 
 @pytest.mark.parametrize("labels", ["int64", "int32", "uint8"])
@@ -141,6 +164,20 @@ def test_cross_entropy(impersonator, dtype, labels):
     same(found, losses)
     same(push(*on_device(t)), with_numpy(lambda: J.push(t)))
     same(pull(*on_device(g))[0], with_numpy(lambda: J.pull(g)))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_cross_entropy_far_out(impersonator, dtype):
+    """Where a label is almost certain, or the scores are all large, digits are right beside the small number itself."""
+    x = np.array([[0.0, -1.0, -2.0], [17.0, 0.0, 3.0], [80.0, 0.0, 1.0], [0.0, 80.0, 79.0]]) + np.array([[0.0], [-1e6], [1e6], [0.0]])
+    x, t, y = x.astype(dtype), drawn((4, 3), dtype), np.zeros(4, int)
+    right = np.log1p(np.exp(x[:, 1:].astype(float) - x[:, :1]).sum(1))
+    found, push, pull = kernels.cross_entropy(*on_device(x, y))
+    losses, J = with_numpy(lambda: mg.linearize(lambda x: nn.cross_entropy(x, y), x))
+    g = np.ones(4, dtype)
+    for a, b in ((found, right), (losses, right), (push(*on_device(t)), J.push(t)), (pull(*on_device(g))[0], J.pull(g))):
+        np.testing.assert_allclose(to_host(a), b, rtol=1e-5 if dtype == "float32" else 1e-13, atol=0.0)
+    np.testing.assert_allclose(J.pull(g)[:, 0], np.expm1(-right), rtol=1e-5)
 
 
 def test_cross_entropy_of_scores_that_are_not_finite(impersonator):

@@ -104,11 +104,20 @@ def _wins(y, a, b):
     return won.astype(y.dtype) * (1.0 - 0.5 * tied.astype(y.dtype))
 
 
-abs = _straight("abs", lambda y, x: module_of(x).sign(x), doc="|x|. The derivative at 0 is 0.")
+def _sign(x):
+    """-1, 0 or 1. Raises DTypeError for complex x: |x| has no derivative there that is a factor."""
+    if x.dtype.kind == "c":
+        raise DTypeError(message("abs(x)", "only real numbers have derivatives here", [("x", x, "")],
+                                 "keep real and imaginary part as two arrays: sqrt(a * a + b * b)"))
+    return module_of(x).sign(x)
+
+
+abs = _straight("abs", lambda y, x: _sign(x), doc="|x|. The derivative at 0 is 0.")
 maximum = _straight("maximum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a),
                     doc="The larger of a and b, broadcast. Where they are equal, each has the derivative 1/2.")
 minimum = _straight("minimum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _wins(y, b, a),
                     doc="The smaller of a and b, broadcast. Where they are equal, each has the derivative 1/2.")
+
 
 _larger = mapped("maximum")
 _open = mapped(lambda v, y, out=None: selected(v, y != 0, out))

@@ -74,7 +74,7 @@ def test_moments_and_batch_norm(device):
                 mg.to_host(b)).max()
     layer = nn.BatchNorm(*map(mg.xp.asarray, (gain, bias)))
     y, state = layer.apply(mg.xp.asarray(x), layer.state())
-    assert np.isfinite(mg.to_host(y)).all() and {a.dtype.name for a in state.values()} == {"float16"}
+    assert all(np.isfinite(mg.to_host(a)).all() for a in (y, *state.values()))
 
 
 def test_softmax_of_many(device):
