@@ -15,7 +15,8 @@ def _check_labels(call, scores, labels, ndim):
                                  f"n examples have scores {'(n, classes)' if ndim == 2 else '(n,)'} and labels (n,)"))
     last = shape(scores)[1] - 1 if ndim == 2 else 1
     scores, labels = raw(scores), raw(labels)
-    if on_device(scores) != on_device(labels) and (mixed := mixture(call, [("scores", scores, ""), ("labels", labels, "")])):
+    mixed = on_device(scores) != on_device(labels) and mixture(call, [("scores", scores, ""), ("labels", labels, "")])
+    if mixed:
         raise mixed
     if not on_device(labels) and labels.size and not 0 <= labels.min() <= labels.max() <= last:
         raise ShapeError(message(call, f"labels lie outside 0 ... {last}",
@@ -37,17 +38,20 @@ def cross_entropy(logits, labels):
 
 
 def _cross_entropy(logits, labels):
-    """One primitive, as 1 - p cancels where the label is almost certain: both value and derivative are of the others."""
-    xp, n, others = module_of(labels), len(labels), None
-    label, is_label = (xp.arange(n), labels), labels[:, None] == xp.arange(shape(logits)[1])
+    """One primitive: where the label is almost certain 1 - p cancels, so that all is written with the other classes.
+
+    The loss is log(sum exp(z)) - z[label], its derivative p by the others, and minus the sum of those by the label.
+    """
+    xp, e, total = module_of(labels), None, None
+    label, is_label = (xp.arange(len(labels)), labels), labels[:, None] == xp.arange(shape(logits)[1])
 
     def evaluate(x):
-        nonlocal others
+        nonlocal e, total
         z = shifted(x, (1,))[0]
         mine, e = z[label], xp.exp(z)
         e[label] = 0.0
-        more = e.sum(1) + xp.expm1(mine)                    # and 1 is the sum of all
-        others = e, 1.0 + more
+        more = e.sum(1) + xp.expm1(mine)                    # the sum of all exp(z), less 1: exact if that is little
+        total = 1.0 + more
         return xp.log1p(more) - mine
 
     def rule(i, y, x):
@@ -55,7 +59,7 @@ def _cross_entropy(logits, labels):
             z = shifted(x, (1,))[0]
             p = where(is_label, 0.0, probabilities(z, log_total(z, axis=(1,))))
         else:
-            p = others[0] / (others[1] + (others[1] == 0.0))[:, None]
+            p = e / (total + (total == 0.0))[:, None]       # kept from the forward function: nothing watches x
 
         def push(t):
             return sum(p * (t - expand_dims(getitem(t, label), 1)), 1)

@@ -1,21 +1,20 @@
 """Functions of each element. Every line is a row of a table of derivatives: d(y, x).
 
-Where a function has a kink or an infinite slope, its derivative is a convention. These hold in the whole library:
+At kinks and where slopes are infinite a derivative is a convention. In the whole library:
 
     relu(x), abs(x)          0 at 0
     maximum(a, b), minimum   1/2 for each where they are equal; clip is made of them
-    max(x), min(x)           1 for the first of equal elements; the same in every window of max_pool2d
-    NaN                      wins in all of these, as in NumPy, and takes the derivative of the result
-    sqrt(x)                  infinity at 0: the limit
-    std(x)                   0 where it is 0 (all elements are equal, or there is only one)
-    x ** 0                   0 everywhere, at 0 and at infinity too
-    0 ** b                   in b: 0 for b >= 0, else NaN
-    logsumexp(x)             0 where all x are -infinity; of no elements the value is -infinity
-    where(c, a, b)           0 for the side not taken
-    dropout(x)               0 where an element is dropped
+    max(x), min(x)           1 for the first of equal elements, 0 for the others; so in every window of max_pool2d
+    where(c, a, b), dropout  0 for the side that is not taken, and where an element is dropped
+    NaN                      wins in maximum, max, relu and their like, as in NumPy, and takes the derivative
+    sqrt(x)                  infinity at 0, the limit; so the norm sqrt(sum(x * x)) has NaN at 0: infinity times 0
+    std(x)                   0 where it is 0: all elements are equal, or there is one; NaN where ddof leaves none
+    x ** 0                   0 everywhere, at 0, infinity and NaN too: its value is 1 there, as in NumPy
+    x ** b                   by b: 0 where x ** b is 0, and at 0 ** 0; NaN at 0 for b < 0, and for x < 0
+    logsumexp(x)             0 where all x are -infinity. Of no elements its value is -infinity
 
-Such a 0 is a choice and no factor: what it meets is dropped, NaN and infinity too. So grad(sqrt(relu(x))) is 0 at -1.
-Slopes and masks are constants, taken from the plain values: their own derivative is zero.
+The zeros of the first five lines select and do not multiply: what meets them is dropped, be it NaN or infinity. So
+grad(sqrt(relu(x))) is 0 at -1. Slopes and masks are constants, taken from plain values: their own derivative is 0.
 """
 import math
 
@@ -46,7 +45,8 @@ sigmoid = elementwise(mapped(lambda x, out=None: _sigmoid(x, out)), lambda y, x:
                       doc="The logistic function 1 / (1 + e^-x), exact at both ends.")
 softplus = elementwise(lambda x: module_of(x).logaddexp(x, 0.0), lambda y, x: sigmoid(x), name="softplus",
                        doc="log(1 + e^x), without overflow.")
-_bell = elementwise(mapped(lambda x, out=None: _sigmoid_slope(x, out)), lambda y, x: -y * tanh(0.5 * x), name="sigmoid'")
+_bell = elementwise(mapped(lambda x, out=None: _sigmoid_slope(x, out)), lambda y, x: -y * tanh(0.5 * x),
+                    name="sigmoid'")
 
 
 def _sigmoid(x, out):

@@ -30,8 +30,8 @@ def sum(x, axis=None, keepdims=False):
 
 
 def in_wider(f):
-    """f(x, ...), whose sums are taken as NumPy takes them: of float16, which ends at 65,504, in float32; of integers in
-    float64."""
+    """f(x, ...) with its sums taken in a wider type, as NumPy does: of float16, which ends at 65,504, in float32, of
+    integers in float64. The result is float16 again, or float64."""
     @functools.wraps(f)
     def called(x, *args, **params):
         dtype = getattr(raw(x), "dtype", None)
@@ -126,8 +126,8 @@ _largest_kept = Primitive(_largest, _largest_rule, "max")
 def shifted(x, axis):
     """x - m and m: the largest element over axes, or 0 where that is not finite.
 
-    What follows does not round at the size of m. Its derivative is taken, too: it is then relative to that of the largest
-    element, so that nothing cancels where that one is almost all.
+    What follows does not round at the size of m. Its derivative is taken, too: all derivatives are then relative to
+    that of the largest element, and nothing cancels where that one is almost all.
     """
     m = _largest_kept(x, axis=axis) if math.prod(shape(x)) else 0.0
     return x - m, m
