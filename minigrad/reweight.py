@@ -84,7 +84,7 @@ def example_weights_unrolled(losses, clean_loss, params, rate=1.0, lookahead=Non
     """The weights of Algorithm 1, lines 4 to 11, as the paper writes it: backward on backward through the look-ahead.
 
     rate: α. lookahead(params, gradient) -> params: line 7, any differentiable step; plain descent if not given, and
-    for an optimiser `lambda p, g: optimiser.update(g, state, p, step)[0]`. One that divides by the root of the
+    for an optimiser `lambda p, g: optimiser.update(g, state, p)[0]`. One that divides by the root of the
     gradient's own square (Adam in its first step) is not differentiable at ε = 0, where that gradient is 0.
     """
     def descend(params, gradient):

@@ -195,10 +195,10 @@ def test_cross_entropy_of_scores_that_are_not_finite(impersonator):
 @pytest.mark.parametrize("dtype", TYPES)
 def test_sgd(impersonator, dtype, nesterov, decay):
     p, m, g = (drawn((3, 5), dtype, k) for k in range(3))
-    optimiser = optim.sgd(lambda rate: rate, 0.9, nesterov, decay)
-    (new, state) = with_numpy(lambda: optimiser.update(g, {"momentum": m}, p, 0.25))
+    optimiser = optim.sgd(1.0, 0.9, nesterov, decay)
+    (new, state) = with_numpy(lambda: optimiser.update(g, {"momentum": m}, p, rate=0.25))
     for rate in (0.25, *(mg.xp.asarray(np.array(0.25, kind)) for kind in TYPES)):
-        found, moved = optimiser.update(*on_device(g), {"momentum": on_device(m)[0]}, *on_device(p), rate)
+        found, moved = optimiser.update(*on_device(g), {"momentum": on_device(m)[0]}, *on_device(p), rate=rate)
         same(found, new)
         same(moved["momentum"], state["momentum"])
 

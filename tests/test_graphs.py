@@ -16,7 +16,7 @@ N = 6
 
 def algorithm1(model):
     """A step of Algorithm 1, and what it begins with."""
-    optimiser = optim.sgd(lambda rate: rate, momentum=0.9, weight_decay=1e-3)
+    optimiser = optim.sgd(0.1, momentum=0.9, weight_decay=1e-3)
     begin = {"model": model, "averages": model.state(), "momentum": optimiser.init(model)}
 
     def step(state, images, labels, clean_images, clean_labels, rate):
@@ -25,7 +25,7 @@ def algorithm1(model):
             return nn.cross_entropy(y, labels), averages
         r = reweighted_gradient(losses, lambda m: mg.mean(nn.cross_entropy(m(clean_images), clean_labels)),
                                 state["model"], has_aux=True)
-        model, momentum = optimiser.update(r.gradient, state["momentum"], state["model"], rate)
+        model, momentum = optimiser.update(r.gradient, state["momentum"], state["model"], rate=rate)
         return {"model": model, "averages": r.aux, "momentum": momentum}, (r.losses, r.weights, r.clean_loss)
     return step, begin
 

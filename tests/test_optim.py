@@ -1,9 +1,14 @@
 """Optimisers against their formulas, and as differentiable functions."""
+import contextlib
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import optim
+from minigrad import optim, tree
+from minigrad.backend import seed
 from minigrad.check import check_derivatives
 
 P = {"w": np.array([[1.0, -2.0]]), "b": np.array([3.0])}
@@ -12,8 +17,8 @@ G = {"w": np.array([[0.5, 0.25]]), "b": np.array([-1.0])}
 
 def steps(optimiser, count):
     p, state = P, optimiser.init(P)
-    for t in range(count):
-        p, state = optimiser.update(G, state, p, t)
+    for _ in range(count):
+        p, state = optimiser.update(G, state, p)
     return p
 
 
@@ -40,20 +45,232 @@ def test_an_update_is_differentiable_and_changes_nothing_in_place(optimiser):
     check_derivatives(lambda g, s, p: optimiser.update(g, s, p, 1), G, state, P, order=2)
 
 
-def test_types_stay_whatever_the_step_is():
-    p = {"w": np.ones((2, 2), np.float32)}
-    for optimiser in (optim.sgd(optim.piecewise(0.1, np.array([2])), 0.9, weight_decay=0.1), optim.adam(np.float64(0.1))):
-        assert optimiser.update(p, optimiser.init(p), p, np.int64(3))[0]["w"].dtype == np.float32
+DECREASING = optim.piecewise(0.1, (2, 4), factor=0.5)
+OPTIMISERS = {
+    "sgd": lambda rate=DECREASING: optim.sgd(rate),
+    "momentum": lambda rate=DECREASING: optim.sgd(rate, 0.9, weight_decay=0.1),
+    "nesterov": lambda rate=DECREASING: optim.sgd(rate, 0.9, nesterov=True),
+    "adam": lambda rate=DECREASING: optim.adam(rate, weight_decay=0.1)}
+
+
+def trained(optimiser, gradients, p, state=None, **given):
+    """The parameters after each step, and the last state. given: what update is told in every step, by name."""
+    state, found = optimiser.init(p) if state is None else state, []
+    for t, g in enumerate(gradients):
+        p, state = optimiser.update(g, state, p, **{name: value(t) for name, value in given.items()})
+        found.append(p)
+    return found, state
+
+
+def drawn(key, count, dtype="float64"):
+    rng = seed(key)
+    return [{"w": rng.normal(size=(3, 2)).astype(dtype), "b": rng.normal(size=2).astype(dtype)} for _ in range(count)]
+
+
+def equal(a, b):
+    for x, y in zip(tree.flatten(a)[0], tree.flatten(b)[0], strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def by_hand(name, gradients, p):
+    """The optimisers once more, in plain NumPy, one leaf at a time, with the rate written out."""
+    found = []
+    rates, decay = [0.1, 0.1, 0.05, 0.05, 0.025, 0.025], 0.1 if name in ("momentum", "adam") else 0.0
+    p, m, v = {k: x.copy() for k, x in p.items()}, {k: 0.0 for k in p}, {k: 0.0 for k in p}
+    for t, (rate, g) in enumerate(zip(rates, gradients), start=1):
+        for k in p:
+            pulled = decay * p[k] if k == "w" else 0.0
+            if name == "adam":
+                m[k], v[k] = 0.9 * m[k] + 0.1 * g[k], 0.999 * v[k] + 0.001 * g[k] ** 2
+                p[k] = p[k] - rate * (m[k] / (1 - 0.9 ** t) / (np.sqrt(v[k] / (1 - 0.999 ** t)) + 1e-8) + pulled)
+            else:
+                m[k] = (0.9 if name != "sgd" else 0.0) * m[k] + g[k] + pulled
+                p[k] = p[k] - rate * (m[k] if name != "nesterov" else g[k] + 0.9 * m[k])
+        found.append(dict(p))
+    return found
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_the_state_counts_the_steps(name):
+    """The count is the state's; a step that is said, a rate that is said and a state from a file all go on the same."""
+    p, *gradients = drawn(0, 7)
+    found, _ = trained(OPTIMISERS[name](), gradients, p)
+    for ours, theirs in zip(found, by_hand(name, gradients, p), strict=True):
+        for k in p:
+            np.testing.assert_allclose(ours[k], theirs[k], rtol=1e-12)
+    equal(found, trained(OPTIMISERS[name](), gradients, p, step=lambda t: t)[0])
+    equal(found, trained(OPTIMISERS[name](3.0), gradients, p, rate=DECREASING)[0])
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_saved_state_goes_on(name, tmp_path):
+    p, *gradients = drawn(1, 7, "float32")
+    whole, end = trained(OPTIMISERS[name](), gradients, p)
+    first, state = trained(OPTIMISERS[name](), gradients[:3], p)
+    tree.save(tmp_path / "state", state)
+    state = tree.load(tmp_path / "state", OPTIMISERS[name]().init(p))
+    rest, state = trained(OPTIMISERS[name](), gradients[3:], first[-1], state)
+    equal((whole, end), (first + rest, state))
+    told, state = trained(OPTIMISERS[name](), gradients[:1], p, step=lambda t: np.int64(5))
+    assert "count" not in state or state["count"] == 6      # the next one is number 6
+
+
+def test_a_captured_step_counts(device):
+    """The same numbers as step by step, under a schedule that sees an array of the device."""
+    for optimiser in (OPTIMISERS["adam"](), OPTIMISERS["momentum"](), optim.adam(optim.cosine(0.1, 5, warmup=2))):
+        p, *gradients = [tree.map(mg.xp.asarray, g) for g in drawn(2, 7, "float32")]
+
+        def step(state, g, optimiser=optimiser):
+            p, moved = optimiser.update(g, state[1], state[0])
+            return (p, moved), ()
+        captured, plain = mg.capture(step), step
+        one = two = (p, optimiser.init(p))
+        for g in gradients:
+            one, two = captured(one, g)[0], plain(two, g)[0]
+            for a, b in zip(tree.flatten(one)[0], tree.flatten(two)[0], strict=True):
+                assert a.dtype == b.dtype and mg.backend.on_device(a) == (device != "numpy")
+                np.testing.assert_array_equal(mg.to_host(a), mg.to_host(b))
+        assert device == "numpy" or captured.launches
+
+
+NUMBERS = {"int": int, "float": float, "np.float64": np.float64, "np.float32": np.float32, "0-d": np.array}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_types_stay_whatever_the_hyper_parameters_are(kind, dtype):
+    """Parameters keep their type, and what is kept of them is float32 at least, in every step."""
+    number = NUMBERS[kind]
+    p, *gradients = drawn(3, 4, dtype)
+    wide = np.result_type(dtype, np.float32)
+    for make in (lambda *a: optim.sgd(*a), lambda *a: optim.sgd(*a, number(1), True, number(1)),
+                 lambda *a: optim.adam(*a, beta1=number(0), beta2=number(0), eps=number(1), weight_decay=number(1))):
+        for optimiser, told in ((make(number(1)), {}), (make(lambda t: number(1)), {}),
+                                 (make(1.0), {"rate": lambda t: number(1)}), (make(DECREASING), {"step": lambda t: number(t)})):
+            some = [tree.map(lambda x: x.astype("float64"), g) for g in gradients] if told else gradients
+            found, state = trained(optimiser, some, p, **told)
+            assert {leaf.dtype.name for leaf in tree.flatten(found)[0]} == {dtype}
+            count = {"count": np.zeros((), "int64")} if "count" in state else {}
+            assert {leaf.dtype for leaf in tree.flatten({**state, **{k: () for k in count}})[0]} <= {wide}
+            assert all(state[k].dtype == count[k].dtype and state[k] == 3 for k in count)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-7, 1e-4, 1.0, 300.0, 6e4])
+def test_half_precision_moves_as_single_precision_does(size):
+    """... but for the rounding of the parameters: no square, average or eps vanishes or overflows."""
+    p = {"w": np.ones((2, 2), np.float16)}
+    gradients = [{"w": np.array([[1, -1], [0.5, 0]], np.float16) * np.float16(size)}] * 5
+    for make in OPTIMISERS.values():
+        rate = 1e-2 / max(size, 1.0) if make is not OPTIMISERS["adam"] else 1e-2
+        half, state = trained(make(rate), gradients, p)
+        single, expected = trained(make(rate), gradients, tree.map(lambda x: x.astype("float32"), p))
+        assert np.isfinite(half[-1]["w"]).all()
+        np.testing.assert_allclose(half[-1]["w"], single[-1]["w"], atol=5e-3)
+        for a, b in zip(tree.flatten(state)[0], tree.flatten(expected)[0], strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-2)
+
+
+def test_derivatives_by_the_hyper_parameters():
+    """What has a derivative flows through it, at rest as well, where Adam's root bends."""
+    p, g, rest = *drawn(4, 2), tree.map(np.zeros_like, drawn(4, 1)[0])
+
+    def two(make):
+        def after(*numbers):
+            optimiser = make(*numbers)
+            q, state = optimiser.update(g, optimiser.init(p), p)
+            return optimiser.update(g, state, q)[0]
+        return after
+    check_derivatives(two(lambda r, m, d: optim.sgd(r, m, True, d)), 0.1, 0.9, 0.1, order=1)
+    check_derivatives(two(lambda r, b, c, e, d: optim.adam(r, b, c, e, d)), 0.1, 0.9, 0.99, 0.1, 0.1, order=1)
+    check_derivatives(lambda r: two(lambda: optim.adam(lambda t: r * 0.5 ** t))(), 0.1, order=2)
+    adam = optim.adam(1.0, eps=0.5)
+    J = mg.linearize(lambda g: adam.update(g, adam.init(p), p)[0], rest)[1]
+    for leaf, there in zip(tree.flatten(J.push(g))[0], tree.flatten(g)[0], strict=True):
+        np.testing.assert_allclose(leaf, -there / 0.5)      # of g / (|g| + eps) at 0: 1 / eps
+
+
+def test_what_does_not_belong_together_is_refused():
+    sgd, adam, p = optim.sgd(DECREASING, 0.9), optim.adam(0.1), drawn(5, 1)[0]
+    for optimiser in (sgd, adam):
+        state = optimiser.init(p)
+        for call in (lambda: optimiser.update({"w": p["w"]}, state, p), lambda: optimiser.update(p | {"b": p["b"][:1]}, state, p),
+                     lambda: optimiser.update(p | {"b": p["w"]}, state, p), lambda: optimiser.update(p, {}, p),
+                     lambda: optimiser.update(p, None, p), lambda: optimiser.update(p, {k: v for k, v in state.items() if k != "count"}, p),
+                     lambda: optimiser.update(p, optimiser.init({"w": p["w"]}), p)):
+            with pytest.raises(mg.ShapeError, match="update|structure"):
+                call()
+    for call in (lambda: sgd.update(p, adam.init(p), p), lambda: adam.update(p, sgd.init(p), p)):
+        with pytest.raises(mg.ShapeError, match="the state is not one of this optimiser(.|\n)*optimiser.init"):
+            call()
     with pytest.raises(mg.DTypeError, match="nesterov without momentum"):
         optim.sgd(0.1, nesterov=True)
+    for bad in ("fast", None, [0.1], np.ones(2), True, 1j):
+        for call in (lambda: optim.sgd(bad), lambda: optim.sgd(0.1, bad), lambda: optim.adam(0.1, eps=bad),
+                     lambda: optim.clip_by_global_norm(p, bad), lambda: adam.update(p, adam.init(p), p, rate="none" if bad is None else bad),
+                     lambda: optim.sgd(lambda t: bad).update(p, optim.sgd(lambda t: bad).init(p), p)):
+            with pytest.raises(mg.DTypeError, match="number"):
+                call()
+    with pytest.raises(mg.MinigradError, match="beta2 = 1.0 lies outside"):
+        optim.adam(0.1, beta2=1.0)
+    with pytest.raises(mg.DTypeError, match="only floating-point"):
+        adam.update({"w": np.ones(2, int)}, {"mean": {"w": np.ones(2)}, "square": {"w": np.ones(2)}, "count": np.zeros(())},
+                    {"w": np.ones(2, int)})
+
+
+# ------------------------------------------------------------------------------------------- the global norm
+
+@given(st.integers(0, 999), st.sampled_from([1e-30, 1e-3, 1.0, 1e3, 1e25]), st.sampled_from([1e-3, 1.0, 1e20]))
+def test_clipping_by_the_global_norm(key, size, most):
+    g = tree.map(lambda x: (x * size).astype("float32"), drawn(key, 1)[0])
+    norm = np.sqrt(sum((leaf.astype("float64") ** 2).sum() for leaf in tree.flatten(g)[0]))
+    clipped = optim.clip_by_global_norm(g, most)
+    assert {leaf.dtype.name for leaf in tree.flatten(clipped)[0]} == {"float32"}
+    for a, b in zip(tree.flatten(clipped)[0], tree.flatten(g)[0], strict=True):
+        if norm <= most:
+            np.testing.assert_array_equal(a, b)
+        else:
+            np.testing.assert_allclose(a, b * (most / norm), rtol=1e-5)
+
+
+def test_clipping_is_differentiable_and_goes_with_any_optimiser():
+    g = drawn(6, 1)[0]
+    for most in (0.5, 100.0):
+        check_derivatives(lambda g: optim.clip_by_global_norm(g, most), g, order=2)
+    check_derivatives(lambda most: optim.clip_by_global_norm(g, most), 0.5, order=1)
+    zero = tree.map(np.zeros_like, g)
+    equal(mg.jvp(lambda g: optim.clip_by_global_norm(g, 1.0), (zero,), (g,))[1], g)         # no NaN of a root of 0
+    half = optim.clip_by_global_norm({"a": np.full(9, 6e4, "float16")}, 3.0)["a"]
+    assert half.dtype == np.float16 and (half == 1.0).all()
+    assert np.isnan(optim.clip_by_global_norm({"a": np.array([np.nan, 1.0])}, 1.0)["a"]).any()     # seen, not hidden
+    assert optim.clip_by_global_norm({}, 1.0) == {}
+    for most in (0.0, -1.0, np.nan):
+        with pytest.raises(mg.MinigradError, match="is not above 0"):
+            optim.clip_by_global_norm(g, most)
+    for name, make in OPTIMISERS.items():
+        p, state = g, make(0.1).init(g)
+        q, _ = make(0.1).update(optim.clip_by_global_norm(tree.map(lambda x: 1e30 * x, g), 1e-3), state, p)
+        assert np.isfinite(q["w"]).all(), name
+
+
+def test_clipping_reads_nothing_from_a_device(device):
+    quiet = contextlib.nullcontext
+    if device == "impersonator":
+        from .impersonator import no_host_reads as quiet
+    g = drawn(7, 1, "float32")[0]
+    there = tree.map(mg.xp.asarray, g)
+    for most in (0.5, 100.0):
+        with quiet():
+            found = optim.clip_by_global_norm(there, most)
+        for a, b in zip(tree.flatten(found)[0], tree.flatten(optim.clip_by_global_norm(g, most))[0], strict=True):
+            np.testing.assert_allclose(mg.to_host(a), b, rtol=1e-6)
 
 
 def test_both_minimise():
     for optimiser in (optim.sgd(0.1, 0.9), optim.adam(optim.cosine(0.3, 200, warmup=10))):
         x = np.array([3.0, -2.0])
         state = optimiser.init(x)
-        for t in range(200):
-            x, state = optimiser.update(mg.grad(lambda x: mg.sum((x - 1.0) ** 2))(x), state, x, t)
+        for _ in range(200):
+            x, state = optimiser.update(mg.grad(lambda x: mg.sum((x - 1.0) ** 2))(x), state, x)
         np.testing.assert_allclose(x, [1, 1], atol=1e-2)
 
 

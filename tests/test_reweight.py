@@ -83,11 +83,11 @@ def test_any_differentiable_look_ahead():
     optimiser = optim.sgd(0.1, momentum=0.9)                # from rest, its first step is plain descent
     state = optimiser.init(model)
     same = example_weights_unrolled(losses, clean_loss, model,
-                                    lookahead=lambda p, g: optimiser.update(g, state, p, 0)[0])
+                                    lookahead=lambda p, g: optimiser.update(g, state, p)[0])
     np.testing.assert_allclose(same, plain, atol=1e-9)
     moving = tree.map(lambda p: 0.1 * np.sign(p), state | {"momentum": model})
     other = example_weights_unrolled(losses, clean_loss, model,
-                                     lookahead=lambda p, g: optimiser.update(g, moving, p, 0)[0])
+                                     lookahead=lambda p, g: optimiser.update(g, moving, p)[0])
     assert abs(other - plain).max() > 1e-3 and abs(other.sum() - 1) < 1e-9
 
 

@@ -175,7 +175,7 @@ def network(x, y, weights, rng, classes, steps=200, hidden=32, rate=0.05, batch=
         chosen = xp.asarray(batches[step])
         some, theirs = images[chosen], labels[chosen]
         gradient = grad(lambda model: mean(nn.cross_entropy(model(some), theirs)))(model)
-        model, state = optimiser.update(gradient, state, model, step)
+        model, state = optimiser.update(gradient, state, model)
     return lambda x: _classified(model, x)
 
 

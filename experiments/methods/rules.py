@@ -181,6 +181,6 @@ def meta_weight_net(losses, params, batch, clean, context):
         moved = tree.map(lambda p, g: p - context.rate * g, params, grad(total)(params))
         return mean(losses(moved, clean)[0])
     L, direction = value_and_grad(clean_loss_after)(context.memory["net"])
-    net, state = _adam.update(direction, context.memory["adam"], context.memory["net"], context.step)
+    net, state = _adam.update(direction, context.memory["adam"], context.memory["net"])
     step = by_losses(lambda l, context: (weights(net, l), {"net": net, "adam": state}))
     return step(losses, params, batch, clean, context)._replace(clean_loss=L)
