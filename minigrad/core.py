@@ -107,6 +107,8 @@ class Primitive:
                                      [(f"argument {i}", a, "") for i, a in enumerate(args) if type(a) is Box],
                                      "return the value from the function that is differentiated (has_aux=True), "
                                      "or keep stop_gradient(value)"))
+        if trace.interpret is not None:
+            return trace.interpret(self, args, params)
         if self.rule is None:
             raise TraceError(f"{self.name}(...): this primitive has no rule, and a derivative of it was asked for\n"
                              "  help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear")
@@ -156,6 +158,7 @@ floors = itertools.count(1)
 
 class Forward:
     """The trace of forward mode: a box's tag is its tangent."""
+    interpret = None                    # of a trace that takes no derivative: (primitive, args, params) -> a box
 
     def __init__(self):
         self.floor, self.closed = next(floors), False
@@ -173,6 +176,7 @@ class Tape(list):
 
     Each step is a pair: the primitive, and a list of (place of the argument on the tape, LinearMap).
     """
+    interpret = None
 
     def __init__(self):
         super().__init__()

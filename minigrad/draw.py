@@ -71,6 +71,7 @@ class Graph(NamedTuple):
 
 class Drawing:
     """The trace that keeps no derivative: a box's tag is the place of its operation in the list."""
+    interpret = None
 
     def __init__(self):
         self.floor, self.closed, self.operations = next(floors), False, []

@@ -22,9 +22,9 @@ from typing import Callable, NamedTuple
 
 import numpy
 
-from . import kernels, tree
+from . import core, kernels, tree
 from .backend import module_of, on_device
-from .core import Box, float_leaves, raw
+from .core import float_leaves, raw
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
 from .ops import add, astype, multiply, sqrt, square, sum, where
 
@@ -38,7 +38,7 @@ class Optimiser(NamedTuple):
 def _number(call, name, value):
     """A hyper-parameter as Python's float, which takes the type of the array that it meets: NumPy's would turn
     float32 into float64. A traced value is still to be differentiated, and an array of a device not waited for."""
-    if type(value) is Box or on_device(value):
+    if type(value) is core.Box or on_device(value):
         return value
     if isinstance(value, numpy.ndarray) and value.ndim == 0:
         value = value.item()
@@ -137,7 +137,7 @@ def sgd(rate, momentum=0.0, nesterov=False, weight_decay=0.0, decays=matrices):
     def moved(p, g, m, r):
         """The parameters and momentum of one leaf after the step."""
         decay = weight_decay if decays(p) else 0.0
-        if keeps and kernels.fit(p, m, g) and type(momentum) is type(decay) is float and type(r) is not Box:
+        if keeps and kernels.fit(p, m, g) and type(momentum) is type(decay) is float and type(r) is not core.Box:
             return kernels.sgd(p, m, g, r, momentum, decay, nesterov)
         wide = m.dtype if keeps else _wide(p)
         p, g, dtype = astype(p, wide), astype(g, wide), p.dtype

@@ -1,4 +1,6 @@
 """Algorithm 1: three ways that agree, and what weights must be."""
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -217,3 +219,156 @@ def test_averages_of_batch_norm_come_from_the_noisy_pass_alone():
 def test_normalise(scores, weights):
     w = normalise(np.array(scores, np.float32))
     assert w.dtype == np.float32 and w.tolist() == weights
+
+
+# ------------------------------------------------------------------------- examples that are not finite
+
+def spoiled(name, key, rows, value, dtype="float64"):
+    """losses of the batch with this value in these rows, of the batch without the rows; clean loss and model."""
+    rng = seed(key)
+    model, s, loss = {
+        "mlp": (lambda: mlp(rng, (6, 8, 3)), (6,), nn.cross_entropy),
+        "lenet": (lambda: lenet(rng), (28, 28, 1), nn.sigmoid_cross_entropy),
+        "checkpointed": (lambda: nn.Sequential((nn.Linear.init(rng, 6, 9), nn.Checkpoint(mlp(rng, (9, 8, 3))))), (6,),
+                         nn.cross_entropy),
+        "masked": (lambda: mlp(rng, (6, 8, 3)), (6,), lambda z, y: nn.cross_entropy(mg.where(MASK[y], z, -np.inf), y)),
+    }[name]
+    x, y = rng.normal(size=(9, *s)).astype(dtype), rng.integers(0, 2, 9)
+    x_clean, y_clean = rng.normal(size=(5, *s)).astype(dtype), rng.integers(0, 2, 5)
+    dirty, rest = x.copy(), np.setdiff1d(np.arange(9), rows)
+    for row in rows:
+        dirty[row].reshape(-1)[rng.integers(0, dirty[row].size)] = value
+    model = tree.map(lambda p: mg.xp.asarray(mg.to_host(p).astype(dtype)), model())
+    x_clean, y_clean, dirty, x, y = map(mg.xp.asarray, (x_clean, y_clean, dirty, x, y))
+    return ((lambda m: loss(m(dirty), y)), (lambda m: loss(m(x[rest]), y[rest])),
+            (lambda m: mg.mean(loss(m(x_clean), y_clean))), model, rest)
+
+
+MASK = np.array([[True, True, False], [True, True, False], [False, True, True]])       # of the third class no logit
+
+
+@given(st.sampled_from(["mlp", "checkpointed", "masked"]), st.integers(0, 999), st.sets(st.integers(0, 8), min_size=1, max_size=4),
+       st.sampled_from([np.nan, np.inf, -np.inf]))
+def test_an_example_that_is_not_finite_is_as_if_it_were_not_there(name, key, rows, value):
+    check_spoiled(name, key, sorted(rows), value)
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e308])
+def test_a_pixel_that_is_not_finite(value):
+    check_spoiled("lenet", 0, [2, 5], value)
+
+
+def check_spoiled(name, key, rows, value):
+    with np.errstate(all="ignore"):
+        losses, without, clean_loss, model, rest = spoiled(name, key, rows, value)
+        r, expected = reweighted_gradient(losses, clean_loss, model), reweighted_gradient(without, clean_loss, model)
+        bad = ~np.isfinite(losses(model)) | ~np.isfinite(r.scores)
+        assert bad[rows].all() or not np.isnan(value) and name != "lenet"      # of -inf a ReLU may make 0
+        if not bad[rows].all():
+            return
+        assert r.not_finite == len(rows) and not expected.not_finite and not r.weights[rows].any()
+        np.testing.assert_allclose(r.weights[rest], expected.weights, atol=1e-12)
+        for a, b in zip(tree.flatten(r.gradient)[0], tree.flatten(expected.gradient)[0], strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-12)
+        for weights in (example_weights, example_weights_unrolled):
+            w = weights(losses, clean_loss, model)
+            np.testing.assert_allclose(w[rest], expected.weights, atol=1e-9)
+            assert not w[rows].any()
+
+
+LOST = {"log 0": lambda z, scale: mg.log(z * z * scale), "root of less than 0": lambda z, scale: mg.sqrt(0.01 * (scale - 1.0) + z * z * scale),
+        "1 / 0": lambda z, scale: 1.0 / (z * z * scale), "infinite": lambda z, scale: z + np.log(scale),
+        "root of 0": lambda z, scale: mg.sqrt(z * z * scale), "transposed": lambda z, scale: mg.sum(mg.log(mg.stack([z * z * scale, z * z])), axis=0)}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_loss_that_is_not_finite(name):
+    """... where the network is finite: no derivative of the loss comes through, whatever it would be. The root of 0 has
+    a loss that is finite, and a score that is not. A hidden layer is as wide as the batch is long."""
+    model = float64(mlp(seed(0), (4, 6, 1), mg.tanh))
+    x, scale = seed(1).normal(size=(6, 4)), np.array([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+    rest = np.array([0, 1, 3, 4, 5])
+
+    def losses(rows):
+        return lambda m: LOST[name](m(x[rows])[:, 0], scale[rows])
+    with np.errstate(all="ignore"):
+        r = reweighted_gradient(losses(slice(None)), lambda m: mg.mean(m(x) ** 2), model)
+    expected = reweighted_gradient(losses(rest), lambda m: mg.mean(m(x) ** 2), model)
+    assert r.not_finite == 1 and r.weights[2] == 0 and expected.weights.any()
+    np.testing.assert_allclose(r.weights[rest], expected.weights, atol=1e-12)
+    for a, b in zip(tree.flatten(r.gradient)[0], tree.flatten(expected.gradient)[0], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def zero(gradient):
+    return all((mg.to_host(leaf) == 0).all() for leaf in tree.flatten(gradient)[0])
+
+
+def test_what_cannot_be_told_apart_adds_nothing():
+    """Batch normalisation spreads a NaN to all; a clean loss that is not finite gives no direction; a batch that draws
+    other numbers when it is run again cannot be told apart."""
+    x, clean, y = seed(1).normal(size=(6, 8, 8, 1)), seed(2).normal(size=(4, 8, 8, 1)), np.zeros(6, int)
+    dirty, calls = x.copy(), []
+    dirty[2, 3, 3] = np.nan
+    model, rng = float64(batch_normalised(seed(0))), seed(3)
+
+    def loss(x):
+        return lambda m: nn.cross_entropy(m(x), y[:len(x)])
+
+    def drawn_anew(m):
+        calls.append(None)
+        return mg.sum(m["w"] * dirty[:, :, 0, 0] * rng.normal(), axis=1)
+    with np.errstate(all="ignore"):
+        for losses, clean_loss in ((loss(dirty), lambda m: mg.mean(loss(clean)(m))), (loss(x), lambda m: mg.mean(loss(dirty)(m))),
+                                   (loss(x), lambda m: mg.mean(loss(clean)(m)) / 0.0)):
+            r = reweighted_gradient(losses, clean_loss, model)
+            assert r.not_finite == 6 and not r.weights.any() and zero(r.gradient)
+            for weights in (example_weights, example_weights_unrolled):
+                assert not weights(losses, clean_loss, model).any()
+        dirty[2, 0] = np.nan
+        r = reweighted_gradient(drawn_anew, lambda m: mg.sum(m["w"]), {"w": np.ones(8)})
+    assert r.not_finite == 1 and r.weights[2] == 0 and zero(r.gradient) and len(calls) == 2
+
+
+def test_a_finite_batch_is_run_once():
+    losses, clean_loss, model = problem("mlp")
+    calls = []
+    r = reweighted_gradient(lambda m: (losses(m), calls.append(None))[0], clean_loss, model)
+    assert len(calls) == 1 and r.not_finite == 0
+
+
+def test_examples_that_are_not_finite_on_each_device(device):
+    """Weights everywhere, and the gradient where it can be had without waiting; nothing is read from a device."""
+    quiet = contextlib.nullcontext
+    if device == "impersonator":
+        from .impersonator import no_host_reads as quiet
+    with np.errstate(all="ignore"):
+        losses, without, clean_loss, model, rest = spoiled("mlp", 5, [3, 7], np.nan, "float32")
+        with quiet():
+            r, w = reweighted_gradient(losses, clean_loss, model), example_weights(losses, clean_loss, model)
+            unrolled = example_weights_unrolled(losses, clean_loss, model)
+        expected = reweighted_gradient(without, clean_loss, model)
+    assert int(r.not_finite) == 2 and not mg.to_host(r.weights)[[3, 7]].any()
+    for found in (r.weights, w):
+        np.testing.assert_allclose(mg.to_host(found)[rest], mg.to_host(expected.weights), atol=1e-6)
+    assert not zero(expected.gradient) and zero(r.gradient) == (device != "numpy")
+    assert np.isfinite(mg.to_host(unrolled)).all() and mg.to_host(unrolled).any() == (device == "numpy")
+
+
+@pytest.mark.parametrize("scores, weights", [([1.0, np.nan, 3.0], [0.25, 0, 0.75]), ([np.inf, 1.0], [0, 1]), ([np.nan], [0]), ([], [])])
+def test_normalise_counts_what_is_not_finite_as_nothing(scores, weights):
+    assert normalise(np.array(scores)).tolist() == weights
+
+
+def test_normalise_in_half_precision_does_not_overflow():
+    w = normalise(np.full(100, 6e4, np.float16))
+    assert w.dtype == np.float16 and abs(w.astype(float).sum() - 1) < 1e-2
+
+
+def test_the_first_step_of_adam_is_a_look_ahead():
+    """From rest it divides by |g| + eps, where g = 0: a derivative of 1 / eps for all, which cancels."""
+    losses, clean_loss, model = problem("mlp")
+    adam = optim.adam(1e-3)
+    state = adam.init(model)
+    w = example_weights_unrolled(losses, clean_loss, model, lookahead=lambda p, g: adam.update(g, state, p)[0])
+    np.testing.assert_allclose(w, example_weights(losses, clean_loss, model), atol=1e-9)
