@@ -116,8 +116,7 @@ class Descent(_Trainer):
         run, rng = self.run, generator((self.run.seed, STEPS, t))
         chosen = self.method.sampler(self.pool.labels, self.method.batch or run.settings.batch, rng)
         where, labels, rate = xp.asarray(chosen), self.pool.labels[chosen], self.rate(t)
-        context = Context(rng, self.shares, self.trust, learned["memory"], t, run.settings.steps, rate,
-                          run.settings.decay, labels)
+        context = Context(**self._known(learned), step=t, steps=run.settings.steps, rate=rate, labels=labels, rng=rng)
         batch = Batch(self.problem.prepare(self.images[where], rng), self.labels[where], self._key(t, 0),
                       xp.asarray(self.method.weigh(context), np.float32))
         parts = batch, self._clean(rng, t), self.marks[chosen], self.true[where], np.asarray(rate, np.float32)
@@ -130,7 +129,7 @@ class Descent(_Trainer):
 
     def _update(self, learned, batch, clean, marks, true, rate, context=None):
         """What a step does on the device. context: of methods that look at the host; the others may be captured."""
-        context = context or Context(None, self.shares, self.trust, learned["memory"], decay=self.run.settings.decay)
+        context = context or Context(**self._known(learned))
 
         def losses(params, part):
             """Of images of the clean set the averages of batch norm take no notice."""
@@ -139,6 +138,11 @@ class Descent(_Trainer):
         params, momentum = self.optimiser.update(r.gradient, learned["momentum"], learned["params"], rate=rate)
         learned = {"params": params, "state": r.aux.state, "momentum": momentum, "memory": r.memory}
         return learned, self._row(r, batch, marks, true)
+
+    def _known(self, learned):
+        """What a rule may know in every step."""
+        return {"shares": self.shares, "trust": self.trust, "decay": self.run.settings.decay,
+                "memory": learned["memory"]}
 
     def _clean(self, rng, t):
         count = self.run.settings.clean_batch

@@ -239,8 +239,8 @@ def spoiled(name, key, rows, value, dtype="float64"):
     for row in rows:
         dirty[row].reshape(-1)[rng.integers(0, dirty[row].size)] = value
     model = tree.map(lambda p: mg.xp.asarray(mg.to_host(p).astype(dtype)), model())
-    x_clean, y_clean, dirty, x, y = map(mg.xp.asarray, (x_clean, y_clean, dirty, x, y))
-    return ((lambda m: loss(m(dirty), y)), (lambda m: loss(m(x[rest]), y[rest])),
+    x_clean, y_clean, dirty, y, x, y_rest = map(mg.xp.asarray, (x_clean, y_clean, dirty, y, x[rest], y[rest]))
+    return ((lambda m: loss(m(dirty), y)), (lambda m: loss(m(x), y_rest)),
             (lambda m: mg.mean(loss(m(x_clean), y_clean))), model, rest)
 
 

@@ -21,10 +21,10 @@ class Method(NamedTuple):
     the rule uses) or "clean". batch: examples in a batch, if not those of the settings. layer: what the criterion
     learns beside the model, None, "identity" or "confusion". weigh: context -> weights that are known before the
     losses, for the rule `weighted`. memory: rng -> what the rule keeps from step to step. host: whether the rule looks
-    at the host in every step, so that its steps cannot be captured as a CUDA graph. rebuild: (images, labels, rng) ->
-    images, labels, origins, before training. base: the method whose finished run this one begins from. learner: makes
-    a weak learner of boosting, for `rounds` rounds; first, costs: shares -> a cost for each class, in the first weights
-    or in every round.
+    at the host in every step: its context then knows the step, the rate and the labels (see Context), and its steps
+    cannot be captured as a CUDA graph. rebuild: (images, labels, rng) -> images, labels, origins, before training.
+    base: the method whose finished run this one begins from. learner: makes a weak learner of boosting, for `rounds`
+    rounds; first, costs: shares -> a cost for each class, in the first weights or in every round.
     """
     summary: str
     source: str

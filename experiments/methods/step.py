@@ -1,7 +1,7 @@
 """What a method is made of: the batch that a rule is given, what else it may know, and what it gives back."""
 from typing import Any, NamedTuple
 
-import numpy as np
+from minigrad import MinigradError
 
 
 class Batch(NamedTuple):
@@ -16,23 +16,35 @@ class Batch(NamedTuple):
     weights: Any = None
 
 
-class Context(NamedTuple):
-    """What a rule may know besides the batch. Of these labels, rng, step, steps and rate only if its method is of the
-    host: in a step that is captured they would be frozen. (What weighs before the step may know all.)
+class Context:
+    """What a rule may know besides the batch, under these names; what a context was not given cannot be read.
 
-    rng: the generator of this step. shares: (classes,), the share of each class in training. trust: (classes,), the
-    share of the examples with this label that have it rightly; only oracles may look. memory: what the rule handed
-    out in the step before.
+    Always there, and constant during a run but for the memory:
+      shares   (classes,), the share of each class in training
+      trust    (classes,), the share of the examples with this label that have it rightly; only oracles may look
+      decay    of the weights, by the optimiser
+      memory   what the rule handed out in the step before
+    Of this step, and on the host, so only for methods with host=True (a captured step would freeze it) and for `weigh`,
+    which comes before the step:
+      step, steps   the number of this step, from 0, and of all
+      rate     of the optimiser, now
+      labels   (n,), of the batch
+      rng      the generator of this step
     """
-    rng: Any
-    shares: np.ndarray
-    trust: np.ndarray = None
-    memory: Any = None
-    step: int = 0
-    steps: int = 1
-    rate: float = 1.0           # of the optimiser, now
-    decay: float = 0.0          # of the weights, by the optimiser
-    labels: np.ndarray = None   # of the batch, on the host
+    HOST = "step", "steps", "rate", "labels", "rng"
+
+    def __init__(self, **known):
+        vars(self).update(known)
+
+    def __getattr__(self, name):
+        if name in self.HOST:
+            raise NotGiven(f"context.{name}: it is not given to a rule whose step may be captured, where it would stay "
+                           "as it was at first\n  help: Method(..., host=True)")
+        raise NotGiven(f"context.{name}: this context holds {', '.join(sorted(vars(self)))} and nothing else")
+
+
+class NotGiven(MinigradError, AttributeError):
+    """Something about a step that its rule asks for and is not given."""
 
 
 class Aux(NamedTuple):

@@ -19,7 +19,8 @@ def losses(params, batch):
 
 
 def context(shares=(0.25, 0.75), **rest):
-    return Context(seed(0), np.array(shares), **rest)
+    return Context(**{"rng": seed(0), "shares": np.array(shares), "memory": None, "decay": 0.0, "step": 0,
+                      "steps": 1, "rate": 1.0, **rest})
 
 
 def batch_for(method, x, context):

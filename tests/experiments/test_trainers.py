@@ -9,7 +9,7 @@ import pytest
 import minigrad as mg
 from experiments import data, imbalance, trainers
 from experiments.biases import noisy
-from experiments.methods import METHODS, Aux, Step, boosting
+from experiments.methods import METHODS, Aux, Context, Step, boosting, by_losses
 from experiments.runs import INIT, STEPS, Problem, Run, Settings
 from experiments.training import train
 from minigrad import MinigradError, nn, optim, tree
@@ -77,6 +77,30 @@ def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
     assert np.isclose(line["noisy_weight"], w[wrong].mean() / w[~wrong].mean())
     assert line["minority_weight"] == 0.0                   # of a task that has no rare class
     np.testing.assert_allclose(line["clean_losses"], [float(row[0].clean_loss) for row in seen], rtol=1e-3)
+
+
+def test_a_rule_cannot_read_what_it_is_not_given(tmp_path, monkeypatch):
+    """A curriculum of one's own starts, or says in its first step what it lacks: it never sees step 0 for ever."""
+    seen = []
+
+    def curriculum(name):
+        def weigh(losses, context):
+            seen.append(getattr(context, name))
+            return np.full(len(losses), 1.0 / len(losses), np.float32), None
+        return METHODS["uniform"]._replace(rule=by_losses(weigh))
+    for name in Context.HOST:
+        monkeypatch.setitem(METHODS, "own", curriculum(name))
+        with pytest.raises(MinigradError, match=rf"context.{name}: (.|\n)*help: Method\(..., host=True\)"):
+            train(run_of(tmp_path / name, "own", steps=4, every=4))
+    assert not seen
+    monkeypatch.setitem(METHODS, "own", curriculum("step")._replace(host=True))
+    train(run_of(tmp_path / "host", "own", steps=4, every=4))
+    assert seen == [0, 1, 2, 3]
+    for name in ("shares", "trust", "decay", "memory"):
+        monkeypatch.setitem(METHODS, "own", curriculum(name))
+        train(run_of(tmp_path / name, "own", steps=1, every=1))
+    with pytest.raises(AttributeError, match="this context holds shares, step and nothing else"):
+        Context(shares=0, step=1).epoch
 
 
 def test_errors_are_those_of_the_model_with_its_averages(tmp_path):
