@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.backend import seed as generator
+from minigrad.errors import shape
+from minigrad.losses import label_array
 
 from .data import Images
 from .flips import background_flip, check_flips, check_labels, drawn_again, drawn_background, require, uniform_flip
@@ -79,6 +81,7 @@ def imbalance(source, share, rng, test_source=None, total=None, clean=5, tests=1
     """
     check_share(share)
     check_flips(flip, flip_share, 2, target, form)
+    source, test_source = _checked(source), _checked(test_source)
     require(min(clean, tests) >= 1, f"clean {clean}, tests {tests}: each class needs one at least",
             "clean=5, tests=100")
     if flip == "background" and target is None:
@@ -140,10 +143,9 @@ def noisy(source, test_source, seed, flip=None, share=0.4, target=None, clean=10
     """
     check_flips(flip, share, classes, target, form)
     _check_ratio(ratio)
+    source, test_source = _checked(source, classes), _checked(test_source, classes)
     _check_numbers(source, test_source, seed, clean, validation, size, tests)
     test_from = source if test_source is None else test_source
-    for images in (source, test_from):
-        check_labels(images.labels, classes)
     rng, pool, test = generator(seed), np.arange(len(source.labels)), np.arange(len(test_from.labels))
     if tests is not None:
         test = _in_proportion(test_from.labels, test, tests, classes, rng)
@@ -165,6 +167,16 @@ def noisy(source, test_source, seed, flip=None, share=0.4, target=None, clean=10
                  f"test: {len(test)}")
     return Task(statement, train, clean_set, kept if validation else None, test, train, classes,
                 classes - 1 if ratio > 1 else None)
+
+
+def _checked(source, classes=None):
+    """A source with its labels as an array of integers. Raises unless there is one for each image."""
+    if source is None:
+        return None
+    labels, images = label_array("a task of images and labels", source.labels), shape(source.images)
+    require(labels.ndim == 1 and images[:1] in ((), labels.shape),
+            f"images of shape {images} and labels of shape {labels.shape} do not fit", "one label for each image")
+    return Images(source.images, labels if classes is None else check_labels(labels, classes))
 
 
 def _check_numbers(source, test_source, seed, clean, validation, size, tests):
@@ -272,9 +284,8 @@ def flip_matrix(part, classes):
 
     The row of a class that the part does not hold is that of the identity: none of it was flipped.
     """
-    check_labels(part.labels, classes)
-    check_labels(part.true, classes)
-    counts = np.bincount(part.true * classes + part.labels, minlength=classes * classes).reshape(classes, classes)
+    given, true = check_labels(part.labels, classes), check_labels(part.true, classes)
+    counts = np.bincount(true * classes + given, minlength=classes * classes).reshape(classes, classes)
     counts = np.where(counts.sum(1, keepdims=True), counts, np.eye(classes))
     return counts / counts.sum(1, keepdims=True)
 
@@ -292,7 +303,7 @@ def long_tailed(labels, ratio, rng, classes):
     Raises MinigradError for a ratio below 1, and for one at which a class would lose its last example.
     """
     _check_ratio(ratio)
-    check_labels(labels, classes)
+    labels = check_labels(labels, classes)
     profile = float(ratio) ** (-np.arange(classes) / max(classes - 1, 1))
     sizes = np.bincount(labels, minlength=classes)
     counts = np.floor((sizes / profile).min() * profile + 1e-6).astype(int)     # 1e-6: where a whole number rounds down

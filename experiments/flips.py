@@ -6,6 +6,7 @@ code does. `rng` is a generator of NumPy; the paper form also takes a RandomStat
 import numpy as np
 
 from minigrad import MinigradError
+from minigrad.losses import label_array
 
 FORMS, FLIPS = ("true", "paper"), (None, "uniform", "background")
 
@@ -28,10 +29,13 @@ def check_flips(flip, share, classes, target, form):
 
 
 def check_labels(labels, classes):
-    """Raise unless all labels are 0 to classes - 1."""
+    """The labels as an array of integers. Raises MinigradError unless all are 0 to classes - 1."""
+    labels = label_array("check_labels(labels, classes)", labels)
+    require(labels.ndim == 1, f"labels of shape {labels.shape}: there must be one for each example", "labels (n,)")
     require(not len(labels) or 0 <= labels.min() and labels.max() < classes,
             f"classes {classes}: there are labels other than 0 to {classes - 1}",
             "classes=K, where the labels are 0 to K-1")
+    return labels
 
 
 def uniform_flip(labels, share, classes, rng, form="true"):
@@ -44,7 +48,7 @@ def uniform_flip(labels, share, classes, rng, form="true"):
     Raises MinigradError for a share outside [0, 1] and for labels outside the classes.
     """
     check_flips("uniform", share, classes, None, form)
-    check_labels(labels, classes)
+    labels = check_labels(labels, classes)
     if form == "paper":
         return drawn_again(labels, rng.permutation(len(labels))[:int(share * len(labels))], classes, rng)
     chosen = rng.permutation(len(labels))[:round(share * len(labels))]
@@ -63,7 +67,7 @@ def background_flip(labels, share, classes, rng, target=None, form="true"):
     Raises MinigradError for a share outside [0, 1], and for labels or a target outside the classes.
     """
     check_flips("background", share, classes, target, form)
-    check_labels(labels, classes)
+    labels = check_labels(labels, classes)
     target = drawn_background(classes, rng, form) if target is None else target
     if form == "paper":
         chosen = rng.permutation(len(labels))[:int(share * len(labels))]

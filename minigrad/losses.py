@@ -1,6 +1,8 @@
 """Losses: of each example, not their mean. Public as nn.cross_entropy and nn.sigmoid_cross_entropy."""
+import numpy
+
 from . import kernels
-from .backend import module_of, on_device
+from .backend import is_array, module_of, on_device
 from .core import Box, LinearMap, Primitive, mixture, raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import fused
@@ -9,32 +11,53 @@ from .ops.elementwise import scaled
 from .ops.reductions import log_total, probabilities, shifted
 
 
+def label_array(call, labels, kinds="iu", like=None):
+    """The labels of n examples as an array: arrays as they are, lists and columns of tables as arrays like `like`.
+
+    kinds: of elements, as dtype.kind has them. Raises DTypeError for others: strings, objects, missing values, dates.
+    """
+    labels = raw(labels)
+    array = labels
+    if not is_array(labels):
+        try:
+            array = numpy.asarray(labels) if numpy.size(labels) else numpy.zeros(numpy.shape(labels), int)
+        except (TypeError, ValueError):
+            raise DTypeError(message(call, "labels are no array", [("labels", labels, "")],
+                                     "one number for each example")) from None
+    if array.dtype.kind not in kinds:
+        known = array.dtype.kind in "bf"
+        rule = "labels are the integers 0 ... classes - 1" if kinds == "iu" else "labels are numbers from 0 to 1"
+        raise DTypeError(message(call, rule, [("labels", array, "")], "labels.astype(int)" if known else
+                                 "number the classes: np.unique(labels, return_inverse=True)[1]"))
+    return array if is_array(labels) else module_of(raw(like)).asarray(array)
+
+
 def _check_labels(call, scores, labels, ndim):
+    """The labels as an array. Raises unless they fit the scores."""
+    labels = label_array(call, labels, "iu" if ndim == 2 else "biuf", scores)
     if len(shape(scores)) != ndim or shape(labels) != shape(scores)[:1]:
         raise ShapeError(message(call, "scores and labels do not fit", [("scores", scores, ""), ("labels", labels, "")],
                                  f"n examples have scores {'(n, classes)' if ndim == 2 else '(n,)'} and labels (n,)"))
     last = shape(scores)[1] - 1 if ndim == 2 else 1
-    scores, labels = raw(scores), raw(labels)
+    scores = raw(scores)
     mixed = on_device(scores) != on_device(labels) and mixture(call, [("scores", scores, ""), ("labels", labels, "")])
     if mixed:
         raise mixed
     if not on_device(labels) and labels.size and not 0 <= labels.min() <= labels.max() <= last:
         raise ShapeError(message(call, f"labels lie outside 0 ... {last}",
                                  [("labels", labels, f"from {labels.min()} to {labels.max()}")]))
+    return labels
 
 
 def cross_entropy(logits, labels):
     """The loss of each example, -log softmax(logits)[label]: logits (n, classes), integer labels (n,), losses (n,).
 
-    In nats. Raises ShapeError, and DTypeError unless the labels are integers. On a GPU their range is not checked, as
-    that would wait for the device.
+    In nats. Labels may be an array, a list or a column of a table. Raises ShapeError, and DTypeError unless they are
+    integers. On a GPU their range is not checked, as that would wait for the device.
     """
-    _check_labels("cross_entropy(logits, labels)", logits, labels, 2)
-    if stop_gradient(labels).dtype.kind not in "iu":
-        raise DTypeError(message("cross_entropy(logits, labels)", "labels are the integers 0 ... classes - 1",
-                                 [("labels", labels, "")], "labels.astype(int)"))
-    by_kernels = kernels.fit(raw(logits)) and on_device(raw(labels))
-    return (_by_kernels if by_kernels else _cross_entropy)(logits, labels=stop_gradient(labels))
+    labels = _check_labels("cross_entropy(logits, labels)", logits, labels, 2)
+    by_kernels = kernels.fit(raw(logits)) and on_device(labels)
+    return (_by_kernels if by_kernels else _cross_entropy)(logits, labels=labels)
 
 
 def _cross_entropy(logits, labels):
@@ -80,7 +103,7 @@ def sigmoid_cross_entropy(scores, labels):
     softplus(z) - y z, in nats, without overflow, and exact where it is small. y may lie between 0 and 1: it is then the
     probability of class 1. Raises ShapeError.
     """
-    _check_labels("sigmoid_cross_entropy(scores, labels)", scores, labels, 1)
+    labels = _check_labels("sigmoid_cross_entropy(scores, labels)", scores, labels, 1)
     labels = stop_gradient(labels).astype(scores.dtype)
     nearest = module_of(labels).rint(labels)                # softplus(z) - z = softplus(-z), where nothing cancels
     return softplus(scores * (1.0 - 2.0 * nearest)) - scaled(scores, by=labels - nearest)

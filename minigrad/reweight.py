@@ -78,10 +78,10 @@ def reweighted_gradient(losses, clean_loss, params, has_aux=False):
     Gives a Reweighted. Weights are constants of the update: no derivative flows through them.
     Raises ShapeError unless there is one loss per example and one clean loss.
 
-    **The rate.** Weights sum to 1 over the few examples that help, one or two of a hundred when the rare class is what
-    the clean set misses, so that the gradient is as long as that of those few alone, where the mean over a batch
-    averages a hundred. A rate that suits plain training can be ten times too large; see the README. Take a smaller one,
-    or clip: `optim.clip_by_global_norm(r.gradient, 1.0)`.
+    **The rate.** Weights sum to 1 over the examples that help, and where a class is rare these are few: of a batch of a
+    hundred at 1:50 some three have all the weight, and where plain training averages a hundred gradients the step
+    follows those three, up to forty times as far. So a rate that suits plain training may diverge: take a tenth of it,
+    or clip, `optim.clip_by_global_norm(r.gradient, 1.0)`. The README has the figures.
 
     **What is not finite.** An example whose loss or score is NaN or infinite has weight 0, adds exactly 0 to the
     gradient, and is counted in `not_finite`; the others are weighted as if it were not in the batch. If the clean loss

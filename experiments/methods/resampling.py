@@ -8,24 +8,25 @@ Each takes images x (n, ...), float32, of any shape, integer labels y (n,) and a
 origin). origin (n',), int64: the index in the input of which this row is a copy, -1 for an example that was not there
 before. The originals come first, in their order. One key, one result. The drawing is that of imbalanced-learn.
 
-Classes are the labels that occur. All functions raise ShapeError where images and labels do not fit together, and
-MinigradError without imbalanced-learn.
+Classes are the labels that occur. All functions raise ShapeError where images and labels do not fit together,
+DTypeError for labels that are not integers, and MinigradError without imbalanced-learn.
 """
 import numpy as np
 
 from minigrad import MinigradError, ShapeError
 from minigrad.errors import message
+from minigrad.losses import label_array
 
 
 def under_sampled(x, y, rng):
     """Every class dropped to the size of the smallest: no example of the smallest is lost, none occurs twice."""
-    _, counts = _counted("under_sampled(x, y, rng)", x, y)
+    x, y, _, counts = _counted("under_sampled(x, y, rng)", x, y)
     return _rows(x, y, _dropped(y, counts.min(), rng))
 
 
 def over_sampled(x, y, rng):
     """Every class raised to the size of the largest: all the originals, then copies of the rarer ones at random."""
-    classes, _ = _counted("over_sampled(x, y, rng)", x, y)
+    x, y, classes, _ = _counted("over_sampled(x, y, rng)", x, y)
     if len(classes) == 1:                                   # which the library refuses
         return _rows(x, y, np.arange(len(y)))
     sampler = _library().over_sampling.RandomOverSampler(random_state=_seed(rng))
@@ -45,7 +46,7 @@ def smote(x, y, rng, k=5, under=None):
 
     Chawla, Bowyer, Hall & Kegelmeyer, 2002, sections 4.2 (synthesis) and 4.3 (under-sampling).
     """
-    classes, counts = _counted("smote(x, y, rng)", x, y)
+    x, y, classes, counts = _counted("smote(x, y, rng)", x, y)
     if k < 1 or (under is not None and not 0.0 < under <= 1.0):
         raise MinigradError(f"smote: k = {k}, under = {under}\n  help: k is the number of neighbours, 1 or more; under "
                             "a share of the largest class, above 0 and at most 1, or None")
@@ -90,11 +91,15 @@ def _seed(rng):
 
 
 def _counted(call, x, y):
-    """The classes and how many examples of each there are, once it is certain that there are any."""
+    """x and y as arrays, the classes and how many examples of each there are, once it is certain that there are any.
+
+    Columns of tables become arrays: they would be taken by their own index, not by position.
+    """
+    x, y = np.asarray(x), label_array(call, y)
     if y.ndim != 1 or not len(y) or x.shape[:1] != y.shape:
         raise ShapeError(message(call, "images and labels do not fit", [("x", x, ""), ("y", y, "")],
                                  "n > 0 examples have images (n, ...) and labels (n,)"))
-    return np.unique(y, return_counts=True)
+    return x, y, *np.unique(y, return_counts=True)
 
 
 def _library():

@@ -1,0 +1,105 @@
+"""Labels, whatever they come in: arrays, lists and columns of tables are checked alike, in one place."""
+import numpy as np
+import pytest
+
+import minigrad as mg
+from experiments.biases import Part, flip_matrix, imbalance, long_tailed, noisy
+from experiments.data import Images
+from experiments.flips import background_flip, uniform_flip
+from experiments.methods.resampling import over_sampled, smote, under_sampled
+from minigrad import DTypeError, MinigradError, ShapeError, nn
+from minigrad.backend import seed
+
+
+class Column:
+    """A column of a table, as pandas has it: elements are found by an index of its own, here the reverse of the order."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+        self.shape, self.dtype, self.ndim = self.values.shape, self.values.dtype, self.values.ndim
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype)
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, index):
+        return Column(self.values[::-1][index])
+
+    def __eq__(self, other):
+        return self.values == other
+
+    def min(self):
+        return self.values.min()
+
+    def max(self):
+        return self.values.max()
+
+
+FORMS = {"array": np.array, "list": list, "tuple": tuple, "column": Column, "bytes": lambda y: np.array(y, np.uint8),
+         "turned": lambda y: np.array([y, y]).T[:, 0]}
+WRONG = {"strings": ["cat", "dog", "cat", "cat"], "digits": ["0", "1", "1", "0"], "objects": np.array(["cat", "dog", None, 1], object),
+         "a missing one": [0, None, 1, 1], "dates": np.array(["2020-01-01"] * 4, "datetime64[D]"), "floats": [0.0, 1.0, 1.0, 0.0],
+         "NaN": [0.0, np.nan, 1.0, 1.0], "complex": [0j, 1j, 0j, 1j], "ragged": [[0, 1], [1], [0], [1]],
+         "huge": [2 ** 70, 0, 1, 1]}
+LOSSES = {"cross_entropy": (lambda y: nn.cross_entropy(np.eye(4, 2), y), [0, 1, 1, 0]),
+          "sigmoid_cross_entropy": (lambda y: nn.sigmoid_cross_entropy(np.arange(4.0), y), [0, 1, 1, 0])}
+OTHERS = {
+    "uniform_flip": lambda y: uniform_flip(y, 0.5, 2, seed(0)), "background_flip": lambda y: background_flip(y, 0.5, 2, seed(0)),
+    "long_tailed": lambda y: long_tailed(y, 1.0, seed(0), 2), "under_sampled": lambda y: under_sampled(X[:len(y)], y, seed(0))[1:],
+    "over_sampled": lambda y: over_sampled(X[:len(y)], y, seed(0))[1:], "smote": lambda y: smote(X[:len(y)], y, seed(0)),
+    "flip_matrix": lambda y: flip_matrix(Part(None, np.zeros(len(y), int), None, y), 2),
+    "noisy": lambda y: noisy(Images(X[:len(y)], y), Images(X[:len(y)], y), 0, classes=2, clean=2, validation=0, flip="uniform").train,
+    "imbalance": lambda y: imbalance(Images(X[:len(y)], y), 0.6, seed(0), total=4, clean=1, tests=1, minority=0, majority=1).train}
+X = np.arange(48.0).reshape(24, 2)
+LONG = [0, 1, 1, 0, 1, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 1]
+
+
+def same(a, b):
+    for x, y in zip(*(mg.tree.flatten(tuple(r) if isinstance(r, tuple) else r)[0] for r in (a, b)), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_labels_mean_the_same_in_every_form(form):
+    for call, labels in LOSSES.values():
+        same(call(FORMS[form](labels)), call(np.array(labels)))
+    for call in OTHERS.values():
+        if form != "bytes":                                 # a flip keeps the type
+            same(call(FORMS[form](LONG)), call(np.array(LONG)))
+    assert nn.cross_entropy(np.zeros((0, 2)), []).shape == (0,)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_labels_outside_the_classes_are_refused(form):
+    for call, _ in LOSSES.values():
+        for labels in ([0, 1, 2, 0],) + (([-1, 0, 1, 1],) if form != "bytes" else ()):
+            with pytest.raises(ShapeError, match=r"labels lie outside 0 ... 1"):
+                call(FORMS[form](labels))
+        for labels in ([0, 1, 1], [0, 1, 1, 0, 1], []):
+            with pytest.raises(ShapeError, match="do not fit") if form != "turned" or labels else pytest.raises(MinigradError):
+                call(FORMS[form](labels) if labels else labels)
+    for name in ("uniform_flip", "background_flip", "long_tailed", "flip_matrix", "noisy"):
+        with pytest.raises(MinigradError, match="there are labels other than 0 to 1"):
+            OTHERS[name](FORMS[form]([2, 0, 1, 1]))
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("name", [*LOSSES, *OTHERS])
+def test_labels_that_are_no_integers_are_refused(name, wrong):
+    """The error names the labels and the remedy; a sigmoid's labels may be probabilities."""
+    call = LOSSES[name][0] if name in LOSSES else OTHERS[name]
+    if name == "sigmoid_cross_entropy" and wrong == "floats":
+        assert np.isfinite(call(WRONG[wrong])).all()
+        return
+    with pytest.raises((DTypeError, ShapeError) if wrong == "NaN" else DTypeError, match="labels(.|\n)*"):
+        call(WRONG[wrong])
+
+
+def test_labels_on_each_device(device):
+    """A list goes to where the scores are; an array stays, and where that is elsewhere is an error elsewhere."""
+    found = nn.cross_entropy(mg.xp.asarray(np.eye(4, 2)), [0, 1, 1, 0])
+    np.testing.assert_allclose(mg.to_host(found), nn.cross_entropy(np.eye(4, 2), np.array([0, 1, 1, 0])))
+    found = nn.sigmoid_cross_entropy(mg.xp.arange(4.0), [0, 1, 1, 0])
+    np.testing.assert_allclose(mg.to_host(found), nn.sigmoid_cross_entropy(np.arange(4.0), np.array([0, 1, 1, 0])))
