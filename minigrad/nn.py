@@ -24,8 +24,10 @@ import dataclasses
 import math
 from typing import Any, dataclass_transform
 
+import numpy
+
 from . import kernels, tree
-from .backend import module_of, xp
+from .backend import is_array, module_of, xp
 from .core import raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint, fused
@@ -97,13 +99,24 @@ def _brief(value):
 
 # ---------------------------------------------------------------------------------------------- initialisers
 
+def _check_draw(call, rng, shape):
+    if not hasattr(rng, "standard_normal"):
+        raise DTypeError(f"{call}: rng is a {type(rng).__name__}, and no generator of random numbers\n"
+                         "  help: minigrad.backend.seed(0)")
+    if not all(isinstance(n, (int, numpy.integer)) and n > 0 for n in shape):
+        raise ShapeError(f"{call}: there are no parameters of shape {tuple(shape)}\n"
+                         "  help: the numbers of inputs and outputs are integers, 1 or more")
+
+
 def normal(rng, shape, scale, dtype="float32"):
     """Gaussian numbers of standard deviation `scale`."""
+    _check_draw("normal(rng, shape, scale)", rng, shape)
     return xp.asarray((rng.standard_normal(shape) * scale).astype(dtype))
 
 
 def truncated_normal(rng, shape, scale, dtype="float32"):
     """Gaussian numbers of standard deviation `scale`, those beyond two of it drawn again (as TensorFlow does)."""
+    _check_draw("truncated_normal(rng, shape, scale)", rng, shape)
     x = rng.standard_normal(shape)
     while (far := abs(x) > 2.0).any():
         x[far] = rng.standard_normal(int(far.sum()))
@@ -115,11 +128,13 @@ def he_normal(rng, shape, dtype="float32"):
 
     He et al., 2015, equation 10.
     """
+    _check_draw("he_normal(rng, shape)", rng, shape)
     return normal(rng, shape, math.sqrt(2.0 / math.prod(shape[:-1])), dtype)
 
 
 def uniform_unit_scaling(rng, shape, dtype="float32"):
     """Uniform numbers of variance 1 / inputs; inputs = the product of all axes but the last (as TensorFlow has it)."""
+    _check_draw("uniform_unit_scaling(rng, shape)", rng, shape)
     limit = math.sqrt(3.0 / math.prod(shape[:-1]))
     return xp.asarray(rng.uniform(-limit, limit, shape).astype(dtype))
 
@@ -142,11 +157,20 @@ class Linear(Module):
         return cls(initialise(rng, (inputs, outputs)), zeros(outputs) if bias else None)
 
     def __call__(self, x):
+        _check_array("Linear(x)", x)
         if shape(x)[-1:] != shape(self.weight)[:1]:
             rows = [("x", x, "inputs: last axis"), ("weight", self.weight, "inputs: axis 0")]
             raise ShapeError(message("Linear(x)", "the number of inputs differs", rows,
                                      f"x needs shape (..., {shape(self.weight)[0]}); x.reshape(n, -1) flattens images"))
         return _biased("Linear(x)", matmul(x, self.weight), self.bias)
+
+
+def _check_array(call, x):
+    """Raise where x only looks like an array: it has a shape, and rules of its own."""
+    if hasattr(x, "shape") and not is_array(raw(x)) and not isinstance(raw(x), numpy.generic):
+        kind = f"{type(x).__name__} of {type(x).__module__.partition('.')[0]}"
+        raise DTypeError(message(call, f"x is a {kind}, and no array", [("x", x, "")],
+                                 "x.to_numpy() of a table, x.toarray() of a sparse matrix"))
 
 
 def _biased(call, y, bias):
@@ -176,6 +200,7 @@ class Conv2d(Module):
         return cls(initialise(rng, (A, B, inputs, outputs)), zeros(outputs) if bias else None, stride, padding)
 
     def __call__(self, x):
+        _check_array("Conv2d(x)", x)
         return _biased("Conv2d(x)", conv2d(x, self.kernel, self.stride, self.padding), self.bias)
 
 
@@ -185,7 +210,8 @@ class BatchNorm(Module):
     gain: (channels,), or None for 1; bias: (channels,).
 
     state: {"mean", "var"}, moved by average <- momentum * average + (1 - momentum) * batch statistic (the variance
-    without Bessel's correction) once for every call of apply in training. Ioffe & Szegedy, 2015.
+    without Bessel's correction) once for every call of apply in training; it keeps its type. Ioffe & Szegedy, 2015.
+    Raises ShapeError in training if there is but one value of each channel.
     """
     gain: Array
     bias: Array
@@ -199,22 +225,28 @@ class BatchNorm(Module):
         return cls(xp.ones(channels, "float32") if gain else None, zeros(channels), momentum, eps, rectify)
 
     def state(self):
-        """Averages of a standard normal: mean 0, variance 1."""
+        """Averages of a standard normal: mean 0, variance 1, in float32 at least."""
         bias = raw(self.bias)
-        return {"mean": module_of(bias).zeros_like(bias), "var": module_of(bias).ones_like(bias)}
+        xp, wide = module_of(bias), numpy.result_type(bias.dtype, numpy.float32)
+        return {"mean": xp.zeros_like(bias, wide), "var": xp.ones_like(bias, wide)}
 
     def apply(self, x, state=None, train=True, key=None):
+        _check_array("BatchNorm(x)", x)
         if shape(x)[-1:] != shape(self.bias):
             raise ShapeError(message("BatchNorm(x)", "channels differ", [("x", x, "channels: last axis"),
                                                                          ("bias", self.bias, "")]))
         if train:
+            if math.prod(shape(x)[:-1]) == 1:
+                raise ShapeError(message("BatchNorm(x)", "each channel has one value, which is its own mean: every "
+                                         "example would give the same", [("x", x, "")],
+                                         "y, _ = model.apply(x, state, train=False) goes by the averages of training"))
             known = moments(stop_gradient(x))
             y = batch_norm(x, self.gain, self.bias, self.eps, self.rectify, known)
-            return y, state and self._moved(state, *known)
+            return y, state and (self._moved(state, *known) if math.prod(shape(x)) else state)
         if state is None:
             raise DTypeError("BatchNorm.apply(x, train=False): evaluation needs the running averages\n"
                              "  help: hand over the state that training handed out")
-        y = (x - state["mean"]) / sqrt(state["var"] + self.eps)
+        y = astype((x - state["mean"]) / sqrt(state["var"] + self.eps), x.dtype)
         y = (y if self.gain is None else y * self.gain) + self.bias
         return relu(y) if self.rectify else y, state
 
@@ -222,7 +254,7 @@ class BatchNorm(Module):
         def moved(old, now):
             if kernels.fit(old, now):
                 return kernels.average(old, now, self.momentum)
-            return self.momentum * old + (1.0 - self.momentum) * now
+            return astype(self.momentum * old + (1.0 - self.momentum) * now, old.dtype)     # whatever x is of
         return {"mean": moved(state["mean"], mean), "var": moved(state["var"], var)}
 
 

@@ -185,8 +185,8 @@ class _Apart:
         return core.Box(self._select(y) if any(batch) else y, self, any(batch))
 
     def _select(self, x):
-        if type(x) is tuple:                                # the arguments of checkpoint and fused
-            return tuple(map(self._select, x))
+        if isinstance(x, tuple):                            # the arguments of checkpoint and fused
+            return type(x)(map(self._select, x))
         value = raw(x)
         if not is_array(value) or not value.ndim or value.dtype.kind != "f":
             return x

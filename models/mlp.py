@@ -1,13 +1,15 @@
 """A multilayer perceptron."""
-from minigrad import nn, relu
+from minigrad import ShapeError, nn, relu
 
 
 def mlp(rng, sizes, activation=relu, normalise=False):
     """Linear layers of these sizes, (inputs, hidden ..., outputs), with an activation between them.
 
     rng: a generator (backend.seed); normalise: batch normalisation before each activation.
-    Takes (n, inputs) to (n, outputs).
+    Takes (n, inputs) to (n, outputs). Raises ShapeError for fewer than two sizes.
     """
+    if len(sizes) < 2:
+        raise ShapeError(f"mlp: sizes {sizes!r} are too few\n  help: (inputs, outputs), (inputs, hidden, outputs) ...")
     layers = []
     for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:])):
         layers.append(nn.Linear.init(rng, inputs, outputs))

@@ -1,15 +1,18 @@
 """Residual networks for small images: as the paper's authors build them, wide ones, and the standard ones."""
 import functools
 import math
+import numbers
 
-from minigrad import avg_pool2d, mean, nn, pad, relu
+from minigrad import ShapeError, avg_pool2d, mean, nn, pad, relu, stop_gradient
+from minigrad.backend import module_of
 
 
 class Unit(nn.Module):
     """A residual unit: branch(x) + x, and relu of that if it is a standard one.
 
-    The shortcut has no parameters: where the branch makes the image smaller, the mean of each window of `stride` or, in
-    a standard unit, one pixel of it; where it makes more channels, half of the new ones, zeros, on either side.
+    The shortcut has no parameters: where the branch makes the image smaller, the mean of each window of `stride` (at
+    the lower and right edge, of the pixels there are) or, in a standard unit, one pixel of it; where it makes more
+    channels, half of the new ones, zeros, on either side.
     """
     branch: nn.Sequential
     stride: int = nn.static(1)
@@ -22,10 +25,20 @@ class Unit(nn.Module):
     def apply(self, x, state=None, train=True, key=None):
         y, state = self.branch.apply(x, state, train, key)
         if self.stride > 1:
-            x = x[:, ::self.stride, ::self.stride] if self.standard else avg_pool2d(x, self.stride)
+            x = x[:, ::self.stride, ::self.stride] if self.standard else _smaller(x, self.stride)
         more = y.shape[3] - x.shape[3]
         y = y + (pad(x, ((0, 0), (0, 0), (0, 0), (more // 2, more - more // 2))) if more else x)
         return relu(y) if self.standard else y, state
+
+
+def _smaller(x, stride):
+    """The mean of each window of `stride` by `stride` pixels, of those at the edges that lie in the image."""
+    height, width = x.shape[1:3]
+    if height % stride == width % stride == 0:
+        return avg_pool2d(x, stride)
+    padding = ((0, -height % stride), (0, -width % stride))
+    inside = module_of(stop_gradient(x)).ones((1, height, width, 1), x.dtype)
+    return avg_pool2d(x, stride, padding=padding) / avg_pool2d(inside, stride, padding=padding)
 
 
 def pooled(x):
@@ -36,11 +49,11 @@ def pooled(x):
 def resnet(rng, depth=32, widen=1, classes=10, rate=0.0, remember=True, momentum=0.999, stride=1):
     """A ResNet with 6 k + 2 = depth layers: a convolution, three stages of k units, and one score for each class.
 
-    Images (n, h, w, 3) to scores (n, classes). Widths 16, then 16, 32, 64 times `widen`; the image is halved before
-    stages 2 and 3. rate: of dropout before the first convolution of each unit. remember: False keeps of each unit its
-    argument alone for the derivative and runs the unit again when it is needed: less memory, more time. momentum: of
-    the averages of batch norm; shorter training needs less. stride: of the first convolution; 2 makes a small network
-    for a quarter of the work.
+    Images (n, h, w, 3) of any size to scores (n, classes). Widths 16, then 16, 32, 64 times `widen`; the image is
+    halved before stages 2 and 3. rate: of dropout before the first convolution of each unit. remember: False keeps of
+    each unit its argument alone for the derivative and runs the unit again when it is needed: less memory, more time.
+    momentum: of the averages of batch norm; shorter training needs less. stride: of the first convolution; 2 makes a
+    small network for a quarter of the work.
 
     As in the code that the paper's authors published: normalisation has a bias and no gain, eps 1e-3; the
     units of stage 1 begin with their convolution, all others with normalisation and ReLU; kernels are drawn from a
@@ -64,8 +77,8 @@ def resnet(rng, depth=32, widen=1, classes=10, rate=0.0, remember=True, momentum
 
 
 def _check_depth(call, depth):
-    if depth % 6 != 2 or depth < 8:
-        raise ValueError(f"{call}: depth {depth} is not 6 k + 2\n  help: 8, 14, 20, 26, 32, 44, 56 ...")
+    if not isinstance(depth, numbers.Integral) or depth % 6 != 2 or depth < 8:
+        raise ShapeError(f"{call}: depth {depth!r} is not 6 k + 2\n  help: 8, 14, 20, 26, 32, 44, 56 ...")
 
 
 def _units(depth, widen):
@@ -102,5 +115,7 @@ def standard_resnet(rng, depth=32, widen=1, classes=10, remember=True, momentum=
 
 
 def wide_resnet(rng, depth=28, widen=10, classes=10, rate=0.3, remember=True, momentum=0.999):
-    """WRN-28-10, the paper's other network for CIFAR. Zagoruyko & Komodakis, 2016."""
+    """WRN-28-10, the paper's other network for CIFAR: depth 6 k + 4. Zagoruyko & Komodakis, 2016."""
+    if not isinstance(depth, numbers.Integral) or depth % 6 != 4 or depth < 10:
+        raise ShapeError(f"wide_resnet: depth {depth!r} is not 6 k + 4\n  help: 10, 16, 22, 28, 40 ...")
     return resnet(rng, depth - 2, widen, classes, rate, remember, momentum)

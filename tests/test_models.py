@@ -1,4 +1,5 @@
 """The models are the paper's."""
+import dataclasses
 import functools
 
 import numpy as np
@@ -152,3 +153,36 @@ def test_what_is_forgotten_changes_nothing_but_memory(make):
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     assert peaks[1] < 0.8 * peaks[0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 4), (6, 7), (9, 30), (31, 33)])
+@pytest.mark.parametrize("make", [resnet, standard_resnet])
+def test_images_of_any_size(make, size):
+    model, x = make(seed(0), 8), seed(1).random((3, *size, 3), "float32")
+    y, state = model.apply(x, model.state())
+    assert y.shape == model.apply(x, state, train=False)[0].shape == (3, 10) and np.isfinite(y).all()
+
+
+def test_a_shortcut_takes_the_mean_of_the_pixels_there_are():
+    """... in each window of two by two, also where the image ends inside of it."""
+    unit = resnet(seed(0), 8).layers[3]
+    unit = dataclasses.replace(unit, branch=nn.Sequential((lambda x: np.zeros((2, *(-(-n // 2) for n in x.shape[1:3]), 32)),)))
+    for h, w in ((4, 6), (5, 6), (5, 3), (1, 1)):
+        x = seed(2).random((2, h, w, 16))
+        for i, j in np.ndindex(-(-h // 2), -(-w // 2)):
+            mean = x[:, 2 * i:2 * i + 2, 2 * j:2 * j + 2].mean((1, 2))
+            np.testing.assert_allclose(unit(x)[:, i, j, 8:24], mean)
+            assert not unit(x)[..., :8].any() and not unit(x)[..., 24:].any()
+
+
+def test_networks_that_cannot_be_are_refused():
+    for call in (lambda: mlp(0, (3, 2)), lambda: lenet(0), lambda: resnet(0, 8), lambda: standard_resnet(7, 8), lambda: wide_resnet(0, 10)):
+        with pytest.raises(mg.DTypeError, match="rng is a int, and no generator of random numbers\n  help: minigrad.backend.seed"):
+            call()
+    for call, text in ((lambda: mlp(seed(0), (3,)), "mlp: sizes"), (lambda: mlp(seed(0), (3, 0)), r"no parameters of shape \(3, 0\)"),
+                       (lambda: mlp(seed(0), (3.0, 2)), "no parameters of shape"), (lambda: mlp(seed(0), ("3", "2")), "no parameters"),
+                       (lambda: resnet(seed(0), 8, classes=-1), r"no parameters of shape \(64, -1\)"),
+                       (lambda: nn.Linear.init(seed(0), 2, None), "no parameters"), (lambda: resnet(seed(0), "8"), "depth '8' is not 6 k"),
+                       (lambda: wide_resnet(seed(0), 27), "wide_resnet: depth 27 is not 6 k \\+ 4")):
+        with pytest.raises(mg.ShapeError, match=text):
+            call()

@@ -8,6 +8,7 @@ import minigrad as mg
 from minigrad import DTypeError, grad, nn, tree
 from minigrad.backend import seed
 from minigrad.check import check_derivatives
+from models import mlp
 
 RNG = np.random.default_rng(0)
 
@@ -157,3 +158,63 @@ def test_batch_norm_of_nothing():
     y, J = mg.linearize(lambda layer, x: layer(x), layer, x)
     gradient, gx = J.pull(y)
     assert y.shape == J.push(layer, x).shape == gx.shape == (0, 3) and not gradient.gain.any() and not gradient.bias.any()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("given", ["float16", "float32", "float64"])
+def test_running_averages_keep_their_type(dtype, given, tmp_path):
+    """... whatever x is, so that they load again; they are float32 at least, and evaluation gives the type of x."""
+    layer = tree.map(lambda p: p.astype(dtype), nn.BatchNorm.init(3, momentum=0.5))
+    state, wide = layer.state(), np.result_type(dtype, np.float32)
+    x = seed(0).normal(2.0, 3.0, (50, 3)).astype(given)
+    for _ in range(3):
+        y, state = layer.apply(x, state)
+    assert {leaf.dtype for leaf in tree.flatten(state)[0]} == {wide}
+    np.testing.assert_allclose(state["mean"], 0.875 * x.mean(0, dtype=float), rtol=1e-2)
+    np.testing.assert_allclose(state["var"], 0.125 + 0.875 * x.var(0, dtype=float), rtol=1e-2)
+    tree.save(tmp_path / "state", state)
+    tree.load(tmp_path / "state", layer.state())
+    assert layer.apply(x, state, train=False)[0].dtype == y.dtype == np.result_type(dtype, given)
+
+
+def test_small_changes_of_averages_are_not_lost_in_half_precision():
+    layer = tree.map(lambda p: p.astype("float16"), nn.BatchNorm.init(1, momentum=0.9999))
+    x, state = np.array([[1.0], [3.0]], np.float16), layer.state()
+    for _ in range(10):
+        _, state = layer.apply(x, state)
+    np.testing.assert_allclose(state["mean"], 2.0 * (1 - 0.9999 ** 10), rtol=1e-3)
+
+
+def test_batch_norm_needs_two_values_of_each_channel():
+    """With one all examples give the same scores; an evaluation by the averages does not."""
+    model = mlp(seed(0), (4, 5, 2), normalise=True)
+    x = seed(1).normal(size=(3, 4)).astype("float32")
+    for one in (x[:1], x[1:2]):
+        with pytest.raises(mg.ShapeError, match="BatchNorm(.|\n)*own mean(.|\n)*train=False"):
+            model(one)
+        with pytest.raises(ValueError, match="own mean"):
+            mg.grad(lambda m: mg.sum(m.apply(one, m.state())[0]))(model)
+    alone = [model.apply(row, model.state(), train=False)[0] for row in (x[:1], x[1:2])]
+    assert abs(alone[0] - alone[1]).max() > 1e-3
+    layer = nn.BatchNorm.init(3)
+    assert layer(np.ones((1, 2, 1, 3), "float32")).shape == (1, 2, 1, 3)            # two pixels are two values
+    for x in (np.ones((1, 1, 1, 3), "float32"), np.ones(3, "float32")):
+        with pytest.raises(mg.ShapeError, match="own mean"):
+            layer(x)
+    old = layer.state()
+    assert all((a == b).all() for a, b in zip(layer.apply(np.ones((0, 3), "float32"), old)[1].values(), old.values()))
+
+
+class Frame:
+    """What only looks like an array: a table, a sparse matrix."""
+    shape, dtype = (4, 3), np.dtype("float32")
+
+    def __array__(self, dtype=None, copy=None):
+        return np.ones(self.shape, dtype)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(np.ones((3, 2))), nn.BatchNorm.init(3), nn.Conv2d(np.ones((1, 1, 3, 2)))])
+def test_what_only_looks_like_an_array_is_refused(layer):
+    for call in (lambda: layer(Frame()), lambda: mg.grad(lambda m: mg.sum(m(Frame())))(layer)):
+        with pytest.raises(mg.DTypeError, match=r"x is a Frame of tests, and no array(.|\n)*x.to_numpy\(\) of a table"):
+            call()
