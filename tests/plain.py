@@ -113,16 +113,21 @@ def sum_to(x, shape):
     return x
 
 
-@_
-def dropout(x, rate, key):
+def mask(size, rate, key):
+    """Which of so many elements dropout keeps: key is an integer, or a sequence of them, of which 32 bits count."""
     def scrambled(n):                                       # of one Python integer
         n = (n ^ n >> 16) * 0x7FEB352D % 2**32
         n = (n ^ n >> 15) * 0x846CA68B % 2**32
         return n ^ n >> 16
-    salt = scrambled(key ^ scrambled(0x9E3779B9))
-    bits = [scrambled(i * 0x9E3779B9 % 2**32 ^ salt) for i in range(x.size)]
-    stays = np.reshape(np.array(bits) / 2**32 >= rate, x.shape)
-    return np.where(stays, x / (1.0 - rate), 0.0)
+    parts = [int(part) % 2**32 for part in (key if isinstance(key, (tuple, list)) else (key,))]
+    salt = sum(scrambled(part ^ scrambled((i + 1) * 0x9E3779B9 % 2**32)) for i, part in enumerate(parts)) % 2**32
+    bits = [scrambled(i * 0x9E3779B9 % 2**32 ^ salt) for i in range(size)]
+    return np.array(bits) / 2**32 >= rate
+
+
+@_
+def dropout(x, rate, key):
+    return np.where(np.reshape(mask(x.size, rate, key), x.shape), x / (1.0 - rate), 0.0)
 
 
 # ------------------------------------------------------------------------------------------ windows over images
