@@ -30,7 +30,9 @@ def init(rng, classes):
 
 
 def prepare(images, rng):
-    return images.reshape(len(images), -1)
+    """Flattened; in training moved a little at random, as an augmentation is."""
+    x = images.reshape(len(images), -1)
+    return x if rng is None else x + (0.1 * rng.standard_normal(x.shape)).astype("float32")
 
 
 def part(n, rare, wrong, rng, start):
@@ -66,9 +68,8 @@ def softmax(s):
     return e / e.sum(1, keepdims=True)
 
 
-def dropped(images, key):
-    """The images that the linear layer sees: layer 1 of the network is dropout, so its key ends in 1."""
-    x = images.reshape(len(images), -1).astype(float)
+def dropped(x, key):
+    """What the linear layer sees of images as `prepare` gives them: layer 1 is dropout, so its key ends in 1."""
     stays = mask(x.size, 1 - KEEP, (*key, 1)).reshape(x.shape)
     return np.where(stays, x / KEEP, 0.0)
 
@@ -186,7 +187,7 @@ def mentor(now):
 
 def algorithm_1(decay=0.0):
     def weights(now):
-        z, y = dropped(now.clean.images, now.clean_key), now.clean.labels
+        z, y = dropped(now.clean_x, now.clean_key), now.clean_y
         loss, slopes, _ = cross_entropy(z @ now.W + now.b, y, None)
         v = gradient_of(z, slopes, np.full(len(y), 1 / len(y)))
         now.clean_loss = loss.mean() + 0.5 * decay * np.sum(now.W ** 2)
@@ -209,7 +210,7 @@ def meta_weight_net(now):
     g = each(now.z, now.slopes)
     moved_W = now.W - now.rate * sum(wi * gi["W"] for wi, gi in zip(w, g))
     moved_b = now.b - now.rate * sum(wi * gi["b"] for wi, gi in zip(w, g))
-    z, y = dropped(now.clean.images, now.clean_key), now.clean.labels
+    z, y = dropped(now.clean_x, now.clean_key), now.clean_y
     loss, slopes, _ = cross_entropy(z @ moved_W + moved_b, y, None)
     now.clean_loss = loss.mean()
     direction = gradient_of(z, slopes, np.full(len(y), 1 / len(y)))
@@ -275,14 +276,15 @@ def plain_steps(name, pool, model, layer, memory, steps=2):
         y, key = pool.labels[chosen], (SEED, MASKS, t, 0)
         now = Now(rng=rng, t=t, rate=rate, y=y, pool=pool, shares=shares, memory=memory, W=params["W"], b=params["b"],
                   clean_key=(SEED, MASKS, t, 1), clean_loss=-1.0)
-        now.z = dropped(pool.images[chosen], key)
+        x = prepare(pool.images[chosen], rng)
+        now.z = dropped(x, key)
         s = now.z @ params["W"] + params["b"]
         now.l, now.slopes, by_layer = row.loss(s, y, params["layer"])
         if row.weights is noise:
             w = noise(now)
         if row.trains_on == "train":                        # drawn after the weights, from the same generator
             chosen_clean = rng.choice(len(TASK.clean), SETTINGS.clean_batch)
-            now.clean = Part(*(array[chosen_clean] for array in TASK.clean))
+            now.clean_x, now.clean_y = prepare(TASK.clean.images[chosen_clean], rng), TASK.clean.labels[chosen_clean]
         z, slopes = now.z, now.slopes
         if row.mining:                                      # of each class the hardest, as many as of the rarest
             k = min(np.sum(y == 0), np.sum(y == 1))
@@ -290,13 +292,13 @@ def plain_steps(name, pool, model, layer, memory, steps=2):
             w = np.zeros(len(y))
             w[hardest] = 1 / len(hardest)
             z = np.zeros_like(now.z)
-            z[hardest] = dropped(pool.images[chosen[hardest]], key)     # run again by themselves, so other masks
+            z[hardest] = dropped(x[hardest], key)     # run again by themselves, so other masks
             slopes = row.loss(z @ params["W"] + params["b"], y, None)[1]
         elif row.weights is not noise:
             w = row.weights(now)
         told = now.l
         if row.redraw:                                      # the update's own masks: one more integer in the key
-            z = dropped(pool.images[chosen], (*key, 1))
+            z = dropped(x, (*key, 1))
             now.clean_loss = -1.0                           # which their code does not give
             told, slopes, _ = row.loss(z @ params["W"] + params["b"], y, None)
             s = z @ params["W"] + params["b"]
@@ -407,7 +409,29 @@ def test_two_steps_by_hand(name, folder):
         if name == "meta_weight_net":
             for a, b in zip(tree.flatten(learned["memory"]["net"])[0], memory[0], strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    assert trainer.run.settings == SETTINGS
+    assert_evaluated(trainer, *found[-1])
+
+
+def assert_evaluated(trainer, learned, row):
+    """Errors and the clean loss are those of the images as they are, without masks: test, validation, clean."""
+    W, b = linear(learned["params"]["model"]).values()
+
+    def scores(part):
+        return part.images.reshape(len(part), -1) @ W + b
+    line = trainer.line(learned, [row.astype(float).tolist()], 1)
+    wrong = {part: scores(getattr(TASK, part)).argmax(1) for part in ("test", "validation")}
+    assert line["test_error"] == pytest.approx(100 * np.mean(wrong["test"] != TASK.test.labels))
+    assert line["validation_error"] == pytest.approx(100 * np.mean(wrong["validation"] != TASK.validation.true))
+    assert line["validation_error_biased"] == pytest.approx(100 * np.mean(wrong["validation"] != TASK.validation.labels))
+    clean_loss = cross_entropy(scores(TASK.clean), TASK.clean.labels, None)[0].mean()
+    assert line["clean_loss"] == pytest.approx(clean_loss, rel=1e-4)
+    loss, total, rare, on_wrong, on_right, wrong, right, other, rightly, clean = row
+    assert line["train_loss"] == pytest.approx(loss, rel=1e-5) and line["train_error"] == pytest.approx(100 * other / (wrong + right))
+    assert line["minority_weight"] == pytest.approx(rare / total)
+    assert line["own_label_right"] == (pytest.approx(rightly / other) if other else None)
+    told = wrong > 0 and on_right > 0
+    assert line["noisy_weight"] == (pytest.approx((on_wrong / wrong) / (on_right / right)) if told else None)
+    assert line.get("clean_losses", []) == ([pytest.approx(clean, rel=1e-3)] if clean >= 0 else [])
 
 
 def test_no_two_methods_do_the_same(folder):
