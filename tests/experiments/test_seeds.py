@@ -1,0 +1,238 @@
+"""Every seed changes what it should and nothing else: of the task the data, of the run weights, batches and masks."""
+import functools
+import itertools
+
+import numpy as np
+import pytest
+
+from experiments import cifar, contradiction, data, figure3, imbalance, nested, script, trainers, walkthrough
+from experiments.biases import imbalance as two_classes
+from experiments.biases import noisy
+from experiments.data import Images
+from experiments.methods import METHODS
+from experiments.runs import DATA, INIT, LOOK, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings
+from minigrad import nn, to_host, tree
+from minigrad.backend import seed
+
+PARTS = ("train", "clean", "validation", "test", "baseline")
+
+
+def same(a, b):
+    return a.shape == b.shape and np.array_equal(a, b)
+
+
+def leaves(x):
+    return [to_host(leaf) for leaf in tree.flatten(x)[0]]
+
+
+# ----------------------------------------------------------------------------------------------------- the task
+
+@pytest.fixture
+def small_cifar(monkeypatch):
+    """CIFAR with an image that is its own number, 40 of a class."""
+    def numbered(n):
+        return Images(np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1) * np.ones((1, 32, 32, 3), np.uint8), np.arange(n) % 10)
+    source = numbered(400), numbered(60)
+    monkeypatch.setattr(data, "cifar10", lambda: source)
+    cifar._source.cache_clear()
+    yield source
+    cifar._source.cache_clear()
+
+
+def tasks():
+    """name: (seed -> task, the parts that a seed draws)."""
+    yield "imbalance", functools.partial(imbalance.task, "sample", 0.95), ("train", "clean", "test", "baseline")
+    for name in contradiction.TASKS:
+        yield f"contradiction, {name}", functools.partial(contradiction.task, name), ("train", "clean", "test", "baseline")
+    for form, flip in itertools.product(("true", "paper"), ("uniform", "background")):
+        yield f"cifar, {form}, {flip}", functools.partial(cifar.task, "cifar10", flip=flip, target=3 if flip == "background" else None,
+                                                          clean=50, validation=80, form=form), ("train", "clean", "validation", "baseline")
+
+
+def of(task, name):
+    part = getattr(task, name)
+    return part if part is not None else ()
+
+
+TASKS = {name: (make, drawn) for name, make, drawn in tasks()}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_seed_of_a_task_draws_all_of_its_parts(name, small_cifar):
+    make, drawn = TASKS[name]
+    one, again, other = make(4), make(4), make(5)
+    for part in PARTS:
+        assert all(same(a, b) for a, b in zip(of(one, part), of(again, part), strict=True)), part
+        if part in drawn:
+            assert not same(getattr(one, part).indices, getattr(other, part).indices), part
+    if "cifar" in name or "noise" in name:
+        assert not same(one.train.labels, other.train.labels)
+
+
+def test_tasks_come_from_the_key_of_data(small_cifar):
+    """The seed of the run and DATA, so that no other draw of the run repeats them."""
+    for make, expected in ((imbalance.task("sample", 0.95, 7), two_classes(data.sample(), 0.95, seed((7, DATA)))),
+                           (contradiction.task("both", 7), two_classes(data.sample(), rng=seed((7, DATA)), **contradiction.TASKS["both"])),
+                           (cifar.task("cifar10", 7, flip="uniform", clean=20, validation=30),
+                            noisy(*small_cifar, 7, "uniform", clean=20, validation=30))):
+        for part in ("train", "clean", "test"):
+            assert all(same(a, b) for a, b in zip(getattr(make, part), getattr(expected, part)))
+    assert (DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK) == tuple(range(7))
+
+
+@pytest.mark.parametrize("which", [imbalance, contradiction])
+def test_the_plan_hands_every_run_its_seed(which):
+    options = script.options_of(which.SCRIPT, ["--seeds", "3", "5", "--methods", "uniform", "reweight"])
+    for run in which.plan(options)[1]:
+        assert run.seed == run.labels["seed"] and run.name.endswith(f"-{run.seed}") and run.seed in (3, 5)
+        assert run.task.args[-1] == run.seed and run.method == run.labels["method"]
+        if which is imbalance:
+            assert run.task.args[:2] == ("sample", run.labels["share"])
+        else:
+            assert run.task.args[0] == run.labels["task"]
+
+
+def test_the_plan_of_cifar_hands_every_run_its_seed():
+    from experiments import figure4, table1
+    for which in (table1, figure4):
+        options = script.options_of(which.SCRIPT, ["--seeds", "3", "5", "--methods", "uniform+ft", "random"])
+        for run in which.SCRIPT.plan(options)[1]:
+            while run:
+                assert run.seed == run.labels["seed"] == run.task.args[1] and run.task.args[0] == "cifar10"
+                assert {key: run.task.keywords[key] for key in ("share", "clean")} == {
+                    key: run.labels[key] for key in ("share", "clean")} and run.task.keywords["flip"] == run.labels["bias"]
+                assert run.name == "-".join(str(value) for value in run.labels.values())
+                run = run.base
+
+
+# ------------------------------------------------------------------------------------------------------ the run
+
+def made_up(number):
+    """A task of 60 examples, different for each number."""
+    rng = np.random.default_rng(number)
+    source = Images(rng.standard_normal((300, 3)).astype("float32"), np.arange(300) % 2)
+    return noisy(source, None, 0, "uniform", 0.3, clean=10, validation=20, classes=2, size=60, tests=20, ratio=4.0)
+
+
+def steps_of(folder, method, key, number, steps=3, t0=0):
+    """Indices of the batches, masks, first parameters, memory, training set: what the seeds decide."""
+    found = {"batches": [], "masks": [], "prepared": []}
+    task = made_up(number)
+
+    def init(rng, classes):
+        return nn.Sequential((nn.Linear.init(rng, 3, 40), nn.Dropout(0.5), nn.Linear.init(rng, 40, classes)))
+
+    def prepare(images, rng):
+        found["prepared"].append(rng is not None)
+        return images + (0 if rng is None else rng.random((len(images), 1), "float32"))
+    settings = Settings(steps=5, rate=0.1, momentum=0.9, batch=12, every=5, clean_batch=4)
+    run = Run(method, {"method": method, "seed": key}, method, key, lambda: task, Problem(init, prepare), settings, folder)
+    trainer = trainers.trainer_of(run)
+    learned = trainer.begin()
+    found["begun"] = leaves(learned["params"]["model"])
+    found["memory"] = [] if learned["memory"] is None else leaves(learned["memory"])
+    found["pool"] = trainer.pool
+    criterion = trainer.losses
+
+    def losses(params, batch, state):
+        ones = nn.Sequential((nn.Linear(np.zeros((3, 40), "float32"), np.ones(40, "float32")), params["model"].layers[1]))
+        found["masks"].append(to_host(ones.apply(batch.images, key=batch.key)[0]) > 0)
+        found["batches"].append(to_host(batch.images))
+        return criterion(params, batch, state)
+    trainer.losses = losses
+    for t in range(t0, t0 + steps):
+        learned, row = trainer.step(learned, t)
+    found["training"] = list(found["prepared"])
+    found["prepared"].clear()
+    trainer.line(learned, trainer.checked([row], t), t)
+    trainers.confusion(trainer, learned)
+    found["evaluating"] = list(found["prepared"])
+    found["end"] = leaves(learned["params"]["model"])
+    return found
+
+
+def differ(a, b):
+    """Whether every pair of arrays differs in places."""
+    return bool(a) and all(not same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def equal(a, b):
+    return all(same(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("method", ["uniform", "reweight", "clean_only", "resample", "meta_weight_net", "smote", "under_sample"])
+def test_the_seed_of_a_run_draws_weights_batches_and_masks(method, tmp_path):
+    one, again, other = (steps_of(tmp_path, method, key, 1) for key in (4, 4, 5))
+    for what in ("begun", "batches", "masks", "memory", "end"):
+        assert equal(one[what], again[what]), what
+    weights = [0, 2]                                        # biases begin at 0
+    assert differ([one["begun"][k] for k in weights], [other["begun"][k] for k in weights])
+    assert differ(one["batches"], other["batches"]) and differ(one["masks"], other["masks"])
+    assert any(not same(a, b) for a, b in zip(one["memory"], other["memory"])) == (method == "meta_weight_net")
+    if METHODS[method].rebuild:
+        assert not same(one["pool"].images, other["pool"].images)
+    for a, b in itertools.combinations(one["masks"], 2):    # every step and both batches have their own
+        if method == "meta_weight_net":                     # which looks at each batch more than once
+            break
+        assert a.shape != b.shape or not same(a, b)
+
+
+def test_another_task_leaves_weights_batches_and_masks_alone(tmp_path):
+    one, other = (steps_of(tmp_path, "reweight", 4, number) for number in (1, 2))
+    assert equal(one["begun"], other["begun"]) and equal(one["masks"], other["masks"])
+    assert differ(one["batches"], other["batches"])
+
+
+def test_a_step_draws_from_its_own_number(tmp_path):
+    one, later = (steps_of(tmp_path, "reweight", 4, 1, 1, t0) for t0 in (0, 1))
+    assert differ(one["batches"], later["batches"]) and differ(one["masks"], later["masks"])
+    assert equal(one["begun"], later["begun"])
+
+
+@pytest.mark.parametrize("method", ["uniform", "reweight"])
+def test_only_training_images_are_augmented(method, tmp_path):
+    """Batches and clean batches come with a generator; evaluation, the clean loss and the confusion without."""
+    found = steps_of(tmp_path, method, 0, 1)
+    assert found["training"] == [True] * (3 if method == "uniform" else 6)
+    assert found["evaluating"] == [False] * 4
+
+
+def test_images_of_cifar_are_augmented_with_a_generator_alone(small_cifar):
+    images = seed(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    for network in ("resnet-8", "wrn-10-1", "standard-8"):
+        prepare = cifar.problem(network, 100).prepare
+        np.testing.assert_array_equal(prepare(images, None), data.scaled(images))
+        np.testing.assert_array_equal(prepare(images, seed(3)), data.augmented(images, seed(3)))
+        assert not same(prepare(images, seed(3)), prepare(images, seed(4)))
+    for problem in (imbalance.LENET, contradiction.SMALL):      # digits are not augmented at all
+        digits = seed(0).random((4, 28, 28, 1), "float32")
+        np.testing.assert_array_equal(problem.prepare(digits, None), problem.prepare(digits, seed(0)))
+    np.testing.assert_array_equal(imbalance.LENET.prepare(digits, None), digits)
+
+
+def test_the_network_of_a_problem_comes_from_its_generator():
+    for problem in (imbalance.LENET, contradiction.SMALL, *(cifar.problem(name, 100) for name in ("resnet-8-1-2", "wrn-10-1", "standard-8"))):
+        one, again, other = (leaves(problem.init(seed((key, INIT)), 2)) for key in (1, 1, 2))
+        assert equal(one, again) and any(not same(a, b) for a, b in zip(one, other))
+
+
+# --------------------------------------------------------------------------------------------------- the pages
+
+@pytest.mark.parametrize("make", [nested.problem, walkthrough.problem])
+def test_the_seed_of_a_page_draws_its_problem(make):
+    one, again, other = (leaves(make(key)) for key in (1, 1, 2))
+    assert equal(one, again) and sum(not same(a, b) for a, b in zip(one, other)) >= 4
+
+
+def test_figure_3_looks_with_a_key_of_its_own(monkeypatch, tmp_path):
+    """The first run's seed and LOOK; the share of its labels decides how many of one class are flipped."""
+    keys = []
+    run = Run("a", {"target": 3, "share": 0.4}, "reweight", 9, None, None, None, tmp_path)
+    monkeypatch.setattr(figure3, "trainer_of", lambda run: "trainer")
+    monkeypatch.setattr(figure3, "restored", lambda run, trainer: "learned")
+    monkeypatch.setattr(figure3, "histogram_data", lambda trainer, learned, target, rng: keys.append((target, rng.integers(2**62))) or ())
+    monkeypatch.setattr(figure3.figures, "weight_histograms", lambda *args: None)
+    monkeypatch.setattr(figure3, "generator", seed)
+    options = type("Options", (), {"out": tmp_path, "data": "cifar10"})
+    figure3.report([], [run, run._replace(seed=1)], options, "")
+    assert keys == [(3, seed((9, LOOK)).integers(2**62))]
