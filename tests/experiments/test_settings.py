@@ -1,0 +1,245 @@
+"""What every experiment runs, in numbers: the paper's settings (and our quick ones), figure by figure.
+
+Sources: Ren et al. 2018 and the authors' code; where they disagree, experiments/imbalance.py and cifar.py say which is taken.
+"""
+import hashlib
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from experiments import SCRIPTS, cifar, contradiction, figure3, figures, imbalance, nested, nested_page, script, walkthrough
+from experiments.figures import paper
+from experiments.methods import METHODS
+from experiments.runs import Settings
+
+
+def planned(name, *arguments):
+    chosen = importlib.import_module(f"experiments.{name}").SCRIPT
+    options = script.options_of(chosen, list(arguments))
+    return chosen.plan(options)[1]
+
+
+def values(runs, key):
+    return list(dict.fromkeys(run.labels[key] for run in runs))
+
+
+# -------------------------------------------------------------------------------------------------- Figure 2
+
+def test_imbalance_in_the_papers_mode():
+    """8,000 steps of SGD at 1e-3 with momentum 0.9, batches of 100, all ten clean images in each; 4,000 steps of theirs."""
+    runs = planned("imbalance", "--mode", "paper", "--data", "mnist")
+    assert values(runs, "method") == ["uniform", "random", "proportion", "resample", "hard_mining", "reweight"]
+    assert values(runs, "share") == [0.9, 0.95, 0.98, 0.99, 0.995]
+    assert values(runs, "seed") == [0, 56789, 13578, 70367, 27156, 83945, 40734, 97523, 54312, 11101]
+    assert len(runs) == 300 and {run.problem for run in runs} == {imbalance.LENET}
+    whole = Settings(steps=8000, rate=1e-3, momentum=0.9, batch=100, every=200, clean_batch=0, decay=0.0, drops=())
+    assert {(run.method == "reweight", run.settings) for run in runs} == {(False, whole), (True, whole._replace(steps=4000))}
+    more = planned("imbalance", "--mode", "paper", "--data", "mnist", "--methods", *METHODS, "--shares", "0.9", "--seeds", "0")
+    steps = {run.method: run.settings for run in more}
+    for name, method in METHODS.items():
+        expected = {"fine_tune": 500, "reweight": 4000, "reweight_decay": 4000, "reweight_authors": 4000}.get(name, method.rounds or 8000)
+        assert steps[name] == whole._replace(steps=expected, every=1 if method.rounds else 200), name
+        assert all(run.settings.steps == 8000 for run in more if run.method == method.base)
+    own = planned("imbalance", "--mode", "paper", "--data", "mnist", "--methods", "reweight", "uniform", "--steps", "70", "--rate", "0.5")
+    assert {run.settings for run in own} == {whole._replace(steps=70, rate=0.5)}
+
+
+def test_imbalance_in_quick_mode():
+    runs = planned("imbalance")
+    assert values(runs, "method") == ["uniform", "proportion", "reweight"]
+    assert values(runs, "share") == [0.95, 0.99] and values(runs, "seed") == [0, 1]
+    assert {run.settings for run in runs} == {Settings(500, 3e-3, 0.9, 50, 20)}
+    by = {run.method: run for run in planned("imbalance", "--methods", "fine_tune", "adaboost", "cost_boost_csb2", "--seeds", "0")}
+    assert by["fine_tune"].settings == Settings(31, 3e-3, 0.9, 50, 20) and by["fine_tune"].base.settings.steps == 500
+    assert by["adaboost"].settings == Settings(100, 3e-3, 0.9, 50, 1) and by["cost_boost_csb2"].settings.steps == 40
+    assert planned("imbalance", "--methods", "adaboost", "--steps", "7")[0].settings.steps == 7
+
+
+def test_what_an_imbalanced_task_is_made_of(monkeypatch):
+    asked = []
+    monkeypatch.setattr(imbalance, "imbalance", lambda source, share, rng, test_source, total, tests, form: asked.append(
+        (share, test_source, total, tests, form)))
+    monkeypatch.setattr(imbalance, "_source", {"sample": ("images", None, None, 100), "mnist": ("images", "test", 5000, 250)}.get)
+    imbalance.task("sample", 0.9, 0), imbalance.task("mnist", 0.995, 0)
+    assert asked == [(0.9, None, None, 100, "true"), (0.995, "test", 5000, 250, "paper")]
+
+
+# ------------------------------------------------------------------------------- Tables 1 and 2, Figures 3 to 7
+
+TABLE_1 = ["uniform", "uniform+short", "bootstrap_hard", "adaptation", "random", "clean_only", "uniform+ft", "random+ft", "reweight"]
+TABLE_2 = ["uniform", "uniform+es", "random", "oracle", "bootstrap_soft+es", "bootstrap_hard+es", "adaptation", "adaptation_confusion",
+           "adaptation_confusion+es", "clean_only", "uniform+ft", "uniform+es+ft", "oracle+ft", "adaptation_confusion+ft",
+           "adaptation_confusion+es+ft", "reweight"]
+CONF = ["adaptation_confusion+ft", "adaptation_confusion+es+ft"]
+SMALL = "resnet-8-1-2"
+# figure, mode: network, methods, biases, shares, clean images of CIFAR-10, seeds
+GRIDS = {
+    ("table1", "paper"): ("wrn-28-10", TABLE_1, ["uniform"], [0.4], [1000], [0, 1, 2, 3, 4]),
+    ("table1", "quick"): (SMALL, TABLE_1, ["uniform"], [0.4], [1000], [0]),
+    ("table2", "paper"): ("resnet-32", TABLE_2, ["background"], [0.4], [100], [0, 1, 2, 3, 4]),
+    ("table2", "quick"): (SMALL, ["uniform", "uniform+es", "random", "oracle", "bootstrap_hard+es", "adaptation", "adaptation_confusion",
+                                  "clean_only", "uniform+ft", "reweight"], ["background"], [0.4], [100], [0]),
+    ("figure3", "paper"): ("resnet-32", ["reweight+half"], ["background"], [0.4], [100], [0]),
+    ("figure3", "quick"): (SMALL, ["reweight+half"], ["background"], [0.4], [100], [0]),
+    ("figure4", "paper"): ("resnet-32", ["uniform+ft", *CONF, "reweight"], ["background"], [0.4], [15, 30, 50, 100, 200, 500, 1000], [0]),
+    ("figure4", "quick"): (SMALL, ["uniform+ft", "reweight"], ["background"], [0.4], [15, 100, 500], [0]),
+    ("figure5", "paper"): ("resnet-32", ["uniform", "adaptation_confusion+es", "uniform+ft", CONF[1], "reweight"], ["background"],
+                           [0.0, 0.1, 0.2, 0.3, 0.4, 0.5], [100], [0]),
+    ("figure5", "quick"): (SMALL, ["uniform", "uniform+ft", "reweight"], ["background"], [0.0, 0.2, 0.4], [100], [0]),
+    ("figure6", "paper"): ("resnet-32", ["uniform", "reweight"], ["uniform", "background"], [0.4], [1000, 100], [0]),
+    ("figure6", "quick"): (SMALL, ["uniform", "reweight"], ["uniform", "background"], [0.4], [1000, 100], [0]),
+    ("figure7", "paper"): ("resnet-32", ["uniform", "uniform+es", "adaptation_confusion", "reweight"], ["background"], [0.4], [100], [0]),
+    ("figure7", "quick"): (SMALL, ["uniform", "uniform+es", "adaptation_confusion", "reweight"], ["background"], [0.4], [100], [0]),
+}
+
+
+def test_every_figure_of_the_paper_is_here():
+    named = {entry.name for entry in SCRIPTS if entry.runs}
+    assert named == {name for name, _ in GRIDS} | {"imbalance", "contradiction"}
+
+
+@pytest.mark.parametrize("name, mode", GRIDS)
+def test_what_a_figure_runs(name, mode):
+    network, methods, biases, shares, cleans, seeds = GRIDS[name, mode]
+    runs = planned(name, "--mode", mode)
+    for key, expected in (("network", [network]), ("method", methods), ("bias", biases), ("share", shares), ("clean", cleans),
+                          ("seed", seeds), ("data", ["cifar10"])):
+        assert values(runs, key) == expected, key
+    several = len(cleans) if len(biases) == 1 else 1        # of both kinds of flips each has its own number
+    assert len(runs) == len(methods) * len(biases) * len(shares) * several * len(seeds)
+    how = {"form": "paper", "validation": 5000} if mode == "paper" else {"form": "true", "validation": 2000, "size": 10_000, "tests": 5000}
+    for run in runs:
+        kept = {key: run.labels[key] for key in ("share", "clean")} | {"flip": run.labels["bias"]}
+        background = {"target": run.labels["target"]} if run.labels["bias"] == "background" else {}
+        assert run.task.keywords == how | kept | background
+        drawn_by_seed = name == "table2" and mode == "paper"
+        assert background.get("target", 3) == ((0, 1, 3, 5, 7)[run.seed] if drawn_by_seed else 3)
+    hundred = planned(name, "--mode", mode, "--data", "cifar100")
+    assert values(hundred, "clean") == [1000] if name != "figure4" else cleans
+    targets = [run.labels["target"] for run in hundred if run.labels["bias"] == "background"]
+    assert set(targets) == ({7, 12, 41, 62, 85} if drawn_by_seed else {41} if targets else set())
+    own = [run.labels["target"] for run in planned(name, "--mode", mode, "--target", "9") if run.labels["bias"] == "background"]
+    assert set(own) == ({9} if "background" in biases else set())
+
+
+WHOLE = Settings(80_000, 0.1, 0.9, 100, 1000, clean_batch=100, decay=2e-4, drops=(40_000, 60_000))
+PARTS = {                                                   # name: what its last part has in the paper's mode, of the long schedule
+    "uniform": {}, "reweight": {}, "random": {}, "uniform+es": {"steps": 60_000, "drops": (40_000, 50_000)},
+    "reweight+half": {"steps": 40_000, "drops": ()}, "uniform+short": {"steps": 20_000, "drops": (18_000,)},
+    "uniform+ft": {"steps": 5_000, "drops": (), "rate": 0.001}, "uniform+es+ft": {"steps": 5_000, "drops": (), "rate": 0.001},
+    "fine_tune": {"steps": 5_000, "drops": (), "rate": 0.001}, "clean_only": {"steps": 2_000, "drops": ()},
+    "adaboost": {"steps": 100, "drops": (), "every": 1},
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_schedules_on_cifar(name):
+    """80,000 steps with drops at 40,000 and 60,000; WRN-28-10 and "ES": 60,000 with 40,000 and 50,000; fine-tuning 5,000."""
+    expected = WHOLE._replace(**PARTS[name])
+    found = cifar.settings(name, "paper", "resnet-32")
+    assert found._replace(rate=0) == expected._replace(rate=0) and found.rate == pytest.approx(expected.rate)
+    wide = cifar.settings(name, "paper", "wrn-28-10")
+    if PARTS[name] == {}:
+        assert wide == WHOLE._replace(steps=60_000, drops=(40_000, 50_000))
+    else:
+        assert wide == found or name == "reweight+half"
+    scale = 6_000 / 80_000                                  # quick mode: the same at a smaller size
+    quick = cifar.settings(name, "quick", SMALL)
+    steps = round(expected.steps * scale) if name != "adaboost" else 100
+    assert quick._replace(rate=0) == expected._replace(steps=steps, rate=0, drops=tuple(round(d * scale) for d in expected.drops),
+                                                       every=1 if name == "adaboost" else 500)
+    own = cifar.settings(name, "paper", "resnet-32", steps=800, rate=0.7)
+    assert own.steps == (round(expected.steps / 100) if name != "adaboost" else 100) and own.rate == pytest.approx(7 * expected.rate)
+
+
+def test_what_cifar_is_called():
+    assert cifar.CLASSES == {"cifar10": 10, "cifar100": 100} and cifar.SUFFIXES == ("es", "half", "short", "ft")
+    assert cifar.TARGETS == {"cifar10": (0, 1, 3, 5, 7), "cifar100": (7, 12, 41, 62, 85)} and cifar.TARGET == {"cifar10": 3, "cifar100": 41}
+    assert cifar.NAMES == ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+@pytest.mark.parametrize("network, family, depth, widen, stride", [
+    ("resnet-32", "resnet", 32, 1, 1), ("resnet-20-4", "resnet", 20, 4, 1), (SMALL, "resnet", 8, 1, 2), ("standard-14", "standard", 14, 1, 1),
+    ("wrn-10-2", "wide", 10, 2, 1), ("wrn-28-10", "wide", 28, 10, 1)])
+@pytest.mark.parametrize("steps, momentum", [(80_000, 0.999), (50_000, 0.999), (6_000, 1 - 1 / 120), (100, 0.9)])
+def test_networks_by_their_names(network, family, depth, widen, stride, steps, momentum, monkeypatch):
+    asked = []
+    for name in ("resnet", "standard_resnet", "wide_resnet"):
+        monkeypatch.setattr(cifar.models, name, lambda rng, *args, name=name, **more: asked.append((name, rng, args, more)))
+    cifar.problem(network, steps).init("rng", 7)
+    (name, rng, args, more), = asked
+    assert (name, rng, args) == ({"resnet": "resnet", "standard": "standard_resnet", "wide": "wide_resnet"}[family], "rng", (depth, widen, 7))
+    assert more.pop("momentum") == pytest.approx(momentum) and more == ({"stride": stride} if family == "resnet" else {})
+
+
+def test_averages_of_batch_norm_know_how_long_training_is():
+    for arguments, momentum in (([], 1 - 50 / 6000), (["--mode", "paper"], 0.999), (["--steps", "1000"], 0.95)):
+        run, = planned("table2", *arguments, "--methods", "uniform", "--seeds", "0")
+        assert run.problem.init.args[-1] == pytest.approx(momentum)
+
+
+def test_figure_3_looks_at_fifty_batches():
+    assert figure3.BATCHES == 50
+    np.testing.assert_allclose(figures.training.BINS, np.arange(50) * 0.04 / 49, atol=1e-15)
+
+
+# ------------------------------------------------------------------------------------------- what is ours alone
+
+def test_the_contradiction():
+    assert contradiction.TASKS == {"imbalance": {"share": 0.97}, "noise": {"share": 0.55, "flip": "background", "flip_share": 0.3, "target": 0},
+                                   "both": {"share": 0.9, "flip": "background", "flip_share": 0.4, "target": 1}}
+    runs = planned("contradiction")
+    assert values(runs, "task") == ["imbalance", "noise", "both"] and values(runs, "seed") == list(range(10))
+    assert values(runs, "method") == ["uniform", "hard_mining", "low_loss", "reweight"]
+    assert {run.settings for run in runs} == {Settings(600, 0.03, 0.9, 30, 100, drops=(450,))}
+    assert {run.labels["share"] for run in runs if run.labels["task"] == "both"} == {0.9}
+    assert {run.settings for run in planned("contradiction", "--steps", "10", "--rate", "1")} == {Settings(10, 1.0, 0.9, 30, 100, drops=(7,))}
+    assert contradiction.MARGIN == 1.0 and contradiction.HIGH == ("hard_mining",) and contradiction.LOW == ("low_loss", "mentor")
+    model = contradiction.SMALL.init(np.random.default_rng(0), 3)
+    assert [layer.weight.shape for layer in model.layers if hasattr(layer, "weight")] == [(196, 32), (32, 3)]
+    assert set(contradiction.KNOWN) == {name for name, method in METHODS.items() if not method.learner and not method.base}
+
+
+def test_the_pages():
+    assert (nested.EXAMPLES, nested.CLEAN, nested.TEST, nested.FEATURES) == (60, 30, 5000, 3)
+    assert (nested.FLIPPED, nested.L2, nested.RATE, nested.STEPS, nested.SMALL, nested.SEEDS) == (0.3, 0.03, 0.5, 200, 0.1, range(10))
+    assert (walkthrough.RATE, walkthrough.TOLERANCE, nested_page.ZERO) == (0.5, 1e-6, 1e-9)
+    assert [len(nested.problem(0).x), len(nested.problem(0).x_clean), len(nested.problem(0).x_test)] == [60, 30, 5000]
+
+
+def test_settings_that_nobody_gives():
+    assert Settings(1, 2, 3, 4, 5) == (1, 2, 3, 4, 5, 0, 0.0, ())
+
+
+# ------------------------------------------------------------------------------------------- the paper's values
+
+def digest(values):
+    """Of a tree of numbers and names, independent of how it is written down."""
+    def plain(x):
+        if isinstance(x, dict):
+            return [[str(key), plain(value)] for key, value in x.items()]
+        return [plain(each) for each in x] if isinstance(x, (tuple, list)) else x
+    return hashlib.sha256(json.dumps(plain(values)).encode()).hexdigest()[:16]
+
+
+DIGESTS = {"FIGURE_2": "6155b67a4a666fcf", "TABLE_1": "b378f5f3a0292a4a", "TABLE_2": "311c16c014d51a45", "FIGURE_3": "ec4226678a9989b1",
+           "FIGURE_4": "cd084987c1c333a3", "FIGURE_5": "e63c5aecfe10e626", "FIGURE_6": "5f0e93ac1d7c8462", "FIGURE_7": "fb8a50168489e2b0",
+           "NAMES": "85aaedb3795f8660", "SUFFIXES": "84a7ba02b3670d5e"}
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_no_value_of_the_paper_was_changed(name):
+    """They were compared with the paper's tables and vector drawings when they were written down; single ones here again."""
+    assert digest(getattr(paper, name)) == DIGESTS[name]
+
+
+def test_some_values_of_the_paper():
+    assert paper.FIGURE_2["uniform"][0.995] == (18.26, 1.7) and paper.FIGURE_2["reweight"][0.995] == (3.62, 0.65)
+    assert paper.TABLE_1["cifar10"]["reweight"] == (86.92, 0.19) and paper.TABLE_1["cifar100"]["uniform"] == (50.66, 0.24)
+    assert paper.TABLE_2["cifar10"]["uniform"] == (59.54, 2.16) and paper.TABLE_2["cifar100"]["reweight"] == (59.30, 0.60)
+    assert paper.FIGURE_3["unconditional"] == {"noisy": 0.997, "clean": 0.245}
+    assert paper.FIGURE_4["cifar10"]["reweight"][15] == 84.40 and paper.FIGURE_5["cifar10"]["uniform"][0.5] == 48.75
+    assert paper.FIGURE_6["background"]["uniform"][3] == 0.89 and paper.FIGURE_7["reweight"]["validation"][80_000] == 87.3
+    assert paper.FIGURE_7_STEPS == 80_000 and figures.training.PAPERS_TASK == ("cifar10", "background", 0.4)
