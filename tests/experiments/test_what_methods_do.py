@@ -10,7 +10,7 @@ import inspect
 import numpy as np
 import pytest
 
-from experiments import trainers
+from experiments import figure3, trainers
 from experiments.biases import Part, Task
 from experiments.methods import METHODS, boosting
 from experiments.runs import INIT, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings, restored
@@ -511,6 +511,22 @@ def test_the_small_network_of_boosting_by_hand():
         p = [q - 0.05 * v for q, v in zip(p, m)]
     plainly = (np.maximum(probe @ p[0] + p[1], 0) @ p[2] + p[3]).argmax(1)
     assert np.mean(ours == plainly) > 0.998 and len(set(plainly)) == 3
+
+
+def test_the_weights_of_figure_3_by_hand(folder):
+    """Algorithm 1's, without dropout and without weight decay, against a batch drawn from the clean set."""
+    trainer, learned = begun(folder, "reweight")
+    images, labels = TASK.validation.images[:12], TASK.validation.labels[:12]
+    found = figure3.weights_of(trainer, learned, images, labels, seed(21))
+    rng, model = seed(21), fresh()
+    chosen = rng.choice(len(TASK.clean), SETTINGS.clean_batch)
+    z, clean, y = prepare(images, rng), prepare(TASK.clean.images[chosen], rng), TASK.clean.labels[chosen]
+    slopes = cross_entropy(clean @ model["W"] + model["b"], y, None)[1]
+    v = gradient_of(clean, slopes, np.full(len(y), 1 / len(y)))
+    u = [dot(g, v) for g in each(z, cross_entropy(z @ model["W"] + model["b"], labels, None)[1])]
+    w = np.maximum(u, 0)
+    np.testing.assert_allclose(found, w / w.sum(), rtol=1e-4, atol=1e-6)
+    assert 0 < np.sum(w > 0) < 12
 
 
 def test_what_the_table_says_of_steps_and_batches():

@@ -1,0 +1,485 @@
+"""What is drawn is what the record says: every line, bar, error bar, image and label of every picture, number by number."""
+import math
+import statistics
+import types
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.container import ErrorbarContainer
+from scipy.stats import t as student
+
+from experiments import (benchmark, contradiction, figure3, figure4, figure5, figure6, figure7, figures, imbalance, precision, table1,
+                         table2)
+from experiments.biases import Part
+from experiments.figures import common, paper
+from experiments.methods import METHODS
+
+
+def error_bars(axes):
+    """[{x, y, xerr, yerr, colour, label, hollow}] of all error bars that mark something, in the order they were drawn."""
+    found = []
+    for container in axes.containers:
+        if not isinstance(container, ErrorbarContainer):
+            continue
+        line, _, bars = container.lines
+        (x, y), halves, bars = line.get_data(), {"xerr": None, "yerr": None}, list(bars)
+        for key, has, at in (("xerr", container.has_xerr, 0), ("yerr", container.has_yerr, 1)):
+            if has:
+                segments = bars.pop(0).get_segments()
+                halves[key] = [(s[1][at] - s[0][at]) / 2 for s in segments]
+                assert [(s[1][at] + s[0][at]) / 2 for s in segments] == pytest.approx(list((x, y)[at]))
+        if len(x):
+            found.append({"x": list(x), "y": list(y), **halves, "colour": to_hex(line.get_color()), "label": container.get_label(),
+                          "hollow": line.get_markerfacecolor() == "none"})
+    return found
+
+
+def ours(axes):
+    return [bars for bars in error_bars(axes) if not bars["hollow"]]
+
+
+def theirs(axes):
+    return [bars for bars in error_bars(axes) if bars["hollow"]]
+
+
+def ticks(axis):
+    return [text.get_text() for text in axis.get_ticklabels()]
+
+
+def approx(*values):
+    return pytest.approx([*values], rel=1e-9, abs=1e-9)
+
+
+def half(values):
+    """Half of the 95 % interval of the mean by Student's t."""
+    return student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+@pytest.fixture
+def at(tmp_path, monkeypatch):
+    """Where a picture would be: what is looked at here are the figures, and test_figures.py looks at the files."""
+    monkeypatch.setattr(plt.Figure, "savefig", lambda figure, path, **settings: None)
+    return tmp_path / "a.png"
+
+
+# ------------------------------------------------------------------------------------------- how methods look
+
+LOOKS = {
+    "uniform": "#7f7f7f", "random": "#bcbd22", "proportion": "#1f77b4", "oracle": "#0b3c6f", "dice": "#6baed6", "resample": "#17becf",
+    "under_sample": "#0e7c86", "over_sample": "#5fd3c4", "smote": "#2f9e8f", "adaboost": "#2ca02c", "adaboost_networks": "#7bc96f",
+    "cost_boost": "#145214", "hard_mining": "#9467bd", "low_loss": "#b9a3d6", "mentor": "#5b2a86", "focal": "#d183c9",
+    "bootstrap_soft": "#ffbb78", "bootstrap_hard": "#ff7f0e", "adaptation": "#c79a6b", "adaptation_confusion": "#8c564b",
+    "clean_only": "#e377c2", "fine_tune": "#f7b6d2", "reweight": "#d62728", "meta_weight_net": "#e7969c", "reweight_authors": "#843c39"}
+
+
+def test_colours_lines_and_names():
+    """A colour tells one method alone; a suffix changes the line and not the colour."""
+    assert {name: common.COLOURS[name] for name in LOOKS} == LOOKS and len(set(LOOKS.values())) == len(LOOKS)
+    assert {name for name in METHODS if common.colour(name) == common.OTHER} == {"reweight_decay", "cost_boost_csb2"}
+    for suffix, line, mark in (("", "-", "o"), ("+es", "--", "s"), ("+ft", "-.", "^"), ("+es+ft", ":", "v")):
+        look = common.look("uniform" + suffix)
+        assert (look["color"], look["linestyle"], look["marker"], look["linewidth"], look["zorder"]) == ("#7f7f7f", line, mark, 1.2, 2)
+    assert (common.look("reweight")["linewidth"], common.look("reweight+ft")["zorder"]) == (2.2, 3)
+    assert common.label("adaptation_confusion+es+ft") == "adaptation_confusion+es+ft (S-Model +Conf +ES +FT)"
+    assert {name: paper.NAMES[name] for name in ("uniform", "oracle", "bootstrap_soft", "bootstrap_hard", "adaptation", "reweight")} == {
+        "uniform": "Baseline", "oracle": "Weighted", "bootstrap_soft": "Reed Soft", "bootstrap_hard": "Reed Hard", "adaptation": "S-Model",
+        "reweight": "Ours"}
+
+
+def test_means_and_their_spread():
+    values = [3.0, 4.0, 8.0, 9.0]
+    assert common.spread(values) == (6.0, pytest.approx(np.std(values, ddof=1))) and common.spread([2.0]) == (2.0, 0.0)
+    assert common.interval(values) == (6.0, pytest.approx(half(values)))
+    assert common.interval([1.0, 2.0]) == (1.5, pytest.approx(12.7062047 * 0.5))
+
+
+# --------------------------------------------------------------------------------------------------- imbalance
+
+ERRORS = {"uniform": {0.9: [3.0, 4.0, 8.0], 0.99: [20.0, 31.0]}, "smote": {0.99: [12.5]}, "reweight": {0.9: [2.0, 3.5], 0.99: [4.0, 5.0]}}
+
+
+def digits(errors=ERRORS, weight=None):
+    """Lines of runs of 20 steps; only the errors of the last step count. The weight of seed s at step t is made up."""
+    return [{"method": method, "share": share, "seed": seed, "step": step, "test_error": error if step == 20 else 77.0,
+             "minority_weight": 0.1 * (list(errors).index(method) + 1) + 0.01 * seed + 0.001 * step + 0.2 * (share == 0.9)}
+            for method, row in errors.items() for share, values in row.items() for seed, error in enumerate(values)
+            for step in (20, 10)]
+
+
+def test_error_against_share(at, drawn):
+    figures.error_against_share(digits(), at, "quick mode, sample data", paper=True)
+    axes, = drawn[0].axes
+    places = {0.9: 0, 0.99: 1}
+    assert [(bars["label"], bars["colour"]) for bars in ours(axes)] == [(name, LOOKS[name]) for name in ERRORS]
+    for k, (bars, (name, row)) in enumerate(zip(ours(axes), ERRORS.items(), strict=True)):
+        assert bars["x"] == approx(*[places[share] + 0.1 * (k - 1) for share in row])
+        assert bars["y"] == approx(*[statistics.mean(values) for values in row.values()])
+        assert bars["yerr"] == approx(*[statistics.stdev(values) if len(values) > 1 else 0 for values in row.values()])
+    expected = [(name, share, k) for k, name in enumerate(ERRORS) if name in paper.FIGURE_2 for share in ERRORS[name]]
+    for bars, (name, share, k) in zip(theirs(axes), expected, strict=True):
+        value, deviation = paper.FIGURE_2[name][share]
+        assert (bars["x"], bars["y"], bars["yerr"]) == (approx(places[share] + 0.1 * (k - 1) + 0.04), approx(value), approx(deviation))
+        assert bars["colour"] == LOOKS[name]
+    assert ticks(axes.xaxis) == ["90 %", "99 %"] and axes.get_ylim()[0] == 0
+    assert axes.get_xlabel() == "share of the majority class in training" and axes.get_ylabel() == "test error, %"
+    assert drawn[0].get_suptitle() == "Class imbalance, fours and nines (quick mode, sample data)"
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == [*ERRORS, "the paper's value"]
+
+
+def test_all_methods_at_one_share(at, drawn):
+    figures.all_methods(digits(), at, "quick mode", 0.99, paper=True)
+    axes, = drawn[0].axes
+    order = ["reweight", "smote", "uniform"]
+    assert ticks(axes.yaxis) == order and axes.get_ylim() == (3, -1)
+    for place, (bar, name) in enumerate(zip(axes.patches, order, strict=True)):
+        assert (bar.get_x(), bar.get_width()) == (0, pytest.approx(statistics.mean(ERRORS[name][0.99])))
+        assert bar.get_y() + bar.get_height() / 2 == pytest.approx(place) and to_hex(bar.get_facecolor()) == LOOKS[name]
+    deviations = [(bars["x"][0], bars["y"][0], bars["xerr"][0]) for bars in ours(axes)]
+    assert deviations == [approx(4.5, -0.2, math.sqrt(0.5)), approx(25.5, 1.8, math.sqrt(60.5))]
+    assert [(bars["x"][0], bars["y"][0], bars["xerr"][0]) for bars in theirs(axes)] == [approx(2.50, 0.15, 0.75), approx(10.48, 2.15, 1.0)]
+    assert [text.get_text() for text in axes.texts] == ["4.5 ± 0.7 (2)", "12.5 (1)", "25.5 ± 7.8 (2)"]
+    assert [text.xy[1] for text in axes.texts] == [0, 1, 2]
+    assert drawn[0].get_suptitle() == "Majority 99 %: every method (quick mode)"
+
+
+def test_weight_over_training(at, drawn):
+    figures.weight_over_training(digits(), at, "quick mode")
+    assert [axes.get_title() for axes in drawn[0].axes] == ["majority 90 %", "majority 99 %"]
+    for axes, share, names in zip(drawn[0].axes, (0.9, 0.99), (["uniform", "smote", "reweight"], list(ERRORS)), strict=True):
+        *curves, data = axes.get_lines()
+        for curve, name in zip(curves, names, strict=True):
+            seeds = range(len(ERRORS[name].get(share, [])))
+            expected = [statistics.mean(100 * (0.1 * (names.index(name) + 1) + 0.01 * s + 0.001 * step + 0.2 * (share == 0.9)) for s in seeds)
+                        for step in (10, 20)] if seeds else []
+            assert list(curve.get_xdata()) == [10, 20][:len(expected)] and list(curve.get_ydata()) == approx(*expected)
+            assert (curve.get_label(), to_hex(curve.get_color())) == (name, LOOKS[name])
+        assert list(data.get_ydata()) == approx(*[100 * (1 - share)] * 2) and data.get_label() == "its share of the data"
+        assert axes.get_ylim() == (0, 100) and axes.get_xlabel() == "step"
+    assert drawn[0].axes[0].get_ylabel() == "weight on the minority class, %\n(the rest is on the majority)"
+
+
+def test_weights_of_the_first_rounds_of_boosting(at, monkeypatch):
+    """Twelve rounds, each with the weights that it was trained with."""
+    told = []
+    monkeypatch.setattr(figures, "example_weights_per_round", lambda *args: told.append(args) or args[2])
+
+    class Trainer:
+        pool = types.SimpleNamespace(labels=np.array([0, 1, 1]))
+
+        def begin(self):
+            return types.SimpleNamespace(weights=np.array([0.5, 0.25, 0.25]))
+
+        def step(self, learned, t):
+            return types.SimpleNamespace(weights=learned.weights * (t + 2)), None
+    monkeypatch.setattr(imbalance, "trainer_of", lambda run: Trainer())
+    run = types.SimpleNamespace(method="adaboost", settings=types.SimpleNamespace(steps=40))
+    assert imbalance.boosting_picture(run, at, "quick mode") == at
+    (history, labels, path, caption), = told
+    assert len(history) == 12 and caption == "adaboost, quick mode" and list(labels) == [0, 1, 1]
+    np.testing.assert_allclose([w[0] for w in history], [0.5 * math.factorial(t + 1) for t in range(12)])
+
+
+def test_weights_in_each_round(at, drawn):
+    """An image with the examples of class 0 above those of class 1, and the sum of each class."""
+    weights, labels = np.array([[0.3, 0.1, 0.4, 0.2], [0.1, 0.6, 0.2, 0.1]]), np.array([1, 0, 1, 0])
+    figures.example_weights_per_round(weights, labels, at, "a run")
+    left, right = drawn[0].axes[:2]
+    image = np.asarray(left.images[0].get_array())
+    times = np.clip(4 * weights, 1 / 2.4, 2.4)              # multiples of the first weight, as far down as they go up
+    np.testing.assert_allclose(image[[0, 199, 200, -1]], times.T[[1, 3, 2, 0]])             # of each class the heaviest first
+    assert tuple(left.images[0].get_extent()) == (0.5, 2.5, 2, 0) and ticks(left.yaxis) == ["class 0", "class 1"]
+    for line, c in zip(right.get_lines(), (0, 1), strict=True):
+        assert list(line.get_xdata()) == [1, 2] and list(line.get_ydata()) == approx(*(100 * weights[:, labels == c].sum(1)))
+        assert line.get_label() == f"class {c} (2 examples)"
+
+
+# ------------------------------------------------------------------------------------- networks on wrong labels
+
+def noisy(method, seed, step, error, **more):
+    return {"data": "cifar10", "bias": "background", "share": 0.4, "clean": 100, "method": method, "seed": seed, "step": step,
+            "train_error": error / 4, "validation_error": error + 3, "validation_error_biased": error / 2, "test_error": error,
+            "noisy_weight": error / 100, **more}
+
+
+FINAL = {"uniform": [40.0, 44.0, 45.0], "mine": [30.0], "reweight": [14.0, 12.0]}
+NOISY = [noisy(method, seed, step, error + (0 if step == 100 else 10)) for method, errors in FINAL.items()
+         for seed, error in enumerate(errors) for step in (100, 50)]
+ROWS = {"uniform": (59.54, 2.16), "mentornet_quoted": (76.6, None), "reweight": (86.73, 0.48)}
+
+
+def test_bars_of_accuracy(at, drawn):
+    figures.accuracy_bars(NOISY, ROWS, at, "Table 2")
+    axes, = drawn[0].axes
+    expected = [(0, "uniform", [100 - e for e in FINAL["uniform"]]), (1, "uniform", [100 - e for e in FINAL["uniform"]]),
+                (3, "reweight", [86.0, 88.0]), (4, "mine", [70.0])]
+    assert ticks(axes.yaxis) == ["uniform (Baseline)", "uniform, stopped by validation *", "mentornet_quoted (MentorNet)", "reweight (Ours)",
+                                 "mine"]
+    for bar, (place, method, values) in zip(axes.patches, expected, strict=True):
+        assert bar.get_width() == pytest.approx(statistics.mean(values)) and bar.get_y() + bar.get_height() / 2 == pytest.approx(place)
+        assert to_hex(bar.get_facecolor()) == LOOKS.get(method, common.OTHER)
+    drawn_bars = [(bars["x"][0], bars["y"][0], bars["xerr"][0]) for bars in ours(axes)]
+    assert drawn_bars == [approx(statistics.mean(values), place - 0.2, half(values)) for place, _, values in expected if len(values) > 1]
+    paper_bars = [(bars["x"][0], bars["y"][0], *(bars["xerr"] or [])) for bars in theirs(axes)]
+    assert paper_bars == [approx(59.54, 0.15, 2.16), approx(76.6, 2.15), approx(86.73, 3.15, 0.48)]
+    written = {text.get_text(): text.xy[1] for text in axes.texts}
+    assert written["87.0 ± 12.7 (2)"] == 3 and written["86.73 ± 0.48"] == 3 and written["70.0 (1)"] == 4 and written["59.54 ± 2.16"] == 0
+    assert axes.get_xlim() == (0, 100) and drawn[0].get_suptitle() == "Test accuracy (Table 2)"
+
+
+@pytest.mark.parametrize("key, values", [("clean", (15, 100, 1000)), ("share", (0.0, 0.2, 0.4))])
+def test_accuracy_against_something(key, values, at, drawn):
+    lines = [{**line, key: value, "test_error": line["test_error"] + 5 * k} for k, value in enumerate(values[:2]) for line in NOISY]
+    published = {"cifar10": {"reweight": dict(zip(values, (80.0, 70.0, 60.0))), "random": {values[2]: 55.0}}}
+    figures.accuracy_against(lines, key, published, at, "quick mode", "that")
+    axes, = drawn[0].axes
+    assert ticks(axes.xaxis) == (["15", "100", "1000"] if key == "clean" else ["0 %", "20 %", "40 %"])
+    order = ["reweight", "random", "uniform", "mine"]       # the paper's first
+    shift = {name: 0.07 * (k - 1.5) for k, name in enumerate(order)}
+    found = {bars["label"]: bars for bars in ours(axes)}
+    assert list(found) == ["reweight (Ours)", "uniform (Baseline)", "mine"]
+    for name, bars in zip(("reweight", "uniform", "mine"), found.values()):
+        accuracies = [100 - error for error in FINAL[name]]
+        assert bars["x"] == approx(0 + shift[name], 1 + shift[name])
+        assert bars["y"] == approx(statistics.mean(accuracies), statistics.mean(accuracies) - 5)
+        assert bars["yerr"] == approx(*[half(accuracies) if len(accuracies) > 1 else 0] * 2)
+        assert bars["colour"] == LOOKS.get(name, common.OTHER)
+    assert [(bars["x"], bars["y"]) for bars in theirs(axes)] == [
+        (approx(*[k + shift["reweight"] for k in range(3)]), approx(80, 70, 60)), (approx(2 + shift["random"]), approx(55))]
+    assert axes.get_xlabel() == "that" and axes.get_ylabel() == "test accuracy, %" and axes.get_title() == "cifar10"
+    assert drawn[0].get_suptitle() == "Test accuracy against that (quick mode)"
+
+
+def test_who_is_confused_with_whom(at, drawn):
+    """A row is a true class: 6 of 8 images of b are taken for c."""
+    figures.confusion({"reweight": [[4, 0, 0], [0, 2, 6], [1, 0, 3]]}, at, "quick mode", ["a", "b", "c"], {"reweight": (0.7, 0.8, 0.9)})
+    axes = drawn[0].axes[0]
+    parts = [[1, 0, 0], [0, 0.25, 0.75], [0.25, 0, 0.75]]
+    np.testing.assert_allclose(axes.images[0].get_array(), parts)
+    assert axes.images[0].get_clim() == (0, 1) and ticks(axes.yaxis) == ticks(axes.xaxis) == ["a", "b", "c"]
+    cells = {(int(text.get_position()[1]), int(text.get_position()[0])): text.get_text() for text in axes.texts[:9]}
+    assert cells == {(i, j): f"{parts[i][j]:.2f}" for i in range(3) for j in range(3)}
+    assert [(text.get_text(), text.get_position()[1]) for text in axes.texts[9:12]] == [("0.70", 0), ("0.80", 1), ("0.90", 2)]
+    assert axes.get_xlabel() == "predicted" and axes.get_ylabel() == "true class" and axes.get_title() == "reweight (Ours)"
+
+
+def test_histograms_of_weights(at, drawn):
+    """Densities of 49 bins over [0, 0.04]; the left pair is of all classes, the right one of one class; noisy comes first."""
+    rng = np.random.default_rng(0)
+    pairs = [(rng.random(50) * 0.03, rng.random(80) * 0.05), (rng.random(20) * 0.01, rng.random(30) * 0.02)]
+    figures.weight_histograms(*pairs, at, "quick mode")
+    edges = np.arange(50) * 0.04 / 49
+    for axes, pair, (kind, published) in zip(drawn[0].axes, pairs, paper.FIGURE_3.items(), strict=True):
+        assert axes.get_title().startswith(f"{kind}:") and axes.get_yscale() == "log"
+        assert axes.get_title().endswith("all classes" if kind == "unconditional" else "one class")
+        for patch, weights, name, shade in zip(axes.patches, pair, ("noisy", "clean"), ("#ff7f0e", "#1f77b4"), strict=True):
+            counts = [np.sum((weights >= low) & (weights < high)) / len(weights) / (0.04 / 49) for low, high in zip(edges, edges[1:])]
+            np.testing.assert_allclose(patch.get_data()[0], counts)
+            np.testing.assert_allclose(patch.get_data()[1], edges, atol=1e-12)
+            assert patch.get_label() == f"{name} labels" and to_hex(patch.get_facecolor()) == shade
+            lowest = f"{name}: {100 * np.mean(weights < edges[1]):.1f} % (the paper: {100 * published[name]:.1f} %)"
+            assert lowest in axes.texts[0].get_text()
+        assert [(bars["x"][0], bars["y"][0], bars["colour"]) for bars in theirs(axes)] == [
+            (pytest.approx(0.02 / 49), pytest.approx(share * 49 / 0.04), shade)
+            for share, shade in zip((published["noisy"], published["clean"]), ("#ff7f0e", "#1f77b4"))]
+
+
+def curves(axes):
+    """{label: (x, y, colour)} of the bold lines, and [(x, y)] of the thin ones."""
+    bold = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata()), to_hex(line.get_color())) for line in axes.get_lines()
+            if line.get_linewidth() > 1 and not line.get_label().startswith("_") and len(line.get_xdata())}
+    thin = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines() if line.get_linewidth() == 0.5]
+    return bold, thin
+
+
+def test_curves_of_training(at, drawn):
+    """Left 100 - the error of validation by the right labels, right 100 - the error of training, against the part that is done."""
+    figures.training_curves(NOISY, at, "quick mode")
+    for axes, expected in zip(drawn[0].axes, (lambda e: 97 - e, lambda e: 100 - e / 4), strict=True):
+        bold, thin = curves(axes)
+        assert list(bold) == ["uniform (Baseline)", "mine", "reweight (Ours)"]
+        for (name, errors), (x, y, colour) in zip(FINAL.items(), bold.values(), strict=True):
+            assert x == [0.5, 1.0] and y == approx(*[statistics.mean(expected(e + more) for e in errors) for more in (10, 0)])
+            assert colour == LOOKS.get(name, common.OTHER)
+        assert thin == [([0.5, 1.0], approx(expected(e + 10), expected(e))) for name in ("uniform", "reweight") for e in FINAL[name]]
+    left, right = drawn[0].axes
+    for axes, name in ((left, "validation"), (right, "train")):
+        assert [(bars["x"], bars["y"], bars["colour"]) for bars in theirs(axes)] == [
+            ([step / 80_000 for step in points[name]], list(points[name].values()), LOOKS[method])
+            for method, points in paper.FIGURE_7.items() if method in FINAL]
+    assert left.get_title() == "validation images, right labels" and right.get_title() == "training batches, given labels"
+
+
+def test_curves_of_weights(at, drawn):
+    figures.weights_over_training(NOISY, at, "quick mode")
+    axes, = drawn[0].axes
+    bold, thin = curves(axes)
+    for (name, errors), (x, y, _) in zip(FINAL.items(), bold.values(), strict=True):
+        assert x == [50, 100] and y == approx(*[statistics.mean((e + more) / 100 for e in errors) for more in (10, 0)])
+    levels = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
+    assert levels["1: no difference"] == [1, 1] and levels["1/3"] == approx(1 / 3, 1 / 3)
+    assert axes.get_xlabel() == "step" and axes.get_ylabel() == "weight of wrong labels / weight of right labels"
+
+
+# ------------------------------------------------------------------------------------------------ what is reported
+
+class Told(list):
+    """In place of the functions that draw: what they were asked to draw."""
+    def __getattr__(self, name):
+        return lambda *args, **more: self.append((name, *args)) or "a path"
+
+    paper, training = paper, figures.training
+
+
+@pytest.mark.parametrize("module, data, expected", [
+    (table1, "cifar10", [("accuracy_table", "TABLE_1"), ("accuracy_bars", "TABLE_1")]),
+    (table1, "cifar100", [("accuracy_table", "TABLE_1"), ("accuracy_bars", "TABLE_1")]),
+    (table2, "cifar10", [("accuracy_table", "TABLE_2"), ("accuracy_bars", "TABLE_2"), ("weights_over_training", None)]),
+    (table2, "cifar100", [("accuracy_table", "TABLE_2"), ("accuracy_bars", "TABLE_2"), ("weights_over_training", None)]),
+    (figure4, "cifar10", [("accuracy_against", "clean")]), (figure5, "cifar10", [("accuracy_against", "share")]),
+    (figure5, "cifar100", [("accuracy_against", "share")]), (figure7, "cifar10", [("training_curves", None)])],
+    ids=lambda x: getattr(x, "__name__", None))
+def test_reports_draw_their_own_lines(module, data, expected, monkeypatch, tmp_path, capsys):
+    told = Told()
+    monkeypatch.setattr(module, "figures", told)
+    lines, options = ["the lines"], types.SimpleNamespace(data=data, out=tmp_path)
+    module.report(lines, [], options, "a caption")
+    capsys.readouterr()
+    assert [name for name, *_ in told] == [name for name, _ in expected]
+    for (name, first, *rest), (_, what) in zip(told, expected):
+        assert first is lines and (name == "accuracy_table" or "a caption" in rest[-1] or "a caption" in rest[-2])
+        if str(what).startswith("TABLE"):
+            assert rest[0] == getattr(paper, what)[data] and what.replace("_", " ").title() in rest[-1]
+        if what == "clean":
+            assert rest[:2] == ["clean", paper.FIGURE_4]
+        if what == "share":
+            assert rest[:2] == ["share", {data: paper.FIGURE_5[data]}]
+        assert any(str(each) == str(tmp_path / f"{module.__name__.split('.')[1]}-{data}{'-weights' * (what is None and module is table2)}.png")
+                   for each in rest) or name == "accuracy_table"
+
+
+def test_figure_6_shows_the_first_seed_on_the_test_set(monkeypatch, tmp_path, capsys):
+    """Of each kind of flips, of each method: the confusion of its own run on the test images."""
+    told = Told()
+    monkeypatch.setattr(figure6, "figures", told)
+    monkeypatch.setattr(figure6, "trainer_of", lambda run: types.SimpleNamespace(run=run, task=types.SimpleNamespace(test="test", clean="clean")))
+    monkeypatch.setattr(figure6, "restored", lambda run, trainer: f"learned by {run.name}")
+    monkeypatch.setattr(figure6, "confusion", lambda trainer, learned, part: (trainer.run.name, learned, part))
+    runs = [types.SimpleNamespace(name=f"{bias} {method} {seed}", seed=seed, labels={"bias": bias, "method": method})
+            for bias in ("uniform", "background") for seed in (4, 2) for method in ("uniform", "reweight")]
+    options = types.SimpleNamespace(data="cifar10", out=tmp_path, seeds=[4, 2], grid=types.SimpleNamespace(biases=("uniform", "background")))
+    figure6.report([], runs, options, "a caption")
+    capsys.readouterr()
+    for (name, matrices, path, caption, names, diagonals), bias in zip(told, ("uniform", "background"), strict=True):
+        assert matrices == {method: (f"{bias} {method} 4", f"learned by {bias} {method} 4", "test") for method in ("uniform", "reweight")}
+        assert path == tmp_path / f"figure6-cifar10-{bias}.png" and caption == f"{bias} flips; a caption"
+        assert names[3] == "cat" and diagonals == paper.FIGURE_6[bias]
+
+
+def test_figure_3_asks_for_wrong_and_right_labels(monkeypatch):
+    """Batches of validation images with their labels, and of one class that is not the background with 40 % of it flipped."""
+    true, labels = np.repeat(np.arange(4), 25), np.repeat(np.arange(4), 25)
+    labels[::5] = 1
+    part = Part(np.arange(100), labels, np.arange(100), true)
+    asked = []
+
+    def weights_of(trainer, learned, images, labels, rng):
+        asked.append((images, labels))
+        return images / 1000 + labels                       # a weight that says of which image and label it is
+    monkeypatch.setattr(figure3, "weights_of", weights_of)
+    monkeypatch.setattr(figure3, "BATCHES", 8)
+    trainer = types.SimpleNamespace(classes=4, task=types.SimpleNamespace(validation=part), run=types.SimpleNamespace(
+        settings=types.SimpleNamespace(batch=20), labels={"share": 0.4}))
+    (noisy_all, clean_all), (noisy_one, clean_one) = figure3.histogram_data(trainer, None, 1, np.random.default_rng(0))
+    for k, (images, given) in enumerate(asked):
+        if k % 2 == 0:
+            assert len(set(images)) == 20 and (given == labels[images]).all()
+        else:
+            one, = set(true[images])
+            assert one == (0, 2, 2, 3)[k // 2 % 4] and given.tolist() == [1] * 8 + [one] * 12
+    for weights, wrong in ((noisy_all, True), (clean_all, False), (noisy_one, True), (clean_one, False)):
+        weights = np.array(weights)
+        images = np.rint((weights % 1) * 1000).astype(int)
+        assert ((weights.astype(int) != true[images]) == wrong).all() and len(weights)
+    assert len(noisy_one) == 8 * 8 and len(clean_one) == 8 * 12 and len(noisy_all) + len(clean_all) == 160
+
+
+# ---------------------------------------------------------------------------------------------------- ours alone
+
+def test_bars_of_the_contradiction(at, drawn):
+    errors = {"imbalance": {"uniform": [20.0, 22.0], "low_loss": [30.0]}, "noise": {"uniform": [9.0], "low_loss": [5.0, 8.0]},
+              "both": {"low_loss": [12.0]}}
+    lines = [{"task": task, "method": method, "seed": seed, "step": step, "test_error": error if step == 9 else 50.0}
+             for task, row in errors.items() for method, values in row.items() for seed, error in enumerate(values) for step in (9, 3)]
+    contradiction.picture(lines, at, "quick mode")
+    axes, = drawn[0].axes
+    expected = [(group + 0.42 * (k - 0.5), method, errors[task][method]) for group, task in enumerate(errors)
+                for k, method in enumerate(("uniform", "low_loss")) if method in errors[task]]
+    for bar, (x, method, values) in zip(axes.patches, expected, strict=True):
+        assert bar.get_height() == pytest.approx(statistics.mean(values)) and bar.get_x() + bar.get_width() / 2 == pytest.approx(x)
+        assert to_hex(bar.get_facecolor()) == LOOKS[method]
+    deviations = [(bars["x"][0], bars["y"][0], bars["yerr"][0]) for bars in ours(axes)]
+    assert deviations == [approx(x, statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0) for x, _, values in expected]
+    assert [text.get_text() for text in axes.texts] == [f"{statistics.mean(values):.1f}" for *_, values in expected]
+    levels = [c.get_segments()[0].tolist() for c in axes.collections if c.get_label().startswith("plain training")]
+    assert levels == [[[-0.46, 21], [0.46, 21]], [approx(0.54, 9), approx(1.46, 9)]]
+    assert [text.split("\n")[0] for text in ticks(axes.xaxis)] == list(errors)
+    assert ticks(axes.xaxis) == ["imbalance\n97% nines", "noise\n55% nines,\n30% of the nines called 4", "both\n90% nines,\n40% of the fours called 9"]
+    assert axes.get_ylim()[0] == 0 and "quick mode" in drawn[0].get_suptitle().replace("\n", " ")
+
+
+BENCH = {"date": "2026-01-02", "threads": 2, "backend": "numpy", "rounds": 5, "problems": {
+    "lenet": {"versions": {"minigrad": "0.1"}, "rounds": 4, "rows": [
+        {"library": "PyTorch", "route": "plain", "ms": 5.0, "quartiles": [4.0, 5.5]},
+        {"library": "minigrad", "route": "Algorithm 1", "ms": 2.0, "quartiles": [1.5, 4.0]}]},
+    "mlp": {"versions": {"JAX": "2"}, "rows": [{"library": "JAX", "route": "plain", "ms": 1.0, "quartiles": [1.0, 1.25]}]}}}
+
+
+def test_bars_of_the_benchmark(at, drawn):
+    """The fastest first, the median with its quartiles; what was measured is written below."""
+    figures.bars(BENCH, at)
+    lenet, mlp = drawn[0].axes
+    assert ticks(lenet.yaxis) == ["minigrad: Algorithm 1", "PyTorch: plain"] and ticks(mlp.yaxis) == ["JAX: plain"]
+    assert [bar.get_width() for bar in lenet.patches] == [2.0, 5.0] and [bar.get_width() for bar in mlp.patches] == [1.0]
+    assert [to_hex(bar.get_facecolor()) for bar in lenet.patches] == ["#d62728", "#1f77b4"]
+    spans = [segment.tolist() for c in lenet.collections for segment in c.get_segments()]
+    assert spans == [[[1.5, 0], [4.0, 0]], [[4.0, 1], [5.5, 1]]]
+    assert lenet.get_title(loc="left") == "lenet: milliseconds for one step" and lenet.yaxis_inverted()
+    assert drawn[0].get_supxlabel().replace("\n", " ") == (
+        "2026-01-02, numpy, 2 threads, medians of 4 to 5 rounds; minigrad 0.1, JAX 2")
+
+
+def test_growth_of_the_benchmark(at, drawn):
+    def points(library, route, scale):
+        return [{"library": library, "route": route, "batch": batch, "depth": depth, "ms": scale * batch + depth, "memory": 1e6 * scale * depth}
+                for depth, batch in ((32, 100), (32, 50), (8, 50), (14, 50))]
+    figures.growth({**BENCH, "growth": points("minigrad", "plain", 1) + points("PyTorch", "double backward", 2)}, at)
+    panels = {(axes.get_xlabel(), axes.get_ylabel()): {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()}
+              for axes in drawn[0].axes}
+    by_batch, by_depth = "images in each batch (ResNet-32)", "layers (50 images a batch)"
+    time, memory = "ms for one step", "peak MB in one step"
+    assert panels == {
+        (by_batch, time): {"minigrad: plain": ([50, 100], [82, 132]), "PyTorch: double backward": ([50, 100], [132, 232])},
+        (by_depth, time): {"minigrad: plain": ([8, 14, 32], [58, 64, 82]), "PyTorch: double backward": ([8, 14, 32], [108, 114, 132])},
+        (by_batch, memory): {"minigrad: plain": ([50, 100], [32, 32]), "PyTorch: double backward": ([50, 100], [64, 64])},
+        (by_depth, memory): {"minigrad: plain": ([8, 14, 32], [8, 14, 32]), "PyTorch: double backward": ([8, 14, 32], [16, 28, 64])}}
+
+
+def test_tables_of_the_benchmark():
+    row = {"ms": 12.345, "quartiles": [11.1, 13.9], "memory": 25_400_000, "arithmetic": 0.25, "copying": 0.5}
+    result = {"rows": {("minigrad", "plain"): row, ("PyTorch", "plain"): {**row, "memory": None, "launches": 17}}, "missing": {"JAX": "no module\nx"},
+              "failed": {("PyTorch", "compiled"): "Error: no"}}
+    head, first, second, missing, failed = benchmark.table("lenet", result).splitlines()
+    assert head.split() == "lenet ms quartiles peak MB arithmetic copying".split()
+    assert first.split() == "minigrad, plain 12.35 11.10 - 13.90 25.4 25% 50%".split()
+    assert second.split() == "PyTorch, plain 12.35 11.10 - 13.90 25% 50% 17 launches".split()
+    assert missing == "  JAX: left out (no module)" and failed == "  PyTorch, compiled: left out (Error: no)"
+    text = precision.table([{"problem": "lenet", "precision": "tf32", "backend": "cupy", "gradient": 1.5e-3, "weights": 2.5e-4}])
+    assert text.splitlines()[1].split() == "lenet, tf32, cupy 1.5e-03 2.5e-04".split()
+
+
+def test_nothing_is_left_open(tmp_path):
+    before = plt.get_fignums()
+    assert figures.bars(BENCH, tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert plt.get_fignums() == before
