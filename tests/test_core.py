@@ -40,9 +40,15 @@ TRANSFORMS = {
     "value_and_grad": lambda f, x: mg.value_and_grad(lambda x: mg.sum(f(x)))(x)[1]}
 
 
-@pytest.mark.parametrize("where", ["forward", "rule", "push", "pull"])
-@pytest.mark.parametrize("outer", TRANSFORMS)
-@pytest.mark.parametrize("inner", ["grad", "jvp", "push", "vjp"])
+def reached(inner, outer):
+    """The places of a primitive inside `inner` inside `outer` that are run: backwards is pushed through by forwards alone."""
+    if inner in ("jvp", "push"):
+        return ["forward", "rule", "push"]
+    return ["forward", "rule", "pull"] + ["push"] * (outer in ("jvp", "hvp"))
+
+
+@pytest.mark.parametrize("inner, outer, where", [(inner, outer, where) for inner in ("grad", "jvp", "push", "vjp")
+                                                 for outer in TRANSFORMS for where in reached(inner, outer)])
 def test_an_exception_inside_leaves_nothing_behind(inner, outer, where):
     """Inside two derivatives, caught inside the outer one or outside both: what follows is as if nothing had been."""
     x, bad = np.array([0.5, 2.0]), failing(where)
@@ -51,17 +57,13 @@ def test_an_exception_inside_leaves_nothing_behind(inner, outer, where):
         return x * TRANSFORMS[inner](lambda y: y * y, x)
 
     def caught(x):                                          # an inner derivative that fails, and one that does not
-        try:
+        with pytest.raises(ZeroDivisionError):
             TRANSFORMS[inner](bad, x)
-        except ZeroDivisionError:
-            pass
         return right(x)
     expected = TRANSFORMS[outer](right, x)
     np.testing.assert_array_equal(TRANSFORMS[outer](caught, x), expected)
-    try:
+    with pytest.raises(ZeroDivisionError):
         TRANSFORMS[outer](lambda x: x * TRANSFORMS[inner](bad, x), x)
-    except ZeroDivisionError:
-        pass
     np.testing.assert_array_equal(TRANSFORMS[outer](right, x), expected)
 
 

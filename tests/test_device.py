@@ -76,6 +76,11 @@ def without_host_reads(device):
     return no_host_reads()
 
 
+# of tests that compare with NumPy: NumPy itself would be compared with itself
+other_devices = pytest.mark.parametrize("device", ["impersonator", "cupy"], indirect=True)
+
+
+@other_devices
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", MODELS)
@@ -87,7 +92,7 @@ def test_a_training_step(device, name, rule, optimiser):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)      # Adam divides by 1e-8 where the gradient is 0 but for rounding
 
 
-@pytest.mark.parametrize("device", ["impersonator", "cupy"], indirect=True)
+@other_devices
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_step_follows_its_arrays(device, name, rule):
@@ -101,7 +106,7 @@ def test_a_step_follows_its_arrays(device, name, rule):
         np.testing.assert_allclose(a, c, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("device", ["impersonator", "cupy"], indirect=True)
+@other_devices
 @pytest.mark.parametrize("given", ["numpy", "cupy"])
 def test_numbers_go_with_the_arrays_of_either_module(device, given):
     """A number that is differentiated beside arrays of NumPy, or of CuPy, that a function takes from outside."""
@@ -122,7 +127,7 @@ def test_numbers_go_with_the_arrays_of_either_module(device, given):
         check_derivatives(f, 3.0)
 
 
-@pytest.mark.parametrize("device", ["impersonator", "cupy"], indirect=True)
+@other_devices
 @pytest.mark.parametrize("mixed", [
     lambda a, b: mg.add(a, b), lambda a, b: mg.conv2d(a.reshape(1, 2, 2, 1), b.reshape(2, 2, 1, 1)),
     lambda a, b: mg.matmul(a, b), lambda a, b: mg.concatenate([a, b]), lambda a, b: mg.where(a > 0, b, 1.0),

@@ -16,6 +16,8 @@ from minigrad import MinigradError, nn, optim, tree
 from minigrad.backend import seed
 from models import mlp
 
+from ..test_device import other_devices
+
 
 class Flat(nn.Module):
     """A multilayer perceptron, with batch norm, on flattened images."""
@@ -225,21 +227,23 @@ def three_steps(run, quiet=contextlib.nullcontext):
     return [mg.to_host(leaf) for leaf in tree.flatten((learned, first, second, third))[0]], trainer
 
 
+@other_devices
 @pytest.mark.parametrize("method", [name for name, m in METHODS.items() if not m.learner and not m.base and name != "dice"])
 def test_a_step_of_every_method_on_each_device(device, method, tmp_path):
-    """The same numbers as on NumPy, nothing in a step waits for the device, and most steps become a CUDA graph."""
+    """The same numbers as on NumPy (see test_what_methods_do.py); no step waits for the device, and most become a CUDA graph."""
     quiet = contextlib.nullcontext
     if device == "impersonator":
         from ..impersonator import no_host_reads as quiet
     run = run_of(tmp_path, method, decay=1e-3)
     found, trainer = three_steps(run, quiet)
     launches = getattr(trainer.update, "launches", None)
-    assert (launches is None) == (device == "numpy" or METHODS[method].host)
+    assert (launches is None) == METHODS[method].host
     mg.use("numpy")
     for a, b in zip(found, three_steps(run)[0], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+@other_devices
 @pytest.mark.parametrize("method", ["uniform", "reweight_authors"])
 def test_dropout_on_each_device(device, method, tmp_path):
     """The masks are those of NumPy in every step, also when a graph is launched again."""
@@ -247,7 +251,7 @@ def test_dropout_on_each_device(device, method, tmp_path):
         return Flat(nn.Sequential((nn.Linear.init(rng, 784, 30), nn.Dropout(0.5), nn.Linear.init(rng, 30, classes))))
     run = run_of(tmp_path, method)._replace(problem=Problem(with_dropout, prepare))
     found, trainer = three_steps(run)
-    assert device == "numpy" or trainer.update.launches
+    assert trainer.update.launches
     mg.use("numpy")
     for a, b in zip(found, three_steps(run)[0], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

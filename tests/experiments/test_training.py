@@ -16,7 +16,6 @@ import pytest
 
 import minigrad as mg
 from experiments import imbalance, pool, runs, script, trainers, training
-from experiments.data import Images
 from experiments.folders import prepare_folder, read_record
 from experiments.methods import METHODS
 from experiments.runs import NotFinite, OutOfMemory, Problem, Run, Settings
@@ -333,20 +332,6 @@ def test_the_papers_settings():
     assert {(run.method == "reweight", run.settings.steps) for run in runs} == {(True, 4000), (False, 8000)}
     assert options.seeds == [t * 123456789 % 100000 for t in range(10)]
     assert METHODS["hard_mining"].batch == 500
-
-
-def test_the_papers_data(monkeypatch):
-    """Training images from the last 55,000 of the training set, test images from the test set."""
-    def marked(count, mark):
-        return Images(np.full((count, 28, 28, 1), mark, np.float32), np.tile([4, 9], count // 2))
-    train_set, test_set = marked(60000, 1.0), marked(10000, 3.0)
-    train_set.images[:5000] = 2.0
-    monkeypatch.setattr(imbalance.data, "mnist", lambda: (train_set, test_set))
-    imbalance._source.cache_clear()
-    task = imbalance.task("mnist", 0.995, 0)
-    imbalance._source.cache_clear()
-    assert len(task.train) == 4990 and len(task.baseline) == 5000 and len(task.test) == 500
-    assert (task.baseline.images == 1.0).all() and (task.test.images == 3.0).all()
 
 
 # ------------------------------------------------------------------------------------------------ the folder
