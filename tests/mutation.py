@@ -1,49 +1,212 @@
-"""How many small faults in the engine does the test suite notice? Every one is tried, in a process of its own.
+"""How many planted faults does the suite notice? Each is planted alone, in a process of its own, and the tests are run.
 
-    pip install -e '.[test]' cosmic-ray
-    python -m tests.mutation                            # core, kinds, ops, transforms and reweight: half an hour on 2 cores
-    python -m tests.mutation --again mutants.jsonl      # only those that survived, after a change of the tests
+    pip install -e '.[test]'
+    python -m tests.mutation --sample 60                        # 60 faults of all files, drawn by --seed
+    python -m tests.mutation --files experiments/methods models --sample 40 --minutes 10
+    python -m tests.mutation --files minigrad/core.py           # every fault of a file
+    python -m tests.mutation --again                            # the known survivors, after a change of the tests
 
-Cosmic Ray changes one operator, number, condition, decorator or exception of the source at a time. A mutant is killed
-when a test fails, or takes ten times as long as it did (a loop that never ends). For each one only those tests are run
-that execute the changed line, the quickest first. Written: mutants.jsonl, a line for each mutant; survivors are shown.
+A fault is what a person would plant: a number changed, a comparison turned, an operator or a condition changed, an
+argument left out or two of them swapped, a call replaced by its neighbour, a result replaced by the argument, a seed
+by 0, a statement left out. It is noticed when a test fails, or takes many times as long as it did (a loop that never
+ends). For each one those tests are run that execute its line, the quickest first, of the files of tests that TESTS
+names. Survivors are compared with tests/survivors.jsonl: new ones are shown, and so are those that are noticed by now.
+The exit status is 1 if there are new ones and fewer are noticed than FLOORS say; --write brings the file up to date.
 """
 import argparse
+import ast
 import concurrent.futures
-import difflib
 import importlib.abc
 import importlib.util
 import json
 import multiprocessing
 import os
 import pathlib
+import random
 import subprocess
 import sys
 import tempfile
+import time
 
 import coverage
 import hypothesis  # noqa: F401   imported here, so that the child processes need not do it again
 import numpy  # noqa: F401
 import pytest
-from cosmic_ray.mutating import mutate_code
-from cosmic_ray.plugins import get_operator
 
 ROOT = pathlib.Path(__file__).parent.parent
-FILES = ["core.py", "kinds.py", "pieces.py", "transforms.py", "functions.py", "reweight.py", *(f"ops/{name}.py" for name in (
-    "elementwise", "normalise", "operators", "products", "reductions", "shaping", "windows", "convolution", "dropout"))]
-OPERATORS = """
-    ReplaceBinaryOperator_Add_Sub ReplaceBinaryOperator_Sub_Add ReplaceBinaryOperator_Mul_Div ReplaceBinaryOperator_Mul_Add
-    ReplaceBinaryOperator_Div_Mul ReplaceBinaryOperator_FloorDiv_Div ReplaceBinaryOperator_Mod_Mul ReplaceBinaryOperator_Pow_Mul
-    ReplaceBinaryOperator_BitAnd_BitOr ReplaceBinaryOperator_BitOr_BitAnd
-    ReplaceComparisonOperator_Eq_NotEq ReplaceComparisonOperator_NotEq_Eq ReplaceComparisonOperator_Lt_LtE
-    ReplaceComparisonOperator_Lt_GtE ReplaceComparisonOperator_LtE_Lt ReplaceComparisonOperator_LtE_Gt
-    ReplaceComparisonOperator_Gt_GtE ReplaceComparisonOperator_Gt_LtE ReplaceComparisonOperator_GtE_Gt
-    ReplaceComparisonOperator_GtE_Lt ReplaceComparisonOperator_Is_IsNot ReplaceComparisonOperator_IsNot_Is
-    ReplaceUnaryOperator_USub_UAdd ReplaceUnaryOperator_Delete_Not AddNot ReplaceTrueWithFalse ReplaceFalseWithTrue
-    ReplaceAndWithOr ReplaceOrWithAnd ReplaceBreakWithContinue ReplaceContinueWithBreak ExceptionReplacer NumberReplacer
-    RemoveDecorator ZeroIterationForLoop""".split()
-PYTEST = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+SURVIVORS = ROOT / "tests" / "survivors.jsonl"
+FLOORS = {"minigrad": 0.95, "models": 0.9, "experiments": 0.9}
+PYTEST = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-k", "not impersonator"]
+LEFT_OUT = ("experiments/__main__.py", "experiments/peers/of_", "experiments/peers/torch_graphs.py", "minigrad/cuda", "minigrad/kernels.py",
+            "minigrad/graphs.py", "minigrad/blas.py", "experiments/pool.py", "minigrad/draw.py")    # devices, processes, other libraries
 
+EXPERIMENTS = "tests/experiments/test_"
+TESTS = {                                                   # the first that fits the file
+    "models/": ["tests/test_models.py", "tests/test_models_by_hand.py"],
+    "experiments/methods/": ["what_methods_do", "methods", "resampling", "boosting"],
+    "experiments/trainers.py": ["what_methods_do", "trainers", "seeds"],
+    "experiments/data.py": ["data", "known_images"],
+    "experiments/biases.py": ["biases", "known_images", "seeds"], "experiments/flips.py": ["biases"],
+    "experiments/figures/": ["figures", "pictures"],
+    "experiments/imbalance.py": ["settings", "pictures", "known_images", "seeds", "training"],
+    "experiments/contradiction.py": ["contradiction", "settings", "pictures", "seeds"],
+    "experiments/nested": ["nested", "settings", "seeds"], "experiments/pages.py": ["nested", "walkthrough"],
+    "experiments/walkthrough": ["walkthrough", "settings", "seeds"],
+    **dict.fromkeys(("experiments/runs.py", "experiments/training.py", "experiments/folders.py"), ["training", "trainers"]),
+    **dict.fromkeys(("experiments/benchmark.py", "experiments/limits.py", "experiments/comparisons.py", "experiments/precision.py",
+                     "experiments/peers/"), ["benchmark", "pictures"]),
+    "experiments/": ["settings", "pictures", "seeds", "cifar", "training"],
+    "minigrad/": ["tests", "minigrad", "README.md", "--ignore=tests/experiments"]}
+
+
+def tests_of(file):
+    """The files of tests that a file is held to, as arguments of pytest."""
+    names = next(names for prefix, names in TESTS.items() if file.startswith(prefix))
+    return [name if "/" in name or file.startswith("minigrad/") else f"{EXPERIMENTS}{name}.py" for name in names]
+
+
+# ------------------------------------------------------------------------------------------------------ faults
+
+OPERATORS = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "/", ast.Mod: "*", ast.Pow: "*", ast.BitAnd: "|",
+             ast.BitOr: "&"}
+COMPARISONS = {ast.Lt: ("<=", ">="), ast.LtE: ("<", ">"), ast.Gt: (">=", "<="), ast.GtE: (">", "<"), ast.Eq: ("!=",), ast.NotEq: ("==",),
+               ast.Is: ("is not",), ast.IsNot: ("is",), ast.In: ("not in",), ast.NotIn: ("in",)}
+NEIGHBOURS = dict(pair for a, b in (
+    ("max", "min"), ("maximum", "minimum"), ("argmax", "argmin"), ("sum", "mean"), ("any", "all"), ("zeros", "ones"), ("zeros_like", "ones_like"),
+    ("floor", "ceil"), ("exp", "expm1"), ("log", "log1p"), ("sin", "cos"), ("push", "pull"), ("rows", "columns"), ("var", "std"),
+    ("standard_normal", "random"), ("integers", "random"), ("flatnonzero", "argsort")) for pair in ((a, b), (b, a)))
+SEEDS = ("seed", "key")
+
+
+def functions(tree):
+    """{name: the next function of the file with as many arguments} of the functions at the top of a file."""
+    by_count = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not node.decorator_list:
+            by_count.setdefault(len(node.args.args), []).append(node.name)
+    return {name: names[(i + 1) % len(names)] for names in by_count.values() if len(names) > 1 for i, name in enumerate(names)}
+
+
+def faults(source, elsewhere=()):
+    """[(kind, node that is replaced, text in its place)] of everything that can be changed in a source.
+
+    elsewhere: {(module, function): its neighbour}, of other files.
+    """
+    tree, found = ast.parse(source), []
+    neighbours = functions(tree)
+    strings = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    texts = {id(node.exc): node for node in ast.walk(tree) if isinstance(node, ast.Raise)}
+    words = {id(part) for node in texts.values() if node.exc for part in ast.walk(node.exc)}        # of errors: not held word for word
+
+    def text(node):
+        return ast.get_source_segment(source, node)
+
+    def add(kind, node, new):
+        if id(node) not in strings and id(node) not in words and text(node) != new:
+            found.append((kind, node, new))
+
+    def expression(node):
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            add("number", node, repr(node.value + 1 if type(node.value) is int else node.value * 1.1 or 0.1))
+        elif isinstance(node, ast.Constant) and type(node.value) is bool:
+            add("condition", node, repr(not node.value))
+        elif isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+            add("operator", node, f"{text(node.left)} {OPERATORS[type(node.op)]} {text(node.right)}")
+        elif isinstance(node, ast.Compare) and len(node.ops) == 1:
+            for new in COMPARISONS[type(node.ops[0])]:
+                add("comparison", node, f"{text(node.left)} {new} {text(node.comparators[0])}")
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.Not)):
+            add("operator", node, text(node.operand))
+        elif isinstance(node, ast.BoolOp):
+            add("condition", node, {ast.And: " or ", ast.Or: " and "}[type(node.op)].join(text(value) for value in node.values))
+        elif isinstance(node, ast.IfExp):
+            add("condition", node, f"{text(node.body)} if not ({text(node.test)}) else {text(node.orelse)}")
+        elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):
+            name = node.id if isinstance(node, ast.Name) else node.attr
+            if name in SEEDS:
+                add("seed", node, "0")
+            if isinstance(node, ast.Name) and name in neighbours:
+                add("neighbour", node, neighbours[name])
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and (node.value.id, name) in elsewhere:
+                add("neighbour", node, f"{node.value.id}.{elsewhere[node.value.id, name]}")
+        elif isinstance(node, ast.Call):
+            call(node)
+
+    def call(node):
+        name, arguments = text(node.func), [text(each) for each in (*node.args, *(k.value for k in node.keywords))]
+        named = [f"{k.arg}=" if k.arg else "**" for k in node.keywords]
+        arguments = [(" " * 0 if i < len(node.args) else named[i - len(node.args)]) + each for i, each in enumerate(arguments)]
+        last = name.rpartition(".")[2]
+        if last in NEIGHBOURS:
+            add("neighbour", node.func, name[:len(name) - len(last)] + NEIGHBOURS[last])
+        for i in range(len(node.args), len(arguments)):
+            if named[i - len(node.args)] != "**":
+                add("argument left out", node, f"{name}({', '.join(arguments[:i] + arguments[i + 1:])})")
+        if len(node.args) > 1:
+            rest = arguments[len(node.args):]
+            add("argument left out", node, f"{name}({', '.join(arguments[:len(node.args) - 1] + rest)})")
+            add("arguments swapped", node, f"{name}({', '.join([arguments[1], arguments[0], *arguments[2:]])})")
+
+    def statement(node, argument):
+        if isinstance(node, (ast.If, ast.While)):
+            add("condition", node.test, f"not ({text(node.test)})")
+        elif isinstance(node, ast.Return) and node.value and argument and text(node.value) != argument:
+            add("result", node.value, argument)
+        elif isinstance(node, ast.For):
+            add("loop", node.iter, "[]")
+        elif isinstance(node, ast.AugAssign) or isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) or isinstance(node, ast.Raise):
+            add("left out", node, "pass")
+
+    def walk(node, argument):
+        for child in ast.iter_child_nodes(node):
+            inner = argument
+            if isinstance(child, ast.FunctionDef):
+                names = [a.arg for a in child.args.args if a.arg not in ("self", "cls")]
+                inner = names[0] if names else None
+            if isinstance(child, ast.stmt):
+                statement(child, inner)
+            elif isinstance(child, ast.expr):
+                expression(child)
+            walk(child, inner)
+    walk(tree, None)
+    return found
+
+
+def changed(source, node, new):
+    """The source with a text in place of a node."""
+    lines = source.encode().splitlines(keepends=True)
+    offsets = [0]
+    for line in lines:
+        offsets.append(offsets[-1] + len(line))
+    start, end = offsets[node.lineno - 1] + node.col_offset, offsets[node.end_lineno - 1] + node.end_col_offset
+    content = source.encode()
+    inside = new if isinstance(node, ast.stmt) else f"({new})"
+    if isinstance(node, ast.Name) or isinstance(node, ast.Attribute):
+        inside = new                                        # also where it is called
+    return (content[:start] + inside.encode() + content[end:]).decode()
+
+
+def mutants(file):
+    """[{file, kind, line, before, after, source}] of every fault of a file that can be planted."""
+    source, found, seen = (ROOT / file).read_text(), [], set()
+    elsewhere = {(path.stem, name): other for path in (ROOT / file).parent.glob("*.py")
+                 for name, other in functions(ast.parse(path.read_text())).items()}
+    for kind, node, new in faults(source, elsewhere):
+        after = changed(source, node, new)
+        try:
+            same = ast.dump(ast.parse(after)) == ast.dump(ast.parse(source))
+        except SyntaxError:
+            continue
+        old, new_lines = source.splitlines(), after.splitlines()
+        k = next((k for k, (a, b) in enumerate(zip(old, new_lines)) if a != b), 0)
+        identity = kind, old[k].strip(), new_lines[k].strip()
+        if not same and (identity, after) not in seen:
+            seen.add((identity, after))
+            found.append(dict(file=file, kind=kind, line=k + 1, before=identity[1], after=identity[2], source=after))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------- running tests
 
 class _Chosen:
     """A pytest plugin: only some tests, in this order."""
@@ -67,51 +230,49 @@ class _Durations:
         yield
 
     def pytest_runtest_logreport(self, report):
-        if report.when == "call" and report.outcome != "skipped":
+        if report.when == "call" and report.outcome == "passed":
             self.seconds[report.nodeid] = report.duration
 
 
-def survey(path):
-    """Run the whole suite once: {test: seconds} and {file: {line: tests}}, as JSON in `path`."""
-    measure = coverage.Coverage(data_file=None, source=["minigrad"], config_file=False)
+def survey(path, arguments):
+    """Run these tests once: {test: seconds} and {file: {line: tests}}, as JSON in `path`."""
+    measure = coverage.Coverage(data_file=None, source=list(FLOORS), config_file=False)
     durations = _Durations(measure)
     measure.start()
-    code = pytest.main([*PYTEST, "--ignore=tests/experiments", "-k", "not impersonator", "tests", "minigrad", "README.md"],
-                       plugins=[durations])
+    pytest.main([*PYTEST, *arguments], plugins=[durations])
     measure.stop()
     data = measure.get_data()
-    lines = {str(pathlib.Path(file).relative_to(ROOT / "minigrad")): data.contexts_by_lineno(file)
-             for file in data.measured_files()}
+    lines = {str(pathlib.Path(file).relative_to(ROOT)): data.contexts_by_lineno(file) for file in data.measured_files()}
     pathlib.Path(path).write_text(json.dumps({"seconds": durations.seconds, "lines": lines}))
-    return code
 
 
-def mutants(file):
-    """(operator, occurrence, first changed line, diff, source) for every mutation of a file."""
-    source = (ROOT / "minigrad" / file).read_text()
-    for name in OPERATORS:
-        occurrence = 0
-        while (changed := mutate_code(source, get_operator("core/" + name)(), occurrence)) is not None:
-            before, after = source.splitlines(), changed.splitlines()
-            line = next((k for k, (a, b) in enumerate(zip(before, after), 1) if a != b), len(before))
-            diff = [d for d in difflib.unified_diff(before, after, n=0, lineterm="") if d[:1] in "+-" and d[:3] not in ("+++", "---")]
-            yield name, occurrence, line, diff, changed
-            occurrence += 1
+def surveyed(arguments):
+    """What `survey` finds, in a process of its own, so that nothing of the project is imported in this one."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"import tests.mutation as m; m.survey({folder + '/survey'!r}, {arguments!r})"
+        subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+        return json.loads(pathlib.Path(folder, "survey").read_text())
 
 
-def survives(file, source, tests):
-    """In a process of its own: whether the tests pass with this source in place of the file's."""
-    module = "minigrad." + file.removesuffix(".py").replace("/", ".")
+def run_tests(file, source, tests):
+    """In a process of its own: run the tests with this source in place of the file's; the exit status is pytest's."""
+    module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
     class Loader(importlib.abc.InspectLoader):
         def find_spec(self, name, path=None, target=None):
             if name == module:
-                spec = importlib.util.spec_from_loader(name, self, origin=str(ROOT / "minigrad" / file))
+                package = file.endswith("__init__.py")
+                spec = importlib.util.spec_from_loader(name, self, origin=str(ROOT / file), is_package=package)
                 spec.has_location = True                    # pytest compares module.__file__ with the file of a doctest
+                if package:
+                    spec.submodule_search_locations = [str((ROOT / file).parent)]
                 return spec
 
         def get_source(self, name):
             return source
+
+        def is_package(self, name):
+            return file.endswith("__init__.py")
     sys.meta_path.insert(0, Loader())
     files = sorted({name.partition("::")[0] for name in tests})
     with open(os.devnull, "w") as nowhere:
@@ -119,50 +280,98 @@ def survives(file, source, tests):
         os._exit(int(pytest.main([*PYTEST, "-x", *files], plugins=[_Chosen(tests)])))
 
 
-def tried(file, name, occurrence, line, diff, source, tests, limit):
-    child = multiprocessing.get_context("fork").Process(target=survives, args=(file, source, tests))
+def tried(mutant, found):
+    """The mutant with its outcome: "killed" or "survived"."""
+    seconds = found["seconds"]
+    touching = [t for t in found["lines"].get(mutant["file"], {}).get(str(mutant["line"]), []) if t in seconds]
+    tests = sorted(touching or seconds, key=seconds.get)    # a line that runs at import concerns them all
+    child = multiprocessing.get_context("fork").Process(target=run_tests, args=(mutant["file"], mutant["source"], tests))
     child.start()
-    child.join(limit)
+    child.join(30.0 + 10.0 * sum(seconds[t] for t in tests))
     if child.is_alive():
         child.kill()
         child.join()
-    outcome = "survived" if child.exitcode == 0 else "killed"
-    return dict(file=file, operator=name, occurrence=occurrence, line=line, diff=diff, outcome=outcome)
+    return {**{key: value for key, value in mutant.items() if key != "source"}, "outcome": "survived" if child.exitcode == 0 else "killed"}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--files", nargs="+", default=FILES)
-    parser.add_argument("--again", help="a record: try its survivors once more")
+# ---------------------------------------------------------------------------------------------------- the command
+
+def identity(mutant):
+    """What tells a fault from all others, wherever its line moves to."""
+    return tuple(mutant[key] for key in ("file", "kind", "before", "after"))
+
+
+def known():
+    """{identity: line of the file} of the survivors of earlier runs."""
+    lines = SURVIVORS.read_text().splitlines() if SURVIVORS.exists() else []
+    return {identity(json.loads(line)): json.loads(line) for line in lines}
+
+
+def chosen_files(given):
+    """The files that are named, or lie in folders that are."""
+    files = sorted(str(path.relative_to(ROOT)) for folder in FLOORS for path in (ROOT / folder).rglob("*.py"))
+    given = [name.rstrip("/") for name in given]
+    return [file for file in files if not file.startswith(LEFT_OUT) and any(file == name or file.startswith(name + "/") for name in given)]
+
+
+def main(arguments=None):
+    """Plant, run, compare; gives the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", nargs="+", default=list(FLOORS), help="files and folders, default all")
+    parser.add_argument("--sample", type=int, help="as many faults, drawn at random; default all")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="plant no more after this time")
+    parser.add_argument("--again", action="store_true", help="only the known survivors")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--out", default="mutants.jsonl")
-    options = parser.parse_args()
+    parser.add_argument("--write", action="store_true", help="write tests/survivors.jsonl anew")
+    options = parser.parse_args(arguments)
     os.chdir(ROOT)
     os.environ["COVERAGE_CORE"] = "ctrace"
-    with tempfile.TemporaryDirectory() as folder:           # a process of its own: nothing of minigrad is imported here
-        subprocess.run([sys.executable, "-c", f"import tests.mutation as m; raise SystemExit(m.survey({folder + '/survey'!r}))"],
-                       check=True, stdout=subprocess.DEVNULL)
-        found = json.loads(pathlib.Path(folder, "survey").read_text())
-    seconds, work = found["seconds"], []
-    again = options.again and {(m["file"], m["operator"], tuple(m["diff"])) for m in map(
-        json.loads, pathlib.Path(options.again).read_text().splitlines()) if m["outcome"] != "killed"}
-    for file in options.files:
-        for name, occurrence, line, diff, source in mutants(file):
-            if again is None or (file, name, tuple(diff)) in again:
-                touching = [t for t in found["lines"][file].get(str(line), []) if t in seconds]
-                tests = sorted(touching or seconds, key=seconds.get)        # a line that runs at import concerns them all
-                limit = 30.0 + 10.0 * sum(seconds[t] for t in tests)
-                work.append((file, name, occurrence, line, diff, source, tests, limit))
-    print(len(work), "mutants")
-    counts = {}
-    with open(options.out, "w") as out, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        for result in pool.map(lambda args: tried(*args), work):
-            counts[result["outcome"]] = counts.get(result["outcome"], 0) + 1
-            print(json.dumps(result), file=out, flush=True)
-            if result["outcome"] != "killed":
-                print(f"{result['outcome']}: {result['file']}:{result['line']} {result['operator']}", *result["diff"], sep="\n  ")
-    print(counts)
+    before, end = known(), time.monotonic() + 60 * options.minutes
+    work = [mutant for file in chosen_files(options.files) for mutant in mutants(file)]
+    if options.again:
+        work = [mutant for mutant in work if identity(mutant) in before]
+    if options.sample is not None:
+        work = random.Random(options.seed).sample(work, min(options.sample, len(work)))
+    surveys, results = {}, []
+    for arguments in dict.fromkeys(tuple(tests_of(mutant["file"])) for mutant in work):
+        surveys[arguments] = surveyed(list(arguments))
+    print(len(work), "faults")
+    for name in ("matplotlib.pyplot", "scipy.stats", "sklearn.tree", "imblearn.over_sampling", "imblearn.under_sampling"):
+        if importlib.util.find_spec(name.partition(".")[0]):
+            importlib.import_module(name)                   # as above: once, and not in every child
+
+    def one(mutant):
+        return tried(mutant, surveys[tuple(tests_of(mutant["file"]))]) if time.monotonic() < end else None
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        for result in filter(None, pool.map(one, work)):
+            results.append(result)
+            if result["outcome"] == "survived":
+                new = "" if identity(result) in before else "NEW "
+                print(f"{new}{result['file']}:{result['line']} {result['kind']}\n  - {result['before']}\n  + {result['after']}", flush=True)
+    return compared(results, before, options.write)
+
+
+def compared(results, before, write):
+    """Print how many were noticed, and what changed since the survivors were listed; gives the exit status."""
+    survivors = {identity(result): result for result in results if result["outcome"] == "survived"}
+    status = 0
+    for folder, floor in FLOORS.items():
+        own = [result for result in results if result["file"].startswith(folder + "/")]
+        killed = sum(result["outcome"] == "killed" for result in own)
+        if own:
+            print(f"{folder}: {killed} of {len(own)} noticed, {killed / len(own):.1%} (at least {floor:.0%})")
+            new = [each for each in survivors if each not in before and each[0].startswith(folder + "/")]
+            status = max(status, int(bool(new) and killed < floor * len(own)))
+    tested = {identity(result) for result in results}
+    print(f"{sum(each not in before for each in survivors)} new survivors; "
+          f"{sum(each in tested and each not in survivors for each in before)} of {len(before)} known ones are noticed by now")
+    if write:
+        kept = {**{each: line for each, line in before.items() if each not in tested}, **{each: before.get(each, {
+            key: result[key] for key in ("file", "kind", "before", "after")}) for each, result in survivors.items()}}
+        SURVIVORS.write_text("".join(json.dumps(kept[each], ensure_ascii=False) + "\n" for each in sorted(kept)))
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
