@@ -1,5 +1,15 @@
 """The experiments of the paper, and what shows that they can be trusted: SCRIPTS is the list."""
+import os
+import pathlib
+import sys
 from typing import NamedTuple
+
+os.environ["MPLBACKEND"] = "Agg"        # a notebook names one that may not be installed here; pictures go into files
+
+_beside = str(pathlib.Path(__file__).parent.parent)
+sys.path.insert(0, _beside)             # the packages beside this one, not those that the working directory may hold
+import models                           # noqa: E402
+sys.path.remove(_beside)
 
 
 class Entry(NamedTuple):

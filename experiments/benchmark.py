@@ -30,15 +30,16 @@ import tqdm
 import minigrad as mg
 from minigrad import backend, pieces, tree
 
-from . import figures, precision
+from . import console, figures, precision
 from .comparisons import comparisons, quartiles
+from .folders import check_folder
 from .limits import machine, work
 from .peers import HOST, LIBRARIES, PROBLEMS, Problem, job, offered, weights
 from .peers.process import Peer
 from .pool import THREADS, environment
 
 GROWTH = [(32, 12), (32, 25), (32, 50), (32, 100), (8, 50), (14, 50), (20, 50)]      # depth of the ResNet, batch size
-RESULTS = pathlib.Path(__file__).parent / "results"
+RESULTS = pathlib.Path("runs", "benchmark")
 AGREEMENT = {"float32": 1e-5, "tf32": 1e-4}     # the most that two libraries' weights may differ after a step
 ON_GPU = ["lenet", "resnet32", "wrn-28-10"]
 SECONDS = 60.0                                  # of rounds of a problem on a GPU, unless two take longer
@@ -160,7 +161,8 @@ def _options(arguments):
     p.add_argument("--tf32", action="store_true", help="products of float32 in TF32, in every library; on a GPU")
     p.add_argument("--precision", action="store_true", help="also how exact Algorithm 1 is in float32")
     p.add_argument("--growth", action="store_true", help="also time and memory against batch size and depth")
-    p.add_argument("--out", type=pathlib.Path, default=RESULTS, help="the folder for the JSON file and the figures")
+    p.add_argument("--out", type=console.folder, default=RESULTS,
+                   help=f"the folder for the JSON file and the figures (default {RESULTS})")
     options = p.parse_args(arguments)
     if options.rounds < 2 or options.threads < 1:
         p.error("--rounds needs at least 2, --threads at least 1")
@@ -181,19 +183,24 @@ def _options(arguments):
 
 def main(arguments=None):
     """Run the benchmark from the command line; gives the exit status."""
+    console.prepare()
     options = _options(arguments)
     eigen = "true" if options.threads > 1 else "false"
     threads = {**dict.fromkeys(THREADS, str(options.threads)), "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={eigen}"}
     before = backend.matmul_precision()
     backend.matmul_precision("tf32" if options.tf32 else "float32")
     try:
+        check_folder(options.out)                           # before anything is measured
         with environment(threads):
             pieces.threads.cache_clear()                    # of this process, which measures the machine
             _measured(options)
+        return 0
+    except (mg.MinigradError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     finally:
         pieces.threads.cache_clear()
         backend.matmul_precision(before)
-    return 0
 
 
 def _conditions(options):
@@ -220,7 +227,7 @@ def _measured(options):
     everything |= {"problems": {}, "comparisons": []}
     few = max(options.rounds // 3, 2)                       # rounds of the growth curves
     total = options.rounds * len(options.problems) + few * len(GROWTH) * options.growth
-    with tqdm.tqdm(total=total, unit="round") as bar:
+    with tqdm.tqdm(total=total, unit="round", disable=None) as bar:
         for name in options.problems:
             result = measure(PROBLEMS[name], options.libraries, options.rounds, module, options.tf32, bar.update)
             compared = comparisons(name, result["rows"])

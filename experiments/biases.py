@@ -154,7 +154,7 @@ def noisy(source, test_source, seed, flip=None, share=0.4, target=None, clean=10
     split = _split_as_the_authors if form == "paper" else _split
     indices, chosen, held = split(source.labels, pool, clean, validation, classes, seed, rng)
     indices = _thinned(source.labels, indices, ratio, size, classes, rng)
-    rng = np.random.RandomState(seed + 1) if form == "paper" else rng
+    rng = _authors_generator(seed + 1) if form == "paper" else rng
     if flip == "background" and target is None:
         target = drawn_background(classes, rng, form)
     flips = (flip, share, classes, rng, target, form)
@@ -163,8 +163,8 @@ def noisy(source, test_source, seed, flip=None, share=0.4, target=None, clean=10
     _assert_disjoint(train, clean_set, kept, *([test] if test_source is None else []))
     sizes = np.bincount(train.true, minlength=classes)
     statement = (f"training: {len(train)} images of {classes} classes, {sizes.min()} to {sizes.max()} of each"
-                 f"{_about_labels(train, flip, classes, target)}; clean: {clean}; validation: {validation}; "
-                 f"test: {len(test)}")
+                 f"{_about_labels(train, flip, classes, target)}; clean: {clean}{_about_absence(clean_set, classes)}; "
+                 f"validation: {validation}; test: {len(test)}")
     return Task(statement, train, clean_set, kept if validation else None, test, train, classes,
                 classes - 1 if ratio > 1 else None)
 
@@ -211,9 +211,15 @@ def _split(labels, pool, clean, validation, classes, seed, rng):
 
 
 def _split_as_the_authors(labels, pool, clean, validation, classes, seed, rng):
-    pool, held = np.split(np.random.RandomState(seed).permutation(pool), [-validation or len(pool)])
-    pool, chosen = np.split(np.random.RandomState(seed).permutation(pool), [-clean])
+    pool, held = np.split(_authors_generator(seed).permutation(pool), [-validation or len(pool)])
+    pool, chosen = np.split(_authors_generator(seed).permutation(pool), [-clean])
     return pool, chosen, held
+
+
+def _authors_generator(seed):
+    """NumPy's older generator, which the authors use; it takes seeds below 2**32, and of larger ones the words."""
+    words = [seed >> k & 0xFFFFFFFF for k in range(0, seed.bit_length(), 32)]
+    return np.random.RandomState(seed if seed < 2**32 else words)
 
 
 def _thinned(labels, indices, ratio, size, classes, rng):
@@ -270,6 +276,12 @@ def _about_labels(part, flip, classes, target):
     others = (len(part) - background.sum()) / (classes - 1)
     return (f"{text}: {background.sum()} ({background.mean():.1%}) say class {target}, of which "
             f"{part.wrong.sum() / max(background.sum(), 1):.1%} wrongly; {others:.0f} say another class, on average")
+
+
+def _about_absence(part, classes):
+    """Of how many classes the part lacks an example, in words; "" where it has one of each."""
+    absent = classes - len(np.unique(part.true))
+    return f" (which lack {absent} of the {classes} classes)" if absent else ""
 
 
 def _assert_disjoint(*parts):

@@ -23,7 +23,6 @@ from minigrad import MinigradError
 
 from . import data, script
 from .biases import noisy
-from .folders import read_record
 from .methods import METHODS
 from .runs import Problem, Run, Settings
 
@@ -32,6 +31,7 @@ NAMES = "plane car bird cat deer dog frog horse ship truck".split()
 TARGETS = {"cifar10": (0, 1, 3, 5, 7), "cifar100": (7, 12, 41, 62, 85)}     # the backgrounds of the paper's five runs
 TARGET = {"cifar10": 3, "cifar100": 41}                                     # of its figures
 SUFFIXES = ("es", "half", "short", "ft")
+SEVERAL = {"shares": "figure5", "cleans": "figure4"}                        # what compares several of these
 
 
 class Mode(NamedTuple):
@@ -52,7 +52,7 @@ class Grid(NamedTuple):
     methods: tuple
     biases: tuple = ("background",)
     shares: tuple = (0.4,)
-    cleans: tuple = (0,)        # 0: the paper's, ten for each class with background flips and 1,000 with uniform ones
+    cleans: tuple = (None,)     # the paper's: ten for each class with background flips, 1,000 with uniform ones
     seeds: tuple = (0,)
     targets: Callable = lambda name, seed: TARGET[name]
 
@@ -92,29 +92,50 @@ def problem(network, steps):
 def split(name):
     """"uniform+es+ft" -> "uniform", ("es", "ft"). Raises MinigradError for what cannot be."""
     method, *suffixes = name.split("+")
-    script.check_known([method], METHODS)
+    script.check_methods([method], lambda method: None)
     if suffixes != [s for s in SUFFIXES if s in suffixes] or len(set(suffixes) - {"ft"}) > 1:
         raise MinigradError(f"there is no method {name}\n  help: after {method} may stand +es, +half or +short, and "
                             "then +ft")
+    if suffixes and METHODS[method].learner:
+        raise MinigradError(f"there is no method {name}: it trains no network by the schedules that +{suffixes[0]} is "
+                            f"about\n  help: {method}")
     return method, tuple(suffixes)
 
 
 def settings(name, mode, network, steps=None, rate=None):
-    """How the last part of a run with this name is trained: see the table above."""
+    """How the last part of a run with this name is trained: see the table above.
+
+    Raises MinigradError for a name that promises another schedule and has the same.
+    """
     method, suffixes = split(name)
-    T, every, rate = steps or MODES[mode].steps, MODES[mode].every, rate or 0.1
-    whole = Settings(T, rate, 0.9, 100, every, clean_batch=100, decay=2e-4, drops=(T // 2, 3 * T // 4))
-    if "ft" in suffixes or method == "fine_tune":
-        return whole._replace(steps=max(T // 16, 1), rate=rate / 100, drops=())
+    for suffix in set(suffixes) - {"ft"}:
+        T = MODES[mode].steps
+        if _schedule(method, suffix, network, T) == _schedule(method, "", network, T):
+            plain = name.replace(f"+{suffix}", "")
+            raise MinigradError(f"{name}: +{suffix} changes nothing, as {method} on {network} has that schedule or one "
+                                f"of its own\n  help: --methods {plain}")
+    T, rate = steps or MODES[mode].steps, rate or 0.1
+    steps, drops = _schedule(method, suffixes[-1] if suffixes else "", network, T)
+    tuned = "ft" in suffixes or method == "fine_tune"
+    return Settings(steps, rate / 100 if tuned else rate, 0.9, 100, 1 if METHODS[method].rounds else MODES[mode].every,
+                    clean_batch=100, decay=2e-4, drops=drops)
+
+
+def _schedule(method, suffix, network, T):
+    """(steps, those at which the rate falls) of a method, or of what its last suffix makes of it."""
+    if suffix == "ft" or method == "fine_tune":
+        return max(T // 16, 1), ()
     if method == "clean_only":
-        return whole._replace(steps=max(T // 40, 1), drops=())
+        return max(T // 40, 1), ()
     if METHODS[method].rounds:
-        return whole._replace(steps=METHODS[method].rounds, every=1, drops=())
-    if "short" in suffixes:
-        return whole._replace(steps=max(T // 4, 1), drops=(9 * T // 40,))
-    if "es" in suffixes or network.startswith("wrn"):
-        return whole._replace(steps=max(3 * T // 4, 1), drops=(T // 2, 5 * T // 8))
-    return whole._replace(steps=max(T // 2, 1), drops=()) if "half" in suffixes else whole
+        return min(METHODS[method].rounds, T), ()
+    if suffix == "short":
+        return max(T // 4, 1), (9 * T // 40,)
+    if suffix == "half":
+        return max(T // 2, 1), ()
+    if suffix == "es" or network.startswith("wrn"):
+        return max(3 * T // 4, 1), (T // 2, 5 * T // 8)
+    return T, (T // 2, 3 * T // 4)
 
 
 @functools.lru_cache(maxsize=1)
@@ -131,7 +152,8 @@ def run_of(options, grid, name, bias, share, clean, seed):
     """One run, with the one it begins from."""
     method, suffixes = split(name)
     target = options.target if options.target is not None else grid.targets(options.data, seed)
-    clean = clean or (1000 if bias == "uniform" else 10 * CLASSES[options.data])
+    if clean is None:
+        clean = 1000 if bias == "uniform" else 10 * CLASSES[options.data]
     background = {"target": target} if bias == "background" else {}
     labels = {"data": options.data, "network": options.network, "bias": bias, "share": share, "clean": clean,
               **background, "method": name, "seed": seed}
@@ -148,8 +170,39 @@ def run_of(options, grid, name, bias, share, clean, seed):
 
 # ------------------------------------------------------------------------------------------------- scripts
 
-def figure(name, about, quick, paper, report):
-    """A Script: its grid in each mode, and report(lines, runs, options, caption), which prints and draws."""
+def choose(runs, wanted):
+    """The runs whose networks a picture shows: those wanted(run, first) that have a checkpoint; prints the others."""
+    there = [run for run in runs if run.checkpoint.exists()]
+    chosen = [run for run in there if wanted(run, there[0])]
+    left_out = [run.name for run in runs if run not in chosen]
+    if left_out:
+        print(f"not drawn, of {len(runs)} runs: {', '.join(left_out)}")
+    return chosen
+
+
+def _check_settings(name, options, along, network):
+    """Raise MinigradError for what the figure cannot show, and for what would change nothing in it."""
+    def unfit(method):
+        if network and method.learner:
+            return f"{name} looks into a network, and it trains none"
+        return script.wrong_classes(method, CLASSES[options.data])
+    script.check_methods([split(method)[0] for method in options.methods], unfit)
+    for which, elsewhere in SEVERAL.items():
+        values = getattr(options, which)
+        if len(values) > 1 and which != along:
+            raise MinigradError(f"--{which} {' '.join(map(str, values))}: {name} is of one at a time\n  help: "
+                                f"--{which} {values[0]}; {elsewhere} compares several")
+    if None not in options.cleans and min(options.cleans) < 1:
+        raise MinigradError(f"--cleans {min(options.cleans)}: it must be at least 1")
+    if options.target is not None and "background" not in options.grid.biases:
+        raise MinigradError(f"--target {options.target}: {name} has no background flips\n  help: leave it away")
+
+
+def figure(name, about, quick, paper, report, along=None, network=False):
+    """A Script: its grid in each mode, and report(lines, runs, options, caption), which prints and draws.
+
+    along: "shares" or "cleans", of which it shows several. network: whether it looks into the networks of the runs.
+    """
     def options(p):
         p.add_argument("--data", choices=tuple(CLASSES), default="cifar10",
                        help="from $MINIGRAD_DATA or the net, 170 MB (default: cifar10)")
@@ -164,9 +217,8 @@ def figure(name, about, quick, paper, report):
         options.network = options.network or grid.network
         for which in ("methods", "shares", "cleans", "seeds"):
             setattr(options, which, script.given(getattr(options, which), getattr(grid, which)))
-        for method in options.methods:
-            split(method)
         options.grid = grid
+        _check_settings(name, options, along, network)
         return options
 
     def plan(options):
@@ -180,10 +232,8 @@ def figure(name, about, quick, paper, report):
         return [f"  {bias} {share}, {clean} clean: {run.task().statement}"
                 for (bias, share, clean), run in reversed(first.items())]
 
-    def reported(options, runs):
-        lines = [line for run in runs for line in read_record(run.record)]
-        report(lines, runs, options, f"{options.mode} mode, {options.data}, {options.network}")
-        print(f"records: {options.out}/*.jsonl")
+    def reported(options, runs, lines, caption):
+        report(lines, runs, options, f"{caption}, {options.network}")
     described = "\n".join(f"  {mode:6s} {grid.network}; methods {' '.join(grid.methods)}; shares "
                           f"{' '.join(map(str, grid.shares))}; seeds {' '.join(map(str, grid.seeds))}; steps "
                           f"{MODES[mode].steps}" for mode, grid in (("quick", quick), ("paper", paper)))

@@ -29,7 +29,6 @@ from models import mlp
 from . import data, script
 from .biases import imbalance
 from .figures.common import colour, label, legend, saved, spread, wrapped
-from .folders import read_record
 from .methods import METHODS
 from .runs import DATA, Problem, Run, Settings
 
@@ -38,7 +37,6 @@ TASKS = {"imbalance": {"share": 0.97},
          "both": {"share": 0.9, "flip": "background", "flip_share": 0.4, "target": 1}}
 QUICK = Settings(steps=600, rate=0.03, momentum=0.9, batch=30, every=100, drops=(450,))
 DEFAULT_METHODS = ("uniform", "hard_mining", "low_loss", "reweight")
-KNOWN = [name for name, method in METHODS.items() if not (method.learner or method.base)]
 DEFAULT_SEEDS = range(10)
 DEFAULTS = (f"  quick  methods {' '.join(DEFAULT_METHODS)}, seeds {' '.join(map(str, DEFAULT_SEEDS))},\n"
             f"         steps {QUICK.steps}, rate {QUICK.rate}, a tenth of it in the last quarter")
@@ -76,19 +74,35 @@ def _checked(options):
         raise MinigradError("--mode paper: the paper has no such experiment\n  help: --mode quick, the default")
     options.methods = script.given(options.methods, DEFAULT_METHODS)
     options.seeds = script.given(options.seeds, DEFAULT_SEEDS)
-    script.check_known(options.methods, KNOWN)
+    script.check_methods(options.methods, _unfit)
     return options
+
+
+def _unfit(method):
+    if method.learner or method.base:
+        return "the tasks compare what one training of the network makes of its losses"
+    return script.wrong_classes(method, 2)
+
+
+def _settings(options):
+    steps = options.steps or QUICK.steps
+    return QUICK._replace(steps=steps, rate=options.rate or QUICK.rate, drops=(3 * steps // 4,))
+
+
+def run_of(options, name, method, seed):
+    """The run of a method on the task of this name."""
+    script.check_methods([method], _unfit)
+    return Run(f"{name}-{method}-{seed}",
+               {"task": name, "method": method, "share": TASKS[name]["share"], "seed": seed}, method, seed,
+               functools.partial(task, name, seed), SMALL, _settings(options), options.out)
 
 
 def plan(options):
     """The settings of the experiment, as its folder keeps them, and the runs that the options ask for."""
-    steps = options.steps or QUICK.steps
-    settings = QUICK._replace(steps=steps, rate=options.rate or QUICK.rate, drops=(3 * steps // 4,))
+    settings = _settings(options)
     kept = {"experiment": "contradiction", "tasks": TASKS, **settings._asdict(), "drops": list(settings.drops)}
-    return kept, [Run(f"{name}-{method}-{seed}",
-                      {"task": name, "method": method, "share": TASKS[name]["share"], "seed": seed}, method, seed,
-                      functools.partial(task, name, seed), SMALL, settings, options.out)
-                  for name in TASKS for seed in options.seeds for method in options.methods]
+    return kept, [run_of(options, name, method, seed) for name in TASKS for seed in options.seeds
+                  for method in options.methods]
 
 
 def _statements(options, runs):
@@ -227,20 +241,19 @@ def picture(lines, path, caption):
     return saved(figure, path)
 
 
-def report(options, runs=()):
+def report(options, runs, lines, caption):
     """Table, picture and verdicts of all that the folder holds; prints where they are."""
-    lines = [line for path in sorted(options.out.glob("*.jsonl")) for line in read_record(path)]
     print(table(lines))
     print("\nchanges are against uniform, ± their standard error over the seeds in common; one counts if it is more "
           f"than that and than {MARGIN:g} point\n")
     for name, verdict in verdicts(lines).items():
         print(f"{name}: {verdict.sentence}")
-    print("\nwritten:", picture(lines, options.out / "contradiction.png", f"{options.mode} mode, {options.data} data"))
-    print(f"records: {options.out}/*.jsonl")
+    print("\nwritten:", picture(lines, options.out / "contradiction.png", caption))
 
 
 SCRIPT = script.Script("contradiction", __doc__, DEFAULTS, _options, _checked, plan, _statements, report,
-                       lambda options: "contradiction-quick")
+                       lambda options: "contradiction-quick",
+                       lambda options, line: run_of(options, line["task"], line["method"], int(line["seed"])))
 main = functools.partial(script.main, SCRIPT)
 
 if __name__ == "__main__":

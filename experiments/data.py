@@ -150,10 +150,23 @@ class _Unpickler(pickle.Unpickler):
 
 # ------------------------------------------------------------------------------------------------- files
 
+def _folder():
+    """The folder MINIGRAD_DATA, with its ~ and variables expanded, which a Dockerfile or a service does not; None where
+    it is not set. Raises FileError where there is no such folder: a download in its place is not what was wanted."""
+    given = os.environ.get("MINIGRAD_DATA")
+    if not given:
+        return None
+    folder = pathlib.Path(os.path.expanduser(os.path.expandvars(given)))
+    if not folder.is_dir():
+        raise FileError(f"MINIGRAD_DATA={given}: {folder} is not a folder\n  help: make it, or unset MINIGRAD_DATA; "
+                        "what is needed is then downloaded")
+    return folder
+
+
 def _given(*parts):
     """The path of a file or folder inside MINIGRAD_DATA, or None if it is not there."""
-    folder = os.environ.get("MINIGRAD_DATA")
-    path = pathlib.Path(folder, *parts) if folder else None
+    folder = _folder()
+    path = folder and folder.joinpath(*parts)
     return path if path and path.exists() else None
 
 
@@ -192,7 +205,7 @@ def _downloaded(folder, name, digest, mirrors):
                                                path=pooch.os_cache("minigrad") / folder))
         except (OSError, ValueError) as error:              # no connection; wrong checksum
             errors.append(f"  {mirror}{name}: {error}")
-    place = pathlib.Path(os.environ.get("MINIGRAD_DATA") or "MINIGRAD_DATA", folder, name)
+    place = (_folder() or pathlib.Path("MINIGRAD_DATA")) / folder / name
     raise FileError("\n".join([f"{name}: not here, and no mirror gave it", *errors, f"  expected {kind} {digest}",
                                f"  help: put the file at {place}, or use the sample of MNIST, which needs no download "
                                "(--data sample, where a script has it)"]))

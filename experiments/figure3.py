@@ -55,15 +55,16 @@ def histogram_data(trainer, learned, target, rng):
 
 
 def report(lines, runs, options, caption):
-    """The histograms, of the first run."""
-    run = runs[0]
-    trainer = trainer_of(run)
-    data = histogram_data(trainer, restored(run, trainer), run.labels["target"], generator((run.seed, LOOK)))
-    print("written:", figures.weight_histograms(*data, options.out / f"figure3-{options.data}.png", caption))
+    """The histograms, of one run: the first whose checkpoint is there."""
+    for run in cifar.choose(runs, lambda run, first: run is first):
+        trainer = trainer_of(run)
+        data = histogram_data(trainer, restored(run, trainer), run.labels["target"], generator((run.seed, LOOK)))
+        print("written:", figures.weight_histograms(*data, options.out / f"figure3-{options.data}.png",
+                                                    f"{run.labels['method']}, seed {run.seed}; {caption}"))
 
 
 GRID = cifar.Grid("resnet-8-1-2", ("reweight+half",))
-SCRIPT = cifar.figure("figure3", __doc__, GRID, GRID._replace(network="resnet-32"), report)
+SCRIPT = cifar.figure("figure3", __doc__, GRID, GRID._replace(network="resnet-32"), report, network=True)
 main = functools.partial(script.main, SCRIPT)
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def report(lines, runs, options, caption):
 
 SCRIPT = cifar.figure(
     "figure4", __doc__, cifar.Grid("resnet-8-1-2", ("uniform+ft", "reweight"), cleans=(15, 100, 500)),
-    cifar.Grid("resnet-32", METHODS, cleans=(15, 30, 50, 100, 200, 500, 1000)), report)
+    cifar.Grid("resnet-32", METHODS, cleans=(15, 30, 50, 100, 200, 500, 1000)), report, along="cleans")
 main = functools.partial(script.main, SCRIPT)
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def report(lines, runs, options, caption):
 
 SCRIPT = cifar.figure(
     "figure5", __doc__, cifar.Grid("resnet-8-1-2", ("uniform", "uniform+ft", "reweight"), shares=(0.0, 0.2, 0.4)),
-    cifar.Grid("resnet-32", METHODS, shares=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5)), report)
+    cifar.Grid("resnet-32", METHODS, shares=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5)), report, along="shares")
 main = functools.partial(script.main, SCRIPT)
 
 if __name__ == "__main__":

@@ -12,21 +12,22 @@ from .trainers import confusion, trainer_of
 
 
 def report(lines, runs, options, caption):
-    """A picture for each kind of flips: confusion on the test set, of the first seed."""
+    """A picture for each kind of flips: confusion on the test set, of the first seed whose checkpoints are there."""
     for bias in options.grid.biases:
-        matrices = {}
-        for run in runs:
-            if (run.labels["bias"], run.seed) == (bias, options.seeds[0]):
-                trainer = trainer_of(run)
-                matrices[run.labels["method"]] = confusion(trainer, restored(run, trainer), trainer.task.test)
+        own = [run for run in runs if run.labels["bias"] == bias]
+        chosen, matrices = cifar.choose(own, lambda run, first: run.seed == first.seed), {}
+        for run in chosen:
+            trainer = trainer_of(run)
+            matrices[run.labels["method"]] = confusion(trainer, restored(run, trainer), trainer.task.test)
         names = cifar.NAMES if options.data == "cifar10" else [str(k) for k in range(cifar.CLASSES[options.data])]
         theirs = figures.paper.FIGURE_6.get(bias, {}) if options.data == "cifar10" else {}
-        print("written:", figures.confusion(matrices, options.out / f"figure6-{options.data}-{bias}.png",
-                                            f"{bias} flips; {caption}", names, theirs))
+        if matrices:
+            print("written:", figures.confusion(matrices, options.out / f"figure6-{options.data}-{bias}.png",
+                                                f"{bias} flips, seed {chosen[0].seed}; {caption}", names, theirs))
 
 
 GRID = cifar.Grid("resnet-8-1-2", ("uniform", "reweight"), biases=("uniform", "background"))
-SCRIPT = cifar.figure("figure6", __doc__, GRID, GRID._replace(network="resnet-32"), report)
+SCRIPT = cifar.figure("figure6", __doc__, GRID, GRID._replace(network="resnet-32"), report, network=True)
 main = functools.partial(script.main, SCRIPT)
 
 if __name__ == "__main__":

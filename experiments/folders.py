@@ -21,21 +21,21 @@ def read_record(path):
                         "the checkpoint") from error
 
 
-def prepare_folder(folder, settings, resume, megabytes):
+def prepare_folder(folder, settings, resume, megabytes, grows=False):
     """Make sure, before any training, that the folder can take the results and holds no others; gives its lock.
 
-    settings: a dict that says what is in the folder; kept as settings.json. Raises MinigradError if the folder holds
-    results of other settings, or of the same without `resume`, or if another process is writing there; FileError if it
-    cannot be written or the disk is full. Hold the lock while you write there: it goes with the process.
+    settings: a dict that says what is in the folder; kept as settings.json. grows: whether more "steps" than there were
+    are a continuation. Raises MinigradError if the folder holds results of other settings, or of the same without
+    `resume`, or if another process is writing there; FileError if it cannot be written or the disk is full. Hold the
+    lock while you write there: it goes with the process.
     """
+    check_folder(folder, megabytes)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / ".lock")
         lock.acquire(timeout=0)
         try:
-            _check_settings(folder, settings, resume)
+            _check_settings(folder, settings, resume, grows)
             _remove_left_over(folder)
-            _check_room(folder, megabytes)
             tree.write_whole(folder / "settings.json", json.dumps(settings, indent=1).encode())
         except BaseException:
             lock.release()
@@ -47,8 +47,34 @@ def prepare_folder(folder, settings, resume, megabytes):
     except OSError as error:
         if isinstance(error, MinigradError):
             raise
-        raise FileError(f"{folder}: results cannot be written there ({error})\n  help: --out FOLDER, with room for "
-                        f"{megabytes:.0f} MB") from error
+        raise _unwritable(folder, megabytes, error) from error
+
+
+def make_folder(folder):
+    """Make a folder, with those above it, if it is not there. Raises FileError where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, 1, error) from error
+
+
+def check_folder(folder, megabytes=5):
+    """Make a folder, and make sure of its room. Raises FileError where it cannot be written, or has less than that."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < megabytes * 1e6:
+            raise OSError(f"less than {megabytes:.0f} MB free")
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(4 << 20))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise _unwritable(folder, megabytes, error) from error
+
+
+def _unwritable(folder, megabytes, error):
+    return FileError(f"{folder}: results cannot be written there ({error})\n  help: --out FOLDER, with room for "
+                     f"{megabytes:.0f} MB")
 
 
 def _remove_left_over(folder):
@@ -72,19 +98,15 @@ def _is_alive(pid):
     return True
 
 
-def _check_room(folder, megabytes):
-    if shutil.disk_usage(folder).free < megabytes * 1e6:
-        raise OSError(f"less than {megabytes:.0f} MB free")
-    with tempfile.TemporaryFile(dir=folder) as probe:
-        probe.write(bytes(4 << 20))
-        probe.flush()
-        os.fsync(probe.fileno())
+def holds_results(folder):
+    """Whether a folder holds a checkpoint, or a record with a line in it."""
+    return any(path.stat().st_size for path in folder.glob("*.jsonl")) or any(folder.glob("*.safetensors"))
 
 
-def _check_settings(folder, settings, resume):
+def _check_settings(folder, settings, resume, grows):
     kept = folder / "settings.json"
     if not kept.exists():
-        if any(folder.glob("*.jsonl")) or any(folder.glob("*.safetensors")):
+        if holds_results(folder):
             raise MinigradError(f"{folder} holds results, but no settings.json that says of what\n"
                                 "  help: choose another folder with --out")
         return
@@ -93,11 +115,14 @@ def _check_settings(folder, settings, resume):
     except (ValueError, TypeError) as error:
         raise FileError(f"{kept}: not the settings of an experiment ({error})\n"
                         "  help: choose another folder with --out") from error
-    differ = [f"  {key}: {old.get(key)} there, {settings.get(key)} now"
-              for key in sorted({*old, *settings}) if old.get(key) != settings.get(key)]
-    if differ:
-        raise MinigradError("\n".join([f"{folder} holds results of another configuration:", *differ,
+    if "experiment" in old and not holds_results(folder):   # what was begun there came to nothing
+        return
+    differ = [key for key in sorted({*old, *settings}) if old.get(key) != settings.get(key)]
+    if differ and not (grows and differ == ["steps"] and old["steps"] < settings["steps"]):
+        rows = [f"  {key}: {old.get(key)} there, {settings.get(key)} now" for key in differ]
+        raise MinigradError("\n".join([f"{folder} holds results of another configuration:", *rows,
                                        "  help: choose another folder with --out"]))
     if not resume:
-        raise MinigradError(f"{folder} already holds results of this configuration\n  help: --resume continues them "
+        there = f"of {old['steps']} steps of this configuration" if differ else "of this configuration"
+        raise MinigradError(f"{folder} already holds results {there}\n  help: --resume continues them "
                             "(finished runs are not repeated), --out FOLDER starts anew")

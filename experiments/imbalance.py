@@ -15,7 +15,6 @@ from models import lenet
 
 from . import data, figures, script
 from .biases import check_share, imbalance
-from .folders import read_record
 from .methods import METHODS
 from .runs import DATA, Problem, Run, Settings
 from .trainers import trainer_of
@@ -70,30 +69,40 @@ def _checked(options):
     options.methods = script.given(options.methods, PAPER_METHODS if paper else ("uniform", "proportion", "reweight"))
     options.shares = script.given(options.shares, PAPER_SHARES if paper else (0.95, 0.99))
     options.seeds = script.given(options.seeds, PAPER_SEEDS if paper else (0, 1))
-    script.check_known(options.methods, METHODS)
+    script.check_methods(options.methods, lambda method: script.wrong_classes(method, 2))
     for share in options.shares:
         check_share(share)
     return options
 
 
+def _settings(options):
+    """Of the runs in general, and {method: steps} of those that have their own."""
+    paper = options.mode == "paper"
+    settings = PAPER if paper else QUICK
+    settings = settings._replace(steps=options.steps or settings.steps, rate=options.rate or settings.rate)
+    return settings, PAPER_STEPS if paper and options.steps is None else {}
+
+
+def run_of(options, method, share, seed):
+    """One run, with the one it begins from."""
+    script.check_methods([method], lambda method: None)
+    settings, own_steps = _settings(options)
+    own, base = settings._replace(steps=own_steps.get(method, settings.steps)), METHODS[method].base
+    if METHODS[method].rounds:
+        own = settings._replace(steps=min(METHODS[method].rounds, settings.steps), every=1)
+    if method == "fine_tune":                               # a sixteenth more, as the paper does on CIFAR
+        own = settings._replace(steps=max(settings.steps // 16, 1))
+    return Run(f"{method}-{share}-{seed}", {"method": method, "share": share, "seed": seed}, method, seed,
+               functools.partial(task, options.data, share, seed), LENET, own, options.out,
+               run_of(options, base, share, seed) if base else None)
+
+
 def plan(options):
     """The settings of the experiment, as its folder keeps them, and the runs that the options ask for."""
-    settings = PAPER if options.mode == "paper" else QUICK
-    settings = settings._replace(steps=options.steps or settings.steps, rate=options.rate or settings.rate)
-    own_steps = PAPER_STEPS if options.mode == "paper" and options.steps is None else {}
+    settings, own_steps = _settings(options)
     kept = {"experiment": "imbalance", "mode": options.mode, "data": options.data, **settings._asdict(),
             "own_steps": own_steps, "drops": list(settings.drops)}
-
-    def run(method, share, seed):
-        own, base = settings._replace(steps=own_steps.get(method, settings.steps)), METHODS[method].base
-        if METHODS[method].rounds:
-            own = settings._replace(steps=min(METHODS[method].rounds, settings.steps), every=1)
-        if method == "fine_tune":                           # a sixteenth more, as the paper does on CIFAR
-            own = settings._replace(steps=max(settings.steps // 16, 1))
-        return Run(f"{method}-{share}-{seed}", {"method": method, "share": share, "seed": seed}, method, seed,
-                   functools.partial(task, options.data, share, seed), LENET, own, options.out,
-                   run(base, share, seed) if base else None)
-    return kept, [run(method, share, seed) for share in options.shares for seed in options.seeds
+    return kept, [run_of(options, method, share, seed) for share in options.shares for seed in options.seeds
                   for method in options.methods]
 
 
@@ -101,21 +110,19 @@ def _statements(options, runs):
     return [f"  share {share}: {task(options.data, share, options.seeds[0]).statement}" for share in options.shares]
 
 
-def report(options, runs=()):
+def report(options, runs, lines, caption):
     """Table and pictures of all that the folder holds; prints where they are."""
-    lines = [line for path in sorted(options.out.glob("*.jsonl")) for line in read_record(path)]
     lines.sort(key=lambda line: list(METHODS).index(line["method"]))
-    caption = f"{options.mode} mode, {options.data} data"
+    paper = (options.mode, options.data) == ("paper", "mnist")
     print(figures.table(lines))
-    print("written:", figures.error_against_share(lines, options.out / "error.png", caption,
-                                                  paper=(options.mode, options.data) == ("paper", "mnist")))
+    print("written:", figures.error_against_share(lines, options.out / "error.png", caption, paper))
     print("written:", figures.weight_over_training(lines, options.out / "weight.png", caption))
     for share in dict.fromkeys(line["share"] for line in lines):
-        print("written:", figures.all_methods(lines, options.out / f"methods-{share}.png", caption, share,
-                                              paper=(options.mode, options.data) == ("paper", "mnist")))
-    for run in [run for run in runs if METHODS[run.method].learner][:1]:
-        print("written:", boosting_picture(run, options.out / "boosting.png", caption))
-    print(f"records: {options.out}/*.jsonl")
+        print("written:", figures.all_methods(lines, options.out / f"methods-{share}.png", caption, share, paper))
+    boosted = [run for run in runs if METHODS[run.method].learner]
+    if boosted:
+        print(f"drawn of {len(boosted)} runs of boosting: {boosted[0].name}")
+        print("written:", boosting_picture(boosted[0], options.out / "boosting.png", caption))
 
 
 def boosting_picture(run, path, caption, rounds=12):
@@ -125,11 +132,13 @@ def boosting_picture(run, path, caption, rounds=12):
     for t in range(min(rounds, run.settings.steps)):
         history.append(learned.weights)
         learned, _ = trainer.step(learned, t)
-    return figures.example_weights_per_round(history, trainer.pool.labels, path, f"{run.method}, {caption}")
+    return figures.example_weights_per_round(history, trainer.pool.labels, path, f"{run.name}, {caption}")
 
 
-SCRIPT = script.Script("imbalance", __doc__, DEFAULTS, _options, _checked, plan, _statements, report,
-                       lambda options: f"imbalance-{options.mode}-{options.data}")
+SCRIPT = script.Script(
+    "imbalance", __doc__, DEFAULTS, _options, _checked, plan, _statements, report,
+    lambda options: f"imbalance-{options.mode}-{options.data}",
+    lambda options, line: run_of(options, line["method"], float(line["share"]), int(line["seed"])), grows=True)
 main = functools.partial(script.main, SCRIPT)
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 One thread for each run is the fastest way to use the cores (matrix products this small gain little from more), and it
 makes the results independent of how many runs go on at once.
 """
+import collections
 import concurrent.futures
 import contextlib
 import multiprocessing
@@ -14,14 +15,15 @@ import threading
 
 from tqdm import tqdm
 
-from minigrad import MinigradError, backend
+from minigrad import FileError, MinigradError, backend
 
+from .console import Progress, reason
 from .runs import fully_recorded
 from .training import train
 
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "MINIGRAD_THREADS")
 REPORT = 10                             # steps between two messages to the bar
-DEATHS = 3                              # of worker processes, without a run that ended, before giving up
+DEATHS = 3                              # of its worker process, after which a run is tried alone, once
 
 
 class Stopped(Exception):
@@ -35,45 +37,26 @@ def default_jobs():
 
 
 def run_all(runs, jobs, executor=None):
-    """Train every run, each into its own record; a run that begins from another one waits for it.
+    """Train every run, each into its own record; give {name: the reason} of those that failed.
 
-    executor: any concurrent.futures.Executor whose workers see the same files (mpi4py's MPIPoolExecutor, say); a pool
-    of processes on this machine if not given. Raises the first error of a run, and KeyboardInterrupt at Ctrl-C or
-    SIGTERM, in both cases after all workers have stopped; what their checkpoints hold is kept. Where a worker process
-    dies (out of memory, killed), its run goes on from its checkpoint in another one; raises MinigradError if three die
-    without a run having come to its end.
+    A run that fails stops no other: only those that begin from it fail as well, if they need it. One that begins from
+    another waits until that has ended. executor: any concurrent.futures.Executor whose workers see the same files
+    (mpi4py's MPIPoolExecutor, say); a pool of processes on this machine if not given. Raises KeyboardInterrupt at
+    Ctrl-C or SIGTERM after all workers have stopped; what their checkpoints hold is kept. Where a worker process dies
+    (out of memory, killed), its run goes on from its checkpoint in another one; a run whose workers died three times
+    is tried alone, and fails where that dies too.
     """
     runs = _with_bases(runs)
+    ended = {}                                              # {name: why it failed, or None}
     with contextlib.ExitStack() as stack:
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
         stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
-        bar = stack.enter_context(tqdm(total=sum(run.settings.steps for run in runs), unit="step", smoothing=0.05,
-                                       dynamic_ncols=True, mininterval=0.5))
-        done, deaths = set(), 0
-        if executor is not None:
-            with executor:
-                _go_through(executor, train, runs, done, lambda run: bar.update(run.settings.steps))
-            return
-        context = multiprocessing.get_context("spawn")
-        messages, sender = context.Pipe(duplex=False)
-        stop = context.RawValue("b", False)                 # no locks: a worker that is killed would keep them for ever
-        stack.enter_context(environment({**dict.fromkeys(THREADS, "1"), "MINIGRAD_BACKEND": backend.name()}))
-        reader = threading.Thread(target=_show, args=(messages, bar, len(runs)), daemon=True)
-        reader.start()
-        stack.callback(reader.join, 5.0)
-        stack.callback(sender.send, None)
-        while len(done) < len(runs):
-            before = len(done)
-            try:
-                _in_processes(runs, done, min(jobs, len(runs)), context, sender, stop)
-            except concurrent.futures.process.BrokenProcessPool:
-                deaths = deaths + 1 if len(done) == before else 1
-                if deaths == DEATHS:
-                    raise MinigradError(f"{deaths} worker processes died one after the other (were they killed, or the "
-                                        "memory full?)\n  help: --resume goes on from the checkpoints; --jobs 1 needs "
-                                        "the least memory") from None
-                tqdm.write("a worker process died; its run goes on from the checkpoint", file=sys.stderr)
-                bar.reset(sum(run.settings.steps for run in runs if run.name not in done))
+        progress = stack.enter_context(Progress(sum(run.settings.steps for run in runs), len(runs)))
+        if executor is None:
+            _in_processes(runs, jobs, ended, progress, stack)
+        else:
+            _in_executor(executor, runs, ended, progress)
+    return {run.name: ended[run.name] for run in runs if ended[run.name]}
 
 
 def _with_bases(runs):
@@ -89,17 +72,74 @@ def _with_bases(runs):
         for each in chain:
             found.setdefault(each.name, each)
     for run in reversed(found.values()):
-        trains = not fully_recorded(run) or run.name in needed and not run.checkpoint.exists()
-        if run.base and trains:
+        if run.base and (not _is_recorded(run) or run.name in needed and not run.checkpoint.exists()):
             needed.add(run.base.name)
     return [run._replace(is_base=run.name in needed) for run in found.values()]
 
 
-def _in_processes(runs, done, workers, context, sender, stop):
+def _is_recorded(run):
+    try:
+        return fully_recorded(run)
+    except FileError:                                       # found again, and told, when the run is taken up
+        return False
+
+
+def attempt(run, progress=lambda steps, line: None):
+    """Train a run; give the reason, which can go to any other process, where that fails, else None."""
+    try:
+        train(run, progress)
+    except Stopped:
+        raise
+    except Exception as error:
+        return reason(error)
+
+
+def _in_executor(executor, runs, ended, progress):
+    """Go through the runs in another executor, which does not tell of their steps."""
+    def end(run, why):
+        progress.end(run.name, bool(why))
+        progress.advance(run.settings.steps, run.name)
+    try:
+        with executor:
+            _go_through(executor, attempt, runs, ended, {}, end)
+    except concurrent.futures.BrokenExecutor as error:
+        raise MinigradError(f"the executor broke down: {error}\n"
+                            "  help: --resume goes on from the checkpoints") from error
+
+
+def _in_processes(runs, jobs, ended, progress, stack):
+    """Go through the runs in pools of processes, a new one wherever a worker dies. stack: closes what is opened."""
+    context, deaths = multiprocessing.get_context("spawn"), collections.Counter()
+    messages, sender = context.Pipe(duplex=False)
+    stop = context.RawValue("b", False)                     # no locks: a worker that is killed would keep them for ever
+    stack.enter_context(environment({**dict.fromkeys(THREADS, "1"), "MINIGRAD_BACKEND": backend.name()}))
+    reader = threading.Thread(target=_show, args=(messages, progress), daemon=True)
+    reader.start()
+    stack.callback(reader.join, 5.0)
+    stack.callback(sender.send, None)
+    while left := [run for run in runs if run.name not in ended]:
+        together = [run for run in left if deaths[run.name] < DEATHS]
+        alone = not any(_is_ready(run, ended) for run in together)
+        some, going = [next(run for run in left if _is_ready(run, ended))] if alone else together, {}
+        try:
+            _in_pool(some, min(jobs, len(some)), (context, sender, stop), ended, going, progress)
+        except concurrent.futures.process.BrokenProcessPool:
+            deaths.update(run.name for run in going.values())
+            if alone:
+                ended[some[0].name] = ("its worker process dies again and again (is it killed, or the memory full?)\n"
+                                       "  help: --resume goes on from the checkpoint; --jobs 1 needs the least memory")
+                progress.end(some[0].name, True)
+            else:
+                tqdm.write("a worker process died; its run goes on from the checkpoint", file=sys.stderr)
+            progress.restart(sum(run.settings.steps for run in runs if run.name not in ended))
+
+
+def _in_pool(runs, workers, shared, ended, going, progress):
     """Go through the runs in a pool of processes. Raises BrokenProcessPool where one of them dies."""
+    context, sender, stop = shared
     with concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (sender, stop)) as pool:
         try:
-            _go_through(pool, _train, runs, done, lambda run: None)
+            _go_through(pool, _attempt, runs, ended, going, lambda run, why: progress.end(run.name, bool(why)), workers)
         except BaseException:
             signal.signal(signal.SIGINT, signal.SIG_IGN)                    # once is enough
             stop.value = True
@@ -108,21 +148,40 @@ def _in_processes(runs, done, workers, context, sender, stop):
             raise
 
 
-def _go_through(pool, work, runs, done, progress):
-    """work(run) in the pool for each run that is not done, when the one that it begins from is; done: their names."""
-    waiting, going = [run for run in runs if run.name not in done], {}
-    while waiting or going:
-        ready = [run for run in waiting if run.base is None or run.base.name in done]
-        waiting = [run for run in waiting if not (run.base is None or run.base.name in done)]
+def _is_ready(run, ended):
+    return run.base is None or run.base.name in ended
+
+
+def _go_through(pool, work, runs, ended, going, end, most=None):
+    """work(run) in the pool for each run that has not ended, when the one that it begins from has, then end(run, why).
+
+    ended: {name: why it failed, or None}; going: {future: run}, of what is in the pool, `most` at a time.
+    """
+    waiting = [run for run in runs if run.name not in ended]
+    while True:
+        ready = [run for run in waiting if _is_ready(run, ended)][:None if most is None else most - len(going)]
+        waiting = [run for run in waiting if run not in ready]
         asked = signal.signal(signal.SIGINT, signal.SIG_IGN)                # workers start deaf to Ctrl-C
         going.update({pool.submit(work, run): run for run in ready})
         signal.signal(signal.SIGINT, asked)
+        if not going:
+            return
         finished, _ = concurrent.futures.wait(going, return_when=concurrent.futures.FIRST_COMPLETED)
         for future in finished:
-            future.result()
+            why = _outcome(future)
             run = going.pop(future)
-            done.add(run.name)
-            progress(run)
+            ended[run.name] = why
+            end(run, why)
+
+
+def _outcome(future):
+    """What the work gave, or in words what it raised. Raises BrokenExecutor, and what is no error of the run."""
+    try:
+        return future.result()
+    except (concurrent.futures.BrokenExecutor, Stopped):
+        raise
+    except Exception as error:                              # of an executor that loses its work
+        return reason(error)
 
 
 @contextlib.contextmanager
@@ -137,17 +196,9 @@ def environment(changes):
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _show(messages, bar, count):
-    done = 0
+def _show(messages, progress):
     while (message := messages.recv()) is not None:
-        steps, name, line, finished = message
-        done += finished
-        if steps < 0:                                       # taken before: not part of this bar
-            bar.total += steps
-        bar.update(max(steps, 0))
-        bar.set_description(f"{done}/{count} done, {name}", refresh=finished)
-        if line:
-            bar.set_postfix(train=f"{line['train_error']:.1f}%", test=f"{line['test_error']:.1f}%")
+        progress.advance(*message)
 
 
 # ------------------------------------------------------------------------------------- inside a worker process
@@ -167,7 +218,7 @@ def _die_with_parent():
     os._exit(1)
 
 
-def _train(run):
+def _attempt(run):
     waiting = 0
 
     def progress(steps, line):
@@ -176,7 +227,9 @@ def _train(run):
         if _worker["stop"].value:
             raise Stopped(run.name)
         if line or steps < 0 or waiting >= REPORT:
-            _worker["sender"].send((waiting, run.name, line, False))    # short enough to be written in one piece
+            shown = line and {key: line[key] for key in ("train_error", "test_error")}      # short: written in one piece
+            _worker["sender"].send((waiting, run.name, shown))
             waiting = 0
-    train(run, progress)
-    _worker["sender"].send((waiting, run.name, None, True))
+    why = attempt(run, progress)
+    _worker["sender"].send((waiting, run.name))
+    return why

@@ -71,14 +71,14 @@ class OutOfMemory(MinigradError, MemoryError):
 
 
 def _kept(run):
-    return f"{run.checkpoint}, the record up to step {position(run)[0]}" if run.checkpoint.exists() else (
-        "nothing was saved yet")
+    step = position(run)[0] if run.checkpoint.exists() else 0
+    return f"{run.checkpoint}, the record up to step {step}" if step else "nothing was saved yet"
 
 
 def not_finite(run, step):
     """The error to raise: where it happened, and what is kept."""
     return NotFinite(f"{run.name}: the loss is not finite in step {step} of method {run.method}\n  kept: {_kept(run)}\n"
-                     "  help: a smaller --rate")
+                     "  help: a smaller --rate, with --out FOLDER if this one holds other results")
 
 
 def out_of_memory(run, step, error):
@@ -89,8 +89,8 @@ def out_of_memory(run, step, error):
         used = f", with {(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB of the device in use"
     return OutOfMemory(f"{run.name}: step {step} does not fit in memory{used}: {error}\n"
                        f"  batches: {count} images, and {clean} clean ones\n"
-                       f"  kept: {_kept(run)}\n  help: a smaller --network or batch (Settings), or a network made with "
-                       "remember=False, which keeps less for the backward pass (nn.Checkpoint)")
+                       f"  kept: {_kept(run)}\n  help: --resume with --jobs 1; on CIFAR a smaller --network; in a "
+                       "program a smaller batch (Settings), or a network made with remember=False (nn.Checkpoint)")
 
 
 def identity(run):
@@ -99,20 +99,41 @@ def identity(run):
 
 
 def position(run):
-    """What the checkpoint says: the step, the lines of the record, and the rows since the last of them."""
+    """What the checkpoint says: the step, the lines of the record, and the rows since the last of them.
+
+    A checkpoint of the same run with fewer steps is one of this run as well, if its course up to there would have been
+    the same; else the run begins anew, at step 0. Raises FileError for one that is broken, or of another run.
+    """
     try:
         metadata = tree.read(run.checkpoint)[1]
-        found, lines, rows = metadata["run"], json.loads(metadata["record"]), json.loads(metadata["rows"])
+        found, lines, rows = _described(metadata["run"]), json.loads(metadata["record"]), json.loads(metadata["rows"])
         step = int(metadata["step"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise _foreign(run, error) from error
-    if found != identity(run):
-        raise FileError(f"{run.checkpoint}: the checkpoint of another run, {found}\n  help: --out FOLDER")
-    return step, lines, rows
+    own = _described(identity(run))
+    if _without_steps(found) != _without_steps(own) or found["steps"] > own["steps"]:
+        raise FileError(f"{run.checkpoint}: the checkpoint of another run, {metadata['run']}\n  help: --out FOLDER")
+    if found == own or found.get("base") == own.get("base") and not METHODS[run.method].host:
+        return step, lines, rows
+    return 0, [], []                                        # a rule on the host may look at how many steps there are
+
+
+def _described(text):
+    """The identity of a run, and of its base, as dicts. Raises ValueError or TypeError for other texts."""
+    found = dict(json.loads(text))
+    return {**found, "base": _described(found["base"])} if "base" in found else found
+
+
+def _without_steps(described):
+    return {key: _without_steps(value) if key == "base" else value for key, value in described.items()
+            if key != "steps"}
 
 
 def restored(run, trainer):
-    """What a run had learned at its last checkpoint. Raises FileError where that does not fit the run."""
+    """What a run had learned at its last checkpoint. Raises FileError where there is none that fits the run."""
+    if not run.checkpoint.exists():
+        raise FileError(f"{run.checkpoint}: the checkpoint is not there any more\n  help: delete {run.record.name} as "
+                        "well; --resume then trains the run again")
     try:
         return tree.load(run.checkpoint, trainer.blank())
     except ShapeError as error:
@@ -134,15 +155,37 @@ def recorded(run):
     lines = read_record(run.record) if run.record.exists() else []
     labels = json.loads(json.dumps(run.labels))
     for line in lines:
-        if any(line.get(key, value) != value for key, value in labels.items()):
-            raise FileError(f"{run.record}: the record of another run, {line}\n  help: --out FOLDER")
+        if any(line.get(key) != value for key, value in labels.items()):
+            raise FileError(f"{run.record}: the record of another run, {line}\n  help: move it away, or --out FOLDER")
     return lines
 
 
 def fully_recorded(run):
-    """Whether the record of a run has all its lines, so that it need not be trained again to be drawn."""
-    s = run.settings
-    return [line["step"] for line in recorded(run)] == sorted({*range(s.every, s.steps + 1, s.every), s.steps})
+    """Whether the record of a run has all its lines, so that it need not be trained again to be drawn.
+
+    There may be one more where a run was given more steps when it had ended: its last of then.
+    """
+    s, lines = run.settings, recorded(run)
+    if not lines or lines[-1]["step"] != s.steps or len(lines) < s.steps // s.every:
+        return False
+    return {line["step"] for line in lines}.issuperset(range(s.every, s.steps + 1, s.every)) and all(
+        isinstance(line.get(key), (int, float)) for line in lines for key in ("train_error", "test_error"))
+
+
+def results(runs):
+    """The runs that came to their end, and a line of text for each of the others that says how far it came."""
+    whole, missing = [], []
+    for run in runs:
+        try:
+            lines = recorded(run)
+            if fully_recorded(run):
+                whole.append(run)
+                continue
+            far = f"step {lines[-1]['step']} of {run.settings.steps}" if lines else "nothing is recorded"
+        except FileError as error:
+            far = str(error).partition("\n")[0]
+        missing.append(f"{run.name}: {far}")
+    return whole, missing
 
 
 def write_record(run, lines, before=()):

@@ -9,9 +9,11 @@ from typing import Callable, NamedTuple
 import minigrad
 from minigrad import MinigradError
 
-from .folders import prepare_folder
+from . import console
+from .folders import prepare_folder, read_record
 from .methods import METHODS
 from .pool import default_jobs, run_all
+from .runs import recorded, results
 
 
 class Script(NamedTuple):
@@ -19,8 +21,11 @@ class Script(NamedTuple):
 
     options(parser) adds its own options; checked(options) fills in their defaults and raises MinigradError for what
     cannot be run; plan(options) -> (settings as the folder keeps them, runs); statements(options, runs) -> lines that
-    say how training differs from test; report(options, runs) prints tables and draws. folder: of the results, under
-    runs/, if --out is not given.
+    say how training differs from test; report(options, runs, lines, caption) prints tables and draws, from the runs
+    that came to their end and the lines of their records. folder: of the results, under runs/, if --out is not given.
+
+    recorded: (options, line) -> the run that has this line in its record, where the report is of all runs in the
+    folder. grows: whether a run that is given more steps goes on where it ended.
     """
     name: str
     about: str
@@ -31,6 +36,8 @@ class Script(NamedTuple):
     statements: Callable
     report: Callable
     folder: Callable            # options -> name
+    recorded: Callable | None = None
+    grows: bool = False
 
 
 def parser(script):
@@ -48,8 +55,9 @@ def parser(script):
     p.add_argument("--rate", type=float, help="the learning rate in the beginning")
     p.add_argument("--backend", choices=("numpy", "cupy"), help="default: cupy where it can run")
     p.add_argument("--jobs", type=int, help="runs at the same time, default one for each core (one on a GPU)")
-    p.add_argument("--out", type=pathlib.Path, help="folder for results, default runs/...")
-    p.add_argument("--resume", action="store_true", help="go on with what the folder holds")
+    p.add_argument("--out", type=console.folder, help="folder for results, default runs/...")
+    p.add_argument("--resume", action="store_true",
+                   help="go on with what the folder holds" + ", also with more --steps than there were" * script.grows)
     return p
 
 
@@ -58,11 +66,24 @@ def given(value, default):
     return list(dict.fromkeys(default if value is None else value))
 
 
-def check_known(methods, known):
-    """Raise MinigradError, which names all there are, unless all methods are known."""
-    unknown = [name for name in methods if name not in known]
+def check_methods(methods, unfit):
+    """Raise MinigradError, which names all that can be used, unless all methods are in the table and fit.
+
+    unfit(a row of the table) -> why it cannot be used, or None.
+    """
+    choice = f"\n  help: choose from {', '.join(name for name, method in METHODS.items() if not unfit(method))}"
+    unknown = [name for name in methods if name not in METHODS]
     if unknown:
-        raise MinigradError(f"there is no method {', '.join(unknown)}\n  help: choose from {', '.join(known)}")
+        raise MinigradError(f"there is no method {', '.join(unknown)}{choice}")
+    for name in methods:
+        if why := unfit(METHODS[name]):
+            raise MinigradError(f"{name} cannot be used here: {why}{choice}")
+
+
+def wrong_classes(method, classes):
+    """Why a method cannot be used on so many classes, or None."""
+    if method.classes not in (None, classes):
+        return f"it is for {method.classes} classes, and here are {classes}"
 
 
 def _checked(script, options):
@@ -83,38 +104,48 @@ def options_of(script, arguments):
 
 
 def main(scripts, arguments=None, executor=None, command=None):
-    """Run a script, or several, from the command line; gives the exit status.
+    """Run a script, or several, from the command line; gives the exit status: 1 where a run failed.
 
     The runs of all go through one sweep, each once, and every script then reports. executor: see pool.run_all.
     """
+    console.prepare()
     scripts = scripts if isinstance(scripts, list) else [scripts]
     arguments = sys.argv[1:] if arguments is None else arguments
     parsed = [parser(script).parse_args(arguments) for script in scripts]
     try:
-        if parsed[0].backend:
-            minigrad.use(parsed[0].backend)
-        plans = []
-        for script, options in zip(scripts, parsed):
-            options = _checked(script, options)
-            plans.append((script, options, *script.plan(options)))
-        statements = [_begins(*plan) for plan in plans]     # bad data and impossible shares are found before ...
-        with contextlib.ExitStack() as stack:
-            for folder, (kept, runs) in _folders(plans).items():                                # ... anything is kept
-                stack.enter_context(prepare_folder(folder, kept, parsed[0].resume, megabytes=5 + 4 * len(runs)))
-            print("\n".join(statements))
-            run_all([run for *_, runs in plans for run in runs], parsed[0].jobs or default_jobs(), executor)
-            for script, options, _, runs in plans:
-                script.report(options, runs)
-        return 0
+        return _main(scripts, parsed, executor)
     except (MinigradError, OSError) as error:
-        help = "" if isinstance(error, MinigradError) else "\n  help: the last checkpoint is kept; --resume goes on"
-        print(f"error: {error}{help}", file=sys.stderr)
+        print(f"error: {console.reason(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         again = shlex.join([a for a in map(str, arguments) if a != "--resume"] + ["--resume"])
         print("\nstopped; nothing up to the last line of the record is lost. Go on with:\n"
               f"  python -m experiments.{command or scripts[0].name} {again}")
         return 130
+
+
+def _main(scripts, parsed, executor):
+    if parsed[0].backend:
+        minigrad.use(parsed[0].backend)
+    plans = []
+    for script, options in zip(scripts, parsed):
+        options = _checked(script, options)
+        plans.append((script, options, *script.plan(options)))
+    folders = _folders(plans)
+    statements = [_begins(*plan) for plan in plans]         # bad data and impossible shares are found before ...
+    with contextlib.ExitStack() as stack:
+        for folder, (script, kept, runs) in folders.items():                                    # ... anything is kept
+            stack.enter_context(prepare_folder(folder, kept, parsed[0].resume, 5 + 4 * len(runs), script.grows))
+        print("\n".join(statements), flush=True)
+        failed = run_all([run for *_, runs in plans for run in runs], parsed[0].jobs or default_jobs(), executor)
+        for script, options, _, runs in plans:
+            try:
+                _report(script, options, runs)
+            except Exception as error:                      # the other reports are still wanted, and the list
+                failed[f"the report of {script.name}"] = console.reason(error)
+    for name, why in failed.items():
+        print(f"failed: {why if why.startswith(name) else f'{name}: {why}'}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _begins(script, options, kept, runs):
@@ -124,8 +155,40 @@ def _begins(script, options, kept, runs):
 
 
 def _folders(plans):
-    """{folder: (its settings, the runs in it)}."""
+    """{folder: (a script that writes there, its settings, the runs in it)}. Raises MinigradError for two settings."""
     found = {}
-    for _, options, kept, runs in plans:
-        found.setdefault(options.out, (kept, []))[1].extend(runs)
+    for script, options, kept, runs in plans:
+        first, settings, together = found.setdefault(options.out, (script, kept, []))
+        if settings != kept:
+            raise MinigradError(f"{options.out}: {first.name} and {script.name} have different settings, and a folder "
+                                "holds one\n  help: run each by itself with an --out of its own, or leave --out away")
+        together.extend(runs)
     return found
+
+
+def _report(script, options, runs):
+    """What the runs that came to their end show, and which did not."""
+    if script.recorded:
+        runs = list({run.name: run for run in [*runs, *_in_folder(script, options)]}.values())
+    whole, missing = results(runs)
+    lines = [line for run in whole for line in recorded(run)]
+    note = f"; without {len(missing)} of {len(runs)} runs" if missing else ""
+    if lines:
+        script.report(options, whole, lines, f"{options.mode} mode, {options.data} data{note}")
+    for text in missing:
+        print(f"missing: {text}")
+    print(f"records: {options.out}/*.jsonl" if lines else f"{script.name}: no run came to its end, nothing is drawn")
+
+
+def _in_folder(script, options):
+    """The runs that have a record in the folder; says which files are left out, and why."""
+    for path in sorted(options.out.glob("*.jsonl")):
+        try:
+            run = script.recorded(options, read_record(path)[0])
+            if run.record != path:
+                raise MinigradError(f"by what it holds its name should be {run.record.name}")
+            yield run
+        except (MinigradError, KeyError, IndexError, TypeError, ValueError) as error:
+            why = {IndexError: "it holds no line", KeyError: f"it has no {error}"}.get(type(error), str(error))
+            first = why.removeprefix(f"{path}: ").partition("\n")[0]
+            print(f"left out: {path}, which is no record of {script.name}: {first}")

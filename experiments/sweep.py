@@ -8,7 +8,7 @@ import importlib
 import itertools
 import sys
 
-from . import SCRIPTS, script
+from . import SCRIPTS, console, script
 
 
 def main(arguments=None, executor=None):
@@ -20,9 +20,11 @@ def main(arguments=None, executor=None):
     names = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
     known = [entry.name for entry in SCRIPTS if entry.runs]
     if not names or not set(names) <= set(known):
-        print(f"{__doc__}\nFIGURE is one of {', '.join(known)}", file=sys.stderr)
-        return 2
-    scripts = [importlib.import_module(f"{__package__}.{name}").SCRIPT for name in names]
+        helped = arguments[:1] in (["-h"], ["--help"])
+        console.prepare()
+        print(f"{__doc__}\nFIGURE is one of {', '.join(known)}", file=sys.stdout if helped else sys.stderr)
+        return 0 if helped else 2
+    scripts = [importlib.import_module(f"{__package__}.{name}").SCRIPT for name in dict.fromkeys(names)]
     return script.main(scripts, arguments[len(names):], executor, "sweep " + " ".join(names))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from minigrad import tree
 
+from .folders import make_folder
 from .runs import fully_recorded, identity, out_of_memory, position, recorded, restored, write_record
 from .trainers import trainer_of
 
@@ -25,9 +26,10 @@ def train(run, progress=lambda steps, line: None):
     progress(steps taken, line or None) is called as training goes on, first of all with the negative number of the
     steps that need not be taken again. Raises NotFinite, with the step, when a loss is not finite: the last checkpoint
     and the record up to it are kept. Raises OutOfMemory, with the batch and what memory is used, where a step does not
-    fit. Raises FileError where the checkpoint or the record is broken or another run's, or where the run that this one
-    begins from is not finished.
+    fit. Raises FileError where the folder, which is made if it is not there, cannot be written, where the checkpoint or
+    the record is broken or another run's, and where the run that this one begins from is not finished.
     """
+    make_folder(run.folder)
     start, lines, rows, before = 0, [], [], recorded(run)
     if run.checkpoint.exists():
         start, lines, rows = position(run)

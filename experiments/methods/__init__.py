@@ -24,7 +24,8 @@ class Method(NamedTuple):
     at the host in every step: its context then knows the step, the rate and the labels (see Context), and its steps
     cannot be captured as a CUDA graph. rebuild: (images, labels, rng) -> images, labels, origins, before training.
     base: the method whose finished run this one begins from. learner: makes a weak learner of boosting, for `rounds`
-    rounds; first, costs: shares -> a cost for each class, in the first weights or in every round.
+    rounds; first, costs: shares -> a cost for each class, in the first weights or in every round. classes: how many there
+    must be, if the method is for so many alone.
     """
     summary: str
     source: str
@@ -43,6 +44,7 @@ class Method(NamedTuple):
     rounds: int = None
     first: Callable = None
     costs: Callable = None
+    classes: int = None
 
 
 def _dearer(shares):
@@ -84,7 +86,8 @@ METHODS = {
     "cost_boost_csb2": Method("boosted stumps, a cost of 2 in each round", "Ting 2000", learner=_stump, rounds=40,
                               costs=_dearer),
     "focal": Method("what is learned already counts little", "Lin et al. 2017", criterion=criteria.focal),
-    "dice": Method("self-adjusting dice loss (two classes)", "Li et al. 2020", criterion=criteria.dice),
+    "dice": Method("self-adjusting dice loss (two classes)", "Li et al. 2020", criterion=criteria.dice,
+                   classes=2),
     "low_loss": Method("the lowest losses of the batch", "Kumar et al. 2010", by_losses(rules.low_loss), host=True),
     "mentor": Method("MentorNet's predefined curriculum", "Jiang et al. 2018", by_losses(rules.mentor),
                      memory=rules.mentor_memory, host=True),
