@@ -120,8 +120,9 @@ def _check_settings(folder, settings, resume, grows):
     differ = [key for key in sorted({*old, *settings}) if old.get(key) != settings.get(key)]
     if differ and not (grows and differ == ["steps"] and old["steps"] < settings["steps"]):
         rows = [f"  {key}: {old.get(key)} there, {settings.get(key)} now" for key in differ]
+        why = ": with other steps the rate falls elsewhere" if {*differ} == {"steps", "drops"} else ""
         raise MinigradError("\n".join([f"{folder} holds results of another configuration:", *rows,
-                                       "  help: choose another folder with --out"]))
+                                       f"  help: choose another folder with --out{why}"]))
     if not resume:
         there = f"of {old['steps']} steps of this configuration" if differ else "of this configuration"
         raise MinigradError(f"{folder} already holds results {there}\n  help: --resume continues them "

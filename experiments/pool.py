@@ -227,7 +227,7 @@ def _attempt(run):
         if _worker["stop"].value:
             raise Stopped(run.name)
         if line or steps < 0 or waiting >= REPORT:
-            shown = line and {key: line[key] for key in ("train_error", "test_error")}      # short: written in one piece
+            shown = line and {key: line[key] for key in ("step", "train_error", "test_error")}     # short: one write
             _worker["sender"].send((waiting, run.name, shown))
             waiting = 0
     why = attempt(run, progress)

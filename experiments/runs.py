@@ -172,13 +172,16 @@ def fully_recorded(run):
         isinstance(line.get(key), (int, float)) for line in lines for key in ("train_error", "test_error"))
 
 
-def results(runs):
-    """The runs that came to their end, and a line of text for each of the others that says how far it came."""
+def results(runs, failed):
+    """The runs that came to their end, and a line of text for each of the others that says how far it came.
+
+    failed: the names of those that are not to be trusted, whatever their records say.
+    """
     whole, missing = [], []
     for run in runs:
         try:
             lines = recorded(run)
-            if fully_recorded(run):
+            if fully_recorded(run) and run.name not in failed:
                 whole.append(run)
                 continue
             far = f"step {lines[-1]['step']} of {run.settings.steps}" if lines else "nothing is recorded"

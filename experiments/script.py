@@ -140,7 +140,7 @@ def _main(scripts, parsed, executor):
         failed = run_all([run for *_, runs in plans for run in runs], parsed[0].jobs or default_jobs(), executor)
         for script, options, _, runs in plans:
             try:
-                _report(script, options, runs)
+                _report(script, options, runs, failed)
             except Exception as error:                      # the other reports are still wanted, and the list
                 failed[f"the report of {script.name}"] = console.reason(error)
     for name, why in failed.items():
@@ -166,11 +166,11 @@ def _folders(plans):
     return found
 
 
-def _report(script, options, runs):
+def _report(script, options, runs, failed):
     """What the runs that came to their end show, and which did not."""
     if script.recorded:
         runs = list({run.name: run for run in [*runs, *_in_folder(script, options)]}.values())
-    whole, missing = results(runs)
+    whole, missing = results(runs, failed)
     lines = [line for run in whole for line in recorded(run)]
     note = f"; without {len(missing)} of {len(runs)} runs" if missing else ""
     if lines:

@@ -97,7 +97,7 @@ class Descent(_Trainer):
         base = self.run.base
         if base is None or not finished(base):
             raise FileError(f"{self.run.name} begins from a finished run of {self.method.base}, which is not there\n"
-                            f"  help: name the method {self.method.base} as well")
+                            "  help: train that run first, as every sweep does; if it failed, its error says why")
         trainer = trainer_of(base)
         trained = restored(base, trainer)
         if self.method.layer:                               # only the noise layer knows the base

@@ -132,7 +132,7 @@ def test_the_plan():
 
 @pytest.mark.parametrize("arguments, says", [
     (["--mode", "paper"], "--mode paper: the paper has no such experiment"), (["--methods", "magic"], "there is no method magic"),
-    (["--methods", "fine_tune"], "there is no method fine_tune"), (["--steps", "0"], "--steps 0")])
+    (["--methods", "fine_tune"], "fine_tune cannot be used here"), (["--steps", "0"], "--steps 0")])
 def test_what_cannot_be_run(arguments, says, tmp_path, capsys):
     assert contradiction.main([*arguments, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err

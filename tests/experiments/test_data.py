@@ -79,6 +79,7 @@ def mirror(tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for name in ("MNIST_MIRRORS", "CIFAR_MIRRORS"):
             monkeypatch.setattr(data, name, ("http://127.0.0.1:9/", f"http://127.0.0.1:{server.server_port}/"))
+        (tmp_path / "none").mkdir()
         monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path / "none"))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         yield folder
@@ -107,6 +108,28 @@ def test_a_truncated_download_is_refused(mirror, tmp_path):
     with pytest.raises(FileError, match="no mirror gave it(.|\n)*127.0.0.1(.|\n)*hash(.|\n)*expected sha256 440fcabf"):
         data.mnist()
     assert not list((tmp_path / "cache").rglob("train-images*"))
+
+
+@pytest.mark.parametrize("given", ["~/data", "$HOME/data", "{home}/data"])
+def test_the_data_folder_is_found_as_a_shell_would(tmp_path, monkeypatch, given):
+    """In a Dockerfile or a service file nobody expands it: the file there is looked at, and nothing is downloaded."""
+    (tmp_path / "data" / "mnist").mkdir(parents=True)
+    path = tmp_path / "data" / "mnist" / "train-images-idx3-ubyte.gz"
+    path.write_bytes(b"x")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MINIGRAD_DATA", given.format(home=tmp_path))
+    with pytest.raises(FileError, match=f"{path}: the file is truncated or altered"):
+        data.mnist()
+
+
+@pytest.mark.parametrize("read", [data.mnist, data.cifar10, data.cifar100])
+def test_a_data_folder_that_is_none_is_refused(mirror, tmp_path, monkeypatch, read):
+    (tmp_path / "file").write_text("")
+    for given in ("nowhere", "file", "~nobody/data"):
+        monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path / given) if given != "~nobody/data" else given)
+        with pytest.raises(FileError, match="MINIGRAD_DATA=.*is not a folder\n  help: make it, or unset"):
+            read()
+    assert not (tmp_path / "cache").exists()                # nothing was downloaded in its place
 
 
 def test_the_sample_needs_its_package(monkeypatch):

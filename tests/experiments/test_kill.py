@@ -16,7 +16,7 @@ from experiments import pool, training
 from experiments.folders import read_record
 from experiments.runs import finished
 from experiments.training import train
-from minigrad import MinigradError, tree
+from minigrad import tree
 
 from .test_training import run_of, without_time
 
@@ -120,8 +120,8 @@ def killed_while_it_sends(run):
         mark.touch()
         threading.Timer(0.1 * random.random(), os._exit, [1]).start()
         while not pool._worker["stop"].value:
-            send((1, run.name, None, False))
-    send((1, run.name, None, True))
+            send((1, run.name, None))
+    send((1, run.name))
 
 
 class Killed(concurrent.futures.ProcessPoolExecutor):
@@ -134,22 +134,47 @@ class Killed(concurrent.futures.ProcessPoolExecutor):
 def test_a_worker_that_dies_holds_up_no_other(tmp_path, monkeypatch):
     """It must take nothing with it that the others wait for, such as the lock of a queue."""
     monkeypatch.setattr(pool.concurrent.futures, "ProcessPoolExecutor", Killed)
-    monkeypatch.setattr(pool, "DEATHS", 5)
-    pool.run_all([run_of(tmp_path, "uniform", key) for key in (0, 1)], 2)
+    assert not pool.run_all([run_of(tmp_path, "uniform", key) for key in (0, 1)], 2)
     assert len(list(tmp_path.glob("*.tried"))) == 2
 
 
-class Dying(concurrent.futures.ProcessPoolExecutor):
-    """A pool whose workers die at once."""
+class Mortal:
+    """Stands for a pool of processes, and trains here; a worker that takes up one of the `deadly` runs dies."""
+    deadly, taken = (), []
 
-    def submit(self, f, *args):
-        return super().submit(os._exit, 1)
+    def __init__(self, workers, *context):
+        self.workers, self.going = workers, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def shutdown(self, cancel_futures):
+        pass
+
+    def submit(self, work, run):
+        future = concurrent.futures.Future()
+        self.taken.append(run.name)
+        if run.name in self.deadly:
+            future.set_exception(concurrent.futures.process.BrokenProcessPool("gone"))
+        else:
+            future.set_result(pool.attempt(run))
+        return future
 
 
-def test_workers_that_die_again_and_again_stop_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool.concurrent.futures, "ProcessPoolExecutor", Dying)
-    with pytest.raises(MinigradError, match="3 worker processes died one after the other(.|\n)*help: --resume goes on"):
-        pool.run_all([run_of(tmp_path, "uniform")], 1)
+def test_a_run_whose_workers_die_again_and_again_stops_no_other(tmp_path, monkeypatch, capsys):
+    runs = [run_of(tmp_path, "uniform", key, steps=20) for key in range(4)] + [run_of(tmp_path, "fine_tune", 1, steps=20)]
+    monkeypatch.setattr(pool.concurrent.futures, "ProcessPoolExecutor", Mortal)
+    monkeypatch.setattr(Mortal, "deadly", [runs[1].name])
+    monkeypatch.setattr(Mortal, "taken", [])
+    failed = pool.run_all(runs, 2)
+    assert list(failed) == [runs[1].name, runs[4].name] and Mortal.taken.count(runs[1].name) == 4      # three times, then alone
+    assert "dies again and again" in failed[runs[1].name] and "--resume goes on" in failed[runs[1].name]
+    assert "begins from a finished run of uniform, which is not there" in failed[runs[4].name]
+    assert [finished(run) for run in runs] == [True, False, True, True, False]
+    assert "a worker process died; its run goes on" in capsys.readouterr().err
 
 
 def test_another_executor_and_bases_first(tmp_path):

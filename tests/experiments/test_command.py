@@ -1,0 +1,531 @@
+"""The command line of every experiment in the list: what it refuses before training, what one bad run leaves, what it prints."""
+import concurrent.futures
+import importlib
+import io
+import itertools
+import json
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+
+import matplotlib.figure
+import numpy as np
+import pytest
+
+from experiments import SCRIPTS, benchmark, cifar, console, contradiction, data, figure3, imbalance, nested, runs, script, sweep, trainers
+from experiments.biases import noisy
+from experiments.data import Images
+from experiments.folders import prepare_folder, read_record
+from experiments.methods import METHODS
+from experiments.runs import NotFinite, Problem, finished
+from minigrad import FileError, MinigradError, nn, tree
+
+from .test_benchmark import made_up
+from .test_cifar import Here, coloured
+from .test_training import without_time
+
+ROOT = pathlib.Path(sweep.__file__).parent.parent
+SWEPT = [entry.name for entry in SCRIPTS if entry.runs]
+OTHERS = [entry.name for entry in SCRIPTS if not entry.runs]
+ON_CIFAR = [name for name in SWEPT if name not in ("imbalance", "contradiction")]
+FEW = {"imbalance": ["--methods", "uniform", "reweight", "--shares", "0.95"], "contradiction": ["--methods", "uniform", "low_loss"],
+       "figure3": ["--methods", "reweight", "--cleans", "30"], "figure4": ["--methods", "uniform", "reweight", "--cleans", "30", "40"],
+       "figure5": ["--methods", "uniform", "reweight", "--cleans", "30", "--shares", "0", "0.4"]}      # and of all others one setting
+ONE_AT_A_TIME = {"shares": [name for name in ON_CIFAR if name != "figure5"], "cleans": [name for name in ON_CIFAR if name != "figure4"]}
+
+
+class Linear(nn.Module):
+    """Scores of flattened images."""
+    layer: nn.Linear
+
+    def __call__(self, x):
+        y = self.layer(x.reshape(len(x), -1))
+        return y[:, 0] if y.shape[1] == 1 else y
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Every experiment in four steps of linear models, on made-up images where the real ones would be downloaded."""
+    rng = np.random.default_rng(0)
+    source, digits = (coloured(800, rng), coloured(100, rng)), Images(rng.random((1000, 28, 28, 1), np.float32), np.tile([4, 9], 500))
+    monkeypatch.setattr(data, "cifar10", lambda: source)
+    monkeypatch.setattr(data, "cifar100", lambda: source)
+    monkeypatch.setattr(imbalance, "_source", lambda name: (digits, None, None, 20))
+    monkeypatch.setattr(contradiction, "_source", lambda: digits)
+    for mode, form in (("quick", "true"), ("paper", "paper")):
+        monkeypatch.setitem(cifar.MODES, mode, cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, form))
+    monkeypatch.setattr(cifar, "problem", lambda network, steps: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), cifar._prepare))
+    monkeypatch.setattr(imbalance, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1)), imbalance._prepare))
+    monkeypatch.setattr(imbalance, "QUICK", imbalance.QUICK._replace(steps=4, every=2))
+    monkeypatch.setattr(contradiction, "QUICK", contradiction.QUICK._replace(steps=4, every=2))
+    monkeypatch.setattr(figure3, "BATCHES", 2)
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path, **how: pathlib.Path(path).write_bytes(b"a picture"))
+    cifar._source.cache_clear()
+    yield
+    cifar._source.cache_clear()
+
+
+@pytest.fixture
+def cli(small, tmp_path, capsys):
+    """cli(name, *arguments) -> status, output, errors; results go to tmp_path / "out"."""
+    def call(name, *arguments, out="out"):
+        status = sweep.main([name, *arguments, "--out", str(tmp_path / out)], executor=Here())
+        return status, *capsys.readouterr()
+    return call
+
+
+@pytest.fixture
+def ascii_screen(monkeypatch):
+    """ascii_screen() makes a standard output that refuses whatever is not ASCII, and gives a function that reads it."""
+    def begin():
+        screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+        monkeypatch.setattr(sys, "stdout", screen)
+
+        def text():
+            screen.flush()
+            return screen.buffer.getvalue().decode("ascii")
+        return text
+    return begin
+
+
+def few(name):
+    return FEW.get(name, ["--methods", "uniform", "reweight", "--cleans", "30"])
+
+
+def planned(name, *arguments):
+    module = importlib.import_module(f"experiments.{name}").SCRIPT
+    return module.plan(script.options_of(module, list(arguments)))[1]
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """failing(name, error): steps of the run of this name raise the error from the third on; without a name, none do."""
+    step, bad = trainers.Descent.step, {}
+
+    def fail(self, learned, t):
+        if self.run.name in bad and t == 2:
+            raise bad[self.run.name](f"{self.run.name} came to grief")
+        return step(self, learned, t)
+    monkeypatch.setattr(trainers.Descent, "step", fail)
+
+    def set_bad(name=None, error=None):
+        bad.clear()
+        bad.update({name: error} if name else {})
+    return set_bad
+
+
+# ------------------------------------------------------------------------------------- refused before training
+
+REFUSED = [(name, arguments, says) for name in SWEPT for arguments, says in [
+    (["--steps", "0"], "--steps 0"), (["--rate", "nan"], "--rate nan"), (["--rate", "inf"], "--rate inf"), (["--jobs", "0"], "--jobs 0"),
+    (["--seeds", "0", "-1"], "--seeds -1"), (["--methods", "uniform", "magic"], "there is no method magic")]]
+REFUSED += [(name, [f"--{which}", *values], f"--{which} {' '.join(values)}: {name} is of one at a time")
+            for which, values in (("shares", ["0.2", "0.4"]), ("cleans", ["50", "100"])) for name in ONE_AT_A_TIME[which]]
+REFUSED += [(name, arguments, says) for name in ON_CIFAR for arguments, says in [
+    (["--cleans", "0"], "--cleans 0: it must be at least 1"), (["--shares", "1.5"], "share 1.5"), (["--shares", "nan"], "share nan"),
+    (["--methods", "uniform", "dice"], "dice cannot be used here: it is for 2 classes"), (["--network", "vgg"], "there is no network vgg"),
+    (["--methods", "clean_only+es"], "clean_only+es: +es changes nothing"), (["--cleans", "100000"], "leave none to train on"),
+    (["--methods", "uniform", "adaboost_networks+ft"], "trains no network"), (["--methods", "uniform+ft+es"], "there is no method uniform+ft+es")]]
+REFUSED += [("figure3", ["--methods", "adaboost_networks"], "it trains none"), ("figure6", ["--methods", "adaboost"], "it trains none"),
+            ("table1", ["--target", "3"], "table1 has no background flips"), ("table2", ["--target", "10"], "target 10"),
+            ("imbalance", ["--shares", "0.4"], "between 0.5 and 1"), ("imbalance", ["--shares", "0.99999"], "share 0.99999: it needs"),
+            ("contradiction", ["--mode", "paper"], "no such experiment"), ("contradiction", ["--methods", "adaboost"], "adaboost cannot be used"),
+            ("contradiction", ["--methods", "fine_tune"], "fine_tune cannot be used")]
+
+
+@pytest.mark.parametrize("name, arguments, says", REFUSED, ids=lambda value: " ".join(value) if isinstance(value, list) else None)
+def test_what_cannot_be_shown_is_refused_before_training(cli, tmp_path, monkeypatch, name, arguments, says):
+    monkeypatch.setattr(script, "run_all", lambda *args: pytest.fail("a run was started"))
+    if arguments == ["--network", "vgg"]:
+        monkeypatch.undo()                                  # the real networks
+        monkeypatch.setattr(data, "cifar10", lambda: pytest.fail("images were read"))
+    status, out, err = cli(name, *arguments)
+    assert status == 2 and says in err and "Traceback" not in err and not out and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_every_method_is_refused_at_once_or_runs(cli, name):
+    """One step of every method of the table that the experiment takes; where it cannot be used, the help says which can."""
+    fit, choice = [], METHODS
+    for method in METHODS:
+        try:
+            planned(name, "--methods", method)
+            fit.append(method)
+        except MinigradError as error:
+            choice = str(error).partition("choose from ")[2].split(", ")
+    assert fit == list(choice) and {"uniform", "reweight"} <= set(fit) and ("dice" in fit) == (name not in ON_CIFAR)
+    if name in ("imbalance", "contradiction", "table2"):    # the others make the runs of table2
+        status, out, err = cli(name, *few(name), "--methods", *fit, "--steps", "1", "--seeds", "0")
+        assert (status, "missing" in out) == (0, False), err
+
+
+def test_a_suffix_changes_the_schedule_or_is_refused():
+    """Of all names with a suffix: another schedule than without it, another run to begin from, or an error that helps."""
+    def chain(name, network):
+        run, found = planned("table2", "--methods", name, "--network", network)[0], []
+        while run:
+            found.append((run.method, run.settings))
+            run = run.base
+        return found
+    for network in ("resnet-8", "wrn-10-1"):
+        for method in METHODS:
+            for suffix in ("es", "half", "short", "ft", "es+ft", "half+ft"):
+                name = f"{method}+{suffix}"
+                plain = name.replace("+" + suffix.split("+")[0], "", 1)
+                try:
+                    assert chain(name, network) != chain(plain, network)
+                except MinigradError as error:
+                    help = str(error).rpartition("help: ")[2]
+                    assert method == "dice" or "+ft" in name or chain(help.removeprefix("--methods "), network), name
+    with pytest.raises(MinigradError, match="uniform\\+es: \\+es changes nothing, as uniform on wrn-10-1 has that schedule"):
+        planned("table2", "--network", "wrn-10-1")
+    assert cifar.settings("adaboost", "quick", "resnet-8", 4).steps == 4 and cifar.settings("adaboost", "quick", "resnet-8").steps == 100
+
+
+def test_what_a_figure_compares_may_have_several_values(cli):
+    for name, more in (("figure5", ["--shares", "0.2", "0.4"]), ("figure4", ["--cleans", "20", "30"])):
+        assert cli(name, *more, "--methods", "uniform", out=name)[0] == 0
+
+
+def test_two_experiments_do_not_share_a_folder(cli, tmp_path, capsys):
+    status, out, err = cli("imbalance", "contradiction")
+    assert status == 2 and "imbalance and contradiction have different settings" in err and not (tmp_path / "out").exists()
+    assert cli("imbalance", *few("imbalance"))[0] == 0
+    status, out, err = cli("contradiction", "--resume", *few("contradiction"), "--seeds", "0")
+    assert status == 2 and "experiment: imbalance there, contradiction now" in err
+    assert cli("table2", "figure7", "--methods", "uniform", out="cifar")[0] == 0                # these have the same
+
+
+def test_classes_without_a_clean_image_are_told(cli):
+    assert "clean: 3 (which lack 7 of the 10 classes);" in cli("figure4", "--methods", "uniform", "--cleans", "3")[1]
+    assert "lack" not in cli("figure4", "--methods", "uniform", "--cleans", "10", out="ten")[1]
+
+
+@pytest.mark.parametrize("seed", [2**32 - 2, 2**32 - 1, 2**32, 2**64 + 5])
+def test_seeds_may_be_large(small, seed):
+    for name, mode in [(name, mode) for name in SWEPT for mode in ("quick", "paper") if (name, mode) != ("contradiction", "paper")]:
+        first, other = (planned(name, "--mode", mode, "--seeds", str(key), *few(name))[0].task() for key in (seed, seed + 2**32))
+        assert not np.array_equal(first.train.indices, other.train.indices)
+    for name in ("walkthrough", "nested"):
+        assert importlib.import_module(f"experiments.{name}").problem(seed)
+
+
+def test_seeds_of_the_authors_are_as_they_were():
+    source = coloured(60, np.random.default_rng(0))
+    task = noisy(source, source, 2**32 - 3, "uniform", clean=10, validation=10, form="paper")
+    whole = np.random.RandomState(2**32 - 3).permutation(60)
+    assert set(task.validation.indices) == set(whole[-10:])
+    assert set(task.clean.indices) == set(np.random.RandomState(2**32 - 3).permutation(whole[:-10])[-10:])
+
+
+# ------------------------------------------------------------------------------------------------- one bad run
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_every_figure_is_drawn_without_a_run_that_failed(small, tmp_path, monkeypatch, failing, ascii_screen, name):
+    """On a terminal that knows ASCII alone: the others are trained and drawn, what is missing is said, the status is 1."""
+    arguments = [name, *few(name), "--seeds", "0", "1", "--out", str(tmp_path / "out")]
+    bad, *others = planned(*arguments)
+    captions = []
+    monkeypatch.setattr(matplotlib.figure.Figure, "suptitle", lambda figure, text, **how: captions.append(text))
+    failing(bad.name, RuntimeError)
+
+    def ascii():
+        text = ascii_screen()
+        return sweep.main([*arguments, "--resume"], executor=Here()), text()
+    for time in range(2):                                   # again with --resume: nothing else is in the way
+        status, out = ascii()
+        assert status == 1 and f"missing: {bad.name}: step 2 of 4" in out and "written: " in out, time
+        assert all(finished(run) for run in others) and not finished(bad)
+    assert any(f"without 1 of {1 + len(others)} runs" in caption.replace("\n", " ") for caption in captions)
+    failing()
+    status, out = ascii()
+    assert status == 0 and "missing" not in out and finished(bad)
+
+
+@pytest.mark.parametrize("error", [NotFinite, RuntimeError, ValueError, MemoryError, OSError, KeyError])
+def test_whatever_a_run_raises_is_told_at_the_end(cli, failing, error):
+    failing("reweight-0.95-0", error)
+    status, out, err = cli("imbalance", *few("imbalance"))
+    last = err[err.index("failed: "):]
+    assert status == 1 and last.count("failed:") == 1 and "reweight-0.95-0" in last and "came to grief" in last and "Traceback" not in err
+    assert "uniform" in out and "missing: reweight-0.95-0: step 2 of 4" in out
+    if error in (RuntimeError, ValueError, KeyError):
+        assert f"{error.__name__}: " in last and f"raised in {__file__}, line " in last             # where to look
+
+
+def damaged(run):
+    run.checkpoint.write_bytes(b"no checkpoint")
+
+
+def foreign(run):
+    run.record.write_text(run.record.read_text().replace('"seed": 0', '"seed": 7'))
+
+
+def strange(run):
+    run.record.write_text('{"step": 1}\n')
+
+
+@pytest.mark.parametrize("name, damage", zip(SWEPT, itertools.cycle([damaged, foreign, strange])))
+def test_a_broken_file_stops_its_run_alone(cli, tmp_path, name, damage):
+    arguments = [name, *few(name), "--seeds", "0", "1"]
+    bad, *others = planned(*arguments, "--out", str(tmp_path / "out"))
+    assert cli(*arguments)[0] == 0
+    others[-1].record.unlink(), others[-1].checkpoint.unlink()
+    damage(bad)
+    status, out, err = cli(*arguments, "--resume")
+    assert status == 1 and err.count("\nfailed: ") == 1 and "help: " in err and str(bad.checkpoint if damage is damaged else bad.record) in err
+    assert finished(others[-1]) and "written: " in out
+    (bad.checkpoint if damage is damaged else bad.record).unlink()                                  # the remedy
+    status, out, err = cli(*arguments, "--resume")
+    assert (status, "missing" in out, finished(bad)) == (0, False, damage is not damaged or bad.checkpoint.exists()), err
+
+
+def test_where_nothing_came_to_its_end_nothing_is_drawn(cli, tmp_path, failing):
+    failing("reweight-0.95-0", NotFinite)
+    status, out, err = cli("imbalance", "--methods", "reweight", "--shares", "0.95", "--seeds", "0")
+    assert status == 1 and "imbalance: no run came to its end, nothing is drawn" in out and not list((tmp_path / "out").glob("*.png"))
+
+
+def test_a_report_that_fails_stops_no_other(cli, monkeypatch, tmp_path):
+    def fail(*args):
+        raise MinigradError("a report that cannot be made")
+    monkeypatch.setattr(cifar.figures if hasattr(cifar, "figures") else importlib.import_module("experiments.figures"), "accuracy_table", fail)
+    status, out, err = cli("table2", "figure7", "--methods", "uniform")
+    assert status == 1 and "failed: the report of table2: a report that cannot be made" in err and (tmp_path / "out" / "figure7-cifar10.png").exists()
+
+
+def test_what_one_picture_cannot_show_is_said(cli):
+    out = cli("figure3", "--methods", "reweight+half", "uniform", "--seeds", "0", "1")[1]
+    assert "not drawn, of 4 runs: " in out and out.count("written:") == 1 and out.split("not drawn")[1].count("reweight+half-") == 1
+    out = cli("figure6", "--methods", "uniform", "--cleans", "30", "--seeds", "0", "1", out="figure6")[1]
+    assert out.count("not drawn, of 2 runs: ") == 2 and out.count("written:") == 2
+    out = cli("imbalance", "--methods", "adaboost", "cost_boost", "--shares", "0.95", "--seeds", "0", out="boosted")[1]
+    assert "drawn of 2 runs of boosting: adaboost-0.95-0" in out
+
+
+def test_a_picture_of_networks_whose_checkpoints_are_gone(cli, tmp_path):
+    arguments = ["figure3", *few("figure3"), "--seeds", "0", "1", "--resume"]
+    assert cli(*arguments)[0] == 0
+    (tmp_path / "out" / (planned(*arguments)[0].name + ".safetensors")).unlink()
+    status, out, err = cli(*arguments)
+    assert status == 0 and planned(*arguments)[0].name in out.partition("not drawn")[2] and "written:" in out
+    for path in (tmp_path / "out").glob("*.safetensors"):
+        path.unlink()
+    status, out, err = cli(*arguments)
+    assert status == 0 and "written:" not in out and "not drawn" in out
+
+
+# ------------------------------------------------------------------------------------------------- the folder
+
+STRANGE = {
+    "gone": ('{"method": "l2rw2", "task": "noise", "share": 0.95, "seed": 0, "step": 4}\n', "there is no method l2rw2"),
+    "lines": ('{"step": 1}\n', "it has no '"), "null": ('{"step": null}\n', "it has no '"), "empty": ("", "it holds no line"),
+    "text": ("hello\n", "not a record of a run"), "list": ("[1]\n", "not a record of a run"), "binary": ("\0\n", "not a record of a run"),
+    "types": ('{"method": "uniform", "share": "x", "seed": 0, "task": "x", "step": 4}\n', ""),
+    "nulls": ('{"method": null, "share": 1, "seed": 0, "task": [], "step": 4}\n', ""), "copy": (None, "by what it holds its name should be ")}
+
+
+@pytest.mark.parametrize("name", ["imbalance", "contradiction"])
+def test_records_of_others_are_left_out(cli, tmp_path, name):
+    assert cli(name, *few(name), "--seeds", "0")[0] == 0
+    mine = next((tmp_path / "out").glob("*.jsonl")).read_text()
+    for stem, (text, _) in STRANGE.items():
+        (tmp_path / "out" / f"{stem}.jsonl").write_text(mine if text is None else text)
+    status, out, err = cli(name, *few(name), "--seeds", "0", "--resume")
+    assert status == 0 and "Traceback" not in err and "missing" not in out and "written:" in out
+    for stem, (_, why) in STRANGE.items():
+        assert f"left out: {tmp_path / 'out' / f'{stem}.jsonl'}, which is no record of {name}: {why}" in out
+
+
+def test_runs_that_did_not_end_are_missing_from_the_report_of_the_folder(cli, failing):
+    failing("uniform-0.95-1", NotFinite)
+    assert cli("imbalance", *few("imbalance"), "--seeds", "0", "1")[0] == 1
+    status, out, err = cli("imbalance", "--methods", "random", "--shares", "0.95", "--seeds", "0", "--resume")
+    assert status == 0 and "missing: uniform-0.95-1: step 2 of 4" in out
+    table = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith(("uniform ", "reweight ", "random "))}
+    assert [row[-1] for row in (table["uniform"], table["reweight"], table["random"])] == ["(1)", "(2)", "(1)"]
+
+
+def test_the_remedy_is_accepted(cli, tmp_path):
+    """A rate at which nothing came of the folder may be another in the same; where there are results, --out is named."""
+    diverged = cli("imbalance", "--rate", "3e38", "--methods", "uniform", "--shares", "0.95", "--seeds", "0")
+    assert diverged[0] == 1 and "help: a smaller --rate, with --out FOLDER if this one holds other results" in diverged[2]
+    assert cli("imbalance", "--rate", "1e-3", *few("imbalance"), "--seeds", "0")[0] == 0
+    status, out, err = cli("imbalance", "--rate", "1e-4", *few("imbalance"), "--seeds", "0", "--resume")
+    assert status == 2 and "rate: 0.001 there, 0.0001 now" in err and "--out" in err
+
+
+def test_settings_of_another_program_are_not_overwritten(tmp_path):
+    (tmp_path / "settings.json").write_text('{"editor.fontSize": 12}')
+    with pytest.raises(MinigradError, match="another configuration"):
+        prepare_folder(tmp_path, {"experiment": "imbalance"}, True, 1)
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"editor.fontSize": 12}
+
+
+LONGER = ["uniform", "reweight", "low_loss", "fine_tune", "adaboost", "smote", "adaptation_confusion"]
+
+
+def test_a_sweep_may_be_given_more_steps(cli, tmp_path, capsys, monkeypatch):
+    """It goes on where it ended, to the bits of one that had them from the beginning; what depends on their number begins anew."""
+    arguments, begun = ["imbalance", "--methods", *LONGER, "--shares", "0.95", "--seeds", "0"], {}
+    monkeypatch.setattr(imbalance, "QUICK", imbalance.QUICK._replace(every=8))
+    step = trainers.Descent.step
+
+    def watched(self, learned, t):
+        begun.setdefault(self.run.name.split("-")[0], t)
+        return step(self, learned, t)
+    assert cli(*arguments, "--steps", "33", out="whole")[0] == 0 and cli(*arguments, "--steps", "16")[0] == 0
+    status, out, err = cli(*arguments, "--steps", "33")
+    assert status == 2 and "results of 16 steps of this configuration\n  help: --resume" in err
+    monkeypatch.setattr(trainers.Descent, "step", watched)
+    assert cli(*arguments, "--steps", "33", "--resume")[0] == 0
+    assert begun == {"uniform": 16, "reweight": 16, "smote": 16, "low_loss": 0, "fine_tune": 0, "adaptation_confusion": 0}
+    for method in LONGER:
+        name = f"{method}-0.95-0"
+        a, b = (tree.read(tmp_path / folder / f"{name}.safetensors")[0] for folder in ("whole", "out"))
+        assert a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a), method
+        a, b = (without_time(read_record(tmp_path / folder / f"{name}.jsonl")) for folder in ("whole", "out"))
+        assert a == b, method
+    status, out, err = cli(*arguments, "--steps", "16", "--resume")
+    assert status == 2 and "steps: 33 there, 16 now" in err
+
+
+def test_a_longer_run_keeps_the_line_at_which_it_ended(cli, tmp_path):
+    arguments = ["imbalance", *few("imbalance"), "--seeds", "0"]
+    assert cli(*arguments, "--steps", "3")[0] == 0 and cli(*arguments, "--steps", "6", "--resume")[0] == 0
+    assert [line["step"] for line in read_record(tmp_path / "out" / "uniform-0.95-0.jsonl")] == [2, 3, 4, 6]
+    status, out, err = cli(*arguments, "--steps", "6", "--resume")
+    assert status == 0 and "missing" not in out
+
+
+def test_more_steps_are_refused_where_the_rate_depends_on_them(cli):
+    assert cli("contradiction", *few("contradiction"), "--seeds", "0")[0] == 0
+    status, out, err = cli("contradiction", *few("contradiction"), "--seeds", "0", "--steps", "8", "--resume")
+    assert status == 2 and "--out: with other steps the rate falls elsewhere" in err
+    assert cli("contradiction", *few("contradiction"), "--seeds", "0", "--steps", "8", out="another")[0] == 0     # the remedy
+
+
+def test_a_run_makes_its_folder(small, tmp_path):
+    run = planned("imbalance", *few("imbalance"), "--out", str(tmp_path / "not" / "there"))[0]
+    assert imbalance.script.run_all([run], 1, Here()) == {} and finished(run)
+    (tmp_path / "file").write_text("")
+    run = planned("imbalance", *few("imbalance"), "--out", str(tmp_path / "file" / "out"))[0]
+    failed = imbalance.script.run_all([run], 1, Here())
+    assert "file/out: results cannot be written there" in failed[run.name]
+
+
+def test_complete_records_are_known_without_counting_all_steps(small, tmp_path):
+    run = planned("imbalance", "--steps", str(10**13), *few("imbalance"), "--out", str(tmp_path))[0]
+    run.record.write_text(json.dumps({**run.labels, "step": 10**13, "train_error": 1.0, "test_error": 1.0}) + "\n")
+    assert not runs.fully_recorded(run)
+
+
+def test_paths_may_begin_with_a_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert console.folder("~/x") == tmp_path / "x"
+    assert script.options_of(imbalance.SCRIPT, ["--out=~/x"]).out == tmp_path / "x" and benchmark._options(["--out=~/x"]).out == tmp_path / "x"
+
+
+# --------------------------------------------------------------------------------------------- the terminal
+
+@pytest.mark.parametrize("name", SWEPT + OTHERS)
+def test_help_on_a_terminal_without_unicode(ascii_screen, name):
+    text = ascii_screen()
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"experiments.{name}").main(["--help"])
+    assert end.value.code == 0 and f"usage: python -m experiments.{name}" in text()
+
+
+def test_pages_on_a_terminal_without_unicode(small, ascii_screen, tmp_path, monkeypatch):
+    text = ascii_screen()
+    monkeypatch.setattr(nested, "SEEDS", range(1))
+    monkeypatch.setattr(benchmark, "measure", lambda *args: made_up())
+    for name, arguments in (("walkthrough", []), ("nested", []), ("benchmark", ["--rounds", "2", "--problems", "mlp"])):
+        assert importlib.import_module(f"experiments.{name}").main([*arguments, "--out", str(tmp_path / name)]) == 0
+    runpy.run_module("experiments", run_name="__main__")
+    assert sweep.main(["--help"]) == 0
+    assert text().count("written: ") == 3
+
+
+def test_signs_that_a_terminal_lacks_are_replaced(ascii_screen):
+    text = ascii_screen()
+    console.prepare()
+    print("59.5 ± 2.2")
+    assert text() == "59.5 ? 2.2\n"
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_page_that_cannot_be_written_is_refused_before_it_is_made(tmp_path, capsys, monkeypatch, name):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(benchmark, "measure", lambda *args: pytest.fail("something was measured"))
+    module = importlib.import_module(f"experiments.{name}")
+    for work in ("solve", "trace"):
+        if hasattr(module, work):
+            monkeypatch.setattr(module, work, lambda seed: pytest.fail("something was computed"))
+    assert module.main(["--out", str(tmp_path / "file" / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "results cannot be written there" in error and "help: --out FOLDER" in error and "Traceback" not in error
+
+
+def test_results_go_to_the_working_directory_unless_said_otherwise(small):
+    folders = [script.options_of(importlib.import_module(f"experiments.{name}").SCRIPT, []).out for name in SWEPT]
+    assert all(folder.parts[0] == "runs" for folder in [*folders, benchmark._options([]).out])
+
+
+def test_progress_in_a_file_is_short(monkeypatch, capsys):
+    with console.Progress(100_000, 2) as progress:
+        for _ in range(10_000):
+            progress.advance(10, "a run", {"step": 7, "train_error": 1.0, "test_error": 2.0})
+        progress.end("a run", False)
+        progress.end("another", True)
+    assert capsys.readouterr().err.splitlines() == ["1/2 runs done: a run", "2/2 runs done: another (failed)"]
+    monkeypatch.setattr(console, "BETWEEN", 0.0)
+    with console.Progress(10, 1) as progress:
+        progress.advance(-3, "a run")
+        progress.advance(3, "a run", {"step": 7, "train_error": 1.0, "test_error": 2.0})
+    assert capsys.readouterr().err == "a run, step 7: train 1.0%, test 2.0% wrong\n"
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with console.Progress(10, 1) as progress:
+        progress.advance(10, "a run", {"step": 7, "train_error": 1.0, "test_error": 2.0})
+        progress.end("a run", False)
+    text = screen.getvalue()
+    assert "1/1 done, a run" in text and "10/10" in text and "test=2.0%" in text and "\r" in text and "runs done" not in text
+
+
+def test_the_start_depends_on_nothing_of_others(tmp_path):
+    """A notebook's MPLBACKEND, which is not installed here; own folders, packages and files of the names that are used."""
+    for folder in ("models", "minigrad"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").write_text("# mine\n")
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "script.py").write_text("raise SystemExit('mine')\n")
+    names = [f"experiments.{entry.name}" for entry in SCRIPTS]
+    code = f"import sys\nfor name in {names}: __import__(name)\nprint(sys.modules['models'].__file__, '' in sys.path)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env={
+        **os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "module://an_inline_backend_that_is_not_here"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(ROOT / "models" / "__init__.py"), "True"]
+
+
+def test_a_broken_executor_is_told(small, tmp_path):
+    class Broken(Here):
+        def submit(self, f, *args):
+            raise concurrent.futures.BrokenExecutor("gone")
+    with pytest.raises(MinigradError, match="the executor broke down: gone\n  help: --resume"):
+        script.run_all(planned("imbalance", *few("imbalance"), "--out", str(tmp_path)), 1, Broken())
+
+
+def test_what_a_missing_checkpoint_says(small, tmp_path):
+    run = planned("imbalance", *few("imbalance"), "--out", str(tmp_path))[0]
+    with pytest.raises(FileError, match="the checkpoint is not there any more\n  help: delete uniform-0.95-0.jsonl as well"):
+        runs.restored(run, None)
