@@ -41,6 +41,9 @@ class _ArrayModule:
     def __repr__(self):
         return f"<xp: {self._module.__name__}>"
 
+    def __reduce__(self):
+        return "xp"                                         # whatever is in use where it is unpickled
+
 
 @functools.cache
 def cupy_or_reason():
@@ -114,6 +117,23 @@ def module_of(*xs):
                                          [("x", x, "")], "where(mask, 0.0, x.data) beside a weight for each element; "
                                          "their mean is sum(weights * x) / sum(weights)"))
     return numpy
+
+
+def by_name(name, args):
+    """The function of this name that takes these arguments. Raises TypeError where they are too many for a ufunc."""
+    fun = getattr(module_of(*args), name)
+    if getattr(fun, "nin", len(args)) != len(args):         # it would write into the one too many
+        raise TypeError(f"{name} takes {fun.nin} arrays, not {len(args)}")
+    return fun
+
+
+def mixture(call, rows):
+    """The error to raise where both NumPy and CuPy have arrays among these rows (name, array, note); None elsewhere."""
+    modules = ["cupy" if on_device(a) else "numpy" if is_array(a) else "" for _, a, _ in rows]
+    if {"numpy", "cupy"} <= {*modules}:
+        rows = [(name, a, module) for (name, a, _), module in zip(rows, modules)]
+        return BackendError(message(call, "arrays of NumPy and of CuPy are mixed", rows,
+                                    "move all to one place with xp.asarray(x) or to_host(x)"))
 
 
 def as_array(x, *others):

@@ -21,15 +21,16 @@ disturb one another.
 
 Names here and in all rules: x, y value in and out; t tangent (shaped like x); g cotangent (shaped like y); J LinearMap.
 """
-import inspect
+import importlib
 import itertools
+import sys
 from typing import Callable, NamedTuple
 
 import numpy
 
 from . import tree
-from .backend import is_array, module_of, on_device
-from .errors import BackendError, DTypeError, IndexingError, MinigradError, ShapeError, TraceError, message, shape
+from .backend import by_name, is_array, mixture, module_of
+from .errors import DTypeError, MinigradError, TraceError, called, explained, listed, message, shape
 from .pieces import added
 
 
@@ -57,6 +58,11 @@ class Box:
 
     def __repr__(self):
         return f"Box({self.value!r})"
+
+
+class Bundle(tuple):
+    """Several arrays as one value, whose tangents are tuples too (see functions.py): not a list of numbers."""
+    dtype = shape = None
 
 
 def raw(x):
@@ -93,15 +99,47 @@ class Primitive:
     def __call__(self, *args, **params):
         trace, floor = None, 0
         for a in args:
-            if type(a) is Box and a.trace.floor > floor:
-                trace, floor = a.trace, a.trace.floor
+            kind = type(a)
+            if kind is Box:
+                if a.trace.floor > floor:
+                    trace, floor = a.trace, a.trace.floor
+            elif kind is list or kind is tuple:
+                return self(*_arrays(args, (list, tuple)), **params)
         if trace is None:
             try:
-                return (self.fun or getattr(module_of(*args), self.name))(*args, **params)
-            except (ValueError, TypeError, IndexError) as error:
-                if isinstance(error, MinigradError) or (args and type(args[0]) is tuple):
-                    raise                                   # it explains itself; or it comes from inside a checkpoint
-                raise _explained(self, args, error) from error
+                return (self.fun or by_name(self.name, args))(*args, **params)
+            except MISUSE as error:
+                return self._again(args, params, error)
+        if trace.closed or params or self.rule is None:
+            self._check(args, params, trace)
+        watched = [i for i, a in enumerate(args) if type(a) is Box and a.trace is trace]
+        below = list(args)
+        for i in watched:
+            below[i] = args[i].value
+        y, rule = self(*below, **params), self.rule
+        if not hasattr(type(y), "dtype"):                   # a function of math gives a number
+            y = listed(y)[()]
+        try:
+            maps = [(args[i].tag, rule(i, y, *below, **params)) for i in watched]
+        except MISUSE as error:
+            self._explain(args, error, "its rule fails: ")
+        return Box(y, trace, trace.record(self, y, maps))
+
+    def _again(self, args, params, error):
+        """The value where an argument is a number, as which NumPy takes an array of no axes; else raise the error."""
+        if any([isinstance(a, NUMBERS) for a in args]) and not isinstance(error, MinigradError):
+            return self(*_arrays(args, NUMBERS), **params)
+        self._explain(args, error)
+
+    def _explain(self, args, error, where=""):
+        """Raise an error that names the operation and shows every argument, unless it does so or is a user's own."""
+        if isinstance(error, MinigradError) or args and type(raw(args[0])) is Bundle:
+            raise error
+        call, rows = called(self.name, self.fun, args)
+        raise mixture(call, rows) or explained(call, rows, error, where) from error
+
+    def _check(self, args, params, trace):
+        """Raise TraceError for what cannot be traced."""
         if trace.closed:
             raise TraceError(message(f"{self.name}(...)", "a value from inside a derivative was used after it ended",
                                      [(f"argument {i}", a, "") for i, a in enumerate(args) if type(a) is Box],
@@ -112,43 +150,34 @@ class Primitive:
         if self.rule is None:
             raise TraceError(f"{self.name}(...): this primitive has no rule, and a derivative of it was asked for\n"
                              "  help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear")
-        watched = [i for i, a in enumerate(args) if type(a) is Box and a.trace is trace]
-        below = list(args)
-        for i in watched:
-            below[i] = args[i].value
-        y, rule = self(*below, **params), self.rule
-        return Box(y, trace, trace.record(self, y, [(args[i].tag, rule(i, y, *below, **params)) for i in watched]))
+        for name, value in params.items():
+            if type(value) is Box:
+                raise TraceError(message(f"{self.name}(...)", "a traced value is handed over by keyword, as a setting",
+                                         [(name, value, "")], "hand over arrays by position"))
 
     def __repr__(self):
         return f"<primitive {self.name}>"
 
-
-def _explained(primitive, args, error):
-    """The error to raise instead: it names the operation and shows every argument."""
-    try:
-        names = [p.name for p in inspect.signature(primitive.fun).parameters.values() if p.kind < p.VAR_POSITIONAL]
-    except (TypeError, ValueError):
-        names = []
-    names = (names + list("abcdefgh"))[:len(args)] if len(names) < len(args) else names[:len(args)]
-    rows = [(name, a, "") for name, a in zip(names, args)]
-    call = f"{primitive.name}({', '.join(names)})"
-    mixed = mixture(call, rows)
-    if mixed:
-        return mixed
-    kinds = {TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError}
-    kind = next(ours for theirs, ours in kinds.items() if isinstance(error, theirs))
-    rule = str(error).strip()
-    help = "shapes fit where, from the right, lengths are equal or one of them is 1" if "broadcast" in rule else None
-    return kind(message(call, rule, rows, help))
+    def __reduce_ex__(self, protocol):
+        """As functions do: by the name of the variable that holds it; by its parts where no module has one."""
+        for name, module in sorted(sys.modules.items(), key=lambda item: item[0] == "__main__"):
+            for variable, value in list(getattr(module, "__dict__", {}).items()):
+                if value is self:
+                    return _variable, (name, variable)
+        return Primitive, (self.fun or self.name, self.rule, self.name, self.__doc__)
 
 
-def mixture(call, rows):
-    """The error to raise where both NumPy and CuPy have arrays among these rows (name, array, note); None elsewhere."""
-    modules = ["cupy" if on_device(a) else "numpy" if is_array(a) else "" for _, a, _ in rows]
-    if {"numpy", "cupy"} <= {*modules}:
-        rows = [(name, a, module) for (name, a, _), module in zip(rows, modules)]
-        return BackendError(message(call, "arrays of NumPy and of CuPy are mixed", rows,
-                                    "move all to one place with xp.asarray(x) or to_host(x)"))
+MISUSE, NUMBERS = (TypeError, ValueError, IndexError, AttributeError), (bool, int, float, complex)
+
+
+def _variable(module, name):
+    return getattr(importlib.import_module(module), name)
+
+
+def _arrays(args, kinds):
+    """The arguments, with those of these kinds, lists or numbers, as arrays that go with the others."""
+    module = module_of(*map(raw, args))
+    return [module.asarray(listed(a)) if isinstance(a, kinds) and type(a) is not Bundle else a for a in args]
 
 
 # ------------------------------------------------------------------------------------------------ traces

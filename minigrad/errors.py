@@ -9,6 +9,10 @@ Every error of this library is a `MinigradError` and also the built-in error tha
 `ShapeError` is a `ValueError`), so that either may be caught.
 """
 
+import inspect
+
+import numpy
+
 
 class MinigradError(Exception):
     """Anything that minigrad itself refuses."""
@@ -51,15 +55,40 @@ def message(call, rule, rows=(), help=None):
     return "\n".join(lines)
 
 
+def called(name, fun, args):
+    """The call of a function with these arguments, as text, and the rows (name, argument, note) that show them."""
+    try:
+        names = [p.name for p in inspect.signature(fun).parameters.values() if p.kind < p.VAR_POSITIONAL]
+    except (TypeError, ValueError):
+        names = []
+    names = (names + list("abcdefgh"))[:len(args)] if len(names) < len(args) else names[:len(args)]
+    return f"{name}({', '.join(names)})", [(name, a, "") for name, a in zip(names, args)]
+
+
+def explained(call, rows, error, where=""):
+    """The error of this library that says what a TypeError, ValueError ... of another one says, of which call."""
+    kinds = {TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError, AttributeError: DTypeError}
+    kind = next(ours for theirs, ours in kinds.items() if isinstance(error, theirs))
+    rule = where + str(error).strip()
+    help = "shapes fit where, from the right, lengths are equal or one of them is 1" if "broadcast" in rule else None
+    return kind(message(call, rule, rows, help))
+
+
 def shape(x):
-    """The shape of an array, a traced value or a number. Raises DTypeError for a list, which is neither."""
+    """The shape of an array, a traced value, a number, or a list of numbers. Raises DTypeError for another list."""
     try:
         return x.shape
     except AttributeError:
-        if isinstance(x, (list, tuple)):
-            raise DTypeError(f"a {type(x).__name__} is no array\n"
-                             "  help: xp.asarray(x), or stack(x) if traced values are in it") from None
-        return ()
+        return listed(x).shape if isinstance(x, (list, tuple)) else ()
+
+
+def listed(x):
+    """The array of NumPy that is made of a list of numbers, or of one. Raises DTypeError where none can be."""
+    try:
+        return numpy.asarray(x)
+    except (TypeError, ValueError, RuntimeError):           # the last from a traced value
+        raise DTypeError(f"a {type(x).__name__} that is no array of numbers\n"
+                         "  help: stack(x) if traced values are in it; rows must have equal lengths") from None
 
 
 def dtype_name(x):

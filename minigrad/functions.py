@@ -3,11 +3,11 @@
     checkpoint(f)        f with its inside forgotten and run again when a derivative needs it
     fused(f, passes)     f computed, with its first derivative, by hand-written passes over memory
 
-Their arguments and results come in tuples, so that a derivative can treat them together. `bundle` and `pick` make and
-open these; in a tuple of tangents, None is zero.
+Their arguments and results come in bundles, so that a derivative can treat them together. `bundle` and `pick` make and
+open these; tangents of a bundle are tuples, in which None is zero.
 """
 from . import tree
-from .core import Box, LinearMap, Primitive, is_float, raw
+from .core import Box, Bundle, LinearMap, Primitive, is_float, raw
 from .errors import TraceError
 from .transforms import as_type_of, jvp, named, title, vjp
 
@@ -16,7 +16,7 @@ def _only(i, n, value):
     return tuple(value if k == i else None for k in range(n))
 
 
-_bundle = Primitive(lambda *xs: xs,
+_bundle = Primitive(lambda *xs: Bundle(xs),
                     lambda i, y, *xs: LinearMap(lambda t: _only(i, len(xs), t), lambda g: g[i]), "bundle")
 _pick = Primitive(lambda xs, k, n: xs[k],
                   lambda i, y, xs, k, n: LinearMap(lambda t: t[k], lambda g: _only(k, n, g)), "pick")
@@ -69,7 +69,7 @@ def _forgotten(f, name):
         if any(type(out) is Box for out in outs):
             raise TraceError(f"{name}: it uses a traced value from outside\n"
                              "  help: hand over as an argument whatever is differentiated: checkpoint(f)(params, x)")
-        return outs
+        return Bundle(outs)
 
     def rule(i, y, xs):
         parts = _picked(xs, len(raw(xs)))

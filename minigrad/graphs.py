@@ -131,8 +131,8 @@ class _Graph:
         return leaf.copy() if any(start <= leaf.data.ptr < end for start, end in self.places) else leaf
 
     def _overwrite(self, name, new):
-        (old, structure), (leaves, other) = tree.flatten(self.state), tree.flatten(new)
-        tree.check_same(structure, other, f"{name}: the state handed in, and the one handed out")
+        old, structure = tree.flatten(self.state)
+        leaves = tree.leaves_like(structure, new, f"{name}: the state handed in, and the one handed out")
         for held, leaf in zip(old, [leaf if leaf is held else self._apart(leaf) for held, leaf in zip(old, leaves)]):
             if leaf is not held:
                 if _kind(name, held) != _kind(name, leaf):

@@ -13,7 +13,7 @@ import math
 
 from .backend import module_of
 from .core import LinearMap, Primitive
-from .errors import DTypeError, ShapeError, message, shape
+from .errors import DTypeError, ShapeError, TraceError, message, shape
 from .pieces import column_sums, cut_rows, mapped, summed
 
 
@@ -30,11 +30,15 @@ def elementwise(fun, *partials, name=None, doc=None):
     1.0
     """
     def rule(i, y, *args):
+        if i >= len(partials):
+            raise TraceError(f"{primitive.name}(...): no partial derivative by argument {i} is declared\n"
+                             "  help: elementwise(fun, *partials) takes one for each argument")
         d, s, sy = partials[i](y, *args), shape(args[i]), shape(y)
         if s == sy == shape(d):
             return LinearMap(lambda t: t * d, lambda g: g * d)
         return LinearMap(lambda t: stretched(t * d, sy), lambda g: sum_to(g * d, shape=s))
-    return Primitive(mapped(fun) if isinstance(fun, str) else fun, rule, name, doc)
+    primitive = Primitive(mapped(fun) if isinstance(fun, str) else fun, rule, name, doc)
+    return primitive
 
 
 def signed(fun, *signs, name=None, doc=None):

@@ -68,7 +68,7 @@ class Module:
         return self.apply(x)[0]
 
     def apply(self, x, state=None, train=True, key=None):
-        if any(map(_needs_apply, vars(self).values())):
+        if _needs_apply(tree.flatten(self)[1]):
             raise DTypeError(f"{type(self).__name__}.apply: a layer inside keeps averages or drops elements: it needs "
                              "state and key\n  help: write apply (and state) in place of __call__, as Sequential does")
         return self(x), state
@@ -82,11 +82,13 @@ class Module:
         return f"{type(self).__name__}({', '.join(inside)})"
 
 
-def _needs_apply(value):
-    """Whether there is a module in a container of modules that has an `apply` of its own."""
-    if isinstance(value, Module):
-        return type(value).apply is not Module.apply or any(map(_needs_apply, vars(value).values()))
-    return isinstance(value, (list, tuple)) and any(map(_needs_apply, value))
+def _needs_apply(structure):
+    """Whether there is a module here, in any container or setting, with an `apply` that does more than pass on."""
+    cls = structure.node
+    if cls in (tree.LEAF, tree.STATIC):
+        return False
+    own = issubclass(cls, Module) and cls.apply not in (Module.apply, Sequential.apply, Checkpoint.apply)
+    return own or any(map(_needs_apply, (*structure.children, tree.flatten(structure.static)[1])))
 
 
 def _brief(value):
@@ -298,6 +300,15 @@ class Sequential(Module):
     """Layers (modules or plain functions) one after the other; each has its own part of the state and of the key."""
     layers: tuple
 
+    def __post_init__(self):
+        if not isinstance(self.layers, (tuple, list)):
+            raise DTypeError(f"Sequential(layers): the layers are a {type(self.layers).__name__}, not a tuple\n"
+                             "  help: Sequential((first, second))")
+        for i, layer in enumerate(self.layers):
+            if not callable(layer) or isinstance(layer, type):
+                raise DTypeError(f"Sequential(layers): layer {i} is a {type(layer).__name__}, neither a module nor a "
+                                 "function\n  help: Sequential(layer) of several layers is one layer")
+
     def state(self):
         """A tuple with the state of each layer."""
         return tuple(layer.state() if isinstance(layer, Module) else None for layer in self.layers)
@@ -315,6 +326,11 @@ class Sequential(Module):
 class Checkpoint(Module):
     """A layer whose inside is forgotten and run again when a derivative needs it: see functions.checkpoint."""
     layer: Module
+
+    def __post_init__(self):
+        if not isinstance(self.layer, Module):
+            raise DTypeError(f"Checkpoint(layer): the layer is a {type(self.layer).__name__}, not a module\n"
+                             "  help: minigrad.checkpoint(f) for a function, Checkpoint(Sequential(layers)) of several")
 
     def state(self):
         """That of the layer."""

@@ -101,8 +101,7 @@ def _leaves(call, gradient, state, params, names):
     leaves, structure = float_leaves((params,), call)
     columns = [leaves]
     for name, part in (("gradient", gradient), *((name, state[name]) for name in names if name != "count")):
-        column, other = tree.flatten((part,))
-        tree.check_same(structure, other, call)
+        column = tree.leaves_like(structure, (part,), call)
         for k, (p, x) in enumerate(zip(leaves, column, strict=True)):
             if shape(p) != shape(x):
                 rows = [("params", p, ""), (name, x, "")]

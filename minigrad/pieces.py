@@ -110,8 +110,11 @@ def mapped(fun, doc=None):
     ufunc = isinstance(fun, str)
     of_numpy = getattr(numpy, fun) if ufunc else fun
     cuts = not ufunc or isinstance(of_numpy, numpy.ufunc)
+    count = getattr(of_numpy, "nin", None) if ufunc else None
 
     def on_pieces(*args, out=None):
+        if count not in (None, len(args)):                  # NumPy would write into the one too many
+            raise TypeError(f"{fun} takes {count} arrays, not {len(args)}")
         for a in args:
             if type(a) is numpy.ndarray and a.nbytes > PIECE and cuts:
                 return _map(of_numpy, args, out)

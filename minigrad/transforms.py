@@ -49,12 +49,11 @@ def _traced(trace, f, leaves, structure, tags, has_aux):
 
 def _fitted(given, structure, like, call):
     """The leaves of a tangent or cotangent, checked to have the structure, shapes and types that they must have."""
-    values, other = tree.flatten(given)
-    tree.check_same(structure, other, call)
+    values = tree.leaves_like(structure, given, call)
     for k, (value, x) in enumerate(zip(values, like)):
         if shape(value) != shape(x):
-            rows = [("value", x, ""), ("given", value, "")]
-            raise ShapeError(message(call, f"wrong shape at {tree.paths(given)[k] or 'the top'}", rows,
+            rows, names = [("value", x, ""), ("given", value, "")], tree.paths(tree.unflatten(structure, like))
+            raise ShapeError(message(call, f"wrong shape at {names[k] or 'the top'}", rows,
                                      "a tangent or cotangent has the shape of the value it belongs to"))
     return [as_type_of(x, value) for value, x in zip(values, like)]
 

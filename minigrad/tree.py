@@ -6,29 +6,54 @@ A model is a tree, and so are its gradients, a direction in its parameter space 
     map(f, tree, *rest)   -> tree of f(leaf, ...)        paths(tree)                  -> "conv1.kernel", ...
     save(path, tree)                                    load(path, like)             -> tree
 
-A node is a dict (in the order of its sorted keys), list, tuple, named tuple, or a class made known by `register`.
-None, strings and functions hold no array: they belong to the structure. Everything else is a leaf.
+A node is a dict, list, tuple, named tuple, or a class made known by `register`. A dict keeps the order of its keys,
+which may be anything; where two trees meet, the children of dicts are matched by name, in whatever order they stand.
+None, strings and functions hold no array: they belong to the structure. Everything else is a leaf, but for containers
+and dataclasses that are not registered: their arrays would be overlooked, so they are refused.
 """
-import builtins
 import collections
+import dataclasses
+import enum
+import functools
 import math
 import os
 import pathlib
 from typing import Any, NamedTuple
 
+import numpy
 import safetensors
 import safetensors.numpy
 
 from .backend import to_host, xp
-from .errors import FileError, ShapeError, message, shape
+from .errors import DTypeError, FileError, ShapeError, message, shape
+
+
+class End(enum.Enum):
+    """How a structure ends, in place of the type of a node. A member remains itself when it is copied or pickled."""
+    LEAF = "leaf"
+    STATIC = "static"
+
+
+LEAF, STATIC = End
 
 
 class Structure(NamedTuple):
-    """A tree without its leaves."""
+    """A tree without its leaves. Equal structures have the same nodes, names in the same order, and settings."""
     node: Any               # the type of the node; LEAF or STATIC where the tree ends
     names: tuple            # of the children: keys, positions or fields
     static: Any             # what the node holds besides its children
     children: tuple         # one Structure each
+
+    def __eq__(self, other):
+        return self is other or (
+            isinstance(other, Structure) and self.node is other.node and self.names == other.names
+            and self.children == other.children and same(self.static, other.static))
+
+    def __ne__(self, other):
+        return not self == other
+
+    def __hash__(self):
+        return hash((self.node, self.names, self.children))
 
 
 class _Node(NamedTuple):
@@ -36,7 +61,6 @@ class _Node(NamedTuple):
     join: Any               # names, children, static -> tree
 
 
-LEAF, STATIC = "leaf", "static"
 _leaf = Structure(LEAF, (), None, ())
 
 
@@ -45,11 +69,11 @@ def _positions(sequence):
 
 
 def _split_dict(tree):
-    names = sorted(tree, key=lambda key: (type(key).__name__, key))
-    return names, [tree[name] for name in names], None
+    return tree.keys(), tree.values(), None
 
 
 _nodes = {
+    dict: _Node(_split_dict, lambda names, children, static: dict(zip(names, children))),
     collections.OrderedDict: _Node(_split_dict, lambda names, children, static: collections.OrderedDict(
         zip(names, children))),
     collections.defaultdict: _Node(lambda tree: (*_split_dict(tree)[:2], tree.default_factory),
@@ -57,43 +81,74 @@ _nodes = {
                                        static, zip(names, children))),
     tuple: _Node(_positions, lambda names, children, static: tuple(children)),
     list: _Node(_positions, lambda names, children, static: list(children)),
-    dict: _Node(_split_dict, lambda names, children, static: dict(zip(names, children))),
 }
 
 
 def register(cls, split, join):
-    """Make a class a node: split(tree) -> names, children, static; join(names, children, static) -> tree."""
+    """Make a class a node: split(tree) -> names, children, static; join(names, children, static) -> tree.
+
+    names: different and hashable, one for each child.
+    """
     _nodes[cls] = _Node(split, join)
 
 
-def _node(tree):
-    """The node type of a tree, or None at a leaf. Named tuples become known when they are first seen."""
-    cls = type(tree)
-    if cls not in _nodes and isinstance(tree, tuple) and hasattr(cls, "_fields"):
-        register(cls, lambda t: (cls._fields, t, None), lambda names, children, static: cls(*children))
+def _node(cls):
+    """How to split and join this class, or None at a leaf. Named tuples become known when they are first seen."""
+    if cls not in _nodes and issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        register(cls, lambda t: (cls._fields, t, None), lambda names, children, static: cls._make(children))
     return _nodes.get(cls)
 
 
+def _refuse_unregistered(tree):
+    """Raise DTypeError for a container or a dataclass whose class is no node: it is no leaf either."""
+    containers = collections.abc.Mapping, list, tuple, collections.deque, collections.UserList
+    if isinstance(tree, containers) or dataclasses.is_dataclass(tree):
+        name = type(tree).__name__
+        raise DTypeError(f"tree.flatten(x): {name} is not registered as a node: arrays in it would be overlooked\n"
+                         f"  help: minigrad.tree.register({name}, split, join); or use minigrad.nn.Module for a "
+                         "dataclass, and dict(x), list(x) or tuple(x) for a container")
+
+
 def flatten(tree):
-    """The leaves, from left to right, and the structure that holds them."""
+    """The leaves, from left to right, and the structure that holds them.
+
+    Raises DTypeError for a container or a dataclass that is not registered, ShapeError for a tree without an end.
+    """
     leaves = []
-    return leaves, _flatten(tree, leaves)
+    try:
+        return leaves, _flatten(tree, leaves)
+    except RecursionError:
+        raise ShapeError("tree.flatten(x): x is nested too deeply, or holds itself\n"
+                         "  help: stack equal layers into one array with one more axis") from None
 
 
 def _flatten(tree, leaves):
-    node = _nodes.get(type(tree)) or (None if hasattr(tree, "dtype") else _node(tree))
+    cls = type(tree)
+    node = _nodes.get(cls) or _node(cls)
     if node is not None:
         names, children, static = node.split(tree)
-        return Structure(type(tree), tuple(names), static, tuple([_flatten(child, leaves) for child in children]))
-    if tree is None or isinstance(tree, str) or callable(tree):
-        return Structure(STATIC, (), tree, ())
+        return Structure(cls, tuple(names), static, tuple([_flatten(child, leaves) for child in children]))
+    if not hasattr(cls, "dtype"):
+        if tree is None or isinstance(tree, (str, type)):
+            return Structure(STATIC, (), tree, ())
+        _refuse_unregistered(tree)
+        if callable(tree):
+            return Structure(STATIC, (), tree, ())
     leaves.append(tree)
     return _leaf
 
 
 def unflatten(structure, leaves):
-    """The tree of this structure with these leaves."""
-    return _unflatten(structure, iter(leaves))
+    """The tree of this structure with these leaves. Raises ShapeError where their number is another."""
+    left, missing = iter(leaves), object()
+    try:
+        tree = _unflatten(structure, left)
+    except StopIteration:
+        tree = missing
+    if tree is missing or next(left, missing) is not missing:
+        raise ShapeError("tree.unflatten(structure, leaves): the structure has another number of leaves\n"
+                         "  help: flatten gives both")
+    return tree
 
 
 def _unflatten(structure, leaves):
@@ -102,35 +157,60 @@ def _unflatten(structure, leaves):
     if structure.node is STATIC:
         return structure.static
     children = [_unflatten(child, leaves) for child in structure.children]
-    return _nodes[structure.node].join(structure.names, children, structure.static)
+    return _node(structure.node).join(structure.names, children, structure.static)
 
 
 def map(f, tree, *rest):
     """The tree of f(leaf, leaf of each of the rest). Raises ShapeError, with the place, where structures differ."""
     leaves, structure = flatten(tree)
-    columns = [leaves]
-    for other in rest:
-        others, other_structure = flatten(other)
-        check_same(structure, other_structure, "tree.map")
-        columns.append(others)
+    columns = [leaves, *[leaves_like(structure, other, "tree.map") for other in rest]]
     return unflatten(structure, [f(*row) for row in zip(*columns)])
 
 
-def check_same(a, b, call):
-    """Raise ShapeError, naming the first place where two structures differ."""
-    place = _difference(a, b, ())
-    if place is not None:
-        raise ShapeError(f"{call}: two trees differ in structure at {place or 'the top'}\n"
+def leaves_like(structure, tree, call):
+    """The leaves of a tree in the order of this structure: the children of a dict are matched by name.
+
+    Raises ShapeError, naming the call and the first place of difference, where the tree has another structure.
+    """
+    leaves, own = flatten(tree)
+    return leaves if own == structure else list(_matched(structure, own, _nested(own, iter(leaves)), (), call))
+
+
+def _nested(structure, leaves):
+    """The leaves in lists like the nodes of this structure."""
+    return next(leaves) if structure.node is LEAF else [_nested(child, leaves) for child in structure.children]
+
+
+def _matched(structure, own, nested, path, call):
+    index = {name: i for i, name in enumerate(own.names)}
+    if structure.node is not own.node or index.keys() != {*structure.names} or not same(structure.static, own.static):
+        raise ShapeError(f"{call}: two trees differ in structure at {'.'.join(path) or 'the top'}\n"
                          "  help: gradients, directions and states have the shape of the parameters they belong to")
+    if structure.node is LEAF:
+        yield nested
+    for name, child in zip(structure.names, structure.children):
+        i = index[name]
+        yield from _matched(child, own.children[i], nested[i], (*path, str(name)), call)
 
 
-def _difference(a, b, path):
-    if a == b:
-        return None
-    if a.node != b.node or a.names != b.names or a.static != b.static:
-        return ".".join(path)
-    places = (_difference(x, y, (*path, str(name))) for name, x, y in zip(a.names, a.children, b.children))
-    return next(place for place in places if place is not None)
+def same(a, b):
+    """Whether two settings are equal: arrays by type and elements, NaN to itself, objects without == by attributes."""
+    if a is b:
+        return True
+    if type(a) is type(b):
+        cls = type(a)
+        if _node(cls) is not None:
+            (names, inside, static), (others, other, others_static) = _node(cls).split(a), _node(cls).split(b)
+            x, y = dict(zip(names, inside)), dict(zip(others, other))
+            return x.keys() == y.keys() and all([same(x[k], y[k]) for k in x]) and same(static, others_static)
+        if issubclass(cls, functools.partial):
+            return same((a.func, a.args, a.keywords), (b.func, b.args, b.keywords))
+        if (cls.__eq__ is object.__eq__ or dataclasses.is_dataclass(cls)) and getattr(a, "__dict__", None):
+            return same(vars(a), vars(b))
+    if hasattr(type(a), "dtype") or hasattr(type(b), "dtype"):
+        a, b = to_host(a), to_host(b)
+        return a.dtype == b.dtype and numpy.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+    return a == b or (isinstance(a, float) and isinstance(b, float) and a != a and b != b)
 
 
 def paths(tree):
@@ -147,7 +227,7 @@ def _paths(structure, path):
 
 def size(tree):
     """The number of elements of all leaves: of a model, its parameters."""
-    return builtins.sum(math.prod(shape(leaf)) for leaf in flatten(tree)[0])
+    return sum(math.prod(shape(leaf)) for leaf in flatten(tree)[0])
 
 
 # ------------------------------------------------------------------------------------------------- files

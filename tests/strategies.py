@@ -1,7 +1,12 @@
 """What Hypothesis draws: arrays of any shape, layout and values that stay away from kinks by construction."""
+import collections
+import enum
+
 import hypothesis.extra.numpy as hnp
 import numpy as np
 from hypothesis import strategies as st
+
+from minigrad import nn
 
 
 def generator(draw):
@@ -89,12 +94,47 @@ def convolutions(draw):
     return array(draw, distinct, (n, *size, c)), array(draw, smooth, (*window, c, o)), stride, padding
 
 
+# -------------------------------------------------------------------------------------------------------- trees
+
+Part = enum.Enum("Part", "BODY HEAD")                       # keys that have no order
+Point = collections.namedtuple("Point", "x y")
+
+
+class Layer(nn.Module):
+    """A module with settings that == alone does not compare."""
+    inner: nn.Array
+    shift: nn.Array = nn.static(None)
+    scale: float = nn.static(float("nan"))
+
+
+keys = st.sampled_from(["a", "b", "layer2", "layer10", 0, -1, 1.5, None, Part.BODY, Part.HEAD, (1, "a"), ("a", 1), b"a"])
+
+
+def nodes(inner):
+    """Every kind of node, with these children; dicts in any order of insertion."""
+    dicts = st.dictionaries(keys, inner, max_size=3)
+    return (st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.tuples() | dicts | dicts |
+            st.builds(collections.OrderedDict, dicts) | st.builds(collections.defaultdict, st.just(list), dicts) |
+            st.builds(Point, inner, inner) | st.builds(lambda inner: Layer(inner, np.array([1.0, np.nan])), inner))
+
+
+def permuted(rng, tree):
+    """The same tree, with the keys of every dict put in in another order."""
+    if isinstance(tree, dict):
+        items = [(key, permuted(rng, value)) for key, value in tree.items()]
+        new = collections.defaultdict(tree.default_factory) if isinstance(tree, collections.defaultdict) else type(tree)()
+        new.update(items[i] for i in rng.permutation(len(items)))
+        return new
+    if isinstance(tree, Layer):
+        return Layer(permuted(rng, tree.inner), tree.shift, tree.scale)
+    if isinstance(tree, Point):
+        return Point(*[permuted(rng, child) for child in tree])
+    return type(tree)(permuted(rng, child) for child in tree) if isinstance(tree, (list, tuple)) else tree
+
+
 @st.composite
-def trees(draw):
-    """Nested dicts, lists and tuples of arrays, with empty nodes, None, and one array in several places."""
+def trees(draw, max_leaves=5):
+    """Nested containers and modules of arrays, with empty nodes, None, and one array in several places."""
     some = [array(draw, smooth, s) for s in draw(st.lists(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=2),
                                                           min_size=1, max_size=3))]
-    return draw(st.recursive(
-        st.sampled_from(some) | st.none(),
-        lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.tuples() |
-        st.dictionaries(st.sampled_from("abc"), inner, max_size=2), max_leaves=5))
+    return draw(st.recursive(st.sampled_from(some) | st.none(), nodes, max_leaves=max_leaves))

@@ -272,13 +272,64 @@ told(ShapeError, lambda: nn.sigmoid_cross_entropy(ones(3, 1), np.zeros(3, int)),
 
 # ---------------------------------------------------------------------------------------------------------------- types
 
-told(DTypeError, lambda: mg.sum([1.0, 2.0]), """
-    a list is no array
-      help: xp.asarray(x), or stack(x) if traced values are in it
+told(DTypeError, lambda: mg.sum([[1.0, 2.0], [3.0]]), """
+    a list that is no array of numbers
+      help: stack(x) if traced values are in it; rows must have equal lengths
     """)
-told(DTypeError, lambda: mg.concatenate([[1.0], [2.0]]), """
-    a list is no array
-      help: xp.asarray(x), or stack(x) if traced values are in it
+told(DTypeError, lambda: mg.reshape("abc", (3,)), """
+    reshape(x): 'str' object has no attribute 'reshape'
+      x  ()  str
+    """)
+told(DTypeError, lambda: mg.dropout(ones(2), 0.5, 1.5), """
+    dropout(x): a key is an integer, or several
+      key  ()  float
+      help: (seed of the run, step)
+    """)
+told(ShapeError, lambda: mg.dropout(ones(2), None, 1), """
+    dropout(x): the rate must lie in [0, 1), not None
+    """)
+told(ShapeError, lambda: mg.argmax(ones(2, 3), (0, 1)), """
+    argmax(x): axis (0, 1) is not one axis
+      help: give an integer, or None for all axes
+    """)
+told(ShapeError, lambda: mg.argmin(ones(2, 0), 1), """
+    argmin(x): no elements to choose from
+      x  (2, 0)  float32    axes (1,)
+    """)
+told(ShapeError, lambda: mg.sum(ones(2), "rows"), """
+    sum(x): axis 'rows' is neither an integer, nor several, nor None
+    """)
+told(ShapeError, lambda: mg.take(ones(2), [0], ()), """
+    take(x): axis () is not one axis
+      help: give one integer
+    """)
+told(ShapeError, lambda: mg.put(ones(2), 2.5, [0, 1]), """
+    put(x, shape): 2.5 is no shape
+      help: an integer, or several: (2, 3)
+    """)
+told(ShapeError, lambda: mg.tensordot(ones(2), ones(2), None), """
+    tensordot(a, b, axes): None is neither a number of axes nor two sequences of them
+    """)
+told(IndexingError, lambda: mg.getitem(ones(3), 1.0), """
+    getitem(x, index): 1.0 is no index
+      x  (3,)  float32
+      help: integers, slices, None, Ellipsis, masks, and arrays of integers are
+    """)
+told(DTypeError, lambda: mg.add(ones(2), ones(2), ones(2)), """
+    add(a, b, c): add takes 2 arrays, not 3
+      a  (2,)  float32
+      b  (2,)  float32
+      c  (2,)  float32
+    """)
+told(DTypeError, lambda: mg.divide(ones(2), ones(2), ones(2)), """
+    divide(a, b, c): divide takes 2 arrays, not 3
+      a  (2,)  float32
+      b  (2,)  float32
+      c  (2,)  float32
+    """)
+told(DTypeError, lambda: grad(lambda x: mg.sum(mg.exp(x, out=ones(2))))(ones(2)), """
+    exp(a): its rule fails: elementwise.<locals>.rule() got an unexpected keyword argument 'out'
+      a  (2,)  float32
     """)
 told(DTypeError, lambda: mg.dropout(ones(2), 0.5, None), """
     dropout(x): it draws its mask from a key, and there is none
@@ -420,6 +471,15 @@ told(ShapeError, lambda: vjp(mg.exp, ones(3))[1](ones(4)), """
 told(TraceError, lambda: grad(Primitive(np.sort, name="sort"))(1.0), """
     sort(...): this primitive has no rule, and a derivative of it was asked for
       help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear
+    """)
+told(TraceError, lambda: grad(mg.elementwise(np.multiply, lambda y, a, b: b, name="half"), 1)(1.0, 2.0), """
+    half(...): no partial derivative by argument 1 is declared
+      help: elementwise(fun, *partials) takes one for each argument
+    """)
+told(TraceError, lambda: grad(lambda x: Primitive(lambda x, k: k * x, lambda i, y, x, k: None, "scale")(x, k=x))(1.0), """
+    scale(...): a traced value is handed over by keyword, as if it were a setting
+      k  ()  float64
+      help: hand over arrays by position
     """)
 told(TraceError, lambda: grad(lambda w: mg.sum(mg.checkpoint(lambda x: x * w)(ones(3))))(ones(3)), """
     checkpoint(<lambda>): it uses a traced value from outside

@@ -1,4 +1,5 @@
 """Layers, their state, and the losses."""
+import collections
 import dataclasses
 
 import numpy as np
@@ -9,6 +10,8 @@ from minigrad import DTypeError, grad, nn, tree
 from minigrad.backend import seed
 from minigrad.check import check_derivatives
 from models import mlp
+
+from .strategies import Point
 
 RNG = np.random.default_rng(0)
 
@@ -85,6 +88,43 @@ def test_dropout_needs_training_and_a_key():
     assert len(np.unique(both.apply(np.ones(100), key=1)[0])) == 2      # 0 and 4: the layers draw different masks
     assert 15 < (both.apply(np.ones(100), key=1)[0] > 0).sum() < 40
     assert nn.subkey(None, 1) is None and nn.subkey((1, 2), 3) == (1, 2, 3)
+
+
+CONTAINERS = {"itself": lambda layer: layer, "dict": lambda layer: {"a": layer}, "list": lambda layer: [layer],
+              "nested": lambda layer: {"a": [1.0, {"b": (None, layer)}]}, "ordered": lambda layer: collections.OrderedDict(a=layer),
+              "default": lambda layer: collections.defaultdict(list, a=layer), "named": lambda layer: Point(None, layer),
+              "module": lambda layer: Holder([layer]), "sequential": lambda layer: nn.Sequential((mg.relu, layer)),
+              "checkpoint": lambda layer: nn.Checkpoint(layer), "setting": lambda layer: Holder(None, {"a": layer})}
+
+
+class Holder(nn.Module):
+    """A module that writes __call__, and passes on nothing of what apply gets."""
+    inside: nn.Array
+    setting: nn.Array = nn.static(None)
+
+    def __call__(self, x):
+        return x
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+@pytest.mark.parametrize("layer", [nn.BatchNorm.init(2), nn.Dropout(0.9)], ids=["batch norm", "dropout"])
+def test_layers_are_found_wherever_a_module_holds_them(name, layer):
+    x = np.ones((4, 2), "float32")
+    with pytest.raises(DTypeError, match="a layer inside keeps averages or drops elements"):
+        Holder(CONTAINERS[name](layer)).apply(x, None, True, 1)
+    harmless = Holder(CONTAINERS[name](nn.Linear(np.ones((2, 2)))))         # which needs neither state nor key
+    assert harmless.apply(x, "state", True, 1)[1] == "state"
+
+
+def test_layers_come_one_after_the_other():
+    linear = nn.Linear(np.ones((2, 2)))
+    for layers, told in (({"a": linear}, "the layers are a dict"), (linear, "the layers are a Linear"),
+                         ((linear, [linear]), "layer 1 is a list"), ((nn.Dropout,), "layer 0 is a type")):
+        with pytest.raises(DTypeError, match=rf"Sequential\(layers\): {told}"):
+            nn.Sequential(layers)
+    for layer in (mg.relu, [linear]):
+        with pytest.raises(DTypeError, match=r"Checkpoint\(layer\): the layer is a "):
+            nn.Checkpoint(layer)
 
 
 def test_whole_network_obeys_the_laws():

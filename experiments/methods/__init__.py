@@ -24,8 +24,8 @@ class Method(NamedTuple):
     at the host in every step: its context then knows the step, the rate and the labels (see Context), and its steps
     cannot be captured as a CUDA graph. rebuild: (images, labels, rng) -> images, labels, origins, before training.
     base: the method whose finished run this one begins from. learner: makes a weak learner of boosting, for `rounds`
-    rounds; first, costs: shares -> a cost for each class, in the first weights or in every round. classes: how many there
-    must be, if the method is for so many alone.
+    rounds; first, costs: shares -> a cost for each class, in the first weights or in every round. classes: how many
+    there must be, if the method is for so many alone.
     """
     summary: str
     source: str

@@ -5,7 +5,7 @@ import numpy
 
 from ..backend import module_of, on_device
 from ..core import raw
-from ..errors import DTypeError, ShapeError, shape
+from ..errors import DTypeError, ShapeError, listed, message, shape
 from ..pieces import cut, each
 from .elementwise import scaled
 
@@ -20,11 +20,12 @@ def dropout(x, rate, key):
     in a step that is captured (see `capture`) those that change from step to step have to be. Srivastava et al., 2014.
     Raises ShapeError for a rate outside [0, 1), DTypeError without a key.
     """
-    if not 0.0 <= rate < 1.0:
-        raise ShapeError(f"dropout(x): the rate must lie in [0, 1), not {rate}")
+    if not isinstance(rate, (int, float, numpy.number)) or not 0.0 <= rate < 1.0:
+        raise ShapeError(f"dropout(x): the rate must lie in [0, 1), not {rate!r}")
     if key is None:
         raise DTypeError("dropout(x): it draws its mask from a key, and there is none\n"
                          "  help: give an integer, or several: (seed of the run, step)")
+    x = x if hasattr(x, "dtype") else numpy.asarray(listed(x), float)
     known, count, plain = _hash(key), math.prod(shape(x)), raw(x)
     xp = module_of(plain)
     stays = xp.empty(count, bool)
@@ -51,6 +52,9 @@ def _hash(key):
     total, place = numpy.zeros(1, "uint32"), 0              # what is known on the host is added up there
     moving = None
     for part in key if isinstance(key, (tuple, list)) else (key,):
+        if not isinstance(part, int) and getattr(getattr(part, "dtype", None), "kind", "") not in ("i", "u"):
+            raise DTypeError(message("dropout(x)", "a key is an integer, or several", [("key", part, "")],
+                                     "(seed of the run, step)"))
         part = part.ravel() if hasattr(part, "dtype") else numpy.array([part & 0xFFFFFFFF], "uint32")
         at = _scrambled(module_of(part).arange(place, place + part.size, dtype="uint32") * ODD + ODD)
         term = _scrambled(part.astype("uint32") ^ at).sum(keepdims=True, dtype="uint32")

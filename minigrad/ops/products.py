@@ -62,7 +62,11 @@ def tensordot(a, b, axes=2):
     axes: how many of the last axes of a meet the first of b, or two sequences: axes of a and of b.
     """
     na, nb = len(shape(a)), len(shape(b))
-    inner_a, inner_b = axes if isinstance(axes, (tuple, list)) else (range(na - axes, na), range(axes))
+    if isinstance(axes, (int, numpy.integer)):
+        axes = range(na - axes, na), range(axes)
+    if not isinstance(axes, (tuple, list)) or len(axes) != 2:
+        raise ShapeError(f"tensordot(a, b, axes): {axes!r} is neither a number of axes nor two sequences of them")
+    inner_a, inner_b = axes
     inner_a, inner_b = (normal_axes(axes, n, "tensordot") for axes, n in ((inner_a, na), (inner_b, nb)))
     lengths = [shape(a)[i] for i in inner_a], [shape(b)[i] for i in inner_b]
     if lengths[0] != lengths[1]:

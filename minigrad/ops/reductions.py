@@ -99,12 +99,22 @@ def _extreme(x, axis, keepdims, choose):
 
 def argmax(x, axis=None):
     """The index of the largest element along an axis: plain integers, without a derivative."""
-    return raw(x).argmax(axis)
+    return _index_of(x, axis, "argmax")
 
 
 def argmin(x, axis=None):
     """The index of the smallest element along an axis: plain integers, without a derivative."""
-    return raw(x).argmin(axis)
+    return _index_of(x, axis, "argmin")
+
+
+def _index_of(x, axis, choose):
+    x = as_array(raw(x))
+    axes = normal_axes(axis, x.ndim, choose)
+    if axis is not None and len(axes) != 1:
+        raise ShapeError(f"{choose}(x): axis {axis} is not one axis\n  help: give an integer, or None for all axes")
+    if math.prod(x.shape[a] for a in axes) == 0:
+        raise ShapeError(message(f"{choose}(x)", "no elements to choose from", [("x", x, f"axes {axes}")]))
+    return getattr(x, choose)(None if axis is None else axes[0])
 
 
 def _largest(x, axis):

@@ -6,9 +6,9 @@ import operator
 
 import numpy
 
-from ..backend import as_array, is_array, module_of, on_device
-from ..core import LinearMap, Primitive, mixture, raw
-from ..errors import ShapeError, message
+from ..backend import as_array, is_array, mixture, module_of, on_device
+from ..core import LinearMap, Primitive, raw
+from ..errors import IndexingError, ShapeError, message
 from ..errors import shape as shape_of
 from ..kinds import linear, sum_to
 from .elementwise import add
@@ -50,7 +50,7 @@ def moveaxis(x, source, destination):
 
 def swapaxes(x, axis1, axis2):
     """Two axes exchanged."""
-    (axis1,), (axis2,) = (normal_axes(axis, ndim(x), "swapaxes") for axis in (axis1, axis2))
+    axis1, axis2 = (one_axis(axis, ndim(x), "swapaxes") for axis in (axis1, axis2))
     order = list(range(ndim(x)))
     order[axis1], order[axis2] = order[axis2], order[axis1]
     return transpose(x, order)
@@ -64,7 +64,7 @@ def matrix_transpose(x):
 
 def expand_dims(x, axis):
     """New axes of length 1 at these positions of the result."""
-    count = ndim(x) + (len(axis) if isinstance(axis, (tuple, list)) else 1)
+    count = ndim(x) + len(_integers(axis) or ())
     new, old = normal_axes(axis, count, "expand_dims"), iter(shape_of(x))
     return reshape(x, tuple(1 if a in new else next(old) for a in range(count)))
 
@@ -96,14 +96,40 @@ def normal_axes(axis, ndim, name):
     """
     if axis is None:
         return tuple(range(ndim))
-    axes = (axis,) if isinstance(axis, (int, numpy.integer)) else tuple(axis)
+    axes = _integers(axis)
+    if axes is None:
+        raise ShapeError(f"{name}(x): axis {axis!r} is neither an integer, nor several, nor None")
     if any(not -ndim <= a < ndim for a in axes):
         raise ShapeError(f"{name}(x): axis {axis} is out of bounds for {ndim} dimensions\n"
                          "  help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last")
-    axes = tuple(operator.index(a) % ndim for a in axes)
+    axes = tuple(a % ndim for a in axes)
     if len(set(axes)) < len(axes):
         raise ShapeError(f"{name}(x): axis {axis} names the same axis twice")
     return axes
+
+
+def one_axis(axis, ndim, name):
+    """The number of one axis, counted from the front. Raises ShapeError for none and for several."""
+    axes = normal_axes(axis, ndim, name)
+    if axis is None or len(axes) != 1:
+        raise ShapeError(f"{name}(x): axis {axis} is not one axis\n  help: give one integer")
+    return axes[0]
+
+
+def _integers(value):
+    """A tuple of integers, of one or of a sequence of them; None of anything else."""
+    try:
+        return (int(value),) if isinstance(value, (int, numpy.integer)) else tuple(map(operator.index, value))
+    except TypeError:
+        return None
+
+
+def normal_shape(shape, name):
+    """A tuple of lengths, of one or of a sequence of them. Raises ShapeError."""
+    lengths = _integers(shape)
+    if lengths is None:
+        raise ShapeError(f"{name}(x, shape): {shape!r} is no shape\n  help: an integer, or several: (2, 3)")
+    return lengths
 
 
 # ---------------------------------------------------------------------------------- indexing and its adjoint
@@ -150,12 +176,15 @@ def _plain(part, x):
         if is_array(part) and is_array(x) and on_device(part) != on_device(x):      # CuPy would copy it to the device
             raise mixture("getitem(x, index)", [("x", x, ""), ("index", part, "")])
         return part
+    if not isinstance(part, (list, tuple, range)):
+        raise IndexingError(message("getitem(x, index)", f"{part!r} is no index", [("x", x, "")],
+                                    "integers, slices, None, Ellipsis, masks, and arrays of integers are"))
     return as_array(part, x) if len(part) else module_of(x).zeros(0, int)
 
 
 def put(x, shape, index):
     """Zeros of this shape with x added at the index: the adjoint of getitem, so elements named twice add up."""
-    return _put_primitive(x, shape=tuple(shape), index=_plain_index(index, x))
+    return _put_primitive(x, shape=normal_shape(shape, "put"), index=_plain_index(index, x))
 
 
 def take(x, indices, axis=None):
@@ -164,13 +193,14 @@ def take(x, indices, axis=None):
     indices = indices.astype(int) if indices.dtype == bool else indices         # numbers, as in NumPy: not a mask
     if axis is None:
         return getitem(ravel(x), indices)
-    axis, = normal_axes(axis, ndim(x), "take")
+    axis = one_axis(axis, ndim(x), "take")
     return getitem(x, (slice(None),) * axis + (indices,))
 
 
 # --------------------------------------------------------------------------------------- padding and joining
 
-_pad = linear(lambda x, widths: module_of(x).pad(x, widths), lambda g, s, widths: crop(g, widths), "pad")
+_pad = linear(lambda x, widths: module_of(x).pad(x, widths) if widths else module_of(x).asarray(x),
+              lambda g, s, widths: crop(g, widths or 0), "pad")
 
 
 def _pairs(x, widths, name):
@@ -196,7 +226,7 @@ def pad(x, pad_width, constant_values=0.0):
     if isinstance(constant_values, (int, float)) and constant_values == 0:
         return y
     xp = module_of(raw(x))
-    return add(y, xp.pad(xp.zeros(shape_of(x), x.dtype), widths, constant_values=constant_values))
+    return add(y, xp.pad(xp.zeros(shape_of(x), y.dtype), widths, constant_values=constant_values))
 
 
 def crop(x, crop_width):
@@ -224,7 +254,7 @@ def concatenate(arrays, axis=0):
     axis = 0 if axis is None else axis
     if not arrays:
         raise ShapeError("concatenate(arrays): at least one array is needed")
-    axis, = normal_axes(axis, ndim(arrays[0]), "concatenate")
+    axis = one_axis(axis, ndim(arrays[0]), "concatenate")
     return _concatenate(*arrays, axis=axis)
 
 

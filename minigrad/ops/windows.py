@@ -9,7 +9,7 @@ import operator
 import numpy
 
 from .. import kernels
-from ..backend import module_of
+from ..backend import as_array, module_of
 from ..core import Box, is_float, raw
 from ..errors import DTypeError, ShapeError, message, shape
 from ..kinds import linear
@@ -133,6 +133,7 @@ def max_pool2d(x, window, stride=None, padding=0):
     stride: that of the window if not given; padding as in conv2d, and never a winner. Where several elements are
     equal, the first one (left to right, top to bottom) is the winner and takes the derivative.
     """
+    x = x if type(x) is Box else as_array(x)
     check_image("max_pool2d(x)", x)
     if not is_float(raw(x)):
         raise DTypeError(message("max_pool2d(x)", "only floating-point images are pooled: padding is -infinity",
