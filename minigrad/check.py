@@ -83,7 +83,7 @@ def _push(f, xs, ts):
 def _pull(f, xs, gs):
     """vjp for lists of arrays, which may be complex. The transpose, without conjugation, is analytic as f is."""
     tape = Tape()
-    pairs = [unboxed(y, tape) for y in run(tape, f, xs, [tape.record(None, None, ()) for _ in xs])]
+    pairs = [unboxed(y, tape) for y in run(tape, f, xs, [tape.record(None, x, ()) for x in xs])]
     pulled = tape.pull(gs, [end for _, end in pairs], len(xs))
     return [_zeros(x) if c is None else c for x, c in zip(xs, pulled)]
 

@@ -21,8 +21,8 @@ disturb one another.
 
 Names here and in all rules: x, y value in and out; t tangent (shaped like x); g cotangent (shaped like y); J LinearMap.
 """
-import importlib
 import itertools
+import pkgutil
 import sys
 from typing import Callable, NamedTuple
 
@@ -30,9 +30,10 @@ import numpy
 
 from . import tree
 from .backend import by_name, is_array, mixture, module_of
-from .errors import DTypeError, MinigradError, TraceError, called, explained, listed, message, shape
+from .errors import DTypeError, MinigradError, TraceError, called, check_walked, explained, listed, message, shape
 from .pieces import added
 
+MISUSE, NUMBERS = (TypeError, ValueError, IndexError, AttributeError), (bool, int, float, complex)
 
 class LinearMap(NamedTuple):
     """A derivative at a point: `push` takes tangents of the input to the output, `pull` cotangents back."""
@@ -58,11 +59,6 @@ class Box:
 
     def __repr__(self):
         return f"Box({self.value!r})"
-
-
-class Bundle(tuple):
-    """Several arrays as one value, whose tangents are tuples too (see functions.py): not a list of numbers."""
-    dtype = shape = None
 
 
 def raw(x):
@@ -127,13 +123,16 @@ class Primitive:
 
     def _again(self, args, params, error):
         """The value where an argument is a number, as which NumPy takes an array of no axes; else raise the error."""
-        if any([isinstance(a, NUMBERS) for a in args]) and not isinstance(error, MinigradError):
+        if any([type(a) in NUMBERS for a in args]) and not isinstance(error, MinigradError):
             return self(*_arrays(args, NUMBERS), **params)
         self._explain(args, error)
 
     def _explain(self, args, error, where=""):
-        """Raise an error that names the operation and shows every argument, unless it does so or is a user's own."""
-        if isinstance(error, MinigradError) or args and type(raw(args[0])) is Bundle:
+        """Raise an error that names the operation and shows every argument, unless it does so or is a user's own.
+
+        That is so where the argument is a bundle: the primitive is then a function of the user's (see functions.py).
+        """
+        if isinstance(error, MinigradError) or isinstance(raw(args[0] if args else None), tuple):
             raise error
         call, rows = called(self.name, self.fun, args)
         raise mixture(call, rows) or explained(call, rows, error, where) from error
@@ -150,10 +149,10 @@ class Primitive:
         if self.rule is None:
             raise TraceError(f"{self.name}(...): this primitive has no rule, and a derivative of it was asked for\n"
                              "  help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear")
-        for name, value in params.items():
-            if type(value) is Box:
-                raise TraceError(message(f"{self.name}(...)", "a traced value is handed over by keyword, as a setting",
-                                         [(name, value, "")], "hand over arrays by position"))
+        boxes = [(name, value, "") for name, value in params.items() if type(value) is Box]
+        if boxes:
+            raise TraceError(message(f"{self.name}(...)", "a traced value is handed over by keyword, as a setting",
+                                     boxes, "hand over arrays by position"))
 
     def __repr__(self):
         return f"<primitive {self.name}>"
@@ -163,21 +162,14 @@ class Primitive:
         for name, module in sorted(sys.modules.items(), key=lambda item: item[0] == "__main__"):
             for variable, value in list(getattr(module, "__dict__", {}).items()):
                 if value is self:
-                    return _variable, (name, variable)
+                    return pkgutil.resolve_name, (f"{name}:{variable}",)
         return Primitive, (self.fun or self.name, self.rule, self.name, self.__doc__)
-
-
-MISUSE, NUMBERS = (TypeError, ValueError, IndexError, AttributeError), (bool, int, float, complex)
-
-
-def _variable(module, name):
-    return getattr(importlib.import_module(module), name)
 
 
 def _arrays(args, kinds):
     """The arguments, with those of these kinds, lists or numbers, as arrays that go with the others."""
     module = module_of(*map(raw, args))
-    return [module.asarray(listed(a)) if isinstance(a, kinds) and type(a) is not Bundle else a for a in args]
+    return [module.asarray(listed(a)) if type(a) in kinds else a for a in args]
 
 
 # ------------------------------------------------------------------------------------------------ traces
@@ -196,14 +188,17 @@ class Forward:
         total = None                                        # None is zero, as for a part of a tuple (checkpoint)
         for t, J in maps:
             if t is not None:
-                total = _plus(total, J.push(t))
+                more = J.push(t)
+                if getattr(more, "shape", None) != y.shape:
+                    check_walked(primitive.name, "push", more, y.shape)
+                total = _plus(total, more)
         return total
 
 
 class Tape(list):
     """The trace that can be read both ways: a list of what happened; a box's tag is its place in the list.
 
-    Each step is a pair: the primitive, and a list of (place of the argument on the tape, LinearMap).
+    Each step is the primitive, a list of (place of the argument on the tape, LinearMap), and the shape of the result.
     """
     interpret = None
 
@@ -212,7 +207,7 @@ class Tape(list):
         self.floor, self.closed = next(floors), False
 
     def record(self, primitive, y, maps):
-        self.append((primitive, maps))
+        self.append((primitive, maps, y.shape))
         return len(self) - 1
 
     def push(self, tangents, ends):
@@ -228,16 +223,19 @@ class Tape(list):
             for place in range(len(tangents), len(self)):
                 if place not in needed:
                     continue
-                total = None
-                for parent, J in self[place][1]:
+                total, (primitive, maps, s) = None, self[place]
+                for parent, J in maps:
                     if alive.get(parent) is not None:
-                        total = _plus(total, J.push(alive[parent]))
-                for parent, _ in self[place][1]:
+                        more = J.push(alive[parent])
+                        if getattr(more, "shape", None) != s:
+                            check_walked(primitive.name, "push", more, s)
+                        total = _plus(total, more)
+                for parent, _ in maps:
                     if last[parent] == place and parent not in keep:
                         alive.pop(parent, None)
                 alive[place] = total
         except Exception as error:
-            self._locate(error, place, "push")
+            error.add_note(f"in the push of {self[place][0].name}, step {place} of the tape")
             raise
         return [alive.get(end) for end in ends]
 
@@ -253,6 +251,8 @@ class Tape(list):
                 if g is not None:
                     for parent, J in self[place][1]:
                         total, more = totals[parent], J.pull(g)
+                        if getattr(more, "shape", None) != self[parent][2]:
+                            check_walked(self[place][0].name, "pull", more, self[parent][2])
                         if parent in sums and _fits(total, more):
                             added(total, more, out=total)
                         else:
@@ -260,12 +260,9 @@ class Tape(list):
                             if total is not None and more is not None:
                                 sums.add(parent)
         except Exception as error:
-            self._locate(error, place, "pull")
+            error.add_note(f"in the pull of {self[place][0].name}, step {place} of the tape")
             raise
         return totals[:count]
-
-    def _locate(self, error, place, walk):
-        error.add_note(f"in the {walk} of {self[place][0].name}, step {place} of the tape")
 
 
 def _plus(a, b):
@@ -316,6 +313,10 @@ def float_leaves(xs, call):
     A number becomes a scalar of NumPy, which goes with arrays of either module.
     """
     leaves, structure = tree.flatten(tuple(xs))
+    for k, (x, part) in enumerate(zip(xs, structure.children)):
+        if part.node is tree.STATIC and x is not None:
+            raise DTypeError(message(call, "a function or a text holds no array to differentiate",
+                                     [(f"argument {k}", x, "")], "an object with arrays is a minigrad.nn.Module"))
     leaves = [numpy.float64(x) if type(x) is float else x for x in leaves]
     for k, x in enumerate(leaves):
         if not is_float(x):

@@ -74,6 +74,14 @@ def explained(call, rows, error, where=""):
     return kind(message(call, rule, rows, help))
 
 
+def check_walked(name, walk, found, s):
+    """Raise ShapeError where the push or pull of a rule gives another shape than s. None is zero, and fits anything."""
+    if not (found is None or s is None or shape(found) == s):               # a bundle (functions.py) has no shape
+        what = "tangent of shape {} for a result" if walk == "push" else "cotangent of shape {} for an argument"
+        raise ShapeError(f"{name}(...): the {walk} of its rule gives a {what.format(shape(found))} of shape {s}\n"
+                         "  help: minigrad.check.check_derivatives holds a rule to the laws")
+
+
 def shape(x):
     """The shape of an array, a traced value, a number, or a list of numbers. Raises DTypeError for another list."""
     try:

@@ -7,9 +7,14 @@ Their arguments and results come in bundles, so that a derivative can treat them
 open these; tangents of a bundle are tuples, in which None is zero.
 """
 from . import tree
-from .core import Box, Bundle, LinearMap, Primitive, is_float, raw
-from .errors import TraceError
-from .transforms import as_type_of, jvp, named, title, vjp
+from .core import Box, LinearMap, Primitive, is_float, raw
+from .errors import DTypeError, TraceError, message
+from .transforms import NO_DERIVATIVE, REAL, as_type_of, jvp, named, title, vjp
+
+
+class Bundle(tuple):
+    """Several arrays as one value, whose tangents are tuples: not a list of numbers."""
+    dtype = shape = None
 
 
 def _only(i, n, value):
@@ -53,6 +58,9 @@ def checkpoint(f):
                 full[k] = leaf
             args, settings = tree.unflatten(structure, full)
             outs, out_structure = tree.flatten(f(*args, **settings))
+            for out in outs:
+                if watched and getattr(getattr(out, "dtype", None), "kind", "") == "c":
+                    raise DTypeError(message(title(f, "checkpoint"), NO_DERIVATIVE, [("f(...)", out, "")], REAL))
             floats = tuple(out for out in outs if is_float(out))
             outs = [None if is_float(out) else out for out in outs]
             return floats

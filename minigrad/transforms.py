@@ -14,8 +14,10 @@ Arguments and results may be any tree (tree.py) of floating-point arrays. The ty
     f : a -> b      linearize f : a -> (b, LinearMap from Ta to Tb)      grad f : a -> Ta
 
 Where `has_aux` is true, f returns (y, aux), and aux is handed out as plain values, outside the derivative.
-Any of these may be applied to any other, to any depth. Arrays handed in or out are shared, not copied, and a gradient
-may be a view of another: do not write to them.
+Any of these may be applied to any other, to any depth. A gradient (what grad, a pull or a hessian gives) is yours: it
+can be written to, and shares no memory with another one or with what was handed in. Values and tangents are shared, not
+copied, and so are the arrays that f is given and uses: a derivative keeps those that it needs, so do not write to them
+between f and the last walk, and make a new buffer where f would use one twice (check.check_buffers finds such writes).
 """
 import math
 import operator
@@ -23,39 +25,67 @@ import operator
 import numpy
 
 from . import tree
-from .backend import module_of
-from .core import Forward, LinearMap, Tape, float_leaves, raw, run, unboxed
+from .backend import is_array, module_of
+from .core import Forward, LinearMap, Tape, float_leaves, is_float, raw, run, unboxed
 from .errors import DTypeError, ShapeError, message, shape
 from .ops import astype, reshape, stack, stop_gradient
 
 __all__ = ["jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian",
            "stop_gradient"]
+NO_DERIVATIVE = "only real floating-point results have derivatives"
+REAL = "keep real and imaginary part as two arrays: only real numbers have derivatives here"
 
 
-def _traced(trace, f, leaves, structure, tags, has_aux):
+def _traced(trace, f, leaves, structure, tags, has_aux, call):
     """Run f on a trace: pairs of the leaves of y and their tags, the structure of y, the plain aux."""
     y = run(trace, lambda *boxes: f(*tree.unflatten(structure, boxes)), leaves, tags)
     if has_aux and not (isinstance(y, (tuple, list)) and len(y) == 2):
         raise ShapeError("has_aux: f must return a pair, (y, aux)\n  help: return y, aux; or leave has_aux out")
     y, aux = y if has_aux else (y, None)
     outs, out_structure = tree.flatten(y)
-    for out in outs:
-        if not hasattr(out, "dtype") and not isinstance(out, (int, float)):
-            raise DTypeError(f"f returns a {type(out).__name__}, which is neither an array nor a tree of arrays\n"
-                             "  help: return it beside y, with has_aux=True")
-    pairs = [unboxed(numpy.asarray(out)[()] if isinstance(out, (int, float)) else out, trace) for out in outs]
+    outs = [numpy.float64(out) if type(out) is float else out for out in outs]
+    for k, out in enumerate(outs):
+        if not is_float(out):
+            _refuse_result(call, tree.paths(y)[k], out)
+    pairs = [unboxed(out, trace) for out in outs]
     return pairs, out_structure, tree.map(lambda leaf: unboxed(leaf, trace)[0], aux) if has_aux else None
+
+
+def _refuse_result(call, path, out):
+    """Raise DTypeError for a result that has no derivative, or none that is a real number."""
+    if not hasattr(out, "dtype") and not isinstance(out, (int, complex)):
+        raise DTypeError(f"f returns a {type(out).__name__}, which is neither an array nor a tree of arrays\n"
+                         "  help: return it beside y, with has_aux=True")
+    is_complex = getattr(getattr(out, "dtype", None), "kind", "c" if isinstance(out, complex) else "") == "c"
+    raise DTypeError(message(call, NO_DERIVATIVE,
+                             [(f"f(...){'.' + path if path else ''}", out, "")],
+                             REAL if is_complex else
+                             "return it beside y, with has_aux=True; or convert it: astype(y, float)"))
 
 
 def _fitted(given, structure, like, call):
     """The leaves of a tangent or cotangent, checked to have the structure, shapes and types that they must have."""
     values = tree.leaves_like(structure, given, call)
     for k, (value, x) in enumerate(zip(values, like)):
-        if shape(value) != shape(x):
+        real = _kind(value) in "fiub"
+        if not real or shape(value) != shape(x):
             rows, names = [("value", x, ""), ("given", value, "")], tree.paths(tree.unflatten(structure, like))
-            raise ShapeError(message(call, f"wrong shape at {names[k] or 'the top'}", rows,
-                                     "a tangent or cotangent has the shape of the value it belongs to"))
+            error, what = (ShapeError, "shape") if real else (DTypeError, "type")
+            help = "has the shape of the value it belongs to" if real else "is an array of real numbers"
+            raise error(message(call, f"wrong {what} at {names[k] or 'the top'}", rows,
+                                f"a tangent or cotangent {help}"))
     return [as_type_of(x, value) for value, x in zip(values, like)]
+
+
+def _refuse_type(name, walk, found, like):
+    raise DTypeError(message(f"{name}(...)", f"the {walk} of a rule gives what is no real number",
+                             [("found", found, ""), ("value", like, "")], REAL))
+
+
+def _kind(x):
+    """The character of NumPy for the kind of elements: f, i, u, b, c; O for what is neither an array nor a number."""
+    dtype = getattr(raw(x), "dtype", None)
+    return dtype.kind if dtype is not None else "f" if isinstance(x, (int, float)) else "O"
 
 
 def as_type_of(x, value):
@@ -91,8 +121,11 @@ def jvp(f, xs, ts, has_aux=False):
     call = "jvp(f, xs, ts)"
     leaves, structure = float_leaves(xs, call)
     tangents = _fitted(tuple(ts), structure, leaves, call)
-    pairs, out_structure, aux = _traced(Forward(), f, leaves, structure, tangents, has_aux)
+    pairs, out_structure, aux = _traced(Forward(), f, leaves, structure, tangents, has_aux, call)
     y = tree.unflatten(out_structure, [value for value, _ in pairs])
+    for value, tangent in pairs:
+        if tangent is not None and _kind(tangent) not in "fiub":
+            _refuse_type(title(f, "jvp"), "push", tangent, value)
     t = tree.unflatten(out_structure, [as_type_of(value, tangent) for value, tangent in pairs])
     return (y, t, aux) if has_aux else (y, t)
 
@@ -115,18 +148,46 @@ def linearize(f, *xs, has_aux=False):
 def _linearize(f, xs, has_aux, call):
     leaves, structure = float_leaves(xs, call)
     tape, count = Tape(), len(leaves)
-    places = [tape.record(None, None, ()) for _ in leaves]
-    pairs, out_structure, aux = _traced(tape, f, leaves, structure, places, has_aux)
+    places = [tape.record(None, x, ()) for x in leaves]
+    pairs, out_structure, aux = _traced(tape, f, leaves, structure, places, has_aux, call)
     ins, outs, ends = [_Like(x) for x in leaves], [_Like(y) for y, _ in pairs], [place for _, place in pairs]
 
     def push(*ts):
         tangents = tape.push(_fitted(ts, structure, ins, "J.push(*ts)"), ends)
+        for y, t, end in zip(outs, tangents, ends):
+            if t is not None and _kind(t) not in "fiub":
+                _refuse_type(tape[end][0].name, "push", t, y)
         return tree.unflatten(out_structure, [as_type_of(y, t) for y, t in zip(outs, tangents)])
 
     def pull(g):
-        cotangents = tape.pull(_fitted(g, out_structure, outs, "J.pull(g)"), ends, count)
-        return tree.unflatten(structure, [as_type_of(x, c) for x, c in zip(ins, cotangents)])
+        given = _fitted(g, out_structure, outs, "J.pull(g)")
+        cotangents = tape.pull(given, ends, count)
+        for k, (x, c) in enumerate(zip(ins, cotangents)):
+            if c is not None and _kind(c) not in "fiub":
+                users = {step[0].name for step in tape if any([parent == k for parent, _ in step[1]])}
+                _refuse_type(" or ".join(sorted(users)), "pull", c, x)
+            cotangents[k] = as_type_of(x, c)
+        return tree.unflatten(structure, _owned(cotangents, given))
     return tree.unflatten(out_structure, [y for y, _ in pairs]), push, pull, aux
+
+
+def _owned(cotangents, given):
+    """Each cotangent in memory of its own: a copy of what cannot be written to, or lies where another one does."""
+    taken, owned = {id(_owner(g)) for g in given}, []
+    for c in cotangents:
+        if is_array(c):
+            if not getattr(c.flags, "writeable", True) or 0 in c.strides or id(_owner(c)) in taken:
+                c = c.copy()
+            taken.add(id(_owner(c)))
+        owned.append(c)
+    return owned
+
+
+def _owner(x):
+    """The array whose memory this is a view of, or itself."""
+    while is_array(getattr(x, "base", None)):
+        x = x.base
+    return x
 
 
 class _Like:
@@ -267,11 +328,15 @@ def _swept(walk, structure, leaves, chosen, others, axis):
 
 
 def hessian(f, argnums=0):
-    """The function that gives all second derivatives of the scalar f: jacobian(grad(f)), a symmetric matrix.
+    """The function that gives all second derivatives: jacobian(jacobian(f)), for a scalar f a symmetric matrix.
+
+    For y of shape sy and x of shape sx, an array of shape sy + sx + sx, symmetric in the two.
 
     >>> import numpy as np
     >>> hessian(lambda x: x[0] * x[1])(np.array([1.0, 2.0]))
     array([[0., 1.],
            [1., 0.]])
     """
-    return jacobian(grad(f, argnums), argnums)
+    inner = jacobian(jacobian(f, argnums), argnums)
+    inner.__name__ = inner.__qualname__ = title(f, "hessian")
+    return inner

@@ -477,7 +477,7 @@ told(TraceError, lambda: grad(mg.elementwise(np.multiply, lambda y, a, b: b, nam
       help: elementwise(fun, *partials) takes one for each argument
     """)
 told(TraceError, lambda: grad(lambda x: Primitive(lambda x, k: k * x, lambda i, y, x, k: None, "scale")(x, k=x))(1.0), """
-    scale(...): a traced value is handed over by keyword, as if it were a setting
+    scale(...): a traced value is handed over by keyword, as a setting
       k  ()  float64
       help: hand over arrays by position
     """)

@@ -1,6 +1,7 @@
 """The transforms: trees, argnums, aux, agreement with one another, and what they refuse."""
 import collections
 import gc
+import warnings
 import weakref
 
 import numpy as np
@@ -165,7 +166,7 @@ def test_functions_are_named_after_what_they_come_from():
     def f(x):
         return x * x
     assert [t(f).__name__ for t in (grad, value_and_grad, jacobian, hessian, checkpoint)] == [
-        "grad(f)", "value_and_grad(f)", "jacobian(f)", "jacobian(grad(f))", "checkpoint(f)"]
+        "grad(f)", "value_and_grad(f)", "jacobian(f)", "hessian(f)", "checkpoint(f)"]
 
 
 def test_aux_comes_out_as_plain_values():
@@ -205,9 +206,82 @@ def test_what_does_not_depend_has_derivative_zero():
 
 
 def test_results_may_hold_numbers_or_nothing():
-    y, J = linearize(lambda x: {"n": 3, "f": 2.0, "x": x, "none": None}, np.ones(2))
-    assert y["n"] == 3 and J.push(np.ones(2))["f"] == 0.0 and J.push(np.ones(2))["x"].sum() == 2.0
+    y, J = linearize(lambda x: {"f": 2.0, "x": x, "none": None}, np.ones(2))
+    assert y["f"] == 2.0 and J.push(np.ones(2))["f"] == 0.0 and J.push(np.ones(2))["x"].sum() == 2.0
     assert jvp(lambda x: None, (1.0,), (1.0,)) == (None, None) and vjp(lambda x: {}, np.ones(2))[1]({})[0].sum() == 0.0
+
+
+WAYS = {"grad": lambda f, x: grad(f)(x), "value_and_grad": lambda f, x: value_and_grad(f)(x),
+        "jvp": lambda f, x: jvp(f, (x,), (x,)), "linearize": lambda f, x: linearize(f, x), "vjp": lambda f, x: vjp(f, x),
+        "jacobian": lambda f, x: jacobian(f)(x), "hessian": lambda f, x: hessian(f)(x), "hvp": lambda f, x: hvp(f, x, x),
+        "grad of grad": lambda f, x: grad(lambda x: mg.sum(grad(f)(x)))(x), "aux": lambda f, x: grad(lambda x: (f(x), x), has_aux=True)(x),
+        "grad of checkpoint": lambda f, x: grad(checkpoint(f))(x)}
+NOT_REAL = {"complex": lambda x: x * 1j, "comparison": lambda x: x > 0, "index": lambda x: mg.argmax(x), "number": lambda x: 3,
+            "truth": lambda x: True, "imaginary": lambda x: 2j, "integers": lambda x: np.arange(3), "rounded": lambda x: mg.astype(x, int),
+            "objects": lambda x: np.array([None]), "text": lambda x: np.array("a"), "in a tree": lambda x: {"y": mg.sum(x), "n": [x < 0]}}
+
+
+@pytest.mark.parametrize("result", NOT_REAL)
+@pytest.mark.parametrize("way", WAYS)
+def test_what_has_no_real_derivative_is_refused(way, result):
+    for x in (2.0, np.float32(2.0), np.array(2.0)):
+        with pytest.raises(mg.DTypeError, match=r": only real floating-point results have derivatives\n  f\(...\).*\n  help: "):
+            WAYS[way](NOT_REAL[result], x)
+
+
+def right_or_refused(f, x, value):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)       # of NumPy, for imaginary parts that are dropped
+        for way in (grad, jacobian, lambda f: lambda x: jvp(f, (x,), (1.0,))[1], lambda f: lambda x: linearize(f, x)[1].push(1.0),
+                    lambda f: lambda x: vjp(f, x)[1](1.0)[0], lambda f: grad(checkpoint(f)),
+                    lambda f: lambda x: jvp(checkpoint(f), (x,), (1.0,))[1]):
+            try:
+                found = way(f)(x)
+            except mg.MinigradError:
+                continue
+            np.testing.assert_allclose(found, value)
+
+
+@pytest.mark.parametrize("f, value", [
+    (lambda x: mg.abs(x * 1j), 1.0), (lambda x: mg.abs(mg.exp(1j * x) * x), 1.0), (lambda x: mg.astype(mg.abs(x * 1j), "float32"), 1.0),
+    (lambda x: mg.astype(x * 1j * 1j, float), -1.0), (lambda x: mg.abs(mg.abs(x * 1j) * -1j), 1.0),
+    (lambda x: mg.astype(mg.square(x * (1 + 1j)), float), 0.0), (lambda x: mg.abs(mg.sum(mg.stack([x, 1j * x]))), 2.0 ** 0.5),
+    (lambda x: mg.abs(mg.checkpoint(lambda x: x * 1j)(x)), 1.0), (lambda x: mg.maximum(mg.abs(1j * x), 0.0), 1.0)])
+def test_complex_numbers_inside_give_the_right_derivative_or_an_error(f, value):
+    right_or_refused(f, 2.0, value)
+
+
+@pytest.mark.parametrize("given", [np.array([1j, 0.0]), np.array(["a", "b"]), np.array([None, 1.0])])
+def test_tangents_and_cotangents_are_real(given):
+    x = np.ones(2)
+    for call in (lambda: jvp(mg.exp, (x,), (given,)), lambda: linearize(mg.exp, x)[1].push(given), lambda: vjp(mg.exp, x)[1](given),
+                 lambda: hvp(mg.sum, x, given), lambda: linearize(mg.exp, x)[1].pull([given])):
+        with pytest.raises((mg.DTypeError, mg.ShapeError)):
+            call()
+    np.testing.assert_array_equal(jvp(mg.exp, (x,), (np.array([1, 0]),))[1], [np.e, 0.0])       # integers are
+
+
+def test_every_gradient_is_writable_and_shares_no_memory():
+    """Written to, it changes neither another one nor anything that was handed in, however little f does."""
+    many = np.ones((80, 80))
+    for x in (np.ones(5), np.ones(5000), many, many.T, np.ones((5000, 1)), np.broadcast_to(1.0, (80, 80)), np.array(1.0)):
+        for f in (lambda a, b: mg.sum(a + b), lambda a, b: mg.sum(a) + mg.sum(b), lambda a, b: mg.mean(mg.reshape(a, (-1,)) - mg.ravel(b)),
+                  lambda a, b: mg.sum(mg.broadcast_to(a, (2, *a.shape))) + 0.0 * mg.sum(b), lambda a, b: mg.sum(mg.transpose(a) * mg.transpose(b))):
+            held_apart(grad(f, (0, 1))(x, x), x)
+        for f in (lambda a, b: (a, b), lambda a, b: a + b, lambda a, b: [a, a, b], lambda a, b: mg.reshape(a, (-1,)) + mg.ravel(b)):
+            y, J = linearize(f, x, x)
+            g = mg.tree.map(np.ones_like, y)
+            held_apart(J.pull(g), g)
+            held_apart(vjp(f, x, x)[1](g), g)
+
+
+def held_apart(gradients, given):
+    arrays = [g for g in mg.tree.flatten(gradients)[0] if isinstance(g, np.ndarray)]
+    for k, g in enumerate(arrays):
+        assert g.flags.writeable
+        for other in (*arrays[:k], *mg.tree.flatten(given)[0]):
+            assert not np.shares_memory(g, other)
+        g += 1.0
 
 
 def test_params_by_keyword_are_not_differentiated():
@@ -266,3 +340,59 @@ def test_any_mapping_is_a_tree():
     assert type(aux) is collections.OrderedDict and type(aux["a"]) is np.ndarray
     counts = mg.tree.map(lambda x: x + 1, collections.defaultdict(list, a=1.0))
     assert counts["a"] == 2.0 and counts["b"] == []
+
+
+def test_hessian_of_several_values():
+    """As in JAX and torch.func: for each value a symmetric matrix."""
+    A = np.array([[2.0, 1.0], [0.0, 3.0]])
+    H = hessian(lambda x: mg.stack([x @ A @ x, mg.sum(x ** 3), x[0]]))(np.array([1.0, 2.0]))
+    np.testing.assert_allclose(H, [A + A.T, np.diag([6.0, 12.0]), np.zeros((2, 2))], atol=1e-12)
+    nested = hessian(lambda p: {"y": p["a"] * p["b"]})({"b": np.array([2.0]), "a": np.array([3.0])})
+    assert list(nested) == ["y"] and nested["y"]["a"]["b"].shape == (1, 1, 1) and nested["y"]["a"]["b"] == 1.0 and nested["y"]["a"]["a"] == 0.0
+    pair = hessian(lambda a, b: mg.sum(a * a * b), (0, 1))(np.array([2.0]), np.array([3.0]))
+    assert (pair[0][0], pair[0][1], pair[1][0], pair[1][1]) == (6.0, 4.0, 4.0, 0.0)
+
+
+def keeps(push, pull, fun=np.copy, name="bad"):
+    return mg.Primitive(fun, lambda i, y, x: mg.LinearMap(push, pull), name)
+
+
+@pytest.mark.parametrize("wrong", [lambda v: v[0], lambda v: mg.sum(v), lambda v: mg.stack([v, v]), lambda v: v[None], lambda v: 0.0,
+                                   lambda v: mg.reshape(v, (3, 1))], ids=["row", "number", "stack", "axis", "zero", "column"])
+@pytest.mark.parametrize("before", [lambda x: x, mg.exp, lambda x: mg.broadcast_to(x, (3,)) * 2.0, lambda x: x + np.ones(3)],
+                         ids=["first", "exp", "broadcast", "add"])
+def test_a_rule_of_the_wrong_shape_is_found(before, wrong):
+    """Wherever it stands, though what comes before it in the program may broadcast its mistake away."""
+    x, f = np.ones(3), lambda op: lambda x: mg.sum(op(before(x)) * np.arange(3.0))
+    with pytest.raises(mg.ShapeError, match=r"bad\(...\): the pull of its rule gives a cotangent of shape \S.* for an argument of shape"):
+        grad(f(keeps(lambda t: t, wrong)))(x)
+    with pytest.raises(mg.ShapeError, match=r"bad\(...\): the push of its rule gives a tangent of shape \S.* for a result of shape"):
+        jvp(f(keeps(wrong, lambda g: g)), (x,), (x,))
+    with pytest.raises(mg.ShapeError, match=r"bad\(...\): the push of its rule"):
+        linearize(f(keeps(wrong, lambda g: g)), x)[1].push(x)
+    with pytest.raises(mg.ShapeError, match=r"bad\(...\): the pull of its rule"):
+        hvp(f(keeps(lambda t: t, wrong)), x, x)
+
+
+@pytest.mark.parametrize("wrong", [lambda v: v * 1j, lambda v: np.array([None] * 3), lambda v: np.array(["a"] * 3)],
+                         ids=["complex", "objects", "text"])
+def test_a_rule_of_the_wrong_type_is_found(wrong):
+    f, x = lambda op: lambda x: mg.sum(op(x)), np.ones(3)
+    with pytest.raises(mg.DTypeError, match="bad"):
+        grad(f(keeps(lambda t: t, wrong)))(x)
+    with pytest.raises(mg.DTypeError):
+        jvp(lambda x: keeps(wrong, lambda g: g)(x), (x,), (x,))
+    np.testing.assert_array_equal(grad(f(keeps(lambda t: t, lambda g: np.ones(3, int))))(x), np.ones(3))      # integers are numbers
+
+
+def test_what_is_no_array_is_not_differentiated():
+    class Net:
+        def __init__(self):
+            self.w = np.ones(2)
+
+        def __call__(self, x):
+            return mg.sum(self.w * x)
+    for x in (Net(), mg.exp, "weights"):
+        for call in (lambda: grad(lambda p: 0.0)(x), lambda: jvp(lambda p: 0.0, (x,), (x,)), lambda: linearize(lambda p: 0.0, x)):
+            with pytest.raises(mg.DTypeError, match="a function or a text holds no array"):
+                call()

@@ -180,10 +180,10 @@ _astype = linear(lambda x, dtype, back: x.astype(dtype), lambda g, s, dtype, bac
 def astype(x, dtype):
     """x with elements of another type. The gradient comes back in the type of x; of integers there is none.
 
-    Raises DTypeError where a traced value would become complex: its derivative would be lost.
+    Raises DTypeError where a traced value is complex or would be: its derivative would be lost.
     """
     x = x if hasattr(x, "dtype") else numpy.asarray(x)
-    if numpy.dtype(dtype).kind == "c" and type(x) is Box:
+    if type(x) is Box and "c" in (numpy.dtype(dtype).kind, x.dtype.kind) and x.dtype != dtype:
         raise DTypeError(message("astype(x, dtype)", "only real numbers have derivatives here", [("x", x, "")],
                                  "keep real and imaginary part as two arrays"))
     if numpy.dtype(dtype).kind != "f":
