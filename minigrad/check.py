@@ -1,6 +1,7 @@
 """The laws that every derivative obeys, to hold your own primitives against.
 
     check_derivatives(f, x, ...)
+    check_buffers(f, x, ...)         that f does not write into an array that its derivative needs
 
 For J, the LinearMap of f at x, a random tangent t and cotangent g:
 
@@ -19,12 +20,13 @@ Give float64 arrays: differences of float32 are too coarse to judge by. Squire &
 estimate derivatives of real functions, 1998.
 """
 import math
+import types
 
 import numpy
 
 from . import tree
-from .backend import as_array, module_of, to_host
-from .core import Forward, Tape, is_float, raw, run, unboxed
+from .backend import as_array, is_array, module_of, to_host
+from .core import Forward, Tape, float_leaves, is_float, raw, run, unboxed
 from .errors import DTypeError, MinigradError, message, shape
 from .transforms import jvp, linearize, vjp
 
@@ -71,6 +73,72 @@ def check_derivatives(f, *xs, order=3, analytic=False, rtol=1e-6, seed=0):
     name, laws = getattr(f, "name", getattr(f, "__name__", "f")), _Laws(rtol, analytic, seed)
     laws.hold(name, flat, leaves, order)
     laws.single(name, flat, leaves)
+
+
+def check_buffers(f, *xs):
+    """Raise DerivativeError if f(*xs) writes into an array that its derivative needs: a buffer that is used again.
+
+    A derivative keeps the arrays that its rules name, not copies of them. Such a write makes it wrong without a word;
+    so f is run once here with copies beside them. xs: trees of floating-point arrays, of any type.
+
+    >>> import numpy as np, minigrad as mg
+    >>> def f(w):
+    ...     row, total = np.empty(2), 0.0
+    ...     for values in ([1.0, 2.0], [3.0, 4.0]):
+    ...         row[:] = values
+    ...         total = total + mg.sum(w * row)
+    ...     return total
+    >>> check_buffers(f, np.ones(2))
+    Traceback (most recent call last):
+    minigrad.check.DerivativeError: f writes into an array that its derivative needs
+      multiply (step 1) keeps the array  (2,)  float64
+      help: make a new array for each use: numpy.array(values) in place of buffer[:] = values
+    """
+    leaves, structure = float_leaves(xs, "check_buffers(f, ...)")
+    tape = _Copying()
+    run(tape, lambda *boxes: f(*tree.unflatten(structure, boxes)), leaves, [tape.record(None, x, ()) for x in leaves])
+    for array, copy, name, step in tape.kept.values():
+        if not numpy.array_equal(to_host(array), copy, equal_nan=copy.dtype.kind in "fc"):
+            raise DerivativeError(f"{getattr(f, '__name__', 'f')} writes into an array that its derivative needs\n"
+                                  f"  {name} (step {step}) keeps the array  {array.shape}  {array.dtype}\n"
+                                  "  help: make a new array for each use: numpy.array(values) in place of "
+                                  "buffer[:] = values")
+
+
+class _Copying(Tape):
+    """A tape with a copy of every array that the rules on it keep, as it was when it was recorded."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = {}                                      # id: the array, its copy, and the first step that keeps it
+
+    def record(self, primitive, y, maps):
+        place = super().record(primitive, y, maps)
+        for array in _arrays_in([J for _, J in maps]):
+            self.kept.setdefault(id(array), (array, to_host(array).copy(), primitive.name, place))
+        return place
+
+
+def _arrays_in(x):
+    """Every array that these functions and containers can reach: what their closures name."""
+    left, seen = [x], {}
+    while left:
+        x = left.pop()
+        if id(x) in seen:
+            continue
+        seen[id(x)] = x
+        if is_array(x):
+            yield x
+        elif isinstance(x, types.FunctionType):
+            left += [cell.cell_contents for cell in x.__closure__ or ()]
+        elif isinstance(x, types.MethodType):
+            left.append(x.__self__)
+        elif isinstance(x, (tuple, list, dict)):
+            left += x.values() if isinstance(x, dict) else x
+        elif raw(x) is not x:
+            left.append(raw(x))
+        elif hasattr(x, "__dict__") and not isinstance(x, (type, types.ModuleType)):
+            left += vars(x).values()
 
 
 def _push(f, xs, ts):

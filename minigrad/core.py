@@ -286,7 +286,7 @@ def run(trace, f, leaves, tags):
     except (TypeError, ValueError) as error:
         if "__array_ufunc__=None" in str(error) or "setting an array element with a sequence" in str(error):
             error.add_note("  a function or array of NumPy met a traced value (a Box), whose derivative would be lost\n"
-                           "  help: use the function of minigrad with the same name; build arrays with stack or where")
+                           "  help: write minigrad.exp(x) for numpy.exp(x), and so on; build arrays by stack, where")
         raise
     finally:
         trace.closed = True

@@ -6,8 +6,9 @@ import pytest
 
 import minigrad as mg
 from minigrad import LinearMap, Primitive, core, elementwise, kinds
-from minigrad.check import DerivativeError, check_derivatives
+from minigrad.check import DerivativeError, check_buffers, check_derivatives
 from minigrad.ops.reductions import mean
+from models import mlp
 
 X = np.array([[0.5, -1.2, 0.8], [1.1, 0.4, -0.9]])
 
@@ -249,3 +250,40 @@ def test_engines_that_are_wrong_are_rejected(fault, law):
             law()                                           # ... and not of the wrong one
     assert isinstance(caught.value, (AssertionError, mg.MinigradError, pytest.fail.Exception))
     law()
+
+
+# ------------------------------------------------------------------------------------------- buffers that are used again
+
+BUFFERS = {"product": lambda w, b: mg.sum(w * b), "matmul": lambda w, b: w @ b, "power": lambda w, b: mg.sum(w ** b),
+           "divide": lambda w, b: mg.sum(w / b), "where": lambda w, b: mg.sum(mg.where(b > 1.5, w, 0.0) * b),
+           "index": lambda w, b: mg.sum(w[b.astype(int) - 1] * w), "view": lambda w, b: mg.sum(w * b[::-1])}
+
+
+@pytest.mark.parametrize("name", BUFFERS)
+def test_a_buffer_that_is_used_again_is_found(name):
+    def f(w, copy=False):
+        buffer, total = np.empty(2), 0.0
+        for values in ([1.0, 2.0], [2.0, 1.0]):
+            buffer[:] = values
+            total = total + BUFFERS[name](w, buffer.copy() if copy else buffer)
+        return total
+    w = np.array([0.5, 2.0])
+    check_buffers(lambda w: f(w, copy=True), w)
+    if name not in ("where", "index", "power"):             # they have made a mask, an index, a factor of their own
+        with pytest.raises(DerivativeError, match=r"<lambda> writes into an array that its derivative needs\n  \w+ \(step \d+\) keeps"):
+            check_buffers(lambda w: f(w), w)
+        with pytest.raises(DerivativeError):
+            check_derivatives(f, w, order=1)
+
+
+def test_buffers_that_no_derivative_needs_may_be_used_again():
+    def f(w):
+        buffer = np.empty(2)
+        for values in ([1.0, 2.0], [3.0, 4.0]):
+            buffer[:] = values
+            w = w + buffer
+        return mg.sum(w * w)
+    check_buffers(f, np.ones(2))
+    np.testing.assert_array_equal(mg.grad(f)(np.zeros(2)), [8.0, 12.0])
+    model, x = mlp(np.random.default_rng(0), (3, 4, 2), normalise=True), np.ones((4, 3), "float32")
+    check_buffers(lambda model: mg.mean(mg.nn.cross_entropy(model(x), np.zeros(4, int))), model)

@@ -3,18 +3,25 @@
 The folder, the files and the training of the experiments have theirs in experiments/test_training.py and
 test_data.py; what needs another array module, in test_backend.py.
 """
+import ast
+import builtins
+import operator
+import pathlib
 import pickle
+import re
 import textwrap
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import (DTypeError, LinearMap, Primitive, ShapeError, TraceError, grad, jvp, linearize, nn, optim, vjp)
+from minigrad import (DTypeError, LinearMap, Primitive, ShapeError, TraceError, grad, jvp, linearize, nn, optim, tree, vjp)
 from minigrad.check import check_derivatives
 from minigrad.errors import IndexingError
+from minigrad.ops import operators
 from minigrad.reweight import example_weights, example_weights_unrolled, reweighted_gradient
 
+ROOT = pathlib.Path(mg.__file__).parent.parent
 CASES = []
 
 
@@ -525,32 +532,32 @@ told(TraceError, lambda: grad(lambda x: left_over())(1.0), """
 told(TraceError, lambda: grad(lambda x: float(x[0]))(ones(3)), """
     float(x): this would lose the derivative of a traced value
       x  ()  float32
-      help: use minigrad.stop_gradient(x) for its plain value
+      help: minigrad.stop_gradient(x) is its plain value, a constant to every derivative
     """)
 told(TraceError, lambda: grad(lambda x: int(x[0]))(ones(3)), """
     int(x): this would lose the derivative of a traced value
       x  ()  float32
-      help: use minigrad.stop_gradient(x) for its plain value
+      help: minigrad.stop_gradient(x) is its plain value, a constant to every derivative
     """)
 told(TraceError, lambda: grad(lambda x: [1, 2][x[0]])(ones(3)), """
     using x as an index or a size: this would lose the derivative of a traced value
       x  ()  float32
-      help: use minigrad.stop_gradient(x) for its plain value
+      help: minigrad.stop_gradient(x) is its plain value, a constant to every derivative
     """)
 told(TraceError, lambda: grad(lambda x: x[0].item())(ones(3)), """
     x.item(): this would lose the derivative of a traced value
       x  ()  float32
-      help: use minigrad.stop_gradient(x) for its plain value
+      help: minigrad.stop_gradient(x) is its plain value, a constant to every derivative
     """)
 told(TraceError, lambda: grad(lambda x: x.tolist())(ones(3)), """
     x.tolist(): this would lose the derivative of a traced value
       x  (3,)  float32
-      help: use minigrad.stop_gradient(x) for its plain value
+      help: minigrad.stop_gradient(x) is its plain value, a constant to every derivative
     """)
 told(TraceError, lambda: grad(lambda x: np.asarray(x))(ones(3)), """
     numpy.asarray(x): this would lose the derivative of a traced value
       x  (3,)  float32
-      help: use minigrad.stop_gradient(x) for its plain value, or a function of minigrad instead of one of numpy
+      help: compute with functions of minigrad; minigrad.stop_gradient(x) is its plain value, a constant to every derivative
     """)
 told(TraceError, lambda: grad(lambda x: np.sum(x))(ones(3)), """
     numpy.sum(x): this would lose the derivative of a traced value
@@ -560,7 +567,17 @@ told(TraceError, lambda: grad(lambda x: np.sum(x))(ones(3)), """
 told(TraceError, lambda: grad(lambda x: np.sort(x))(ones(3)), """
     numpy.sort(x): this would lose the derivative of a traced value
       x  (3,)  float32
-      help: use minigrad.stop_gradient(x) for its plain value
+      help: write minigrad.take(x, numpy.argsort(x))
+    """)
+told(TraceError, lambda: grad(lambda x: np.cumsum(x))(ones(3)), """
+    numpy.cumsum(x): this would lose the derivative of a traced value
+      x  (3,)  float32
+      help: minigrad has no such function: write it with those that it has
+    """)
+told(TraceError, lambda: grad(lambda x: round(x[0], 2))(ones(3)), """
+    round(x): this would lose the derivative of a traced value
+      x  ()  float32
+      help: minigrad.stop_gradient(x) is its plain value, a constant to every derivative
     """)
 told(TraceError, lambda: grad(lambda x: pickle.dumps(x))(ones(3)), """
     pickle: this would lose the derivative of a traced value
@@ -592,7 +609,7 @@ def test_numpy_on_a_traced_value_gets_a_note():
             grad(misuse)(1.0)
         assert caught.value.__notes__ == [
             "  a function or array of NumPy met a traced value (a Box), whose derivative would be lost\n"
-            "  help: use the function of minigrad with the same name; build arrays with stack or where"]
+            "  help: write minigrad.exp(x) for numpy.exp(x), and so on; build arrays by stack, where"]
 
 
 @pytest.mark.parametrize("walk, name", [(lambda J: J.push(ones(3)), "push"), (lambda J: J.pull(ones(3)), "pull")])
@@ -604,3 +621,89 @@ def test_an_error_on_the_way_back_names_the_operation_on_the_way_forward(walk, n
         walk(J)
     assert str(caught.value) == "reshape(x): cannot reshape array of size 3 into shape (7,)\n  x  (3,)  float32"
     assert caught.value.__notes__ == [f"in the {name} of twice, step 1 of the tape"]
+
+
+# ------------------------------------------------------------------------------------------- remedies that can be taken
+
+def remedies():
+    """(file, text) of every help in the sources: what stands after "help:", and what is handed to message and its like."""
+    def text(node):
+        if isinstance(node, ast.JoinedStr):
+            return "".join(part.value if isinstance(part, ast.Constant) else "_" for part in node.values)
+        return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+    places = {"message": 3, "_refuse": 1}
+    for path in [p for folder in ("minigrad", "models", "experiments") for p in sorted((ROOT / folder).rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.JoinedStr, ast.Constant)) and "help: " in text(node):
+                yield path.name, text(node).partition("help: ")[2]
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in places and len(node.args) > places[node.func.id]:
+                for part in ast.walk(node.args[places[node.func.id]]):
+                    if text(part):
+                        yield path.name, text(part)
+    for instead in operators._ELSEWHERE.values():
+        yield "operators.py", "minigrad." + instead
+
+
+OF_THE_READER = "f model losses split join first fun x.T".split()        # names that stand for the reader's own
+
+
+def exists(name, arguments):
+    """Whether a function that a help names is one: of minigrad, NumPy, Python or an array, or the reader's own."""
+    first, _, rest = name.partition(".")
+    if first in ("minigrad", "mg"):
+        return operator.attrgetter(rest)(mg) is not None
+    if first in ("numpy", "xp"):
+        return operator.attrgetter(rest)(np) is not None
+    if rest:
+        return rest in dir(np.ndarray) or any(hasattr(getattr(mg, first, None), part) for part in [rest]) or hasattr(optim.Optimiser, rest)
+    return name in OF_THE_READER or any(hasattr(m, name) for m in (mg, nn, optim, tree, mg.backend, builtins, mg.core))
+
+
+@pytest.mark.parametrize("file, text", sorted(set(remedies())))
+def test_a_remedy_names_functions_that_exist(file, text):
+    for name in re.findall(r"([A-Za-z_][A-Za-z0-9_.]*)\(", text):
+        assert exists(name, text), (name, text)
+
+
+@pytest.mark.parametrize("name", operators._ELSEWHERE)
+def test_what_to_write_for_a_function_of_numpy_is_that_function(name):
+    """... and keeps the derivative."""
+    f = getattr(np, name, None) or getattr(np.linalg, name)
+    x, a, b = np.array([3.0, 1.0, 2.0]), np.array([1.0, 2.0, 4.0]), np.array([0.5, 3.0, 1.0])
+    code = eval("lambda x, a, b, arrays: mg." + re.sub(r"(?<![.\w])(sum|square)\(", r"mg.\1(", operators._ELSEWHERE[name]),
+                {"mg": mg, "numpy": np})
+    args = {"dot": (a, b), "outer": (a, b), "vstack": ([a, b],), "hstack": ([a, b],)}.get(name, (x,))
+    np.testing.assert_allclose(code(x, a, b, [a, b]), f(*args))
+    y, J = linearize(lambda x, a, b: code(x, a, b, [a, b]), x, a, b)
+    step = (code(x + 1e-6, a + 1e-6, b + 1e-6, [a + 1e-6, b + 1e-6]) - y) / 1e-6
+    np.testing.assert_allclose(J.push(*map(np.ones_like, (x, a, b))), step, rtol=1e-4)
+    with pytest.raises(TraceError, match=re.escape("help: write minigrad." + operators._ELSEWHERE[name])):
+        linearize(lambda x, a, b: f(*({"dot": (a, b), "outer": (a, b), "vstack": ([a, b],), "hstack": ([a, b],)}.get(name, (x,)))), x, a, b)
+
+
+@pytest.mark.parametrize("f", operators._PLAIN_FUNCTIONS, ids=lambda f: f.__name__)
+def test_functions_of_numpy_without_a_derivative_take_plain_values(f):
+    x = np.array([3.0, 1.0, 2.0])
+    args = {"full_like": lambda x: (x, 7.0), "can_cast": lambda x: (x.dtype, float), "searchsorted": lambda x: (np.arange(4.0), x)}.get(
+        f.__name__, lambda x: (x, x) if f.__name__.startswith(("allc", "array_eq", "isclose", "shares")) else (x,))
+    found = []
+    gradient = grad(lambda x: mg.sum(x * (found.append(f(*args(x))) or 1.0)))(x)
+    np.testing.assert_array_equal(found[0], f(*args(x)))
+    assert list(gradient) == [1.0, 1.0, 1.0]
+
+
+def test_a_traced_value_is_printed_as_its_plain_value():
+    texts = []
+
+    def f(x):
+        texts.append((f"{x:.3f}", "{:>8.1f}".format(x), format(x), str(x), f"{mg.sum(x):e}", "%s" % x))
+        return x * x
+    assert grad(f)(3.0) == 6.0 and texts.pop() == ("3.000", "     3.0", "3.0", "Box(np.float64(3.0))", f"{3.0:e}", "Box(np.float64(3.0))")
+    for x in (3.0, np.float32(3.0), np.array(3.0)):
+        value, gradient = mg.value_and_grad(f)(x)
+        assert f"{value:.2f} {gradient:.2f} {grad(grad(f))(x):.1f}" == "9.00 6.00 2.0"
+        y, J = linearize(f, x)
+        assert f"{y:.2f} {J.push(x):.1f} {J.pull(x):.1f} {jvp(f, (x,), (x,))[1]:.1f}" == "9.00 18.0 18.0 18.0"
+    for call in (lambda x: f"{x:.2f}", lambda x: np.format_float_positional(x[0])):
+        with pytest.raises(TypeError):                      # as NumPy has it, of an array with axes
+            grad(call)(np.ones(3))

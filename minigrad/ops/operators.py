@@ -2,6 +2,8 @@
 
 What would silently lose the derivative raises an error that says what to write instead.
 """
+import numpy
+
 from .. import ops
 from ..core import Box, raw
 from ..errors import TraceError, message
@@ -46,20 +48,41 @@ for _name, _f in dict(sum=reductions.sum, mean=reductions.mean, var=reductions.v
 Box.reshape = lambda self, *shape: shaping.reshape(self, shape[0] if len(shape) == 1 else shape)
 Box.transpose = lambda self, *axes: shaping.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
-_PLAIN = "use minigrad.stop_gradient(x) for its plain value"
+_PLAIN = "minigrad.stop_gradient(x) is its plain value, a constant to every derivative"
 Box.__setitem__ = _refuse("x[index] = value", "build the result instead: where(mask, a, b), concatenate, or stack")
-Box.__float__ = _refuse("float(x)", _PLAIN)
-Box.__int__ = _refuse("int(x)", _PLAIN)
+Box.__format__ = lambda self, spec: format(raw(self), spec)
+for _name in ("float", "int", "complex", "round", "trunc", "floor", "ceil"):
+    setattr(Box, f"__{_name}__", _refuse(f"{_name}(x)", _PLAIN))
 Box.__index__ = _refuse("using x as an index or a size", _PLAIN)
 Box.item = _refuse("x.item()", _PLAIN)
 Box.tolist = _refuse("x.tolist()", _PLAIN)
-Box.__array__ = _refuse("numpy.asarray(x)", _PLAIN + ", or a function of minigrad instead of one of numpy")
+Box.__array__ = _refuse("numpy.asarray(x)", "compute with functions of minigrad; " + _PLAIN)
 Box.__reduce_ex__ = _refuse("pickle", "return the value from the differentiated function first")
+
+# Functions of NumPy on a traced value. Those that look at its form alone, or have no derivative, take the plain value.
+_PLAIN_FUNCTIONS = {getattr(numpy, name) for name in """
+    allclose argmax argmin argsort argwhere array_equal array_equiv array_repr array_str array2string can_cast
+    count_nonzero empty_like flatnonzero full_like iscomplexobj isclose isrealobj min_scalar_type ndim nonzero ones_like
+    result_type searchsorted shape shares_memory size zeros_like""".split()}
+_ELSEWHERE = {"dot": "matmul(a, b)", "outer": "tensordot(a, b, 0)", "amax": "max(x)", "amin": "min(x)",
+              "norm": "sqrt(sum(square(x)))", "vstack": "stack(arrays)", "hstack": "concatenate(arrays)",
+              "sort": "take(x, numpy.argsort(x))"}                      # what to write for those of another name
+
+
+def _plain(x):
+    """x with the plain values of all that is traced in it."""
+    if isinstance(x, (list, tuple, dict)):
+        return {k: _plain(v) for k, v in x.items()} if isinstance(x, dict) else type(x)([_plain(part) for part in x])
+    return raw(x)
 
 
 def _numpy_function(self, function, types, args, params):
+    if function in _PLAIN_FUNCTIONS:
+        return function(*_plain(args), **_plain(params))
     name = function.__name__
-    _refuse(f"numpy.{name}(x)", f"write minigrad.{name}(x)" if hasattr(ops, name) else _PLAIN)(self)
+    instead = f"{name}(x)" if hasattr(ops, name) else _ELSEWHERE.get(name)
+    help = f"write minigrad.{instead}" if instead else "minigrad has no such function: write it with those that it has"
+    _refuse(f"{function.__module__}.{name}(x)", help)(self)
 
 
 Box.__array_function__ = _numpy_function
