@@ -8,14 +8,18 @@ gives the interpreter lock up while it computes, so that Python's own threads do
 
 The cutting depends on the shapes alone and partial sums are added up in the order of the pieces, so that **results do
 not depend on the number of threads**, bit for bit. While pieces are worked on, the matrix products of NumPy's BLAS run
-on one thread each (threads within threads would only wait for one another); the setting is put back afterwards.
+on one thread each (threads within threads would only wait for one another, and BLAS's own threads change bits); the
+setting is put back afterwards.
 """
 import concurrent.futures
+import contextlib
 import contextvars
 import functools
+import itertools
 import math
 import operator
 import os
+import queue
 import threading
 
 import numpy
@@ -36,7 +40,7 @@ def threads():
     wanted = os.environ.get("MINIGRAD_THREADS", "").strip()
     if not wanted:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not wanted.isdigit() or int(wanted) < 1:
+    if not wanted.isdecimal() or int(wanted) < 1:
         raise BackendError(f"MINIGRAD_THREADS={wanted!r} is not a number of threads\n  help: 1, 2, 3 ...")
     return int(wanted)
 
@@ -62,18 +66,18 @@ def cut_rows(x):
 def share(work, pieces, x=None):
     """Let every thread call work(its pieces), where each takes the next piece that nobody has taken. No result.
 
-    x: one of the arrays that are worked on. A GPU needs no threads.
+    x: one of the arrays that are worked on. A GPU needs no threads. The thread that calls this works too, and needs no
+    help: where no other thread is free (inside of a piece, say) or none can be started, it does everything.
     """
-    count = min(threads(), len(pieces))
     if on_device(x):
         return work(pieces)
-    with _one_blas_thread:
-        left = iter(pieces)                                 # to take the next element of a list is one atomic step
-        others = [_pool().submit(contextvars.copy_context().run, work, left) for _ in range(count - 1)]
-        try:                                                # (the context carries numpy.errstate)
+    left = iter(pieces)                                     # to take the next element of a list is one atomic step
+    with one_blas_thread:
+        helpers = _ask_for_help(work, left, min(threads(), len(pieces)) - 1)
+        try:
             work(left)
-        finally:
-            errors = [other.exception() for other in others]        # which waits for them
+        finally:                                            # what nobody has begun by now has nothing left to do
+            errors = [helper.exception() for helper in helpers if not helper.cancel()]      # which waits for them
     for error in errors:
         if error:
             raise error
@@ -159,48 +163,125 @@ def summed(f, pieces, x=None):
 
 # -------------------------------------------------------------------------------------------------- threads
 
-_own = threading.local()
+class _Own(threading.local):
+    """What each thread has for itself: its scratch arrays; how deep it is in `one_blas_thread`, and what to put back."""
+    depth, before = 0, ()
 
 
-@functools.cache
-def _pool():
-    return concurrent.futures.ThreadPoolExecutor(threads(), "minigrad")
+_own = _Own()
+
+
+class _Helpers:
+    """Threads that wait for work. They are daemons, so that the interpreter may end while they wait, and start late."""
+
+    def __init__(self):
+        self.jobs, self.started, self.lock = queue.SimpleQueue(), 0, threading.Lock()
+
+    def start(self, count):
+        """Have at least so many threads, or as many as there can be: none are started while the interpreter ends."""
+        with self.lock, contextlib.suppress(RuntimeError):
+            while self.started < count:
+                threading.Thread(target=self.serve, name="minigrad", daemon=True).start()
+                self.started += 1
+
+    def serve(self):
+        one_blas_thread.enter_thread()
+        while True:
+            job, run = self.jobs.get()
+            if job.set_running_or_notify_cancel():
+                try:
+                    job.set_result(run())
+                except BaseException as error:
+                    job.set_exception(error)
+            del job, run                                    # with the arrays in them
+
+
+_helpers = _Helpers()
+
+
+def _ask_for_help(work, left, count):
+    """Futures of work(left), `count` of them, each done by the next thread that is free, if there is one."""
+    if count > _helpers.started:
+        _helpers.start(count)
+    jobs = [concurrent.futures.Future() for _ in range(min(count, _helpers.started))]
+    for job in jobs:                                        # the context carries numpy.errstate
+        _helpers.jobs.put((job, functools.partial(contextvars.copy_context().run, work, left)))
+    return jobs
 
 
 class _OneBlasThread:
-    """A context in which BLAS uses one thread; entered by several threads at once, it ends when the last one leaves."""
+    """A context in which BLAS uses one thread. Entered by several threads at once, it ends when the last one leaves."""
 
     def __init__(self):
         self.lock, self.inside, self.before = threading.Lock(), 0, []
 
     def __enter__(self):
-        with self.lock:
-            if not self.inside:
-                self.before = [(library, library.num_threads) for library in _blas()]
-                for library, _ in self.before:
-                    library.set_num_threads(1)
-            self.inside += 1
+        _own.depth += 1
+        if _own.depth == 1:
+            with self.lock:
+                if not self.inside:
+                    self.before = [(get(), set_to) for get, set_to in _blas()[0]]
+                    for _, set_to in self.before:
+                        set_to(1)
+                self.inside += 1
+            self.enter_thread()
 
     def __exit__(self, *error):
-        with self.lock:
-            self.inside -= 1
-            if not self.inside:
-                for library, count in self.before:
-                    library.set_num_threads(count)
+        _own.depth -= 1
+        if _own.depth == 0:
+            for count, set_to in _own.before:
+                set_to(count)
+            with self.lock:
+                self.inside -= 1
+                if not self.inside:
+                    self._put_back()
+
+    def enter_thread(self):
+        """The part of it that each thread has to do for itself: a helper does it once and for all."""
+        _own.before = [(get(), set_to) for get, set_to in _blas()[1]]
+        for _, set_to in _own.before:
+            set_to(1)
+
+    def _put_back(self):
+        for count, set_to in self.before:
+            set_to(count)
+        self.before = []                                    # not empty wherever BLAS may be at one thread
+
+    def after_fork(self):
+        """In a forked child, where the thread that forked is the only one."""
+        self.lock, self.inside = threading.Lock(), int(_own.depth > 0)
+        if not self.inside:
+            self._put_back()
 
 
 @functools.cache
 def _blas():
-    return threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+    """The functions (get, set) of the number of threads of each BLAS: where it is that of the process, of each thread.
+
+    OpenBLAS is asked itself: threadpoolctl 3.8 ignores, without a word, what any thread but the first sets.
+    """
+    of_process, of_thread = [], []
+    for library in threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers:
+        known = library.internal_api == "openblas"
+        if known and getattr(library, "threading_layer", None) == "openmp":
+            of_thread.append((library.get_num_threads, library.set_num_threads))
+            continue
+        get, set_to = library.get_num_threads, library.set_num_threads
+        for prefix, suffix in itertools.product(("", "scipy_"), ("", "64_", "_64")) if known else ():
+            name = f"{prefix}openblas_%s_num_threads{suffix}"
+            if hasattr(library.dynlib, name % "set"):
+                get, set_to = (getattr(library.dynlib, name % what) for what in ("get", "set"))
+        of_process.append((get, set_to))
+    return of_process, of_thread
 
 
-_one_blas_thread = _OneBlasThread()
+one_blas_thread = _OneBlasThread()
 
 
-def _forget_threads():
-    _pool.cache_clear()
-    _one_blas_thread.__init__()
+def _after_fork():
+    _helpers.__init__()
+    one_blas_thread.after_fork()
 
 
 if hasattr(os, "register_at_fork"):                         # a forked child has none of its parent's threads
-    os.register_at_fork(after_in_child=_forget_threads)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,8 +1,10 @@
 """Arrays in pieces: the same bits for any number of threads, the same values as in one piece, nothing left behind."""
+import concurrent.futures
 import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -26,9 +28,7 @@ def threads(monkeypatch):
     """A function that sets the number of threads."""
     def use(count):
         monkeypatch.setattr(pieces, "threads", lambda: count)
-        pieces._pool.cache_clear()
-    yield use
-    pieces._pool.cache_clear()
+    return use
 
 
 def step(make):
@@ -110,27 +110,107 @@ def test_the_settings_of_numpy_hold_in_the_threads(threads, small_pieces):
 
 
 def test_blas_has_one_thread_inside_and_what_it_had_outside(threads):
-    def counts():
-        return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
     threads(2)
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
-        before = counts()
-        assert {n for inside in pieces.each(lambda i: counts(), list(range(4))) for n in inside} == {1}
-        assert counts() == before
+        before = blas_threads()
+        assert {n for inside in pieces.each(lambda i: blas_threads(), list(range(4))) for n in inside} == {1}
+        assert blas_threads() == before
         with pytest.raises(ZeroDivisionError):
             pieces.each(lambda i: 1 // 0, [0])
-        assert counts() == before
+        assert blas_threads() == before
         start = threading.Barrier(2)
 
         def both(i):                                        # two callers whose work overlaps
             start.wait()
-            pieces.each(lambda i: counts(), list(range(200)))
+            pieces.each(lambda i: blas_threads(), list(range(200)))
         callers = [threading.Thread(target=both, args=(i,)) for i in range(2)]
         for caller in callers:
             caller.start()
         for caller in callers:
             caller.join()
-        assert counts() == before
+        assert blas_threads() == before
+
+
+def in_a_thread(f, *args):
+    """What f(*args) gives in a thread of its own; its error is raised here."""
+    with concurrent.futures.ThreadPoolExecutor(1) as one:
+        return one.submit(f, *args).result(60)
+
+
+def products(dtype):
+    """Products of every form that BLAS has a routine for, with their gradients."""
+    rng = np.random.default_rng(0)
+    for a, b in [((300, 300), (300, 300)), ((30, 40), (40, 50)), ((2, 3, 70, 60), (3, 60, 50)), ((2, 500, 40), (40, 50)), ((3, 1, 4000), (4000, 1)),
+                 ((20_000,), (20_000,)), ((5000, 3), (3,)), ((5000,), (5000, 3)), ((1, 20_000), (20_000, 2)), ((2, 20_000), (20_000, 1))]:
+        a, b = (rng.normal(size=s).astype(dtype) for s in (a, b))
+        y, pull = mg.vjp(mg.matmul, a, b)
+        yield y
+        yield from pull(y)
+    x = rng.normal(size=(300, 200)).astype(dtype)
+    yield from (mg.matmul(x, x.T), mg.matmul(x.T, x), mg.matmul(x + 1j * x, x.T), mg.tensordot(x, x, 2), mg.sum_to(x, (200,)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_threads_of_blas_change_no_bit(dtype, monkeypatch):
+    """However many they are when an operation begins, and whichever thread it runs in."""
+    monkeypatch.setattr(mg.ops.products, "PIECE", 1 << 18)
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        expected = list(products(dtype))
+    for count in (2, 3):
+        with threadpoolctl.threadpool_limits(count, user_api="blas"):
+            for found in (list(products(dtype)), in_a_thread(lambda: list(products(dtype)))):
+                for a, b in zip(found, expected, strict=True):
+                    np.testing.assert_array_equal(a, b)
+
+
+def blas_threads():
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_blas_can_be_held_by_any_thread_one_after_the_other():
+    """threadpoolctl 3.8 lets but the first thread that sets a limit set another one."""
+    def held():
+        with pieces.one_blas_thread:
+            return blas_threads()
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        for here in (lambda: held(), lambda: in_a_thread(held), lambda: in_a_thread(in_a_thread, held), lambda: held()):
+            assert set(here()) == {1} and blas_threads() == before
+
+
+def test_a_blas_whose_threads_are_counted_for_each_thread(monkeypatch):
+    """OpenBLAS with OpenMP: the helpers hold it for themselves, and the caller puts back what it had."""
+    counts = threading.local()
+    setting = (lambda: getattr(counts, "now", 4)), (lambda n: setattr(counts, "now", n))
+    monkeypatch.setattr(pieces, "_blas", lambda: ([], [setting]))
+    monkeypatch.setattr(pieces, "_helpers", pieces._Helpers())          # threads that begin with this BLAS
+    monkeypatch.setattr(pieces, "threads", lambda: 3)
+    setting[1](5)
+    seen = pieces.each(lambda i: (threading.get_ident(), setting[0](), time.sleep(0.01)), list(range(12)))
+    assert {count for _, count, _ in seen} == {1} and len({ident for ident, _, _ in seen}) > 1
+    assert setting[0]() == 5 and in_a_thread(setting[0]) == 4
+
+
+def test_pieces_inside_of_pieces(threads):
+    """They wait for nobody: several callers whose pieces ask for pieces, which ask again."""
+    threads(2)
+
+    def inner(i, depth=2):
+        return sum(pieces.each(lambda j: inner(j, depth - 1) if depth else time.sleep(0.0005) or i * j, list(range(3))))
+    expected = [inner(i) for i in range(4)]
+    with concurrent.futures.ThreadPoolExecutor(3) as callers:
+        for found in [callers.submit(pieces.each, inner, list(range(4))) for _ in range(3)]:
+            assert found.result(60) == expected
+
+
+def test_without_a_thread_that_can_be_started_the_caller_does_it_all(threads, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+    threads(4)
+    monkeypatch.setattr(pieces, "_helpers", pieces._Helpers())
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert pieces.each(lambda i: i * i, list(range(10))) == [i * i for i in range(10)]
+    assert pieces._helpers.started == 0 and pieces._helpers.jobs.empty()
 
 
 def test_each_thread_has_its_own_scratch():
@@ -155,7 +235,7 @@ def test_the_environment_sets_the_number_of_threads():
     program = "from minigrad import pieces; print(pieces.threads())"
     assert run(program, MINIGRAD_THREADS="3").stdout.strip() == "3"
     assert run(program, MINIGRAD_THREADS="").stdout.strip() == str(len(os.sched_getaffinity(0)))
-    for wrong in ("0", "two", "-1"):
+    for wrong in ("0", "two", "-1", "²"):
         assert f"MINIGRAD_THREADS='{wrong}' is not a number of threads" in run(program, MINIGRAD_THREADS=wrong).stderr
 
 
@@ -178,6 +258,57 @@ def test_a_forked_child_has_threads_of_its_own():
     assert result.stdout.strip() == "0", result.stderr
 
 
+FORKS_INSIDE = """
+import os, threading, time, threadpoolctl, numpy as np
+from minigrad import pieces
+def counts():
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+def child_says():
+    read, write = os.pipe()
+    if not os.fork():
+        inside = counts()
+        pieces.each(lambda i: counts(), [0, 1, 2])
+        os.write(write, repr((inside, counts())).encode())
+        os._exit(0)
+    os.wait()
+    return eval(os.read(read, 1000))
+before, one = counts(), [1] * len(counts())
+entered, leave = threading.Event(), threading.Event()
+other = threading.Thread(target=lambda: pieces.each(lambda i: (entered.set(), leave.wait()), [0]))
+other.start()
+entered.wait()
+assert counts() == one and child_says() == (before, before)             # while another thread is inside
+leave.set()
+other.join()
+assert counts() == before
+(inside,) = pieces.each(lambda i: child_says(), [0])                    # from inside: there it is still held
+assert inside == (one, one) and counts() == before
+print("fine", before)
+"""
+
+
+@pytest.mark.needs("fork")
+def test_a_child_forked_inside_gets_its_blas_threads_back():
+    result = run(FORKS_INSIDE, MINIGRAD_THREADS="2", OPENBLAS_NUM_THREADS="2", PYTHONWARNINGS="ignore")
+    assert result.stdout.startswith("fine"), result.stderr
+
+
+AT_EXIT = """
+import atexit, numpy as np, minigrad as mg
+x = np.ones((400, 2000))
+if {first}: mg.exp(x)
+def last():
+    try: print("fine", mg.exp(x)[0, 0])
+    except BaseException as error: print("raw", type(error).__name__, error)
+atexit.register(last)
+"""
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["threads run", "threads would start"])
+def test_operations_while_the_interpreter_ends(first):
+    assert run(AT_EXIT.format(first=first), MINIGRAD_THREADS="2").stdout.startswith("fine 2.718")
+
+
 KEEPS = """
 import resource, numpy as np, minigrad
 def faults():
@@ -198,7 +329,6 @@ def test_freed_memory_is_kept_unless_it_is_not_wanted():
 @pytest.mark.parametrize("n, k, m", [(90, 70, 50), (50, 70, 90), (1, 600, 600), (600, 600, 1), (7, 100_000, 1)])
 def test_large_products_in_pieces(n, k, m, threads, monkeypatch):
     products = mg.ops.products
-    monkeypatch.setattr(products, "LARGE", 1 << 10)
     monkeypatch.setattr(products, "PIECE", 1 << 14)
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(n, k)), rng.normal(size=(k, m)).astype("float32")
