@@ -164,7 +164,7 @@ def summed(f, pieces, x=None):
 # -------------------------------------------------------------------------------------------------- threads
 
 class _Own(threading.local):
-    """What each thread has for itself: its scratch arrays; how deep it is in `one_blas_thread`, and what to put back."""
+    """What each thread has for itself: scratch arrays, how deep it is in `one_blas_thread`, and what to put back."""
     depth, before = 0, ()
 
 
