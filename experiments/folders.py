@@ -78,9 +78,9 @@ def _unwritable(folder, megabytes, error):
 
 
 def _remove_left_over(folder):
-    """Remove what tree.write_whole had begun in processes that are no more: .NAME.PID, and nothing else."""
+    """Remove what tree.write_whole had begun in processes that are no more, .NAME.PID.HEX, and nothing else."""
     for path in folder.iterdir():
-        begun = re.fullmatch(r"\..+\.(?:jsonl|safetensors|json)\.([0-9]+)", path.name)
+        begun = re.fullmatch(r"\..+\.(?:jsonl|safetensors|json)\.([0-9]+)(?:\.[0-9a-f]{16})?", path.name)
         if begun and not _is_alive(int(begun[1])):
             path.unlink()
 

@@ -1,10 +1,15 @@
 """Trees and their files."""
 import collections
+import concurrent.futures
 import copy
 import dataclasses
 import functools
+import json
 import os
 import pickle
+import secrets
+import stat
+import struct
 
 import numpy as np
 import pytest
@@ -245,3 +250,135 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         tree.write_whole(path, b"new")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["f"]
+
+
+# ------------------------------------------------------------------------------------------------- files that last
+
+def test_the_name_is_on_the_disk_as_well(tmp_path, monkeypatch):
+    """A rename that is not synced may be taken back by a power cut: first the file, then the rename, then the folder."""
+    done, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("rename"), replace(*paths)))
+    tree.save(tmp_path / "m", {"a": 1.0})
+    assert done == ["file", "rename", "folder"]
+
+
+def test_names_of_unfinished_files_are_new_and_no_link_is_followed(tmp_path, monkeypatch):
+    seen, replace = set(), os.replace
+    monkeypatch.setattr(os, "replace", lambda beside, path: (seen.add(os.path.basename(beside)), replace(beside, path)))
+    for _ in range(3):
+        tree.write_whole(tmp_path / "m", b"x")
+    assert len(seen) == 3 and all(name.startswith(f".m.{os.getpid()}.") for name in seen)
+    (tmp_path / "precious").write_text("precious")
+    monkeypatch.setattr(secrets, "token_hex", lambda count: "guessed")
+    os.symlink(tmp_path / "precious", tmp_path / f".m.{os.getpid()}.guessed")
+    with pytest.raises(FileError, match="m: the file cannot be written .File exists."):
+        tree.write_whole(tmp_path / "m", b"new")
+    assert (tmp_path / "precious").read_text() == "precious" and (tmp_path / "m").read_bytes() == b"x"
+    assert (tmp_path / f".m.{os.getpid()}.guessed").is_symlink(), "what somebody else has made is not removed"
+
+
+def test_threads_that_write_one_file_do_not_disturb_each_other(tmp_path):
+    contents = [bytes([i]) * 100_000 for i in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda content: tree.write_whole(tmp_path / "m", content), contents * 4))
+    assert (tmp_path / "m").read_bytes() in contents and os.listdir(tmp_path) == ["m"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_permissions_are_kept_or_those_of_a_new_file(tmp_path, mask):
+    path, before = tmp_path / "m", os.umask(mask)
+    try:
+        for mode in (None, 0o600, 0o640, 0o666):
+            if mode:
+                path.chmod(mode)
+            tree.write_whole(path, b"x")
+            assert stat.S_IMODE(path.stat().st_mode) == (mode or 0o666 & ~mask)
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("path, data", [("none/m", b""), ("", b""), (".", b""), ("..", b""), ("a\0b", b""), ("x" * 300, b""), ("m", "text"), ("m", None)])
+def test_what_cannot_be_written_is_named(tmp_path, path, data):
+    with pytest.raises(FileError, match="the file cannot be written"):
+        tree.write_whole(tmp_path / path, data)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("metadata", [{"classes": ["x"]}, {1: "x"}, ["x"], "text", {"x": None}])
+def test_metadata_are_strings(tmp_path, metadata):
+    with pytest.raises(DTypeError, match="metadata must be a dict of strings to strings"):
+        tree.save(tmp_path / "m", {"a": np.ones(2)}, metadata)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("leaf", [np.ones(2, complex), np.ones(2, "longdouble"), np.array(["a"]), np.array([None]), object(), np.zeros(2, "datetime64[s]"), 1j])
+def test_leaves_that_no_file_can_hold_are_named(tmp_path, leaf):
+    with pytest.raises(DTypeError, match=r"tree.save\(.*\): a safetensors file cannot hold this type\n  w.0 "):
+        tree.save(tmp_path / "m", {"w": [leaf]})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("dtype", sorted(tree.TYPES.values()))
+def test_every_type_of_a_file_comes_back(tmp_path, dtype):
+    x = np.arange(6).reshape(2, 3).astype(dtype)
+    tree.save(tmp_path / "m", {"x": x, "none": x[:0]})
+    found = tree.read(tmp_path / "m")[0]
+    assert found["x"].dtype == x.dtype and found["none"].shape == (0, 3)
+    np.testing.assert_array_equal(found["x"], x)
+
+
+def safetensors_file(header, body=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def one(dtype, shape, count):
+    return safetensors_file({"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, count]}}, bytes(count))
+
+
+STRANGE = {"empty": b"", "short": b"\1\0", "no header": struct.pack("<Q", 0), "endless header": struct.pack("<Q", 2 ** 63), "no json": safetensors_file(b"nothing"),
+           "deep": safetensors_file(b"[" * 100_000), "a list": safetensors_file([1]), "not utf8": safetensors_file(b"{\"\xff\": 1}"),
+           "negative": one("F64", [-1], 8), "too long": safetensors_file({"a": {"dtype": "F64", "shape": [9], "data_offsets": [0, 72]}}, bytes(16)),
+           "of floats": safetensors_file({"a": {"dtype": "F64", "shape": [1.5], "data_offsets": [0, 8]}}, bytes(8)), "metadata": safetensors_file({"__metadata__": {"a": 1}}),
+           "BF16": one("BF16", [2], 4), "F8_E4M3": one("F8_E4M3", [2], 2), "F8_E5M2": one("F8_E5M2", [2], 2), "F4": one("F4", [4], 2), "C64": one("C64", [2], 16),
+           "unknown": one("F65", [2], 16), "huge": one("F64", [0, 2 ** 60], 0), "rank 101": one("F64", [1] * 100 + [2], 16), "rank 40": one("F64", [1] * 40 + [2], 16)}
+
+
+@pytest.mark.parametrize("content", STRANGE.values(), ids=STRANGE)
+def test_strange_files_are_refused(tmp_path, content):
+    (tmp_path / "m").write_bytes(content)
+    with pytest.raises(FileError, match="m: "):
+        tree.load(tmp_path / "m", {"a": np.zeros(2)})
+
+
+@pytest.mark.parametrize("path", [".", "none", "none/m", "a\0b", 3, None])
+def test_what_cannot_be_read_is_named(tmp_path, path):
+    path = tmp_path / path if isinstance(path, str) else path
+    with pytest.raises(FileError, match="the file cannot be read"):
+        tree.load(path, {"a": np.zeros(2)})
+
+
+def test_files_changed_at_random_are_read_or_refused(tmp_path):
+    """Bytes that are cut off, changed, put in and doubled."""
+    path, rng = tmp_path / "m", np.random.default_rng(0)
+    tree.save(path, {"a": np.ones(2), "b": [np.zeros((2, 3), "float32")]}, {"step": "7"})
+    whole, refused = path.read_bytes(), 0
+    for _ in range(300):
+        data, at = bytearray(whole), int(rng.integers(len(whole)))
+        change = rng.integers(4)
+        if change == 0:
+            del data[at:]
+        elif change == 1:
+            data[at] = rng.integers(256)
+        elif change == 2:
+            data[at:at] = rng.bytes(int(rng.integers(1, 9)))
+        else:
+            data[at:at] = data[at // 2:at]
+        path.write_bytes(data)
+        try:
+            arrays, metadata = tree.read(path)
+            assert all(isinstance(x, np.ndarray) for x in arrays.values()) and all(isinstance(v, str) for v in metadata.values())
+        except FileError:
+            refused += 1
+    assert refused > 100

@@ -356,9 +356,10 @@ def test_a_folder_holds_one_configuration(tmp_path):
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left = [f".a-0.95-0.{ending}.{ended.pid}" for ending in ("safetensors", "jsonl")] + [f".settings.json.{ended.pid}"]
+    left = [f".a-0.95-0.{ending}.{ended.pid}" for ending in ("safetensors", "jsonl")] + [f".settings.json.{ended.pid}.{'0a' * 8}"]
     own = [".a-0.95-0.jsonl.swp", ".notes.jsonl.bak", ".probe", ".a.json", f"a.jsonl.{ended.pid}", f".notes.{ended.pid}",
-           f".a-0.95-0.jsonl.{os.getpid()}", f".a-0.95-0.jsonl.{10 ** 12}x", f".jsonl.{ended.pid}"]
+           f".a-0.95-0.jsonl.{os.getpid()}", f".a-0.95-0.jsonl.{10 ** 12}x", f".jsonl.{ended.pid}", f".a.jsonl.{ended.pid}.0a0a",
+           f".a.jsonl.{os.getpid()}.{'0a' * 8}"]
     for name in left + own:
         (tmp_path / name).write_text("mine")
     prepare_folder(tmp_path, {}, False, 1).release()
