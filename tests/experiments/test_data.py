@@ -5,10 +5,12 @@ import hashlib
 import http.server
 import io
 import os
+import pathlib
 import pickle
 import struct
 import tarfile
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -130,6 +132,94 @@ def test_a_data_folder_that_is_none_is_refused(mirror, tmp_path, monkeypatch, re
         with pytest.raises(FileError, match="MINIGRAD_DATA=.*is not a folder\n  help: make it, or unset"):
             read()
     assert not (tmp_path / "cache").exists()                # nothing was downloaded in its place
+
+
+class Slow(http.server.BaseHTTPRequestHandler):
+    """A mirror that sends a byte from time to time, in its answer or before it, or one that has no end."""
+    sent, stop = 0, threading.Event()
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        try:
+            if "header" not in self.path:
+                self.send_response(200)
+                self.send_header("Content-Length", "1000000") if "drip" in self.path else None
+                self.end_headers()
+            while "endless" not in self.path and not self.stop.wait(0.05):
+                self.wfile.write(b"x")
+                self.wfile.flush()
+            while not self.stop.is_set():
+                self.wfile.write(bytes(1 << 20))
+                Slow.sent += 1
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("kind, words", [("drip", "too slow: "), ("header", "too slow: 0 bytes"), ("endless", "it sends more than 16777216 bytes")])
+def test_a_mirror_is_neither_waited_for_nor_listened_to_without_end(tmp_path, monkeypatch, kind, words):
+    monkeypatch.setattr(data, "PATIENCE", 0.5)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Slow.stop.clear()
+    Slow.sent, begun = 0, time.monotonic()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(FileError, match=words):
+            data._content("mnist", "t.gz", "0" * 64, (f"http://127.0.0.1:{server.server_port}/{kind}/",))
+        Slow.stop.set()
+        server.shutdown()
+    assert Slow.sent < 60 and time.monotonic() - begun < 20
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_no_file_is_held_in_memory_before_its_checksum_holds(tmp_path):
+    path, content = tmp_path / "f", bytes(range(256)) * (1 << 16)
+    path.write_bytes(content)
+    with mg.backend.peak_memory() as peak:
+        with pytest.raises(FileError, match=r"altered .16777216 bytes"):
+            data.checked(path, "0" * 64, "none")
+    assert peak() < 4 << 20
+    assert data.checked(path, hashlib.md5(content).hexdigest(), "none") == content
+    for strange in ("/dev/zero", "/dev/null"):
+        with pytest.raises(FileError, match="it is no file"):
+            data.checked(pathlib.Path(strange), "0" * 64, "none")
+
+
+def packed_idx(array, kind=8, cut=None, more=b""):
+    content = bytes([0, 0, kind, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes() + more
+    return gzip.compress(content)[:cut]
+
+
+PIXELS, LABELS = np.zeros((2, 28, 28), np.uint8), np.array([4, 9], np.uint8)
+STRANGE_DIGITS = {
+    "no gzip": (b"nothing", None), "cut off": (packed_idx(PIXELS, cut=-9), None), "altered": (packed_idx(PIXELS)[:20] + b"!!!!" + packed_idx(PIXELS)[24:], None),
+    "nothing inside": (gzip.compress(b""), None), "no axes": (gzip.compress(bytes([0, 0, 8, 0])), None), "255 axes": (gzip.compress(bytes([0, 0, 8, 255]) + bytes(99)), None),
+    "of floats": (packed_idx(PIXELS, 13), None), "too short": (gzip.compress(bytes([0, 0, 8, 3]) + struct.pack(">3I", 2, 28, 28) + bytes(9)), None),
+    "huge": (gzip.compress(bytes([0, 0, 8, 3]) + b"\xff" * 12), None), "too long": (packed_idx(PIXELS, more=b"x"), None), "other images": (packed_idx(np.zeros((2, 9, 9), np.uint8)), None),
+    "fewer labels": (None, packed_idx(LABELS[:1])), "labels up to 200": (None, packed_idx(LABELS + np.uint8(191))), "images for labels": (None, packed_idx(PIXELS)),
+    "labels for images": (packed_idx(LABELS), None)}
+
+
+@pytest.mark.parametrize("images, labels", STRANGE_DIGITS.values(), ids=STRANGE_DIGITS)
+def test_strange_files_of_digits_are_refused(tmp_path, monkeypatch, images, labels):
+    """Even where their checksums are the ones expected."""
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
+    monkeypatch.setattr(data, "EXPANDED", 1 << 20)
+    (tmp_path / "mnist").mkdir()
+    files = {name: images or packed_idx(PIXELS) if "images" in name else labels or packed_idx(LABELS) for name in data.MNIST}
+    for name, content in files.items():
+        (tmp_path / "mnist" / name).write_bytes(content)
+    monkeypatch.setattr(data, "MNIST", {name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
+    with pytest.raises(FileError):
+        data.mnist()
+
+
+def test_what_unpacks_to_more_than_any_file_here_is_refused(monkeypatch):
+    monkeypatch.setattr(data, "EXPANDED", 1 << 20)
+    with pytest.raises(FileError, match="larger than 1048576 bytes"):
+        data._idx(gzip.compress(bytes(1 << 24)), "bomb")
 
 
 def test_the_sample_needs_its_package(monkeypatch):
@@ -263,6 +353,35 @@ class Harmful:
 
     def __reduce__(self):
         return os.mkdir, (self.path,)
+
+
+ROWS = np.zeros((3, 3072), np.uint8)
+STRANGE_BATCHES = {
+    "empty": b"", "no pickle": b"nothing", "cut off": python2_pickle(b"fine_labels", [1, 2, 3], ROWS)[:-9], "a number": pickle.dumps(3), "a list": pickle.dumps([1]), "no labels": python2_pickle(b"other", [1, 2, 3], ROWS),
+    "fewer labels": python2_pickle(b"fine_labels", [1, 2], ROWS), "labels up to 200": python2_pickle(b"fine_labels", [1, 2, 200], ROWS), "narrow rows": python2_pickle(b"fine_labels", [1, 2, 3], ROWS[:, :99]),
+    "texts": pickle.dumps({b"data": "x", b"fine_labels": "y"}), "deep": b"(" * 100_000 + b"l." , "no rows": pickle.dumps({b"data": [1], b"fine_labels": [1]}), "an object never made": b"\x80\x02cnumpy\nndarray\nNR."}
+
+
+@pytest.mark.parametrize("content", STRANGE_BATCHES.values(), ids=STRANGE_BATCHES)
+def test_strange_files_of_cifar_are_refused(tmp_path, monkeypatch, content):
+    """Even where their checksums are the ones expected."""
+    packed, _, _ = small(data.CIFAR100, monkeypatch, "CIFAR100", content)
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
+    (tmp_path / data.CIFAR100.name).write_bytes(packed)
+    with pytest.raises(FileError, match="cifar-100-python/test: not a file of CIFAR"):
+        data.cifar100()
+
+
+@pytest.mark.parametrize("spoil", [lambda packed: b"", lambda packed: b"nothing", lambda packed: packed[:-99], lambda packed: packed[:99], lambda packed: gzip.compress(b"no tar" * 999), lambda packed: gzip.compress(b"")],
+                         ids=["empty", "no gzip", "cut off", "cut off early", "no tar", "nothing inside"])
+def test_strange_archives_are_refused(tmp_path, monkeypatch, spoil):
+    packed, _, _ = small(data.CIFAR100, monkeypatch, "CIFAR100")
+    packed = spoil(packed)
+    monkeypatch.setattr(data, "CIFAR100", data.CIFAR100._replace(sha256=hashlib.sha256(packed).hexdigest()))
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
+    (tmp_path / data.CIFAR100.name).write_bytes(packed)
+    with pytest.raises(FileError, match="cifar-100-python.tar.gz: (not an archive|it lacks)"):
+        data.cifar100()
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
