@@ -108,6 +108,8 @@ class Primitive:
                 return self._again(args, params, error)
         if trace.closed or params or self.rule is None:
             self._check(args, params, trace)
+        if trace.interpret is not None:
+            return trace.interpret(self, args, params)
         watched = [i for i, a in enumerate(args) if type(a) is Box and a.trace is trace]
         below = list(args)
         for i in watched:
@@ -144,8 +146,6 @@ class Primitive:
                                      [(f"argument {i}", a, "") for i, a in enumerate(args) if type(a) is Box],
                                      "return the value from the function that is differentiated (has_aux=True), "
                                      "or keep stop_gradient(value)"))
-        if trace.interpret is not None:
-            return trace.interpret(self, args, params)
         if self.rule is None:
             raise TraceError(f"{self.name}(...): this primitive has no rule, and a derivative of it was asked for\n"
                              "  help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear")
