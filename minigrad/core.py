@@ -30,7 +30,7 @@ import numpy
 
 from . import tree
 from .backend import by_name, is_array, mixture, module_of
-from .errors import DTypeError, MinigradError, TraceError, called, check_walked, explained, listed, message, shape
+from .errors import MinigradError, TraceError, called, check_walked, explained, listed, message, shape, undifferentiable
 from .pieces import added
 
 MISUSE, NUMBERS = (TypeError, ValueError, IndexError, AttributeError), (bool, int, float, complex)
@@ -314,13 +314,10 @@ def float_leaves(xs, call):
     """
     leaves, structure = tree.flatten(tuple(xs))
     for k, (x, part) in enumerate(zip(xs, structure.children)):
-        if part.node is tree.STATIC and x is not None:
-            raise DTypeError(message(call, "a function or a text holds no array to differentiate",
-                                     [(f"argument {k}", x, "")], "an object with arrays is a minigrad.nn.Module"))
+        if part.node is tree.STATIC and x is not None:      # a function, or an object that acts as one
+            raise undifferentiable(call, f"argument {k}", x)
     leaves = [numpy.float64(x) if type(x) is float else x for x in leaves]
     for k, x in enumerate(leaves):
         if not is_float(x):
-            raise DTypeError(message(call, "only floating-point arrays have derivatives",
-                                     [(f"argument {tree.paths(tuple(xs))[k]}", x, "")],
-                                     "convert it (x.astype(float)), or leave it out of the differentiated arguments"))
+            raise undifferentiable(call, f"argument {tree.paths(tuple(xs))[k]}", x)
     return leaves, structure

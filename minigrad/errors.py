@@ -82,6 +82,17 @@ def check_walked(name, walk, found, s):
                          "  help: minigrad.check.check_derivatives holds a rule to the laws")
 
 
+def undifferentiable(call, name, x):
+    """The error to raise for an argument that is no floating-point array, and so has no derivative."""
+    if hasattr(x, "dtype") or isinstance(x, (int, complex)):
+        help = "convert it (x.astype(float)), or leave it out of the differentiated arguments"
+    else:
+        cls = type(x).__name__
+        help = (f"leave it out; or, if there are arrays in it, make {cls} a subclass of minigrad.nn.Module, or "
+                f"minigrad.tree.register({cls}, split, join)")
+    return DTypeError(message(call, "only floating-point arrays have derivatives", [(name, x, "")], help))
+
+
 def shape(x):
     """The shape of an array, a traced value, a number, or a list of numbers. Raises DTypeError for another list."""
     try:

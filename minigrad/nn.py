@@ -27,7 +27,7 @@ from typing import Any, dataclass_transform
 import numpy
 
 from . import kernels, tree
-from .backend import is_array, module_of, xp
+from .backend import as_array, is_array, module_of, xp
 from .core import raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint, fused
@@ -282,6 +282,7 @@ def batch_norm(x, gain, bias, eps=1e-5, rectify=False, known=None):
     gain: (channels,) or None for 1; bias: (channels,). known: moments(x), where they have been computed already.
     Ioffe & Szegedy, 2015, Algorithm 1.
     """
+    x, bias = (v if hasattr(v, "dtype") else as_array(v) for v in (x, bias))
     if raw(x).dtype == "float16":                           # sums over a batch go beyond 65,504, its end
         x, gain, bias = (a if a is None else astype(a, "float32") for a in (x, gain, bias))
         return astype(batch_norm(x, gain, bias, eps, rectify), "float16")

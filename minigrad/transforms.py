@@ -246,9 +246,10 @@ def grad(f, argnums=0, has_aux=False):
 
 def _choose(f, argnums, xs, params, call):
     """The chosen arguments, and f as a function of these alone."""
-    wanted = tuple(map(operator.index, argnums if isinstance(argnums, (tuple, list)) else (argnums,)))
+    wanted = argnums if isinstance(argnums, (tuple, list)) else (argnums,)
+    wanted = tuple([operator.index(i) if hasattr(i, "__index__") else len(xs) for i in wanted])     # else: no place
     if not all(-len(xs) <= i < len(xs) for i in wanted) or len({i % len(xs) for i in wanted}) < len(wanted):
-        raise ShapeError(f"{call}: argnums={argnums} with {len(xs)} positional arguments\n"
+        raise ShapeError(f"{call}: argnums={argnums!r} with {len(xs)} positional arguments\n"
                          "  help: arguments that are differentiated are given by position, counted from 0, each once")
     places = [i % len(xs) for i in wanted]
 

@@ -6,161 +6,25 @@ A model is a tree, and so are its gradients, a direction in its parameter space 
     map(f, tree, *rest)   -> tree of f(leaf, ...)        paths(tree)                  -> "conv1.kernel", ...
     save(path, tree)                                    load(path, like)             -> tree
 
-A node is a dict, list, tuple, named tuple, or a class made known by `register`. A dict keeps the order of its keys,
-which may be anything; where two trees meet, the children of dicts are matched by name, in whatever order they stand.
-None, strings and functions hold no array: they belong to the structure. Everything else is a leaf, but for containers
-and dataclasses that are not registered: their arrays would be overlooked, so they are refused.
+What is a node and what a leaf, says nodes.py. Where two trees meet, the children of dicts are matched by name, in
+whatever order they stand.
 """
-import collections
 import contextlib
-import dataclasses
-import enum
-import functools
 import math
 import os
 import pathlib
 import secrets
 import stat
-from typing import Any, NamedTuple
 
-import numpy
 import safetensors
 import safetensors.numpy
 
 from .backend import to_host, xp
 from .errors import DTypeError, FileError, ShapeError, message, shape
+from .nodes import LEAF, STATIC, Structure, flatten, register, same, unflatten
 
-
-class End(enum.Enum):
-    """How a structure ends, in place of the type of a node. A member remains itself when it is copied or pickled."""
-    LEAF = "leaf"
-    STATIC = "static"
-
-
-LEAF, STATIC = End
-
-
-class Structure(NamedTuple):
-    """A tree without its leaves. Equal structures have the same nodes, names in the same order, and settings."""
-    node: Any               # the type of the node; LEAF or STATIC where the tree ends
-    names: tuple            # of the children: keys, positions or fields
-    static: Any             # what the node holds besides its children
-    children: tuple         # one Structure each
-
-    def __eq__(self, other):
-        return self is other or (
-            isinstance(other, Structure) and self.node is other.node and self.names == other.names
-            and self.children == other.children and same(self.static, other.static))
-
-    def __ne__(self, other):
-        return not self == other
-
-    def __hash__(self):
-        return hash((self.node, self.names, self.children))
-
-
-class _Node(NamedTuple):
-    split: Any              # tree -> names, children, static
-    join: Any               # names, children, static -> tree
-
-
-_leaf = Structure(LEAF, (), None, ())
-
-
-def _positions(sequence):
-    return range(len(sequence)), sequence, None
-
-
-def _split_dict(tree):
-    return tree.keys(), tree.values(), None
-
-
-_nodes = {
-    dict: _Node(_split_dict, lambda names, children, static: dict(zip(names, children))),
-    collections.OrderedDict: _Node(_split_dict, lambda names, children, static: collections.OrderedDict(
-        zip(names, children))),
-    collections.defaultdict: _Node(lambda tree: (*_split_dict(tree)[:2], tree.default_factory),
-                                   lambda names, children, static: collections.defaultdict(
-                                       static, zip(names, children))),
-    tuple: _Node(_positions, lambda names, children, static: tuple(children)),
-    list: _Node(_positions, lambda names, children, static: list(children)),
-}
-
-
-def register(cls, split, join):
-    """Make a class a node: split(tree) -> names, children, static; join(names, children, static) -> tree.
-
-    names: different and hashable, one for each child.
-    """
-    _nodes[cls] = _Node(split, join)
-
-
-def _node(cls):
-    """How to split and join this class, or None at a leaf. Named tuples become known when they are first seen."""
-    if cls not in _nodes and issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        register(cls, lambda t: (cls._fields, t, None), lambda names, children, static: cls._make(children))
-    return _nodes.get(cls)
-
-
-def _refuse_unregistered(tree):
-    """Raise DTypeError for a container or a dataclass whose class is no node: it is no leaf either."""
-    containers = collections.abc.Mapping, list, tuple, collections.deque, collections.UserList
-    if isinstance(tree, containers) or dataclasses.is_dataclass(tree):
-        name = type(tree).__name__
-        raise DTypeError(f"tree.flatten(x): {name} is not registered as a node: arrays in it would be overlooked\n"
-                         f"  help: minigrad.tree.register({name}, split, join); or use minigrad.nn.Module for a "
-                         "dataclass, and dict(x), list(x) or tuple(x) for a container")
-
-
-def flatten(tree):
-    """The leaves, from left to right, and the structure that holds them.
-
-    Raises DTypeError for a container or a dataclass that is not registered, ShapeError for a tree without an end.
-    """
-    leaves = []
-    try:
-        return leaves, _flatten(tree, leaves)
-    except RecursionError:
-        raise ShapeError("tree.flatten(x): x is nested too deeply, or holds itself\n"
-                         "  help: stack equal layers into one array with one more axis") from None
-
-
-def _flatten(tree, leaves):
-    cls = type(tree)
-    node = _nodes.get(cls) or _node(cls)
-    if node is not None:
-        names, children, static = node.split(tree)
-        return Structure(cls, tuple(names), static, tuple([_flatten(child, leaves) for child in children]))
-    if not hasattr(cls, "dtype"):
-        if tree is None or isinstance(tree, (str, type)):
-            return Structure(STATIC, (), tree, ())
-        _refuse_unregistered(tree)
-        if callable(tree):
-            return Structure(STATIC, (), tree, ())
-    leaves.append(tree)
-    return _leaf
-
-
-def unflatten(structure, leaves):
-    """The tree of this structure with these leaves. Raises ShapeError where their number is another."""
-    left, missing = iter(leaves), object()
-    try:
-        tree = _unflatten(structure, left)
-    except StopIteration:
-        tree = missing
-    if tree is missing or next(left, missing) is not missing:
-        raise ShapeError("tree.unflatten(structure, leaves): the structure has another number of leaves\n"
-                         "  help: flatten gives both")
-    return tree
-
-
-def _unflatten(structure, leaves):
-    if structure.node is LEAF:
-        return next(leaves)
-    if structure.node is STATIC:
-        return structure.static
-    children = [_unflatten(child, leaves) for child in structure.children]
-    return _node(structure.node).join(structure.names, children, structure.static)
+__all__ = ["LEAF", "STATIC", "Structure", "flatten", "leaves_like", "load", "map", "paths", "read", "register", "same",
+           "save", "size", "unflatten", "write_whole"]
 
 
 def map(f, tree, *rest):
@@ -194,26 +58,6 @@ def _matched(structure, own, nested, path, call):
     for name, child in zip(structure.names, structure.children):
         i = index[name]
         yield from _matched(child, own.children[i], nested[i], (*path, str(name)), call)
-
-
-def same(a, b):
-    """Whether two settings are equal: arrays by type and elements, NaN to itself, objects without == by attributes."""
-    if a is b:
-        return True
-    if type(a) is type(b):
-        cls = type(a)
-        if _node(cls) is not None:
-            (names, inside, static), (others, other, others_static) = _node(cls).split(a), _node(cls).split(b)
-            x, y = dict(zip(names, inside)), dict(zip(others, other))
-            return x.keys() == y.keys() and all([same(x[k], y[k]) for k in x]) and same(static, others_static)
-        if issubclass(cls, functools.partial):
-            return same((a.func, a.args, a.keywords), (b.func, b.args, b.keywords))
-        if (cls.__eq__ is object.__eq__ or dataclasses.is_dataclass(cls)) and getattr(a, "__dict__", None):
-            return same(vars(a), vars(b))
-    if hasattr(type(a), "dtype") or hasattr(type(b), "dtype"):
-        a, b = to_host(a), to_host(b)
-        return a.dtype == b.dtype and numpy.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
-    return a == b or (isinstance(a, float) and isinstance(b, float) and a != a and b != b)
 
 
 def paths(tree):

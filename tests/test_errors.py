@@ -46,6 +46,10 @@ class Empty(nn.Module):
     pass
 
 
+class Plain:
+    """An object that is no tree."""
+
+
 def left_over():
     """A value from inside a derivative that has ended."""
     kept = []
@@ -399,6 +403,35 @@ told(DTypeError, lambda: grad(lambda p: mg.sum(p["w"]))({"w": ones(2), "steps": 
       argument 0.steps.0  ()  int
       help: convert it (x.astype(float)), or leave it out of the differentiated arguments
     """)
+told(DTypeError, lambda: grad(lambda p: 0.0)([Plain()]), """
+    grad(f): only floating-point arrays have derivatives
+      argument 0.0  ()  Plain
+      help: leave it out; or, if there are arrays in it, make Plain a subclass of minigrad.nn.Module, or minigrad.tree.register(Plain, split, join)
+    """)
+told(ShapeError, lambda: grad(lambda a, b: a * b, "b")(1.0, 2.0), """
+    grad(f): argnums='b' with 2 positional arguments
+      help: arguments that are differentiated are given by position, counted from 0, each once
+    """)
+told(DTypeError, lambda: grad(lambda x: x > 0)(1.0), """
+    grad(f): only real floating-point results have derivatives
+      f(...)  ()  bool
+      help: return it beside y, with has_aux=True; or convert it: astype(y, float)
+    """)
+told(DTypeError, lambda: vjp(lambda x: {"z": x * 1j}, 1.0), """
+    vjp(f, *xs): only real floating-point results have derivatives
+      f(...).z  ()  complex128
+      help: keep real and imaginary part as two arrays: only real numbers have derivatives here
+    """)
+told(ShapeError, lambda: grad(mg.linear(lambda x: x.sum(), lambda g, s: g, name="total"))(ones(3)), """
+    total(...): the pull of its rule gives a cotangent of shape () for an argument of shape (3,)
+      help: minigrad.check.check_derivatives holds a rule to the laws
+    """)
+told(DTypeError, lambda: jvp(mg.exp, (ones(2),), (np.array([1j, 0]),)), """
+    jvp(f, xs, ts): wrong type at 0
+      value  (2,)  float32
+      given  (2,)  complex128
+      help: a tangent or cotangent is an array of real numbers
+    """)
 told(DTypeError, lambda: grad(mg.abs)(np.array(1j)), """
     grad(f): only floating-point arrays have derivatives
       argument 0  ()  complex128
@@ -688,7 +721,7 @@ def test_functions_of_numpy_without_a_derivative_take_plain_values(f):
         f.__name__, lambda x: (x, x) if f.__name__.startswith(("allc", "array_eq", "isclose", "shares")) else (x,))
     found = []
     gradient = grad(lambda x: mg.sum(x * (found.append(f(*args(x))) or 1.0)))(x)
-    np.testing.assert_array_equal(found[0], f(*args(x)))
+    assert f is np.empty_like or np.array_equal(found[0], f(*args(x)))
     assert list(gradient) == [1.0, 1.0, 1.0]
 
 
@@ -704,6 +737,5 @@ def test_a_traced_value_is_printed_as_its_plain_value():
         assert f"{value:.2f} {gradient:.2f} {grad(grad(f))(x):.1f}" == "9.00 6.00 2.0"
         y, J = linearize(f, x)
         assert f"{y:.2f} {J.push(x):.1f} {J.pull(x):.1f} {jvp(f, (x,), (x,))[1]:.1f}" == "9.00 18.0 18.0 18.0"
-    for call in (lambda x: f"{x:.2f}", lambda x: np.format_float_positional(x[0])):
-        with pytest.raises(TypeError):                      # as NumPy has it, of an array with axes
-            grad(call)(np.ones(3))
+    with pytest.raises(TypeError, match="unsupported format string"):       # as NumPy has it, of an array with axes
+        grad(lambda x: f"{x:.2f}")(np.ones(3))

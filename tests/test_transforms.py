@@ -394,5 +394,5 @@ def test_what_is_no_array_is_not_differentiated():
             return mg.sum(self.w * x)
     for x in (Net(), mg.exp, "weights"):
         for call in (lambda: grad(lambda p: 0.0)(x), lambda: jvp(lambda p: 0.0, (x,), (x,)), lambda: linearize(lambda p: 0.0, x)):
-            with pytest.raises(mg.DTypeError, match="a function or a text holds no array"):
+            with pytest.raises(mg.DTypeError, match="only floating-point arrays have derivatives\n  argument 0 .*\n  help: leave it out; or, if there are arrays in it, make "):
                 call()
