@@ -121,10 +121,10 @@ def module_of(*xs):
 
 def by_name(name, args):
     """The function of this name that takes these arguments. Raises TypeError where they are too many for a ufunc."""
-    fun = getattr(module_of(*args), name)
-    if getattr(fun, "nin", len(args)) != len(args):         # it would write into the one too many
-        raise TypeError(f"{name} takes {fun.nin} arrays, not {len(args)}")
-    return fun
+    count = getattr(getattr(numpy, name, None), "nin", len(args))
+    if count != len(args):                                  # it would write into the one too many
+        raise TypeError(f"{name} takes {count} arrays, not {len(args)}")
+    return getattr(module_of(*args), name)
 
 
 def mixture(call, rows):

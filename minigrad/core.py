@@ -33,7 +33,8 @@ from .backend import by_name, is_array, mixture, module_of
 from .errors import MinigradError, TraceError, called, check_walked, explained, listed, message, shape, undifferentiable
 from .pieces import added
 
-MISUSE, NUMBERS = (TypeError, ValueError, IndexError, AttributeError), (bool, int, float, complex)
+MISUSE = TypeError, ValueError, IndexError, AttributeError
+NUMBERS, LISTS = (bool, int, float, complex), (list, tuple)
 
 class LinearMap(NamedTuple):
     """A derivative at a point: `push` takes tangents of the input to the output, `pull` cotangents back."""
@@ -100,7 +101,7 @@ class Primitive:
                 if a.trace.floor > floor:
                     trace, floor = a.trace, a.trace.floor
             elif kind is list or kind is tuple:
-                return self(*_arrays(args, (list, tuple)), **params)
+                return self(*as_arrays(args, LISTS), **params)
         if trace is None:
             try:
                 return (self.fun or by_name(self.name, args))(*args, **params)
@@ -126,7 +127,7 @@ class Primitive:
     def _again(self, args, params, error):
         """The value where an argument is a number, as which NumPy takes an array of no axes; else raise the error."""
         if any([type(a) in NUMBERS for a in args]) and not isinstance(error, MinigradError):
-            return self(*_arrays(args, NUMBERS), **params)
+            return self(*as_arrays(args, NUMBERS), **params)
         self._explain(args, error)
 
     def _explain(self, args, error, where=""):
@@ -166,8 +167,10 @@ class Primitive:
         return Primitive, (self.fun or self.name, self.rule, self.name, self.__doc__)
 
 
-def _arrays(args, kinds):
-    """The arguments, with those of these kinds, lists or numbers, as arrays that go with the others."""
+def as_arrays(args, kinds):
+    """The arguments, with those of these kinds, LISTS or NUMBERS, as arrays that go with the others."""
+    if not any([type(a) in kinds for a in args]):
+        return args
     module = module_of(*map(raw, args))
     return [module.asarray(listed(a)) if type(a) in kinds else a for a in args]
 

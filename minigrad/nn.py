@@ -282,7 +282,7 @@ def batch_norm(x, gain, bias, eps=1e-5, rectify=False, known=None):
     gain: (channels,) or None for 1; bias: (channels,). known: moments(x), where they have been computed already.
     Ioffe & Szegedy, 2015, Algorithm 1.
     """
-    x, bias = (v if hasattr(v, "dtype") else as_array(v) for v in (x, bias))
+    x, gain, bias = (v if v is None or hasattr(v, "dtype") else as_array(v) for v in (x, gain, bias))
     if raw(x).dtype == "float16":                           # sums over a batch go beyond 65,504, its end
         x, gain, bias = (a if a is None else astype(a, "float32") for a in (x, gain, bias))
         return astype(batch_norm(x, gain, bias, eps, rectify), "float16")

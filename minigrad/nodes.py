@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import enum
 import functools
+import operator
 from typing import Any, NamedTuple
 
 import numpy
@@ -154,6 +155,8 @@ def same(a, b):
         return True
     if type(a) is type(b):
         cls = type(a)
+        if cls is tuple and len(a) == len(b) and all(map(operator.is_, a, b)):          # as settings mostly are
+            return True
         if _node(cls) is not None:
             (names, inside, static), (others, other, others_static) = _node(cls).split(a), _node(cls).split(b)
             x, y = dict(zip(names, inside)), dict(zip(others, other))

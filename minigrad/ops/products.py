@@ -4,6 +4,7 @@ import math
 import numpy
 
 from .. import blas
+from ..core import LISTS, NUMBERS, as_arrays
 from ..errors import ShapeError, message, shape
 from ..kinds import bilinear, sum_to
 from ..pieces import cut, one_blas_thread, share
@@ -48,6 +49,7 @@ def matmul(a, b):
 
     A one-dimensional a is a row, a one-dimensional b a column. Raises ShapeError where the inner lengths differ.
     """
+    a, b = as_arrays((a, b), LISTS)
     sa, sb = shape(a), shape(b)
     if not sa or not sb or sa[-1] != sb[-2:][0]:
         rows = [("a", a, "inner axis: the last"), ("b", b, "inner axis: the last but one, or the only one")]
@@ -69,6 +71,7 @@ def tensordot(a, b, axes=2):
 
     axes: how many of the last axes of a meet the first of b, or two sequences: axes of a and of b.
     """
+    a, b = as_arrays((a, b), LISTS + NUMBERS)
     na, nb = len(shape(a)), len(shape(b))
     if isinstance(axes, (int, numpy.integer)):
         axes = range(na - axes, na), range(axes)

@@ -7,7 +7,7 @@ import operator
 import numpy
 
 from ..backend import as_array, is_array, mixture, module_of, on_device
-from ..core import LinearMap, Primitive, raw
+from ..core import LISTS, NUMBERS, LinearMap, Primitive, as_arrays, raw
 from ..errors import IndexingError, ShapeError, message
 from ..errors import shape as shape_of
 from ..kinds import linear, sum_to
@@ -250,7 +250,8 @@ _concatenate = Primitive(lambda *parts, axis: module_of(*parts).concatenate(part
 
 def concatenate(arrays, axis=0):
     """Arrays joined along an existing axis; with axis None, all their elements in one row."""
-    arrays = list(arrays) if axis is not None else [ravel(x) for x in arrays]
+    arrays = as_arrays(list(arrays), LISTS + NUMBERS)
+    arrays = arrays if axis is not None else [ravel(x) for x in arrays]
     axis = 0 if axis is None else axis
     if not arrays:
         raise ShapeError("concatenate(arrays): at least one array is needed")
@@ -260,4 +261,4 @@ def concatenate(arrays, axis=0):
 
 def stack(arrays, axis=0):
     """Arrays of one shape joined along a new axis."""
-    return concatenate([expand_dims(x, axis) for x in arrays], axis)
+    return concatenate([expand_dims(x, axis) for x in as_arrays(list(arrays), LISTS + NUMBERS)], axis)

@@ -35,12 +35,13 @@ def _pair(value, what, least=1):
 def geometry(call, x, window, stride, padding):
     """Window, stride and padding ((top, bottom), (left, right)) as pairs, checked against the image."""
     window, stride, size = _pair(window, f"{call}: window"), _pair(stride, f"{call}: stride"), shape(x)[1:3]
-    if padding == "same":                                   # ceil(size / stride) windows, the odd row at the end
+    name = padding if isinstance(padding, str) else None
+    if name == "same":                                      # ceil(size / stride) windows, the odd row at the end
         total = [max((-(-n // s) - 1) * s + w - n, 0) for n, w, s in zip(size, window, stride)]
         padding = [(t // 2, t - t // 2) for t in total]
-    elif padding == "valid":
+    elif name == "valid":
         padding = 0
-    elif isinstance(padding, str):
+    elif name:
         raise ShapeError(f"{call}: padding is 'same', 'valid', an integer or pairs, not {padding!r}")
     padding = padding if isinstance(padding, (tuple, list)) and len(padding) == 2 else (padding, padding)
     padding = tuple(_pair(p, f"{call}: the padding of each side", least=0) for p in padding)

@@ -108,6 +108,17 @@ def test_lists_and_numbers_beside_a_traced_value(f, x):
     np.testing.assert_array_equal(H, L)
 
 
+def test_lists_go_where_the_arrays_are(device):
+    for f in (mg.add, lambda x, c: c * x, mg.matmul, mg.maximum, lambda x, c: mg.stack([x, c]), lambda x, c: mg.concatenate([c, x]),
+              lambda x, c: mg.where([True, False], x, c), lambda x, c: mg.stack([x[0], 1.0, 2]), lambda x, c: mg.take(x, [0, 0]),
+              lambda x, c: mg.tensordot(c, x, 0)):
+        x, c = np.array([3.0, 4.0]), [1.0, 2.0]
+        (y, J), (z, K) = linearize(lambda x: f(x, c), mg.xp.asarray(x)), linearize(lambda x: f(x, c), x)
+        for a, b in ((y, z), (J.push(mg.xp.asarray(x)), K.push(x)), (J.pull(y), K.pull(z))):
+            assert mg.backend.on_device(a) == (device != "numpy")
+            np.testing.assert_allclose(mg.to_host(a), b, rtol=1e-12)
+
+
 def test_lists_beside_large_arrays():
     """Above a megabyte an operation goes through its arguments piece by piece."""
     x = np.ones((300_000, 1))
