@@ -19,7 +19,7 @@ import types
 
 import numpy
 
-from .errors import BackendError, DTypeError, message
+from .errors import BackendError, DTypeError, listed, message
 
 INSTALL = "pip install 'minigrad[cuda13]' (driver for CUDA 13) or 'minigrad[cuda12]'"
 
@@ -138,7 +138,7 @@ def mixture(call, rows):
 
 def as_array(x, *others):
     """x if it is a plain array, else (a list, a number) an array of its elements that goes with these others."""
-    return x if is_array(x) else module_of(*others).asarray(x)
+    return x if is_array(x) else module_of(*others).asarray(listed(x))
 
 
 def seed(key):

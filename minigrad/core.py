@@ -33,7 +33,7 @@ from .backend import by_name, is_array, mixture, module_of
 from .errors import MinigradError, TraceError, called, check_walked, explained, listed, message, shape, undifferentiable
 from .pieces import added
 
-MISUSE = TypeError, ValueError, IndexError, AttributeError
+MISUSE = TypeError, ValueError, LookupError, AttributeError
 NUMBERS, LISTS = (bool, int, float, complex), (list, tuple)
 
 class LinearMap(NamedTuple):

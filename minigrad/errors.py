@@ -67,7 +67,8 @@ def called(name, fun, args):
 
 def explained(call, rows, error, where=""):
     """The error of this library that says what a TypeError, ValueError ... of another one says, of which call."""
-    kinds = {TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError, AttributeError: DTypeError}
+    kinds = {TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError, AttributeError: DTypeError,
+             KeyError: DTypeError}
     kind = next(ours for theirs, ours in kinds.items() if isinstance(error, theirs))
     rule = where + str(error).strip()
     help = "shapes fit where, from the right, lengths are equal or one of them is 1" if "broadcast" in rule else None
@@ -96,9 +97,12 @@ def undifferentiable(call, name, x):
 def shape(x):
     """The shape of an array, a traced value, a number, or a list of numbers. Raises DTypeError for another list."""
     try:
-        return x.shape
+        s = x.shape
     except AttributeError:
         return listed(x).shape if isinstance(x, (list, tuple)) else ()
+    if type(s) is tuple or s is None:                       # None is that of a bundle (functions.py)
+        return s
+    raise DTypeError(f"{x!r} is no array\n  help: an array has a tuple of lengths as its shape")
 
 
 def listed(x):

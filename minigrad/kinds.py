@@ -10,6 +10,9 @@ Broadcasting is undone here, by the pair broadcast_to / sum_to, so that no rule 
 Names: d local derivative; s the shape of an argument; the rest as in core.py.
 """
 import math
+import operator
+
+import numpy
 
 from .backend import module_of
 from .core import LinearMap, Primitive
@@ -119,7 +122,7 @@ _gather = linear(_sum_to, lambda g, s, shape: broadcast_to(g, shape=s))
 
 def broadcast_to(x, shape):
     """x repeated along new axes and along axes of length 1, to this shape. Raises ShapeError where it does not fit."""
-    return _stretch(x, shape=(shape,) if isinstance(shape, int) else tuple(shape))
+    return _stretch(x, shape=shape if type(shape) is tuple else normal_shape(shape, "broadcast_to"))
 
 
 def stretched(x, s):
@@ -129,4 +132,21 @@ def stretched(x, s):
 
 def sum_to(x, shape):
     """The adjoint of broadcast_to: adds up along the axes that a broadcast from this shape would have repeated."""
-    return x if getattr(x, "shape", ()) == shape else _gather(x, shape=shape)
+    shape = shape if type(shape) is tuple else normal_shape(shape, "sum_to")
+    return x if getattr(x, "shape", None) == shape else _gather(x, shape=shape)
+
+
+def normal_shape(shape, name):
+    """A tuple of lengths, of one or of a sequence of them. Raises ShapeError."""
+    lengths = integers(shape)
+    if lengths is None:
+        raise ShapeError(f"{name}(x, shape): {shape!r} is no shape\n  help: an integer, or several: (2, 3)")
+    return lengths
+
+
+def integers(value):
+    """A tuple of integers, of one or of a sequence of them; None of anything else."""
+    try:
+        return (int(value),) if isinstance(value, (int, numpy.integer)) else tuple(map(operator.index, value))
+    except TypeError:
+        return None

@@ -28,7 +28,7 @@ import numpy
 
 from . import kernels, tree
 from .backend import as_array, is_array, module_of, xp
-from .core import raw
+from .core import is_float, raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint, fused
 from .losses import cross_entropy as cross_entropy, sigmoid_cross_entropy as sigmoid_cross_entropy
@@ -283,6 +283,13 @@ def batch_norm(x, gain, bias, eps=1e-5, rectify=False, known=None):
     Ioffe & Szegedy, 2015, Algorithm 1.
     """
     x, gain, bias = (v if v is None or hasattr(v, "dtype") else as_array(v) for v in (x, gain, bias))
+    rows = [("x", x, ""), *([] if gain is None else [("gain", gain, "")]), ("bias", bias, "")]
+    if not all(is_float(v) for _, v, _ in rows):
+        raise DTypeError(message("batch_norm(x, gain, bias)", "only floating-point arrays are normalised", rows,
+                                 "x.astype(float)"))
+    if len(shape(x)) < 2 or any(shape(v) != shape(x)[-1:] for _, v, _ in rows[1:]):
+        raise ShapeError(message("batch_norm(x, gain, bias)", "shapes differ", rows,
+                                 "x has shape (..., channels), gain and bias (channels,)"))
     if raw(x).dtype == "float16":                           # sums over a batch go beyond 65,504, its end
         x, gain, bias = (a if a is None else astype(a, "float32") for a in (x, gain, bias))
         return astype(batch_norm(x, gain, bias, eps, rectify), "float16")

@@ -20,7 +20,6 @@ copied, and so are the arrays that f is given and uses: a derivative keeps those
 between f and the last walk, and make a new buffer where f would use one twice (check.check_buffers finds such writes).
 """
 import math
-import operator
 
 import numpy
 
@@ -28,6 +27,7 @@ from . import tree
 from .backend import is_array, module_of
 from .core import Forward, LinearMap, Tape, float_leaves, is_float, raw, run, unboxed
 from .errors import DTypeError, ShapeError, message, shape
+from .kinds import integers
 from .ops import astype, reshape, stack, stop_gradient
 
 __all__ = ["jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian",
@@ -246,9 +246,8 @@ def grad(f, argnums=0, has_aux=False):
 
 def _choose(f, argnums, xs, params, call):
     """The chosen arguments, and f as a function of these alone."""
-    wanted = argnums if isinstance(argnums, (tuple, list)) else (argnums,)
-    wanted = tuple([operator.index(i) if hasattr(i, "__index__") else len(xs) for i in wanted])     # else: no place
-    if not all(-len(xs) <= i < len(xs) for i in wanted) or len({i % len(xs) for i in wanted}) < len(wanted):
+    wanted, count = integers(argnums) or (), len(xs)
+    if not wanted or any(not -count <= i < count for i in wanted) or len({i % count for i in wanted}) < len(wanted):
         raise ShapeError(f"{call}: argnums={argnums!r} with {len(xs)} positional arguments\n"
                          "  help: arguments that are differentiated are given by position, counted from 0, each once")
     places = [i % len(xs) for i in wanted]

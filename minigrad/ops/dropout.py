@@ -3,9 +3,9 @@ import math
 
 import numpy
 
-from ..backend import module_of, on_device
-from ..core import raw
-from ..errors import DTypeError, ShapeError, listed, message, shape
+from ..backend import as_array, module_of, on_device
+from ..core import Box, raw
+from ..errors import DTypeError, ShapeError, message, shape
 from ..pieces import cut, each
 from .elementwise import scaled
 
@@ -25,7 +25,9 @@ def dropout(x, rate, key):
     if key is None:
         raise DTypeError("dropout(x): it draws its mask from a key, and there is none\n"
                          "  help: give an integer, or several: (seed of the run, step)")
-    x = x if hasattr(x, "dtype") else numpy.asarray(listed(x), float)
+    x = x if type(x) is Box else as_array(x)
+    if x.dtype.kind not in "fiubc":
+        raise DTypeError(message("dropout(x)", "the elements are no numbers", [("x", x, "")]))
     known, count, plain = _hash(key), math.prod(shape(x)), raw(x)
     xp = module_of(plain)
     stays = xp.empty(count, bool)

@@ -8,9 +8,9 @@ import numpy
 
 from ..backend import as_array, is_array, mixture, module_of, on_device
 from ..core import LISTS, NUMBERS, LinearMap, Primitive, as_arrays, raw
-from ..errors import IndexingError, ShapeError, message
+from ..errors import DTypeError, IndexingError, MinigradError, ShapeError, message
 from ..errors import shape as shape_of
-from ..kinds import linear, sum_to
+from ..kinds import integers, linear, normal_shape, sum_to
 from .elementwise import add
 
 _reshape = linear(lambda x, shape: x.reshape(shape), lambda g, s, shape: reshape(g, s), "reshape")
@@ -64,7 +64,7 @@ def matrix_transpose(x):
 
 def expand_dims(x, axis):
     """New axes of length 1 at these positions of the result."""
-    count = ndim(x) + len(_integers(axis) or ())
+    count = ndim(x) + len(integers(axis) or ())
     new, old = normal_axes(axis, count, "expand_dims"), iter(shape_of(x))
     return reshape(x, tuple(1 if a in new else next(old) for a in range(count)))
 
@@ -96,7 +96,7 @@ def normal_axes(axis, ndim, name):
     """
     if axis is None:
         return tuple(range(ndim))
-    axes = _integers(axis)
+    axes = integers(axis)
     if axes is None:
         raise ShapeError(f"{name}(x): axis {axis!r} is neither an integer, nor several, nor None")
     if any(not -ndim <= a < ndim for a in axes):
@@ -114,22 +114,6 @@ def one_axis(axis, ndim, name):
     if axis is None or len(axes) != 1:
         raise ShapeError(f"{name}(x): axis {axis} is not one axis\n  help: give one integer")
     return axes[0]
-
-
-def _integers(value):
-    """A tuple of integers, of one or of a sequence of them; None of anything else."""
-    try:
-        return (int(value),) if isinstance(value, (int, numpy.integer)) else tuple(map(operator.index, value))
-    except TypeError:
-        return None
-
-
-def normal_shape(shape, name):
-    """A tuple of lengths, of one or of a sequence of them. Raises ShapeError."""
-    lengths = _integers(shape)
-    if lengths is None:
-        raise ShapeError(f"{name}(x, shape): {shape!r} is no shape\n  help: an integer, or several: (2, 3)")
-    return lengths
 
 
 # ---------------------------------------------------------------------------------- indexing and its adjoint
@@ -223,7 +207,7 @@ def pad(x, pad_width, constant_values=0.0):
     """x with a border of constants. pad_width: one width, one (before, after) for all axes, or one pair per axis."""
     widths = _pairs(x, pad_width, "pad")
     y = _pad(x, widths=widths)
-    if isinstance(constant_values, (int, float)) and constant_values == 0:
+    if not widths or isinstance(constant_values, (int, float)) and constant_values == 0:
         return y
     xp = module_of(raw(x))
     return add(y, xp.pad(xp.zeros(shape_of(x), y.dtype), widths, constant_values=constant_values))
@@ -248,9 +232,20 @@ _concatenate = Primitive(lambda *parts, axis: module_of(*parts).concatenate(part
                          "concatenate")
 
 
+def _several(arrays, name):
+    """A list of arrays, those of numbers and lists of numbers too. Raises DTypeError for what is no sequence."""
+    try:
+        return as_arrays(list(arrays), LISTS + NUMBERS)
+    except TypeError as error:
+        if isinstance(error, MinigradError):
+            raise
+        raise DTypeError(message(f"{name}(arrays)", "a sequence of arrays is needed",
+                                 [("arrays", arrays, "")])) from None
+
+
 def concatenate(arrays, axis=0):
     """Arrays joined along an existing axis; with axis None, all their elements in one row."""
-    arrays = as_arrays(list(arrays), LISTS + NUMBERS)
+    arrays = _several(arrays, "concatenate")
     arrays = arrays if axis is not None else [ravel(x) for x in arrays]
     axis = 0 if axis is None else axis
     if not arrays:
@@ -261,4 +256,4 @@ def concatenate(arrays, axis=0):
 
 def stack(arrays, axis=0):
     """Arrays of one shape joined along a new axis."""
-    return concatenate([expand_dims(x, axis) for x in as_arrays(list(arrays), LISTS + NUMBERS)], axis)
+    return concatenate([expand_dims(x, axis) for x in _several(arrays, "stack")], axis)
