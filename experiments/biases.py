@@ -57,6 +57,15 @@ class Task:
     classes: int
     minority: int | None = None
 
+    def __post_init__(self):
+        """Take columns of tables as arrays. Raise MinigradError for labels that are not 0 to classes - 1."""
+        for name in ("train", "clean", "validation", "test", "baseline"):
+            part = getattr(self, name)
+            if part is not None:
+                labels, true = (check_labels(labels, self.classes) for labels in (part.labels, part.true))
+                if labels is not part.labels or true is not part.true:
+                    object.__setattr__(self, name, Part(part.images, labels, part.indices, true))
+
 
 # ------------------------------------------------------------------------------------------------- two classes
 

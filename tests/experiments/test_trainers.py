@@ -8,11 +8,11 @@ import pytest
 
 import minigrad as mg
 from experiments import data, imbalance, trainers
-from experiments.biases import noisy
+from experiments.biases import Part, Task, noisy
 from experiments.methods import METHODS, Aux, Context, Step, boosting, by_losses
-from experiments.runs import INIT, STEPS, Problem, Run, Settings
+from experiments.runs import INIT, STEPS, Problem, Run, Settings, restored
 from experiments.training import train
-from minigrad import MinigradError, nn, optim, tree
+from minigrad import FileError, MinigradError, nn, optim, tree
 from minigrad.backend import seed
 from models import mlp
 
@@ -79,6 +79,28 @@ def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
     assert np.isclose(line["noisy_weight"], w[wrong].mean() / w[~wrong].mean())
     assert line["minority_weight"] == 0.0                   # of a task that has no rare class
     np.testing.assert_allclose(line["clean_losses"], [float(row[0].clean_loss) for row in seen], rtol=1e-3)
+
+
+def test_a_checkpoint_without_the_count_of_its_optimiser_is_refused(tmp_path):
+    """The count is part of what is learned: a file from before says what it lacks, and a whole one goes on."""
+    run = run_of(tmp_path, "meta_weight_net", steps=2, every=2)
+    train(run)
+    arrays, metadata = tree.read(run.checkpoint)
+    assert arrays["memory.adam.count"] == 2
+    tree.save(run.checkpoint, {name: array for name, array in arrays.items() if "count" not in name}, metadata)
+    with pytest.raises(FileError, match=r"not a checkpoint of this run(.|\n)*memory.adam.count(.|\n)*help: delete it"):
+        restored(run, trainers.trainer_of(run))
+
+
+@pytest.mark.parametrize("labels, text", [([0, 1, -1], "labels other than 0 to 1"), (["a", "b", "a"], "labels are the integers"),
+                                          ([0.0, 1.0, 0.0], "labels are the integers"), ([[0, 1, 0]], "one for each example")])
+def test_a_task_of_ones_own_checks_its_labels(labels, text):
+    def own(labels):
+        part = Part(np.zeros((3, 2)), labels, np.arange(3), labels)
+        return Task("", part, part, None, part, part, 2)
+    assert all(type(part.labels) is type(part.true) is np.ndarray for part in (own([0, 1, 1]).train, own((0, 1, 1)).test))
+    with pytest.raises(MinigradError, match=text):
+        own(labels)
 
 
 def test_a_rule_cannot_read_what_it_is_not_given(tmp_path, monkeypatch):
