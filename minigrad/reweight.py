@@ -99,9 +99,10 @@ def reweighted_gradient(losses, clean_loss, params, has_aux=False):
     u = _per_example(J.push(v), "reweighted_gradient(losses, ...)")                 # lines 5-10
     good = _finite(l) & _finite(u) & _finite(L)
     w = stop_gradient(normalise(where(good, u, 0.0)))                               # line 11
+    all_good = good.all()
     if on_device(good):
-        gradient = tree.map(lambda g: where(good.all(), g, 0.0), J.pull(w))         # lines 12-13
-    elif good.all():
+        gradient = tree.map(lambda g: where(all_good, g, 0.0), J.pull(w))           # lines 12-13
+    elif all_good:
         gradient = J.pull(w)
     else:
         gradient = _pull_without(~good, (lambda p: losses(p)[0]) if has_aux else losses, params, l, w)
