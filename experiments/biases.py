@@ -17,7 +17,8 @@ from minigrad.errors import shape
 from minigrad.losses import label_array
 
 from .data import Images
-from .flips import background_flip, check_flips, check_labels, drawn_again, drawn_background, require, uniform_flip
+from .flips import (about_labels, background_flip, check_flips, check_labels, drawn_again, drawn_background, require,
+                    uniform_flip)
 
 
 class Part(NamedTuple):
@@ -113,7 +114,7 @@ def imbalance(source, share, rng, test_source=None, total=None, clean=5, tests=1
     train = Part(train.images, _flipped(train.true, flip, flip_share, 2, rng, target, form), train.indices, train.true)
     _assert_disjoint(train, clean_set, *([test] if test_source is None else []))
     statement = (f"training: {counts[0]} of class 0 (digit {minority}), {counts[1]} of class 1 (digit {majority})"
-                 f"{_about_labels(train, flip, 2, target)}; clean: {clean} + {clean}; test: {tests} + {tests}")
+                 f"{about_labels(train, flip, 2, target)}; clean: {clean} + {clean}; test: {tests} + {tests}")
     return Task(statement, train, clean_set, None, test, train if total is None else train + clean_set, 2, 0)
 
 
@@ -172,7 +173,7 @@ def noisy(source, test_source, seed, flip=None, share=0.4, target=None, clean=10
     _assert_disjoint(train, clean_set, kept, *([test] if test_source is None else []))
     sizes = np.bincount(train.true, minlength=classes)
     statement = (f"training: {len(train)} images of {classes} classes, {sizes.min()} to {sizes.max()} of each"
-                 f"{_about_labels(train, flip, classes, target)}; clean: {clean}{_about_absence(clean_set, classes)}; "
+                 f"{about_labels(train, flip, classes, target)}; clean: {clean}{_about_absence(clean_set, classes)}; "
                  f"validation: {validation}; test: {len(test)}")
     return Task(statement, train, clean_set, kept if validation else None, test, train, classes,
                 classes - 1 if ratio > 1 else None)
@@ -274,19 +275,6 @@ def _noisy_part(source, indices, flip, share, classes, rng, target, form):
     return Part(source.images[indices[order]], labels[order], indices[order], true[order])
 
 
-def _about_labels(part, flip, classes, target):
-    """How many labels are wrong, and of a background what it consists of; "" without flips."""
-    if flip is None:
-        return ""
-    text = f"; {part.wrong.sum()} labels wrong ({part.wrong.mean():.1%}, {flip} flip)"
-    if flip == "uniform":
-        return text
-    background = part.labels == target
-    others = (len(part) - background.sum()) / (classes - 1)
-    return (f"{text}: {background.sum()} ({background.mean():.1%}) say class {target}, of which "
-            f"{part.wrong.sum() / max(background.sum(), 1):.1%} wrongly; {others:.0f} say another class, on average")
-
-
 def _about_absence(part, classes):
     """Of how many classes the part lacks an example, in words; "" where it has one of each."""
     absent = classes - len(np.unique(part.true))
@@ -296,19 +284,6 @@ def _about_absence(part, classes):
 def _assert_disjoint(*parts):
     indices = np.concatenate([part.indices for part in parts])
     assert len(np.unique(indices)) == len(indices), "the parts of a task share images"
-
-
-# ------------------------------------------------------------------------------------------------- labels
-
-def flip_matrix(part, classes):
-    """P(given label | true label), (K, K), as counted in the part: each row, a true class, sums to 1.
-
-    The row of a class that the part does not hold is that of the identity: none of it was flipped.
-    """
-    given, true = check_labels(part.labels, classes), check_labels(part.true, classes)
-    counts = np.bincount(true * classes + given, minlength=classes * classes).reshape(classes, classes)
-    counts = np.where(counts.sum(1, keepdims=True), counts, np.eye(classes))
-    return counts / counts.sum(1, keepdims=True)
 
 
 def _check_ratio(ratio):

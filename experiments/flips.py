@@ -89,3 +89,27 @@ def drawn_again(labels, chosen, classes, rng, target=None):
     new = labels.copy()
     new[chosen] = np.floor(rng.uniform(0, classes - 1, len(chosen))) if target is None else target
     return new
+
+
+def about_labels(part, flip, classes, target):
+    """How many labels are wrong, and of a background what it consists of; "" without flips."""
+    if flip is None:
+        return ""
+    text = f"; {part.wrong.sum()} labels wrong ({part.wrong.mean():.1%}, {flip} flip)"
+    if flip == "uniform":
+        return text
+    background = part.labels == target
+    others = (len(part) - background.sum()) / (classes - 1)
+    return (f"{text}: {background.sum()} ({background.mean():.1%}) say class {target}, of which "
+            f"{part.wrong.sum() / max(background.sum(), 1):.1%} wrongly; {others:.0f} say another class, on average")
+
+
+def flip_matrix(part, classes):
+    """P(given label | true label), (K, K), as counted in the part: each row, a true class, sums to 1.
+
+    The row of a class that the part does not hold is that of the identity: none of it was flipped.
+    """
+    given, true = check_labels(part.labels, classes), check_labels(part.true, classes)
+    counts = np.bincount(true * classes + given, minlength=classes * classes).reshape(classes, classes)
+    counts = np.where(counts.sum(1, keepdims=True), counts, np.eye(classes))
+    return counts / counts.sum(1, keepdims=True)

@@ -28,7 +28,7 @@ def label_array(call, labels, kinds="iu", like=None):
         known = array.dtype.kind in "bf"
         rule = "labels are the integers 0 ... classes - 1" if kinds == "iu" else "labels are numbers from 0 to 1"
         raise DTypeError(message(call, rule, [("labels", array, "")], "labels.astype(int)" if known else
-                                 "number the classes: np.unique(labels, return_inverse=True)[1]"))
+                                 "number the classes: numpy.unique(labels, return_inverse=True)[1]"))
     return array if is_array(labels) else module_of(raw(like)).asarray(array)
 
 

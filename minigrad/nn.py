@@ -31,6 +31,8 @@ from .backend import as_array, is_array, module_of, xp
 from .core import is_float, raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint, fused
+from .initial import he_normal as he_normal, normal as normal, truncated_normal as truncated_normal, zeros as zeros
+from .initial import uniform_unit_scaling as uniform_unit_scaling
 from .losses import cross_entropy as cross_entropy, sigmoid_cross_entropy as sigmoid_cross_entropy
 from .ops import astype, conv2d, dropout, matmul, relu, sqrt, standardize, stop_gradient
 from .ops.normalise import NormalisePasses, moments
@@ -97,53 +99,6 @@ def _brief(value):
     if hasattr(value, "shape"):
         return f"{value.dtype}{list(value.shape)}"
     return getattr(value, "__name__", repr(value))
-
-
-# ---------------------------------------------------------------------------------------------- initialisers
-
-def _check_draw(call, rng, shape):
-    if not hasattr(rng, "standard_normal"):
-        raise DTypeError(f"{call}: rng is a {type(rng).__name__}, and no generator of random numbers\n"
-                         "  help: minigrad.backend.seed(0)")
-    if not all(isinstance(n, (int, numpy.integer)) and n > 0 for n in shape):
-        raise ShapeError(f"{call}: there are no parameters of shape {tuple(shape)}\n"
-                         "  help: the numbers of inputs and outputs are integers, 1 or more")
-
-
-def normal(rng, shape, scale, dtype="float32"):
-    """Gaussian numbers of standard deviation `scale`."""
-    _check_draw("normal(rng, shape, scale)", rng, shape)
-    return xp.asarray((rng.standard_normal(shape) * scale).astype(dtype))
-
-
-def truncated_normal(rng, shape, scale, dtype="float32"):
-    """Gaussian numbers of standard deviation `scale`, those beyond two of it drawn again (as TensorFlow does)."""
-    _check_draw("truncated_normal(rng, shape, scale)", rng, shape)
-    x = rng.standard_normal(shape)
-    while (far := abs(x) > 2.0).any():
-        x[far] = rng.standard_normal(int(far.sum()))
-    return xp.asarray((x * scale).astype(dtype))
-
-
-def he_normal(rng, shape, dtype="float32"):
-    """Gaussian numbers of variance 2 / inputs, for layers before a ReLU; inputs = the product of all axes but the last.
-
-    He et al., 2015, equation 10.
-    """
-    _check_draw("he_normal(rng, shape)", rng, shape)
-    return normal(rng, shape, math.sqrt(2.0 / math.prod(shape[:-1])), dtype)
-
-
-def uniform_unit_scaling(rng, shape, dtype="float32"):
-    """Uniform numbers of variance 1 / inputs; inputs = the product of all axes but the last (as TensorFlow has it)."""
-    _check_draw("uniform_unit_scaling(rng, shape)", rng, shape)
-    limit = math.sqrt(3.0 / math.prod(shape[:-1]))
-    return xp.asarray(rng.uniform(-limit, limit, shape).astype(dtype))
-
-
-def zeros(shape, dtype="float32"):
-    """Zeros on the array module in use."""
-    return xp.zeros(shape, dtype)
 
 
 # ---------------------------------------------------------------------------------------------------- layers
@@ -291,8 +246,9 @@ def batch_norm(x, gain, bias, eps=1e-5, rectify=False, known=None):
         raise ShapeError(message("batch_norm(x, gain, bias)", "shapes differ", rows,
                                  "x has shape (..., channels), gain and bias (channels,)"))
     if raw(x).dtype == "float16":                           # sums over a batch go beyond 65,504, its end
-        x, gain, bias = (a if a is None else astype(a, "float32") for a in (x, gain, bias))
-        return astype(batch_norm(x, gain, bias, eps, rectify), "float16")
+        dtype = numpy.result_type(*(raw(a).dtype for a in (x, gain, bias) if a is not None))
+        x, gain, bias = (a if a is None else astype(a, numpy.result_type(dtype, "float32")) for a in (x, gain, bias))
+        return astype(batch_norm(x, gain, bias, eps, rectify), dtype)
     return _batch_norm(x, gain, bias, known=known or moments(stop_gradient(x)), eps=eps, rectify=rectify)
 
 

@@ -677,7 +677,7 @@ def remedies():
         yield "operators.py", "minigrad." + instead
 
 
-OF_THE_READER = "f model losses split join first fun x.T".split()        # names that stand for the reader's own
+OF_THE_READER = "f model model.apply losses split join first fun x.T x.to_numpy x.toarray Method".split()        # names that stand for the reader's own
 
 
 def exists(name, arguments):
@@ -687,7 +687,7 @@ def exists(name, arguments):
         return operator.attrgetter(rest)(mg) is not None
     if first in ("numpy", "xp"):
         return operator.attrgetter(rest)(np) is not None
-    if rest:
+    if rest and name not in OF_THE_READER:
         return rest in dir(np.ndarray) or any(hasattr(getattr(mg, first, None), part) for part in [rest]) or hasattr(optim.Optimiser, rest)
     return name in OF_THE_READER or any(hasattr(m, name) for m in (mg, nn, optim, tree, mg.backend, builtins, mg.core))
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments.biases import Part, flip_matrix, imbalance, long_tailed, noisy
+from experiments.biases import Part, imbalance, long_tailed, noisy
 from experiments.data import Images
-from experiments.flips import background_flip, uniform_flip
+from experiments.flips import background_flip, flip_matrix, uniform_flip
 from experiments.methods.resampling import over_sampled, smote, under_sampled
 from minigrad import DTypeError, MinigradError, ShapeError, nn
 from minigrad.backend import seed

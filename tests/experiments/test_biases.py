@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import data
-from experiments.biases import Part, background_flip, flip_matrix, imbalance, long_tailed, noisy, uniform_flip
+from experiments.biases import Part, imbalance, long_tailed, noisy
 from experiments.data import Images
+from experiments.flips import background_flip, flip_matrix, uniform_flip
 from minigrad import MinigradError
 from minigrad.backend import seed
 
