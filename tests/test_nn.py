@@ -258,3 +258,18 @@ def test_what_only_looks_like_an_array_is_refused(layer):
     for call in (lambda: layer(Frame()), lambda: mg.grad(lambda m: mg.sum(m(Frame())))(layer)):
         with pytest.raises(mg.DTypeError, match=r"x is a Frame of tests, and no array(.|\n)*x.to_numpy\(\) of a table"):
             call()
+
+
+@pytest.mark.parametrize("number", [np.float64, np.float32, np.float16], ids=lambda number: number.__name__)
+@pytest.mark.parametrize("layer", [lambda f: nn.BatchNorm.init(3, momentum=f(0.9), eps=f(1e-3)), lambda f: nn.Dropout(f(0.5)),
+                                   lambda f: nn.BatchNorm.init(3, gain=False, momentum=f(0.9), eps=f(1e-3), rectify=True)])
+def test_types_stay_whatever_the_settings_are(layer, number):
+    layer, x = layer(number), seed(0).normal(size=(6, 3)).astype("float32")
+    state = layer.state()
+
+    def loss(layer, x):
+        return mg.sum(layer.apply(x, state, key=3)[0] ** 3)
+    y, moved = layer.apply(x, state, key=3)
+    gradients = grad(loss, argnums=(0, 1))(layer, x), mg.hvp(lambda x: loss(layer, x), x, x)
+    for leaf in tree.flatten((y, moved, layer.apply(x, state, train=False)[0], gradients))[0]:
+        assert leaf.dtype == np.float32

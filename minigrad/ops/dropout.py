@@ -28,6 +28,7 @@ def dropout(x, rate, key):
     x = x if type(x) is Box else as_array(x)
     if x.dtype.kind not in "fiubc":
         raise DTypeError(message("dropout(x)", "the elements are no numbers", [("x", x, "")]))
+    rate = float(rate)                                      # a number of NumPy's would change types
     known, count, plain = _hash(key), math.prod(shape(x)), raw(x)
     xp = module_of(plain)
     stays = xp.empty(count, bool)
