@@ -52,7 +52,8 @@ def small(monkeypatch):
     source, digits = (coloured(800, rng), coloured(100, rng)), Images(rng.random((1000, 28, 28, 1), np.float32), np.tile([4, 9], 500))
     monkeypatch.setattr(data, "cifar10", lambda: source)
     monkeypatch.setattr(data, "cifar100", lambda: source)
-    monkeypatch.setattr(imbalance, "_source", lambda name: (digits, None, None, 20))
+    few = Images(digits.images[:260], digits.labels[:260])
+    monkeypatch.setattr(imbalance, "_source", lambda name: (few, None, None, 20))
     monkeypatch.setattr(contradiction, "_source", lambda: digits)
     for mode, form in (("quick", "true"), ("paper", "paper")):
         monkeypatch.setitem(cifar.MODES, mode, cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, form))
@@ -365,7 +366,7 @@ def test_settings_of_another_program_are_not_overwritten(tmp_path):
     assert json.loads((tmp_path / "settings.json").read_text()) == {"editor.fontSize": 12}
 
 
-LONGER = ["uniform", "reweight", "low_loss", "fine_tune", "adaboost", "smote", "adaptation_confusion"]
+LONGER = ["uniform", "reweight", "low_loss", "fine_tune", "adaboost", "adaptation_confusion"]
 
 
 def test_a_sweep_may_be_given_more_steps(cli, tmp_path, capsys, monkeypatch):
@@ -382,7 +383,7 @@ def test_a_sweep_may_be_given_more_steps(cli, tmp_path, capsys, monkeypatch):
     assert status == 2 and "results of 16 steps of this configuration\n  help: --resume" in err
     monkeypatch.setattr(trainers.Descent, "step", watched)
     assert cli(*arguments, "--steps", "33", "--resume")[0] == 0
-    assert begun == {"uniform": 16, "reweight": 16, "smote": 16, "low_loss": 0, "fine_tune": 0, "adaptation_confusion": 0}
+    assert begun == {"uniform": 16, "reweight": 16, "low_loss": 0, "fine_tune": 0, "adaptation_confusion": 0}
     for method in LONGER:
         name = f"{method}-0.95-0"
         a, b = (tree.read(tmp_path / folder / f"{name}.safetensors")[0] for folder in ("whole", "out"))
