@@ -14,9 +14,9 @@ def main(name, about, find, page, draw, arguments=None):
 
     find(seed) -> found; page(found) -> text; draw(found, path) -> path.
     """
+    console.prepare()
     p = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=about,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    console.prepare()
     p.add_argument("--out", type=console.folder, default=pathlib.Path("runs", name),
                    help=f"folder for {name}.png, default runs/{name}")
     p.add_argument("--seed", type=int, default=0, help="of what is drawn at random, default 0")

@@ -24,8 +24,8 @@ class Script(NamedTuple):
     say how training differs from test; report(options, runs, lines, caption) prints tables and draws, from the runs
     that came to their end and the lines of their records. folder: of the results, under runs/, if --out is not given.
 
-    recorded: (options, line) -> the run that has this line in its record, where the report is of all runs in the
-    folder. grows: whether a run that is given more steps goes on where it ended.
+    run_of: (options, line) -> the run that has this line in its record, where the report is of all runs in the folder.
+    grows: whether a run that is given more steps goes on where it ended.
     """
     name: str
     about: str
@@ -36,7 +36,7 @@ class Script(NamedTuple):
     statements: Callable
     report: Callable
     folder: Callable            # options -> name
-    recorded: Callable | None = None
+    run_of: Callable | None = None
     grows: bool = False
 
 
@@ -168,8 +168,8 @@ def _folders(plans):
 
 def _report(script, options, runs, failed):
     """What the runs that came to their end show, and which did not."""
-    if script.recorded:
-        runs = list({run.name: run for run in [*runs, *_in_folder(script, options)]}.values())
+    if script.run_of:
+        runs = [*runs, *_in_folder(script, options, {run.record for run in runs})]
     whole, missing = results(runs, failed)
     lines = [line for run in whole for line in recorded(run)]
     note = f"; without {len(missing)} of {len(runs)} runs" if missing else ""
@@ -180,11 +180,11 @@ def _report(script, options, runs, failed):
     print(f"records: {options.out}/*.jsonl" if lines else f"{script.name}: no run came to its end, nothing is drawn")
 
 
-def _in_folder(script, options):
-    """The runs that have a record in the folder; says which files are left out, and why."""
-    for path in sorted(options.out.glob("*.jsonl")):
+def _in_folder(script, options, known):
+    """The runs of all other records than the known ones in the folder; prints which files are left out, and why."""
+    for path in sorted({*options.out.glob("*.jsonl")} - known):
         try:
-            run = script.recorded(options, read_record(path)[0])
+            run = script.run_of(options, read_record(path)[0])
             if run.record != path:
                 raise MinigradError(f"by what it holds its name should be {run.record.name}")
             yield run
