@@ -117,6 +117,7 @@ def _in_processes(runs, jobs, ended, progress, stack):
     reader.start()
     stack.callback(reader.join, 5.0)
     stack.callback(sender.send, None)
+    asked = signal.getsignal(signal.SIGINT)
     while left := [run for run in runs if run.name not in ended]:
         together = [run for run in left if deaths[run.name] < DEATHS]
         alone = not any(_is_ready(run, ended) for run in together)
@@ -124,6 +125,7 @@ def _in_processes(runs, jobs, ended, progress, stack):
         try:
             _in_pool(some, min(jobs, len(some)), (context, sender, stop), ended, going, progress)
         except concurrent.futures.process.BrokenProcessPool:
+            signal.signal(signal.SIGINT, asked)                             # Ctrl-C is heard again
             deaths.update(run.name for run in going.values())
             if alone:
                 ended[some[0].name] = ("its worker process dies again and again (is it killed, or the memory full?)\n"

@@ -140,12 +140,13 @@ def test_a_worker_that_dies_holds_up_no_other(tmp_path, monkeypatch):
 
 class Mortal:
     """Stands for a pool of processes, and trains here; a worker that takes up one of the `deadly` runs dies."""
-    deadly, taken = (), []
+    deadly, taken, heard = (), [], []
 
     def __init__(self, workers, *context):
         self.workers, self.going = workers, 0
 
     def __enter__(self):
+        self.heard.append(signal.getsignal(signal.SIGINT) is not signal.SIG_IGN)
         return self
 
     def __exit__(self, *error):
@@ -168,13 +169,16 @@ def test_a_run_whose_workers_die_again_and_again_stops_no_other(tmp_path, monkey
     runs = [run_of(tmp_path, "uniform", key, steps=20) for key in range(4)] + [run_of(tmp_path, "fine_tune", 1, steps=20)]
     monkeypatch.setattr(pool.concurrent.futures, "ProcessPoolExecutor", Mortal)
     monkeypatch.setattr(Mortal, "deadly", [runs[1].name])
-    monkeypatch.setattr(Mortal, "taken", [])
+    for name in ("taken", "heard"):
+        monkeypatch.setattr(Mortal, name, [])
+    monkeypatch.setattr(signal, "SIG_IGN", lambda *args: None)              # (a suite that runs in the background has Ctrl-C ignored)
     failed = pool.run_all(runs, 2)
     assert list(failed) == [runs[1].name, runs[4].name] and Mortal.taken.count(runs[1].name) == 4      # three times, then alone
     assert "dies again and again" in failed[runs[1].name] and "--resume goes on" in failed[runs[1].name]
     assert "begins from a finished run of uniform, which is not there" in failed[runs[4].name]
     assert [finished(run) for run in runs] == [True, False, True, True, False]
     assert "a worker process died; its run goes on" in capsys.readouterr().err
+    assert len(Mortal.heard) > 4 and all(Mortal.heard)      # Ctrl-C is heard in every pool, also after one that broke
 
 
 def test_another_executor_and_bases_first(tmp_path):
