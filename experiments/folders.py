@@ -10,13 +10,31 @@ import filelock
 from minigrad import FileError, MinigradError, tree
 
 
+def parsed(text):
+    """The value of a JSON text. Raises ValueError for anything else, also for one that is nested without end."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def check_lines(lines):
+    """Raise ValueError unless these are the lines of a record: dicts, each with its step, a later one in each."""
+    if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
+        raise ValueError("a line is no dict")
+    steps = [line.get("step") for line in lines]
+    if not all(type(step) is int and step > 0 for step in steps) or sorted({*steps}) != steps:
+        raise ValueError("the steps of the lines are no integers that go up")
+
+
 def read_record(path):
     """The lines of a record. A last line that was cut off in writing is left out; anything else odd is refused."""
-    *whole, _ = path.read_bytes().split(b"\n")
     try:
-        lines = [json.loads(line) for line in whole]
-        return sorted(lines, key=lambda line: line["step"])
-    except (ValueError, KeyError, TypeError) as error:
+        *whole, _ = path.read_bytes().split(b"\n")
+        lines = [parsed(line) for line in whole]
+        check_lines(lines)
+        return lines
+    except (OSError, ValueError) as error:
         raise FileError(f"{path}: not a record of a run ({error})\n  help: move it away; --resume writes it again from "
                         "the checkpoint") from error
 
@@ -111,8 +129,10 @@ def _check_settings(folder, settings, resume, grows):
                                 "  help: choose another folder with --out")
         return
     try:
-        old = dict(json.loads(kept.read_text()))
-    except (ValueError, TypeError) as error:
+        old = parsed(kept.read_bytes())
+        if not isinstance(old, dict):
+            raise ValueError("no dict")
+    except (OSError, ValueError) as error:
         raise FileError(f"{kept}: not the settings of an experiment ({error})\n"
                         "  help: choose another folder with --out") from error
     if "experiment" in old and not holds_results(folder):   # what was begun there came to nothing

@@ -4,12 +4,13 @@ NAME.jsonl holds one line for each evaluation; NAME.safetensors is the checkpoin
 as well. Lines are replaced by those of the same step, and never removed before.
 """
 import json
+import math
 import pathlib
 from typing import Any, Callable, NamedTuple
 
 from minigrad import FileError, MinigradError, ShapeError, backend, tree, xp
 
-from .folders import read_record
+from .folders import check_lines, parsed, read_record
 from .methods import METHODS
 
 DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK = range(7)  # the second integer of a key: what the numbers are for
@@ -105,14 +106,14 @@ def position(run):
     the same; else the run begins anew, at step 0. Raises FileError for one that is broken, or of another run.
     """
     try:
-        metadata = tree.read(run.checkpoint)[1]
-        found, lines, rows = _described(metadata["run"]), json.loads(metadata["record"]), json.loads(metadata["rows"])
-        step = int(metadata["step"])
+        metadata, own = tree.read(run.checkpoint)[1], _described(identity(run))
+        found = _described(metadata["run"])
+        if _without_steps(found) != _without_steps(own) or found["steps"] > own["steps"]:
+            raise FileError(f"{run.checkpoint}: the checkpoint of another run, {metadata['run']}\n"
+                            "  help: --out FOLDER")
+        step, lines, rows = _progress(run, metadata)
     except (KeyError, ValueError, TypeError) as error:
         raise _foreign(run, error) from error
-    own = _described(identity(run))
-    if _without_steps(found) != _without_steps(own) or found["steps"] > own["steps"]:
-        raise FileError(f"{run.checkpoint}: the checkpoint of another run, {metadata['run']}\n  help: --out FOLDER")
     if found == own or found.get("base") == own.get("base") and not METHODS[run.method].host:
         return step, lines, rows
     return 0, [], []                                        # a rule on the host may look at how many steps there are
@@ -120,13 +121,30 @@ def position(run):
 
 def _described(text):
     """The identity of a run, and of its base, as dicts. Raises ValueError or TypeError for other texts."""
-    found = dict(json.loads(text))
+    found = dict(parsed(text))
     return {**found, "base": _described(found["base"])} if "base" in found else found
 
 
 def _without_steps(described):
     return {key: _without_steps(value) if key == "base" else value for key, value in described.items()
             if key != "steps"}
+
+
+def _progress(run, metadata):
+    """The step, the lines and the rows in the metadata of a checkpoint. Raises ValueError where they do not fit."""
+    step, lines, rows = int(metadata["step"]), parsed(metadata["record"]), parsed(metadata["rows"])
+    check_lines(lines)
+    since, width = lines[-1]["step"] if lines else 0, 2 if METHODS[run.method].learner else 10      # see trainers.py
+    if not since <= step <= run.settings.steps:
+        raise ValueError(f"step {step} of {run.settings.steps}, after a line of step {since}")
+    if not isinstance(rows, list) or len(rows) != step - since or not all(_is_row(row, width) for row in rows):
+        raise ValueError(f"no rows of {width} finite numbers for the steps since the last line")
+    return step, lines, rows
+
+
+def _is_row(row, width):
+    return isinstance(row, list) and len(row) == width and all(
+        isinstance(x, (int, float)) and math.isfinite(x) for x in row)
 
 
 def restored(run, trainer):

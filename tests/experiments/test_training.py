@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import functools
 import json
+import math
 import os
 import pathlib
 import signal
@@ -375,9 +376,63 @@ def test_a_folder_is_written_by_one_process(tmp_path):
     lock.release()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"a"'])
+DEEP = "[" * 100_000
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A run with a checkpoint in the middle of an interval, its arrays and its metadata."""
+    run, taken = run_of(tmp_path_factory.mktemp("saved") / "r", "uniform", steps=5, every=2), []
+
+    def stop(steps, line):
+        taken.append(steps)
+        if sum(taken) == 4:
+            raise KeyboardInterrupt
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "PATIENCE", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, stop)
+    return run, *tree.read(run.checkpoint)
+
+
+@pytest.mark.parametrize("metadata", [
+    {"step": "-1"}, {"step": "6"}, {"step": "2"}, {"step": "three"}, {"step": "3.0"}, {"step": ""}, {"record": "5"}, {"record": "null"}, {"record": "{}"}, {"record": "[1]"},
+    {"record": "[{}]"}, {"record": DEEP}, {"record": '[{"step": "2"}]'}, {"record": '[{"step": 2}, {"step": 2}]'}, {"record": '[{"step": true}]'}, {"record": "["},
+    {"rows": "7"}, {"rows": "null"}, {"rows": '["abc"]'}, {"rows": "[[1.0]]"}, {"rows": json.dumps([[math.nan] * 10])}, {"rows": json.dumps([[math.inf] * 10])},
+    {"rows": json.dumps([["1"] * 10])}, {"rows": json.dumps([[None] * 10])}, {"rows": "[]"}, {"rows": json.dumps([[1] * 10] * 2)}, {"rows": DEEP}, {"run": "{}"}, {"run": "[]"}, {"run": DEEP}],
+    ids=lambda metadata: "-".join(*metadata.items())[:20])
+def test_checkpoints_whose_metadata_do_not_fit_are_refused(saved, tmp_path, metadata):
+    run, arrays, good = saved
+    assert good["step"] == "3" and json.loads(good["record"])[0]["step"] == 2 and len(json.loads(good["rows"])) == 1
+    changed = run._replace(folder=tmp_path)
+    tree.save(changed.checkpoint, arrays, {**good, **metadata})
+    with pytest.raises(FileError, match="not a checkpoint of this run|the checkpoint of another run"):
+        train(changed)
+
+
+@pytest.mark.parametrize("missing", ["step", "record", "rows", "run"])
+def test_checkpoints_without_their_metadata_are_refused(saved, tmp_path, missing):
+    run, arrays, good = saved
+    changed = run._replace(folder=tmp_path)
+    tree.save(changed.checkpoint, arrays, {name: value for name, value in good.items() if name != missing})
+    with pytest.raises(FileError, match="not a checkpoint of this run"):
+        train(changed)
+
+
+@pytest.mark.parametrize("text", ["5\n", "null\n", "[]\n", '"text"\n', "{}\n", '{"step": null}\n', '{"step": "2"}\n', '{"step": 2.5}\n', '{"step": 0}\n', "{\n", DEEP + "\n",
+                                  '{"step": 2}\n{"step": 2}\n', '{"step": 3}\n{"step": 2}\n', '\n{"step": 2}\n', "\xff\n"], ids=lambda text: text[:12].strip())
+def test_strange_records_are_refused(tmp_path, text):
+    (tmp_path / "a.jsonl").write_bytes(text.encode("latin1"))
+    with pytest.raises(FileError, match="a.jsonl: not a record of a run"):
+        read_record(tmp_path / "a.jsonl")
+    for path in (tmp_path, tmp_path / "none.jsonl"):
+        with pytest.raises(FileError, match="not a record of a run"):
+            read_record(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"a"', "[[1, 2]]", "5", DEEP, "\xff"], ids=lambda text: text[:9])
 def test_settings_that_are_none_are_refused(tmp_path, text):
-    (tmp_path / "settings.json").write_text(text)
+    (tmp_path / "settings.json").write_bytes(text.encode("latin1"))
     with pytest.raises(FileError, match="not the settings of an experiment"):
         prepare_folder(tmp_path, {}, True, 1)
 
