@@ -11,7 +11,6 @@ What MINIGRAD_DATA does not hold is downloaded once. Images are shaped (n, heigh
 digits are float32 in [0, 1], CIFAR is uint8 as in its files. Labels are int64, from 0.
 """
 import gzip
-import hashlib
 import importlib.util
 import io
 import math
@@ -20,14 +19,14 @@ import pathlib
 import pickle
 import struct
 import tarfile
-import threading
-import time
 import zlib
 from typing import NamedTuple
 
 import numpy as np
 
 from minigrad import DTypeError, FileError, xp
+
+from .fetch import checked, fetch, kind_of
 
 
 class Images(NamedTuple):
@@ -227,97 +226,21 @@ def _content(folder, name, digest, mirrors, most=16 << 20):
     return checked(path, digest, "delete it; it will be downloaded again")
 
 
-def _kind(digest):
-    return {32: "md5", 64: "sha256"}[len(digest)]
-
-
-def checked(path, digest, remedy):
-    """The bytes of a file, or FileError: missing, or not the file with this checksum (hexadecimal sha256 or md5).
-
-    It is read a second time if the checksum is right, so that no other file is ever held in memory.
-    """
-    kind = _kind(digest)
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise OSError(0, "it is no file")               # a device or a pipe may have no end
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
-            size = file.tell()
-            file.seek(0)
-            data = file.read(size) if found == digest else b""
-    except OSError as error:
-        raise FileError(f"{path}: the file cannot be read ({error.strerror})\n  expected {kind} {digest}\n"
-                        f"  help: {remedy}") from None
-    if found != digest:
-        raise FileError(f"{path}: the file is truncated or altered ({size} bytes)\n"
-                        f"  expected {kind} {digest}\n  found    {kind} {found}\n  help: {remedy}")
-    return data
-
-
 def _downloaded(folder, name, digest, mirrors, most):
     """The path of a file fetched from the first mirror that has it; pooch keeps it and refuses a wrong checksum."""
     import pooch  # only needed where nothing was given
-    kind, errors = _kind(digest), []
+    kind, errors = kind_of(digest), []
     for mirror in mirrors:
         try:
             return pathlib.Path(pooch.retrieve(mirror + name, f"{kind}:{digest}", fname=name,
                                                path=pooch.os_cache("minigrad") / folder,
-                                               downloader=lambda url, path, _: _fetch(url, path, most)))
+                                               downloader=lambda url, path, _: fetch(url, path, most)))
         except (OSError, ValueError) as error:              # no connection; wrong checksum
             errors.append(f"  {mirror}{name}: {error}")
     place = (_folder() or pathlib.Path("MINIGRAD_DATA")) / folder / name
     raise FileError("\n".join([f"{name}: not here, and no mirror gave it", *errors, f"  expected {kind} {digest}",
                                f"  help: put the file at {place}, or use the sample of MNIST, which needs no download "
                                "(--data sample, where a script has it)"]))
-
-
-PATIENCE, LEAST, LONGEST = 30.0, 1 << 16, 3600.0            # seconds, and bytes in them; seconds of a whole download
-
-
-class _Bounded(io.FileIO):
-    """A file that takes so many bytes, and none any more when it is closed."""
-
-    def __init__(self, path, most):
-        super().__init__(path, "wb")
-        self.most, self.count = most, 0
-
-    def write(self, data):
-        self.count += len(data)
-        if self.count > self.most:
-            raise OSError(f"it sends more than {self.most} bytes")
-        return super().write(data)
-
-
-def _fetch(url, path, most):
-    """Download a file to a path. Raises OSError where it is larger than `most`, or comes too slowly, or not at all.
-
-    The mirror is listened to by a thread that is left alone when patience is at its end: there are many ways to wait.
-    """
-    import requests  # which pooch brings
-    from tqdm import tqdm
-    file, done, errors = _Bounded(path, most), threading.Event(), []
-
-    def listen():
-        try:
-            with requests.get(url, stream=True, timeout=PATIENCE) as response:
-                response.raise_for_status()
-                size = int(response.headers.get("content-length", 0))
-                with tqdm(total=size, unit="B", unit_scale=True, dynamic_ncols=True) as bar:
-                    for chunk in response.iter_content(1 << 13):
-                        file.write(chunk)
-                        bar.update(len(chunk))
-        except BaseException as error:
-            errors.append(error)
-        done.set()
-    with file:
-        threading.Thread(target=listen, daemon=True).start()
-        begun, before = time.monotonic(), 0
-        while not done.wait(PATIENCE):
-            if file.count - before < LEAST or time.monotonic() - begun > LONGEST:
-                raise OSError(f"too slow: {file.count} bytes in {time.monotonic() - begun:.0f} s")
-            before = file.count
-    if errors:
-        raise errors[0]
 
 
 # ------------------------------------------------------------------------------------------------- for training

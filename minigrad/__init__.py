@@ -5,7 +5,7 @@ A derivative at a point is a linear map that can be walked both ways. To read th
     errors.py      how an error explains itself
     backend.py     xp: NumPy or CuPy
     pieces.py      large arrays cut into pieces that stay in cache, on threads
-    nodes.py       what a tree is made of: nodes, leaves, and the structure without the leaves
+    files.py       files that appear whole or not at all
     tree.py        nested dicts, lists, tuples and modules of arrays
     core.py        the idea: LinearMap, Box, Primitive and the two traces, Forward and Tape
     kinds.py       elementwise, signed, linear, bilinear: a derivative stated once

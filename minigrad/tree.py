@@ -6,25 +6,178 @@ A model is a tree, and so are its gradients, a direction in its parameter space 
     map(f, tree, *rest)   -> tree of f(leaf, ...)        paths(tree)                  -> "conv1.kernel", ...
     save(path, tree)                                    load(path, like)             -> tree
 
-What is a node and what a leaf, says nodes.py. Where two trees meet, the children of dicts are matched by name, in
-whatever order they stand.
+A node is a dict, list, tuple, named tuple, or a class made known by `register`. A dict keeps the order of its keys,
+which may be anything; where two trees meet, the children of dicts are matched by name, in whatever order they stand.
+None, strings and functions hold no array: they belong to the structure. Everything else is a leaf, but for containers
+and dataclasses that are not registered: their arrays would be overlooked, so they are refused.
 """
-import contextlib
+import collections
+import dataclasses
+import enum
+import functools
 import math
-import os
-import pathlib
-import secrets
-import stat
+from typing import Any, NamedTuple
 
-import safetensors
+import numpy
 import safetensors.numpy
 
 from .backend import to_host, xp
-from .errors import DTypeError, FileError, ShapeError, message, shape
-from .nodes import LEAF, STATIC, Structure, flatten, register, same, unflatten
+from .errors import DTypeError, ShapeError, message, shape
+from .files import TYPES, read, write_whole
 
-__all__ = ["LEAF", "STATIC", "Structure", "flatten", "leaves_like", "load", "map", "paths", "read", "register", "same",
-           "save", "size", "unflatten", "write_whole"]
+
+class End(enum.Enum):
+    """How a structure ends, in place of the type of a node. A member remains itself when it is copied or pickled."""
+    LEAF = "leaf"
+    STATIC = "static"
+
+
+LEAF, STATIC = End
+
+
+class Structure(NamedTuple):
+    """A tree without its leaves. Equal structures have the same nodes, names in the same order, and settings."""
+    node: Any               # the type of the node; LEAF or STATIC where the tree ends
+    names: tuple            # of the children: keys, positions or fields
+    static: Any             # what the node holds besides its children
+    children: tuple         # one Structure each
+
+    def __eq__(self, other):
+        return self is other or (
+            isinstance(other, Structure) and self.node is other.node and self.names == other.names
+            and self.children == other.children and same(self.static, other.static))
+
+    def __ne__(self, other):
+        return not self == other
+
+    def __hash__(self):
+        return hash((self.node, self.names, self.children))
+
+
+class _Node(NamedTuple):
+    split: Any              # tree -> names, children, static
+    join: Any               # names, children, static -> tree
+
+
+_leaf = Structure(LEAF, (), None, ())
+
+
+def _positions(sequence):
+    return range(len(sequence)), sequence, None
+
+
+def _split_dict(tree):
+    return tree.keys(), tree.values(), None
+
+
+_nodes = {
+    dict: _Node(_split_dict, lambda names, children, static: dict(zip(names, children))),
+    collections.OrderedDict: _Node(_split_dict, lambda names, children, static: collections.OrderedDict(
+        zip(names, children))),
+    collections.defaultdict: _Node(lambda tree: (*_split_dict(tree)[:2], tree.default_factory),
+                                   lambda names, children, static: collections.defaultdict(
+                                       static, zip(names, children))),
+    tuple: _Node(_positions, lambda names, children, static: tuple(children)),
+    list: _Node(_positions, lambda names, children, static: list(children)),
+}
+
+
+def register(cls, split, join):
+    """Make a class a node: split(tree) -> names, children, static; join(names, children, static) -> tree.
+
+    names: different and hashable, one for each child.
+    """
+    _nodes[cls] = _Node(split, join)
+
+
+def _node(cls):
+    """How to split and join this class, or None at a leaf. Named tuples become known when they are first seen."""
+    if cls not in _nodes and issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        register(cls, lambda t: (cls._fields, t, None), lambda names, children, static: cls._make(children))
+    return _nodes.get(cls)
+
+
+def _refuse_unregistered(tree):
+    """Raise DTypeError for a container or a dataclass whose class is no node: it is no leaf either."""
+    containers = collections.abc.Mapping, list, tuple, collections.deque, collections.UserList
+    if isinstance(tree, containers) or dataclasses.is_dataclass(tree):
+        name = type(tree).__name__
+        raise DTypeError(f"tree.flatten(x): {name} is not registered as a node: arrays in it would be overlooked\n"
+                         f"  help: minigrad.tree.register({name}, split, join); or use minigrad.nn.Module for a "
+                         "dataclass, and dict(x), list(x) or tuple(x) for a container")
+
+
+def flatten(tree):
+    """The leaves, from left to right, and the structure that holds them.
+
+    Raises DTypeError for a container or a dataclass that is not registered, ShapeError for a tree without an end.
+    """
+    leaves = []
+    try:
+        return leaves, _flatten(tree, leaves)
+    except RecursionError:
+        raise ShapeError("tree.flatten(x): x is nested too deeply, or holds itself\n"
+                         "  help: stack equal layers into one array with one more axis") from None
+
+
+def _flatten(tree, leaves):
+    cls = type(tree)
+    node = _nodes.get(cls) or _node(cls)
+    if node is not None:
+        names, children, static = node.split(tree)
+        return Structure(cls, tuple(names), static, tuple([_flatten(child, leaves) for child in children]))
+    if not hasattr(cls, "dtype"):
+        if tree is None or isinstance(tree, (str, type)):
+            return Structure(STATIC, (), tree, ())
+        _refuse_unregistered(tree)
+        if callable(tree):
+            return Structure(STATIC, (), tree, ())
+    leaves.append(tree)
+    return _leaf
+
+
+def unflatten(structure, leaves):
+    """The tree of this structure with these leaves. Raises ShapeError where their number is another."""
+    left, missing = iter(leaves), object()
+    try:
+        tree = _unflatten(structure, left)
+    except StopIteration:
+        tree = missing
+    if tree is missing or next(left, missing) is not missing:
+        raise ShapeError("tree.unflatten(structure, leaves): the structure has another number of leaves\n"
+                         "  help: flatten gives both")
+    return tree
+
+
+def _unflatten(structure, leaves):
+    if structure.node is LEAF:
+        return next(leaves)
+    if structure.node is STATIC:
+        return structure.static
+    children = [_unflatten(child, leaves) for child in structure.children]
+    return _node(structure.node).join(structure.names, children, structure.static)
+
+
+def same(a, b):
+    """Whether two settings are equal: arrays by type and elements, NaN to itself, objects without == by attributes."""
+    if a is b:
+        return True
+    if type(a) is type(b):
+        cls = type(a)
+        if cls is tuple and len(a) == len(b) and all([x is y for x, y in zip(a, b)]):          # as settings mostly are
+            return True
+        if _node(cls) is not None:
+            (names, inside, static), (others, other, others_static) = _node(cls).split(a), _node(cls).split(b)
+            x, y = dict(zip(names, inside)), dict(zip(others, other))
+            return x.keys() == y.keys() and all([same(x[k], y[k]) for k in x]) and same(static, others_static)
+        if issubclass(cls, functools.partial):
+            return same((a.func, a.args, a.keywords), (b.func, b.args, b.keywords))
+        if (cls.__eq__ is object.__eq__ or dataclasses.is_dataclass(cls)) and getattr(a, "__dict__", None):
+            return same(vars(a), vars(b))
+    if hasattr(type(a), "dtype") or hasattr(type(b), "dtype"):
+        a, b = to_host(a), to_host(b)
+        return a.dtype == b.dtype and numpy.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+    return a == b or (isinstance(a, float) and isinstance(b, float) and a != a and b != b)
 
 
 def map(f, tree, *rest):
@@ -101,45 +254,6 @@ def save(path, tree, metadata=None):
     write_whole(path, safetensors.numpy.save(arrays, metadata or None))
 
 
-def write_whole(path, data):
-    """Write bytes beside the path and rename them into place, so that no reader ever sees half a file.
-
-    They are on the disk when this returns, and so is the new name. The file keeps the permissions of the one that it
-    replaces; a new one gets those of any new file. Raises FileError, with the path, where it cannot be written.
-    """
-    beside = None
-    try:
-        path = pathlib.Path(path)
-        named = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}")
-        with open(named, "xb") as file:                     # a new file: no link is followed, nobody else has it
-            beside = named
-            file.write(data)
-            if path.exists() and hasattr(os, "fchmod"):
-                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        beside = None
-        _sync(path.parent)
-    except (OSError, ValueError, TypeError) as error:       # ValueError: of a path with a zero byte in it
-        raise FileError(f"{path}: the file cannot be written ({getattr(error, 'strerror', None) or error})\n"
-                        "  help: give the path of a file, in a folder that is there and may be written") from error
-    finally:
-        if beside:
-            beside.unlink(missing_ok=True)
-
-
-def _sync(folder):
-    """Bring the names in a folder to the disk, where the system knows how: a power cut may take back a rename alone."""
-    if hasattr(os, "O_DIRECTORY"):
-        with contextlib.suppress(OSError):                  # some file systems refuse it
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-
-
 def load(path, like):
     """The tree of the shape of `like` with the arrays of a file that `save` wrote, on the array module in use.
 
@@ -158,29 +272,3 @@ def load(path, like):
             raise ShapeError(message(f"tree.load({str(path)!r})", f"{name} does not fit", rows))
         leaves.append(xp.asarray(arrays[name]))
     return unflatten(structure, leaves)
-
-
-def read(path):
-    """All NumPy arrays of a safetensors file by name, and its metadata. Raises FileError where it is not whole."""
-    try:
-        with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-            return {name: _array(file, name) for name in file.keys()}, file.metadata() or {}
-    except safetensors.SafetensorError as error:
-        raise FileError(f"{path}: not a whole safetensors file ({error})\n"
-                        "  help: delete it; what was saved there has to be made again") from error
-    except (OSError, ValueError, TypeError) as error:
-        reason = "it is a folder" if isinstance(path, (str, os.PathLike)) and os.path.isdir(path) else error
-        raise FileError(f"{path}: the file cannot be read ({reason})\n"
-                        "  help: give the path of a file that tree.save wrote") from error
-
-
-TYPES = dict(BOOL="bool", U8="uint8", I8="int8", U16="uint16", I16="int16", U32="uint32", I32="int32", U64="uint64",
-             I64="int64", F16="float16", F32="float32", F64="float64")      # of safetensors, and of NumPy
-
-
-def _array(file, name):
-    """One array of an open file. Raises ValueError for those that NumPy cannot hold."""
-    part = file.get_slice(name)
-    if part.get_dtype() not in TYPES or len(part.get_shape()) > 32:
-        raise ValueError(f"NumPy has no array for {name}, of {part.get_dtype()} with {len(part.get_shape())} axes")
-    return file.get_tensor(name)

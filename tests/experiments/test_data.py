@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import data
+from experiments import data, fetch
 from minigrad import DTypeError, FileError
 from minigrad.backend import seed
 
@@ -159,7 +159,7 @@ class Slow(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("kind, words", [("drip", "too slow: "), ("header", "too slow: 0 bytes"), ("endless", "it sends more than 16777216 bytes")])
 def test_a_mirror_is_neither_waited_for_nor_listened_to_without_end(tmp_path, monkeypatch, kind, words):
-    monkeypatch.setattr(data, "PATIENCE", 0.5)
+    monkeypatch.setattr(fetch, "PATIENCE", 0.5)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     Slow.stop.clear()
     Slow.sent, begun = 0, time.monotonic()
