@@ -166,6 +166,7 @@ log_total = Primitive(_log_total, _log_total_rule, "logsumexp",
                       doc="log sum exp(z) with keepdims, for shifted z: the largest is 0, or none is finite.")
 
 
+@in_wider
 def logsumexp(x, axis=None, keepdims=False):
     """log sum exp(x) over axes, without overflow; of no elements -infinity."""
     axes = normal_axes(axis, len(shape(x)), "logsumexp")
@@ -174,6 +175,7 @@ def logsumexp(x, axis=None, keepdims=False):
     return y if keepdims else reshape(y, tuple(n for a, n in enumerate(shape(x)) if a not in axes))
 
 
+@in_wider
 def log_softmax(x, axis=-1):
     """x - logsumexp(x): the logarithm of softmax, without overflow. A number added to all x changes nothing."""
     axes = normal_axes(axis, len(shape(x)), "log_softmax")
