@@ -85,6 +85,7 @@ ROWS = {                                                    # name: ours, signs 
     "sigmoid_cross_entropy of 1": (losses_of_one(1), either(mirrored), FAR),
     "sigmoid_cross_entropy of 1.0": (losses_of_one(1.0), either(mirrored), FAR),
     "sigmoid_cross_entropy of 0.25": (losses_of_one(0.25), either(lambda x: softplus(x) - x / 4), FAR),
+    "sigmoid_cross_entropy of almost 1": (losses_of_one(1 - 2.0**-20), either(lambda x: mirrored(x) + x / 2**20), FAR),
     "cross_entropy of the first": (losses(0), either(mirrored), OFF_ZERO),
     "cross_entropy of the second": (losses(1), either(softplus), OFF_ZERO),
     "cross_entropy in the other score": (losses_of_second(0), either(softplus), OFF_ZERO),
@@ -188,9 +189,9 @@ def test_cross_entropy_of_scores_that_are_not_finite(device):
     inf, nan = np.inf, np.nan
     for row, loss, gradient in [([0.0, -inf, 0.0], np.log(2.0), [-0.5, 0.0, 0.5]), ([-inf, 0.0, 0.0], inf, [-1.0, 0.5, 0.5]),
                                 ([0.0, -inf, -inf], 0.0, [0.0, 0.0, 0.0]), ([0.0, inf, 0.0], inf, [nan, nan, 0.0]),
-                                ([nan, 0.0, 0.0], nan, [nan] * 3), ([0.0, nan, 0.0], nan, [nan] * 3)]:
+                                ([-inf] * 3, nan, [0.0] * 3), ([nan, 0.0, 0.0], nan, [nan] * 3), ([0.0, nan, 0.0], nan, [nan] * 3)]:
         x, y = mg.xp.asarray(np.array([row, [0.0, 0.0, -inf]])), mg.xp.asarray([0, 0])
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"):
             found, J = mg.linearize(lambda x: nn.cross_entropy(x, y), x)
             np.testing.assert_allclose(mg.to_host(found), [loss, np.log(2.0)])
             np.testing.assert_allclose(mg.to_host(J.pull(mg.xp.ones(2))), [gradient, [-0.5, 0.5, 0.0]])
