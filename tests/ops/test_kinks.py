@@ -153,4 +153,6 @@ def test_the_table_of_conventions():
             assert [float(grad(lambda b: mg.power(base, b))(b)) for b in (0.0, 0.5, 3.0)] == [0.0] * 3
             assert np.isnan(grad(lambda b: mg.power(base, b))(-1.0))
         assert grad(lambda b: mg.power(np.array(inf), b))(-1.0) == 0.0
+        assert np.isnan(grad(lambda x: mg.where(x > 0.0, mg.log(x), 0.0))(0.0))
+        assert grad(lambda x: mg.where(x > 0.0, mg.log(mg.where(x > 0.0, x, 1.0)), 0.0))(0.0) == 0.0
         assert grad(lambda x: x ** 0.5)(0.0) == inf and grad(lambda x: x ** 1)(0.0) == 1.0
