@@ -14,9 +14,10 @@ At kinks and where slopes are infinite a derivative is a convention. In the whol
     logsumexp(x)             0 where all x are -infinity. Of no elements its value is -infinity
 
 The zeros of the first four lines select and do not multiply: what meets them is dropped, be it NaN or infinity. So
-grad(sqrt(relu(x))) is 0 at -1. But what comes out is a 0 like any other, and with an infinite slope that lies before
-the choice it makes NaN: so does grad of where(x > 0, log(x), 0) at 0. Choose the argument, too: log(where(x > 0, x, 1)).
-Slopes and masks are constants, taken from plain values: their own derivative is 0.
+grad(sqrt(relu(x))) is 0 at -1. But what comes out is a 0 like any other, and makes NaN with an infinite slope that
+lies before the choice: so does grad of where(x > 0, log(x), 0) at 0. Choose what goes in, too, as in
+where(x > 0, log(where(x > 0, x, 1)), 0). Slopes and masks are constants, taken from plain values: their own
+derivative is 0.
 """
 import math
 
