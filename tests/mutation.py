@@ -320,14 +320,14 @@ def main(arguments=None):
     parser.add_argument("--files", nargs="+", default=list(FLOORS), help="files and folders, default all")
     parser.add_argument("--sample", type=int, help="as many faults, drawn at random; default all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="plant no more after this time")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="plant no more after this time (to find out which tests run which lines comes before)")
     parser.add_argument("--again", action="store_true", help="only the known survivors")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--write", action="store_true", help="write tests/survivors.jsonl anew")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
     os.environ["COVERAGE_CORE"] = "ctrace"
-    before, end = known(), time.monotonic() + 60 * options.minutes
+    before = known()
     work = [mutant for file in chosen_files(options.files) for mutant in mutants(file)]
     if options.again:
         work = [mutant for mutant in work if identity(mutant) in before]
@@ -336,7 +336,8 @@ def main(arguments=None):
     surveys, results = {}, []
     for arguments in dict.fromkeys(tuple(tests_of(mutant["file"])) for mutant in work):
         surveys[arguments] = surveyed(list(arguments))
-    print(len(work), "faults")
+    print(len(work), "faults", flush=True)
+    end = time.monotonic() + 60 * options.minutes
     for name in ("matplotlib.pyplot", "scipy.stats", "sklearn.tree", "imblearn.over_sampling", "imblearn.under_sampling"):
         if importlib.util.find_spec(name.partition(".")[0]):
             importlib.import_module(name)                   # as above: once, and not in every child
