@@ -1,4 +1,5 @@
 """What is drawn is what the record says: every line, bar, error bar, image and label of every picture, number by number."""
+import json
 import math
 import statistics
 import types
@@ -326,8 +327,12 @@ def test_curves_of_weights(at, drawn):
 
 class Told(list):
     """In place of the functions that draw: what they were asked to draw."""
+    def __init__(self):
+        super().__init__()
+        self.named = []
+
     def __getattr__(self, name):
-        return lambda *args, **more: self.append((name, *args)) or "a path"
+        return lambda *args, **more: self.append((name, *args)) or self.named.append(more) or "a path"
 
     paper, training = paper, figures.training
 
@@ -403,6 +408,28 @@ def test_figure_3_asks_for_wrong_and_right_labels(monkeypatch):
         images = np.rint((weights % 1) * 1000).astype(int)
         assert ((weights.astype(int) != true[images]) == wrong).all() and len(weights)
     assert len(noisy_one) == 8 * 8 and len(clean_one) == 8 * 12 and len(noisy_all) + len(clean_all) == 160
+
+
+@pytest.mark.parametrize("mode, data, beside", [("paper", "mnist", True), ("quick", "mnist", False), ("paper", "sample", False)])
+def test_imbalance_reports_all_that_its_folder_holds(mode, data, beside, monkeypatch, tmp_path, capsys):
+    """The lines of all records, methods in the order of the table; the paper's values beside its own settings alone."""
+    told = Told()
+    monkeypatch.setattr(imbalance, "figures", told)
+    lines = digits({"smote": {0.99: [12.5]}, "uniform": {0.9: [3.0], 0.99: [20.0]}})
+    for line in lines:
+        with (tmp_path / f"{line['method']}-{line['share']}.jsonl").open("a") as record:
+            record.write(json.dumps(line) + "\n")
+    options = types.SimpleNamespace(mode=mode, data=data, out=tmp_path)
+    imbalance.report(options)
+    capsys.readouterr()
+    names = [name for name, *_ in told]
+    assert names == ["table", "error_against_share", "weight_over_training", "all_methods", "all_methods"]
+    drawn = told[0][1]
+    assert [line["method"] for line in drawn] == ["uniform"] * 4 + ["smote"] * 2
+    assert sorted(map(str, drawn)) == sorted(map(str, lines)) and all(each[1] == drawn for each in told[1:])
+    assert [each[2].name for each in told[1:]] == ["error.png", "weight.png", "methods-0.9.png", "methods-0.99.png"]
+    assert [each[3] for each in told[1:]] == [f"{mode} mode, {data} data"] * 4 and [each[4] for each in told[3:5]] == [0.9, 0.99]
+    assert [more.get("paper") for more in told.named] == [None, beside, None, beside, beside]
 
 
 # ---------------------------------------------------------------------------------------------------- ours alone

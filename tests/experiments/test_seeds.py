@@ -224,6 +224,33 @@ def test_the_seed_of_a_page_draws_its_problem(make):
     assert equal(one, again) and sum(not same(a, b) for a, b in zip(one, other)) >= 4
 
 
+def test_the_problem_of_the_walkthrough_number_by_number():
+    """Parameters of deviation 0.6, then examples of deviation 0.4 about (1, 1) and (-1, -1), all to one decimal."""
+    rng, (noisy_batch, clean_batch, theta) = seed(3), walkthrough.problem(3)
+    for name, size in (("W1", (2, 2)), ("b1", 2), ("W2", (2, 1)), ("b2", 1)):
+        np.testing.assert_array_equal(theta[name], np.round(rng.normal(0, 0.6, size), 1))
+    for batch, names, label, true in ((noisy_batch, "ABC", (1, 0, 1), (1, 0, 0)), (clean_batch, "DE", (1, 0), (1, 0))):
+        centre = 2 * np.array(true)[:, None] - 1.0
+        np.testing.assert_array_equal(batch.x, np.round(centre + rng.normal(0, 0.4, (len(names), 2)), 1))
+        assert "".join(batch.names) == names and batch.label[:, 0].tolist() == list(label) and batch.true[:, 0].tolist() == list(true)
+
+
+def test_the_problem_of_the_two_loops_number_by_number():
+    """Round clouds of deviation 1 about points 2 apart, then which 18 of 60 labels are flipped, then clean and test."""
+    rng, problem = seed(3), nested.problem(3)
+
+    def cloud(n):
+        label = np.arange(n) % 2
+        x = np.where(label[:, None] == 1, 1, -1) / np.sqrt(3) + rng.standard_normal((n, 3))
+        return np.hstack([x, np.ones((n, 1))]), label
+    x, label = cloud(60)
+    flipped = np.isin(np.arange(60), rng.permutation(60)[:18])
+    for part, x, label in ((problem[:2], x, np.where(flipped, 1 - label, label)), (problem[3:5], *cloud(30)), (problem[5:], *cloud(5000))):
+        np.testing.assert_array_equal(part[0], x)
+        np.testing.assert_array_equal(part[1], label)
+    np.testing.assert_array_equal(problem.flipped, flipped)
+
+
 def test_figure_3_looks_with_a_key_of_its_own(monkeypatch, tmp_path):
     """The first run's seed and LOOK; the share of its labels decides how many of one class are flipped."""
     keys = []
