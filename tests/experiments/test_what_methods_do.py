@@ -12,7 +12,7 @@ import pytest
 
 from experiments import figure3, trainers
 from experiments.biases import Part, Task
-from experiments.methods import METHODS, boosting
+from experiments.methods import METHODS, boosting, criteria, resampling, rules
 from experiments.runs import INIT, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings, restored
 from experiments.training import train
 from minigrad import nn, to_host, tree
@@ -527,6 +527,17 @@ def test_the_weights_of_figure_3_by_hand(folder):
     w = np.maximum(u, 0)
     np.testing.assert_allclose(found, w / w.sum(), rtol=1e-4, atol=1e-6)
     assert 0 < np.sum(w > 0) < 12
+
+
+def test_what_is_used_where_nobody_says():
+    """The papers' own: gamma 2 (Lin et al.), beta 0.95 and 0.8 (Ren et al.), 5 neighbours (Chawla et al.) and so on."""
+    def given(f):
+        return {key: p.default for key, p in inspect.signature(f).parameters.items() if p.default is not p.empty}
+    assert given(criteria.focal) == {"gamma": 2.0} and given(criteria.dice) == {"gamma": 1.0}
+    assert given(criteria.bootstrap_soft) == {"beta": 0.95} and given(criteria.bootstrap_hard) == {"beta": 0.8}
+    assert given(resampling.smote) == {"k": 5, "under": None} and given(rules.low_loss) == {"keep": 0.6}
+    assert given(rules.mentor) == {"share": 0.75, "average": 0.95, "slope": 1.0}
+    assert given(rules.reweighted) == {"decay": False, "redraw": False}
 
 
 def test_what_the_table_says_of_steps_and_batches():
