@@ -1,0 +1,93 @@
+"""Optimisers over several steps with gradients that change, against NumPy: every constant of their formulas counts."""
+import inspect
+
+import numpy as np
+import pytest
+
+from minigrad import optim
+
+RNG = np.random.default_rng(4)
+P = {"w": RNG.standard_normal((2, 3)), "b": RNG.standard_normal(3)}
+GRADIENTS = [{key: 10.0 ** -t * RNG.standard_normal(p.shape) for key, p in P.items()} for t in (0, 1, 4, 8)]
+
+
+def updated(optimiser):
+    """The parameters after each of the steps."""
+    p, state, found = P, optimiser.init(P), []
+    for t, g in enumerate(GRADIENTS):
+        p, state = optimiser.update(g, state, p, t)
+        found.append(p)
+    return found
+
+
+def by_hand(move, decay=0.0):
+    """move(p, g, memory, t) -> p, memory, for each leaf; decay: added to the gradients of matrices."""
+    found, memory = [], {key: None for key in P}
+    p = dict(P)
+    for t, g in enumerate(GRADIENTS):
+        for key in P:
+            p[key], memory[key] = move(p[key], g[key] + (decay * p[key] if key == "w" else 0.0), memory[key], t)
+        found.append(dict(p))
+    return found
+
+
+def same(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        for key in P:
+            np.testing.assert_allclose(a[key], b[key], rtol=1e-12)
+
+
+@pytest.mark.parametrize("momentum, nesterov", [(0.0, False), (0.9, False), (0.75, True)])
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_sgd(momentum, nesterov, decay):
+    def move(p, g, m, t):
+        m = g + (0.0 if m is None else momentum * m)
+        return p - 0.3 * (g + momentum * m if nesterov else m), m
+    same(updated(optim.sgd(0.3, momentum, nesterov, decay)), by_hand(move, decay))
+
+
+@pytest.mark.parametrize("settings", [{}, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3}])
+def test_adam(settings):
+    beta1, beta2, eps = (settings.get(key, default) for key, default in (("beta1", 0.9), ("beta2", 0.999), ("eps", 1e-8)))
+
+    def move(p, g, memory, t):
+        m, v = memory or (0.0, 0.0)
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+        return p - 0.02 * (m / (1 - beta1 ** (t + 1))) / (np.sqrt(v / (1 - beta2 ** (t + 1))) + eps), (m, v)
+    same(updated(optim.adam(0.02, **settings)), by_hand(move))
+
+
+def test_adam_with_decoupled_decay():
+    """p <- p - rate (change + decay p), for matrices alone: the decay does not go through the averages."""
+    plain = updated(optim.adam(0.02))
+    first = updated(optim.adam(0.02, weight_decay=0.5))
+    np.testing.assert_allclose(first[0]["w"], plain[0]["w"] - 0.01 * P["w"], rtol=1e-12)
+    np.testing.assert_allclose(first[1]["w"] - first[0]["w"], plain[1]["w"] - plain[0]["w"] - 0.01 * first[0]["w"], rtol=1e-9)
+    np.testing.assert_array_equal(first[3]["b"], plain[3]["b"])
+    everything = updated(optim.adam(0.02, weight_decay=0.5, decays=lambda p: True))
+    np.testing.assert_allclose(everything[0]["b"], plain[0]["b"] - 0.01 * P["b"], rtol=1e-12)
+
+
+def test_tiny_gradients_meet_eps():
+    """A first gradient as large as eps moves Adam by half the rate."""
+    p, g = np.array([1.0]), np.array([1e-8])
+    optimiser = optim.adam(0.1)
+    np.testing.assert_allclose(optimiser.update(g, optimiser.init(p), p, 0)[0], [0.95], rtol=1e-9)
+
+
+def test_what_is_used_where_nobody_says():
+    def given(f):
+        return {key: value.default for key, value in inspect.signature(f).parameters.items() if value.default is not value.empty}
+    assert {key: value for key, value in given(optim.sgd).items() if key != "decays"} == {
+        "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    assert {key: value for key, value in given(optim.adam).items() if key != "decays"} == {
+        "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
+
+
+def test_schedules_step_by_step():
+    rate = optim.piecewise(0.5, (3, 5), 0.2)
+    np.testing.assert_allclose([rate(t) for t in range(7)], [0.5] * 3 + [0.1] * 2 + [0.02] * 2)
+    assert optim.piecewise(1.0, (1,))(1) == pytest.approx(0.1)
+    rate = optim.cosine(2.0, 12, 4)
+    np.testing.assert_allclose([rate(t) for t in range(4)], [0.5, 1.0, 1.5, 2.0])
+    np.testing.assert_allclose([rate(4 + t) for t in range(12)], [1 + np.cos(np.pi * min(t / 8, 1)) for t in range(12)], atol=1e-12)
