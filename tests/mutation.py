@@ -42,6 +42,12 @@ LEFT_OUT = ("experiments/__main__.py", "experiments/peers/of_", "experiments/pee
 
 EXPERIMENTS = "tests/experiments/test_"
 TESTS = {                                                   # the first that fits the file
+    "minigrad/ops/": ["tests/ops", "tests/test_errors.py", "tests/test_models_by_hand.py"],
+    "minigrad/optim.py": ["tests/test_optim.py", "tests/test_updates_by_hand.py", "tests/test_errors.py"],
+    "minigrad/nn.py": ["tests/test_nn.py", "tests/test_models.py", "tests/test_models_by_hand.py", "tests/test_errors.py"],
+    "minigrad/losses.py": ["tests/test_nn.py", "tests/test_errors.py"], "minigrad/reweight.py": ["tests/test_reweight.py", "tests/test_errors.py"],
+    "minigrad/tree.py": ["tests/test_tree.py", "tests/test_errors.py"], "minigrad/backend.py": ["tests/test_backend.py", "tests/test_errors.py"],
+    "minigrad/": ["tests", "minigrad", "README.md", "--ignore=tests/experiments"],
     "models/": ["tests/test_models.py", "tests/test_models_by_hand.py"],
     "experiments/methods/": ["what_methods_do", "methods", "resampling", "boosting"],
     "experiments/trainers.py": ["what_methods_do", "trainers", "seeds"],
@@ -55,14 +61,13 @@ TESTS = {                                                   # the first that fit
     **dict.fromkeys(("experiments/runs.py", "experiments/training.py", "experiments/folders.py"), ["training", "trainers"]),
     **dict.fromkeys(("experiments/benchmark.py", "experiments/limits.py", "experiments/comparisons.py", "experiments/precision.py",
                      "experiments/peers/"), ["benchmark", "pictures"]),
-    "experiments/": ["settings", "pictures", "seeds", "cifar", "training"],
-    "minigrad/": ["tests", "minigrad", "README.md", "--ignore=tests/experiments"]}
+    "experiments/": ["settings", "pictures", "seeds", "cifar", "training"]}
 
 
 def tests_of(file):
     """The files of tests that a file is held to, as arguments of pytest."""
     names = next(names for prefix, names in TESTS.items() if file.startswith(prefix))
-    return [name if "/" in name or file.startswith("minigrad/") else f"{EXPERIMENTS}{name}.py" for name in names]
+    return [name if file.startswith(("minigrad/", "models/")) else f"{EXPERIMENTS}{name}.py" for name in names]
 
 
 # ------------------------------------------------------------------------------------------------------ faults
