@@ -26,9 +26,9 @@ import numpy
 
 from . import tree
 from .backend import as_array, is_array, module_of, to_host
-from .core import Forward, Tape, float_leaves, is_float, raw, run, unboxed
+from .core import Forward, Tape, is_float, raw, run, unboxed
 from .errors import DTypeError, MinigradError, message, shape
-from .transforms import jvp, linearize, vjp
+from .transforms import float_leaves, jvp, linearize, vjp
 
 STEP = 1e-5                 # h, for a direction of about unit length: its error is about 1e-10 of the third derivative
 COMPLEX_STEP = 1e-30        # its error is h^2 of the third derivative: none, and nothing is subtracted

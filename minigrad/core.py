@@ -26,15 +26,13 @@ import pkgutil
 import sys
 from typing import Callable, NamedTuple
 
-import numpy
-
-from . import tree
 from .backend import by_name, is_array, mixture, module_of
-from .errors import MinigradError, TraceError, called, check_walked, explained, listed, message, shape, undifferentiable
+from .errors import MinigradError, TraceError, called, check_walked, explained, listed, message, shape
 from .pieces import added
 
 MISUSE = TypeError, ValueError, LookupError, AttributeError
 NUMBERS, LISTS = (bool, int, float, complex), (list, tuple)
+
 
 class LinearMap(NamedTuple):
     """A derivative at a point: `push` takes tangents of the input to the output, `pull` cotangents back."""
@@ -308,19 +306,3 @@ def unboxed(y, trace):
 def is_float(x):
     """Whether x is an array of real floating-point numbers, or a traced value."""
     return getattr(getattr(x, "dtype", None), "kind", "") == "f"
-
-
-def float_leaves(xs, call):
-    """The leaves and the structure of the tuple xs. Raises DTypeError, naming the leaf, unless all are of floats.
-
-    A number becomes a scalar of NumPy, which goes with arrays of either module.
-    """
-    leaves, structure = tree.flatten(tuple(xs))
-    for k, (x, part) in enumerate(zip(xs, structure.children)):
-        if part.node is tree.STATIC and x is not None:      # a function, or an object that acts as one
-            raise undifferentiable(call, f"argument {k}", x)
-    leaves = [numpy.float64(x) if type(x) is float else x for x in leaves]
-    for k, x in enumerate(leaves):
-        if not is_float(x):
-            raise undifferentiable(call, f"argument {tree.paths(tuple(xs))[k]}", x)
-    return leaves, structure

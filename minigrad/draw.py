@@ -7,8 +7,9 @@
 from typing import NamedTuple
 
 from . import tree
-from .core import float_leaves, floors, run, unboxed
+from .core import floors, run, unboxed
 from .errors import dtype_name, shape
+from .transforms import float_leaves
 
 
 class Operation(NamedTuple):

@@ -24,9 +24,10 @@ import numpy
 
 from . import core, kernels, tree
 from .backend import module_of, on_device
-from .core import float_leaves, raw
+from .core import raw
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
 from .ops import add, astype, multiply, sqrt, square, sum, where
+from .transforms import float_leaves
 
 
 class Optimiser(NamedTuple):

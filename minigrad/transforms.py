@@ -25,8 +25,8 @@ import numpy
 
 from . import tree
 from .backend import is_array, module_of
-from .core import Forward, LinearMap, Tape, float_leaves, is_float, raw, run, unboxed
-from .errors import DTypeError, ShapeError, message, shape
+from .core import Forward, LinearMap, Tape, is_float, raw, run, unboxed
+from .errors import DTypeError, ShapeError, message, shape, undifferentiable
 from .kinds import integers
 from .ops import astype, reshape, stack, stop_gradient
 
@@ -34,6 +34,22 @@ __all__ = ["jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian"
            "stop_gradient"]
 NO_DERIVATIVE = "only real floating-point results have derivatives"
 REAL = "keep real and imaginary part as two arrays: only real numbers have derivatives here"
+
+
+def float_leaves(xs, call):
+    """The leaves and the structure of the tuple xs. Raises DTypeError, naming the leaf, unless all are of floats.
+
+    A number becomes a scalar of NumPy, which goes with arrays of either module.
+    """
+    leaves, structure = tree.flatten(tuple(xs))
+    for k, (x, part) in enumerate(zip(xs, structure.children)):
+        if part.node is tree.STATIC and x is not None:      # a function, or an object that acts as one
+            raise undifferentiable(call, f"argument {k}", x)
+    leaves = [numpy.float64(x) if type(x) is float else x for x in leaves]
+    for k, x in enumerate(leaves):
+        if not is_float(x):
+            raise undifferentiable(call, f"argument {tree.paths(tuple(xs))[k]}", x)
+    return leaves, structure
 
 
 def _traced(trace, f, leaves, structure, tags, has_aux, call):

@@ -24,7 +24,7 @@ def public():
     for module in MODULES:
         for name, value in vars(module).items():
             ours = str(getattr(value, "__module__", "")).partition(".")[0] == "minigrad"
-            if not name.startswith("_") and ours and getattr(value, "__name__", name) == name:
+            if not name.startswith("_") and not type(value).__name__.startswith("_") and ours and getattr(value, "__name__", name) == name:
                 yield f"{module.__name__}.{name}", value
 
 

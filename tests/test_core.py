@@ -178,14 +178,14 @@ def test_a_thousand_steps_hold_what_one_holds(no_collector):
         return mg.sum(mg.tanh(x @ m["w"] + m["b"]), axis=1)
     tracemalloc.start()
     try:
-        for step in range(1000):
+        for step in range(1200):
             gradient = reweighted_gradient(losses, lambda m: mg.mean(losses(m)), model).gradient
             model, state = optimiser.update(gradient, state, model, step)
             if step % 100 == 99:
                 curve.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert max(curve[5:]) - min(curve[5:]) < 8_192, curve   # less than 21 bytes a step, once Python keeps its 2,000 tuples
+    assert max(curve[7:]) - min(curve[7:]) < 8_192, curve   # less than 21 bytes a step, once Python keeps its 2,000 tuples
 
 
 def test_the_same_program_gives_the_same_bits():
