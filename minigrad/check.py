@@ -28,7 +28,7 @@ from . import tree
 from .backend import as_array, is_array, module_of, to_host
 from .core import Forward, Tape, is_float, raw, run, unboxed
 from .errors import DTypeError, MinigradError, message, shape
-from .transforms import float_leaves, jvp, linearize, vjp
+from .transforms import jvp, linearize, vjp
 
 STEP = 1e-5                 # h, for a direction of about unit length: its error is about 1e-10 of the third derivative
 COMPLEX_STEP = 1e-30        # its error is h^2 of the third derivative: none, and nothing is subtracted
@@ -94,7 +94,7 @@ def check_buffers(f, *xs):
       multiply (step 1) keeps the array  (2,)  float64
       help: make a new array for each use: numpy.array(values) in place of buffer[:] = values
     """
-    leaves, structure = float_leaves(xs, "check_buffers(f, ...)")
+    leaves, structure = tree.float_leaves(xs, "check_buffers(f, ...)")
     tape = _Copying()
     run(tape, lambda *boxes: f(*tree.unflatten(structure, boxes)), leaves, [tape.record(None, x, ()) for x in leaves])
     for array, copy, name, step in tape.kept.values():

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from . import tree
 from .core import floors, run, unboxed
 from .errors import dtype_name, shape
-from .transforms import float_leaves
 
 
 class Operation(NamedTuple):
@@ -95,7 +94,7 @@ def draw(f, *xs):
     v2 = multiply(v1, v0)  float64[3]
     v3 = sum(v2)           float64[]   -> result
     """
-    leaves, structure = float_leaves(xs, "draw(f, *xs)")
+    leaves, structure = tree.float_leaves(xs, "draw(f, *xs)")
     trace = Drawing()
     for path, x in zip(tree.paths(xs), leaves):
         trace.operations.append(Operation(len(trace.operations), f"argument {path}", (), shape(x), dtype_name(x)))

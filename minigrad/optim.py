@@ -27,7 +27,6 @@ from .backend import module_of, on_device
 from .core import raw
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
 from .ops import add, astype, multiply, sqrt, square, sum, where
-from .transforms import float_leaves
 
 
 class Optimiser(NamedTuple):
@@ -99,7 +98,7 @@ def _leaves(call, gradient, state, params, names):
         found = sorted(state) if isinstance(state, dict) else type(state).__name__
         raise ShapeError(f"{call}: the state is not one of this optimiser: it holds {found}, and not {sorted(names)}\n"
                          "  help: begin with optimiser.init(params), and hand in what update handed out")
-    leaves, structure = float_leaves((params,), call)
+    leaves, structure = tree.float_leaves((params,), call)
     columns = [leaves]
     for name, part in (("gradient", gradient), *((name, state[name]) for name in names if name != "count")):
         column = tree.leaves_like(structure, (part,), call)

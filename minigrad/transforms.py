@@ -26,7 +26,7 @@ import numpy
 from . import tree
 from .backend import is_array, module_of
 from .core import Forward, LinearMap, Tape, is_float, raw, run, unboxed
-from .errors import DTypeError, ShapeError, message, shape, undifferentiable
+from .errors import DTypeError, ShapeError, message, shape
 from .kinds import integers
 from .ops import astype, reshape, stack, stop_gradient
 
@@ -34,22 +34,6 @@ __all__ = ["jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian"
            "stop_gradient"]
 NO_DERIVATIVE = "only real floating-point results have derivatives"
 REAL = "keep real and imaginary part as two arrays: only real numbers have derivatives here"
-
-
-def float_leaves(xs, call):
-    """The leaves and the structure of the tuple xs. Raises DTypeError, naming the leaf, unless all are of floats.
-
-    A number becomes a scalar of NumPy, which goes with arrays of either module.
-    """
-    leaves, structure = tree.flatten(tuple(xs))
-    for k, (x, part) in enumerate(zip(xs, structure.children)):
-        if part.node is tree.STATIC and x is not None:      # a function, or an object that acts as one
-            raise undifferentiable(call, f"argument {k}", x)
-    leaves = [numpy.float64(x) if type(x) is float else x for x in leaves]
-    for k, x in enumerate(leaves):
-        if not is_float(x):
-            raise undifferentiable(call, f"argument {tree.paths(tuple(xs))[k]}", x)
-    return leaves, structure
 
 
 def _traced(trace, f, leaves, structure, tags, has_aux, call):
@@ -135,7 +119,7 @@ def jvp(f, xs, ts, has_aux=False):
         raise DTypeError("jvp(f, xs, ts): xs and ts are tuples, one element per argument of f\n"
                          "  help: jvp(f, (x,), (t,))")
     call = "jvp(f, xs, ts)"
-    leaves, structure = float_leaves(xs, call)
+    leaves, structure = tree.float_leaves(xs, call)
     tangents = _fitted(tuple(ts), structure, leaves, call)
     pairs, out_structure, aux = _traced(Forward(), f, leaves, structure, tangents, has_aux, call)
     y = tree.unflatten(out_structure, [value for value, _ in pairs])
@@ -162,7 +146,7 @@ def linearize(f, *xs, has_aux=False):
 
 
 def _linearize(f, xs, has_aux, call):
-    leaves, structure = float_leaves(xs, call)
+    leaves, structure = tree.float_leaves(xs, call)
     tape, count = Tape(), len(leaves)
     places = [tape.record(None, x, ()) for x in leaves]
     pairs, out_structure, aux = _traced(tape, f, leaves, structure, places, has_aux, call)
@@ -313,7 +297,7 @@ def jacobian(f, argnums=0):
     def full(*xs, **params):
         chosen, inner = _choose(f, argnums, xs, params, "jacobian(f)")
         y, push, pull, _ = _linearize(inner, chosen, False, "jacobian(f)")
-        (ins, structure), (outs, out_structure) = float_leaves(chosen, "jacobian(f)"), tree.flatten(y)
+        (ins, structure), (outs, out_structure) = tree.float_leaves(chosen, "jacobian(f)"), tree.flatten(y)
         if sum(math.prod(shape(out)) for out in outs) <= sum(math.prod(shape(x)) for x in ins):
             blocks = [_swept(pull, out_structure, outs, i, ins, 0) for i in range(len(outs))]
         else:

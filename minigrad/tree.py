@@ -22,7 +22,7 @@ import numpy
 import safetensors.numpy
 
 from .backend import to_host, xp
-from .errors import DTypeError, ShapeError, message, shape
+from .errors import DTypeError, ShapeError, message, shape, undifferentiable
 from .files import TYPES, read, write_whole
 
 
@@ -228,6 +228,22 @@ def _paths(structure, path):
 def size(tree):
     """The number of elements of all leaves: of a model, its parameters."""
     return sum(math.prod(shape(leaf)) for leaf in flatten(tree)[0])
+
+
+def float_leaves(xs, call):
+    """The leaves and the structure of the tuple xs. Raises DTypeError, naming the leaf, unless all are of floats.
+
+    A number becomes a scalar of NumPy, which goes with arrays of either module.
+    """
+    leaves, structure = flatten(tuple(xs))
+    for k, (x, part) in enumerate(zip(xs, structure.children)):
+        if part.node is STATIC and x is not None:      # a function, or an object that acts as one
+            raise undifferentiable(call, f"argument {k}", x)
+    leaves = [numpy.float64(x) if type(x) is float else x for x in leaves]
+    for k, x in enumerate(leaves):
+        if getattr(getattr(x, "dtype", None), "kind", "") != "f":
+            raise undifferentiable(call, f"argument {paths(tuple(xs))[k]}", x)
+    return leaves, structure
 
 
 # ------------------------------------------------------------------------------------------------- files
