@@ -30,8 +30,8 @@ from .backend import by_name, is_array, mixture, module_of
 from .errors import MinigradError, TraceError, called, check_walked, explained, listed, message, shape
 from .pieces import added
 
-MISUSE = TypeError, ValueError, LookupError, AttributeError
-NUMBERS, LISTS = (bool, int, float, complex), (list, tuple)
+FAULT, NUMBERS, LISTS = (TypeError, ValueError, LookupError, AttributeError), (bool, int, float, complex), (list, tuple)
+
 
 
 class LinearMap(NamedTuple):
@@ -103,7 +103,7 @@ class Primitive:
         if trace is None:
             try:
                 return (self.fun or by_name(self.name, args))(*args, **params)
-            except MISUSE as error:
+            except FAULT as error:
                 return self._again(args, params, error)
         if trace.closed or params or self.rule is None:
             self._check(args, params, trace)
@@ -118,7 +118,7 @@ class Primitive:
             y = listed(y)[()]
         try:
             maps = [(args[i].tag, rule(i, y, *below, **params)) for i in watched]
-        except MISUSE as error:
+        except FAULT as error:
             self._explain(args, error, "its rule fails: ")
         return Box(y, trace, trace.record(self, y, maps))
 
@@ -251,14 +251,14 @@ class Tape(list):
                 g, totals[place] = totals[place], None
                 if g is not None:
                     for parent, J in self[place][1]:
-                        total, more = totals[parent], J.pull(g)
-                        if getattr(more, "shape", None) != self[parent][2]:
-                            check_walked(self[place][0].name, "pull", more, self[parent][2])
-                        if parent in sums and _fits(total, more):
-                            added(total, more, out=total)
+                        total, new = totals[parent], J.pull(g)
+                        if getattr(new, "shape", None) != self[parent][2]:
+                            check_walked(self[place][0].name, "pull", new, self[parent][2])
+                        if parent in sums and is_array(total) and type(new) is type(total) and new.dtype == total.dtype:
+                            added(total, new, out=total)
                         else:
-                            totals[parent] = _plus(total, more)
-                            if total is not None and more is not None:
+                            totals[parent] = _plus(total, new)
+                            if total is not None and new is not None:
                                 sums.add(parent)
         except Exception as error:
             error.add_note(f"in the pull of {self[place][0].name}, step {place} of the tape")
@@ -273,11 +273,6 @@ def _plus(a, b):
     if type(a) is tuple:
         return tuple(map(_plus, a, b))
     return a + b if type(a) is Box or type(b) is Box else added(a, b)
-
-
-def _fits(total, more):
-    """Whether `more` can be added to the array `total` in place."""
-    return is_array(total) and type(more) is type(total) and (more.shape, more.dtype) == (total.shape, total.dtype)
 
 
 def run(trace, f, leaves, tags):

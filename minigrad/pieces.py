@@ -215,6 +215,9 @@ class _OneBlasThread:
     def __init__(self):
         self.lock, self.inside, self.before = threading.Lock(), 0, []
 
+    def __reduce__(self):
+        return "one_blas_thread"                            # there is one in each process
+
     def __enter__(self):
         _own.depth += 1
         if _own.depth == 1:
