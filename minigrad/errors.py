@@ -8,7 +8,6 @@
 Every error of this library is a `MinigradError` and also the built-in error that a reader would expect (a
 `ShapeError` is a `ValueError`), so that either may be caught.
 """
-
 import inspect
 
 import numpy
@@ -32,6 +31,10 @@ class IndexingError(MinigradError, IndexError):
 
 class TraceError(MinigradError, RuntimeError):
     """A traced value used in a way that would lose its derivative."""
+
+
+class TracedAttributeError(TraceError, AttributeError):
+    """An attribute of arrays that a traced value does not have."""
 
 
 class BackendError(MinigradError, RuntimeError):

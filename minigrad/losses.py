@@ -2,7 +2,7 @@
 import numpy
 
 from . import kernels
-from .backend import is_array, module_of, on_device
+from .backend import as_array, is_array, module_of, on_device
 from .core import Box, LinearMap, Primitive, mixture, raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import fused
@@ -103,6 +103,7 @@ def sigmoid_cross_entropy(scores, labels):
     softplus(z) - y z, in nats, without overflow, and exact where it is small. y may lie between 0 and 1: it is then the
     probability of class 1. Raises ShapeError.
     """
+    scores = scores if hasattr(scores, "dtype") else as_array(scores)
     labels = _check_labels("sigmoid_cross_entropy(scores, labels)", scores, labels, 1)
     labels = stop_gradient(labels).astype(scores.dtype)
     nearest = module_of(labels).rint(labels)                # softplus(z) - z = softplus(-z), where nothing cancels

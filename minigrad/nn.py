@@ -189,6 +189,7 @@ class BatchNorm(Module):
 
     def apply(self, x, state=None, train=True, key=None):
         _check_array("BatchNorm(x)", x)
+        x = x if hasattr(x, "dtype") else as_array(x)
         if shape(x)[-1:] != shape(self.bias):
             raise ShapeError(message("BatchNorm(x)", "channels differ", [("x", x, "channels: last axis"),
                                                                          ("bias", self.bias, "")]))

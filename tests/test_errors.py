@@ -613,6 +613,26 @@ told(TraceError, lambda: grad(lambda x: round(x[0], 2))(ones(3)), """
       x  ()  float32
       help: minigrad.stop_gradient(x) is its plain value, a constant to every derivative
     """)
+told(TraceError, lambda: grad(lambda x: x.cumsum())(ones(3)), """
+    x.cumsum: a traced value has no such attribute
+      x  (3,)  float32
+      help: write it with the functions of minigrad
+    """)
+told(AttributeError, lambda: grad(lambda x: x.dot(x))(ones(3)), """
+    x.dot: a traced value has no such attribute
+      x  (3,)  float32
+      help: write minigrad.matmul(a, b)
+    """)
+told(TraceError, lambda: grad(lambda x: mg.sum(x // 2))(ones(3)), """
+    x // y: this would lose the derivative of a traced value
+      x  (3,)  float32
+      help: minigrad.stop_gradient(x) is its plain value, a constant to every derivative
+    """)
+told(TraceError, lambda: grad(lambda x: mg.sum(3 % x))(ones(3)), """
+    y % x: this would lose the derivative of a traced value
+      x  (3,)  float32
+      help: minigrad.stop_gradient(x) is its plain value, a constant to every derivative
+    """)
 told(TraceError, lambda: grad(lambda x: pickle.dumps(x))(ones(3)), """
     pickle: this would lose the derivative of a traced value
       x  (3,)  float32
@@ -740,3 +760,21 @@ def test_a_traced_value_is_printed_as_its_plain_value():
         assert f"{y:.2f} {J.push(x):.1f} {J.pull(x):.1f} {jvp(f, (x,), (x,))[1]:.1f}" == "9.00 18.0 18.0 18.0"
     with pytest.raises(TypeError, match="unsupported format string"):       # as NumPy has it, of an array with axes
         grad(lambda x: f"{x:.2f}")(np.ones(3))
+
+
+def test_a_traced_value_has_what_an_array_has_or_says_what_to_write():
+    """Every attribute and method of an array: there, or refused by an error of this library. What Python asks for is no error."""
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+
+    def f(x):
+        for name in dir(np.ndarray):
+            if not name.startswith("_"):
+                try:
+                    getattr(x, name)
+                except mg.MinigradError as error:
+                    assert name in str(error) and isinstance(error, AttributeError) and not hasattr(x, name)
+        with pytest.raises(AttributeError, match="^'Box' object has no attribute 'nothing'$"):
+            x.nothing
+        assert not hasattr(x, "__array_interface__") and x.copy() is x and x.flatten().shape == (4,)
+        return mg.sum(x.copy() * 2.0) + mg.sum(x.flatten())
+    assert (grad(f)(x) == 3.0).all()

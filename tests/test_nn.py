@@ -273,3 +273,17 @@ def test_types_stay_whatever_the_settings_are(layer, number):
     gradients = grad(loss, argnums=(0, 1))(layer, x), mg.hvp(lambda x: loss(layer, x), x, x)
     for leaf in tree.flatten((y, moved, layer.apply(x, state, train=False)[0], gradients))[0]:
         assert leaf.dtype == np.float32
+
+
+def test_lists_are_taken_by_layers_and_losses():
+    rows, x = [[1.0, 2.0], [3.0, 5.0]], np.array([[1.0, 2.0], [3.0, 5.0]])
+    norm = float64(nn.BatchNorm.init(2))
+    for f in (nn.Linear(np.ones((2, 3))), norm, lambda x: norm.apply(x, norm.state(), train=False)[0], nn.Dropout(0.5),
+              lambda x: nn.Dropout(0.5).apply(x, key=1)[0], lambda x: nn.batch_norm(x, [1.0, 2.0], np.zeros(2)),
+              lambda x: nn.cross_entropy(x, [0, 1])):
+        np.testing.assert_array_equal(f(rows), f(x))
+    np.testing.assert_array_equal(nn.sigmoid_cross_entropy([1.0, 2.0], [0, 1]), nn.sigmoid_cross_entropy(x[0], np.array([0, 1])))
+    with pytest.raises(DTypeError, match="only floating-point arrays are normalised"):
+        nn.batch_norm(np.ones((3, 2), int), None, np.zeros(2))
+    with pytest.raises(mg.ShapeError, match=r"x has shape \(..., channels\), gain and bias \(channels,\)"):
+        nn.batch_norm(x, np.ones(3), np.zeros(2))

@@ -6,7 +6,7 @@ import numpy
 
 from .. import ops
 from ..core import Box, raw
-from ..errors import TraceError, message
+from ..errors import TracedAttributeError, TraceError, message
 from . import elementwise as e
 from . import products, reductions, shaping
 
@@ -45,6 +45,8 @@ for _name, _f in dict(sum=reductions.sum, mean=reductions.mean, var=reductions.v
                       ravel=shaping.ravel, squeeze=shaping.squeeze, swapaxes=shaping.swapaxes, astype=e.astype,
                       clip=e.clip, take=shaping.take).items():
     setattr(Box, _name, _f)
+Box.copy = lambda self: self                            # nothing writes to a traced value
+Box.flatten = shaping.ravel
 Box.reshape = lambda self, *shape: shaping.reshape(self, shape[0] if len(shape) == 1 else shape)
 Box.transpose = lambda self, *axes: shaping.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
@@ -53,6 +55,9 @@ Box.__setitem__ = _refuse("x[index] = value", "build the result instead: where(m
 Box.__format__ = lambda self, spec: format(raw(self), spec)
 for _name in ("float", "int", "complex", "round", "trunc", "floor", "ceil"):
     setattr(Box, f"__{_name}__", _refuse(f"{_name}(x)", _PLAIN))
+for _name, _sign in (("floordiv", "//"), ("mod", "%"), ("divmod", "divmod")):
+    setattr(Box, f"__{_name}__", _refuse(f"x {_sign} y", _PLAIN))
+    setattr(Box, f"__r{_name}__", _refuse(f"y {_sign} x", _PLAIN))
 Box.__index__ = _refuse("using x as an index or a size", _PLAIN)
 Box.item = _refuse("x.item()", _PLAIN)
 Box.tolist = _refuse("x.tolist()", _PLAIN)
@@ -86,3 +91,13 @@ def _numpy_function(self, function, types, args, params):
 
 
 Box.__array_function__ = _numpy_function
+
+
+def _missing(self, name):
+    if name.startswith("_") or not hasattr(numpy.ndarray, name):
+        raise AttributeError(f"'Box' object has no attribute {name!r}")
+    help = f"write minigrad.{_ELSEWHERE[name]}" if name in _ELSEWHERE else "write it with the functions of minigrad"
+    raise TracedAttributeError(message(f"x.{name}", "a traced value has no such attribute", [("x", self, "")], help))
+
+
+Box.__getattr__ = _missing
