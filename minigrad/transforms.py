@@ -230,7 +230,8 @@ def grad(f, argnums=0, has_aux=False):
     """The function that gives the gradient of the scalar f with respect to its argument number `argnums`.
 
     The gradient has the tree, shapes and types of that argument; where argnums is a tuple, there is a tuple of them.
-    With has_aux, (gradient, aux). Raises ShapeError unless f returns one scalar, DTypeError for integer arguments.
+    With has_aux, (gradient, aux). Raises ShapeError unless f returns one scalar, and DTypeError unless that and the
+    argument are real floating-point numbers.
 
     >>> float(grad(grad(lambda x: x ** 3))(2.0))
     12.0
