@@ -287,3 +287,18 @@ def test_lists_are_taken_by_layers_and_losses():
         nn.batch_norm(np.ones((3, 2), int), None, np.zeros(2))
     with pytest.raises(mg.ShapeError, match=r"x has shape \(..., channels\), gain and bias \(channels,\)"):
         nn.batch_norm(x, np.ones(3), np.zeros(2))
+
+
+@pytest.mark.parametrize("s", [(40, 50), (3, 3, 8, 40)])
+def test_initial_values_have_the_variance_they_say(s):
+    inputs = np.prod(s[:-1])
+    for draw, std, most in ((nn.he_normal, np.sqrt(2 / inputs), np.inf), (nn.uniform_unit_scaling, 1 / np.sqrt(inputs), np.sqrt(3 / inputs)),
+                            (lambda *a, **t: nn.normal(*a, 0.3, **t), 0.3, np.inf),
+                            (lambda *a, **t: nn.truncated_normal(*a, 0.3, **t), 0.88 * 0.3, 0.6)):
+        for dtype in ("float16", "float32", "float64"):
+            x = draw(seed(0), s, dtype=dtype)
+            assert x.dtype == dtype and x.shape == s and abs(x).max() <= most * 1.001
+            assert abs(x.astype(float).std() / std - 1) < 0.05 and abs(x.astype(float).mean()) < 0.1 * std
+        assert draw(seed(0), s).dtype == np.float32
+        assert most == np.inf or abs(x).max() > 0.95 * most
+    assert nn.zeros(3, "float64").dtype == np.float64 and nn.zeros(3).dtype == np.float32
