@@ -156,6 +156,8 @@ def test_a_complete_record_without_a_checkpoint_is_a_finished_run(tmp_path):
     before = run.record.read_bytes()
     assert train(run, lambda steps, line: taken.append(steps)) == lines
     assert run.record.read_bytes() == before and taken == [-60] and not run.checkpoint.exists()
+    run.record.write_bytes(before.replace(b'"step": 40', b'"step": 30'))            # as many lines, but not at its steps
+    assert not runs.fully_recorded(run)
     run.record.write_bytes(b"".join(before.splitlines(keepends=True)[:2]))          # not complete: it is trained again
     assert without_time(train(run)) == without_time(lines) and run.checkpoint.exists()
 
@@ -171,6 +173,11 @@ def test_a_base_is_trained_again_only_where_it_is_needed(tmp_path, capsys):
         run.checkpoint.unlink()
     sweep()
     assert [run.record.read_bytes() for run in (base, tuned)] == times and not base.checkpoint.exists()
+    tuned.record.write_text('{"step": 1}\n')                # a record of something else, which stops no other run
+    other = run_of(tmp_path, "uniform", 1)
+    failed = pool.run_all([tuned, other], 1, concurrent.futures.ThreadPoolExecutor(1))
+    assert list(failed) == [tuned.name] and "the record of another run" in failed[tuned.name] and runs.finished(other)
+    base.checkpoint.unlink()                                # it was trained again, in vain
     tuned.record.write_text("")
     sweep()
     again = tree.read(tuned.checkpoint)[0]
