@@ -73,7 +73,7 @@ def tensordot(a, b, axes=2):
     """
     a, b = as_arrays((a, b), LISTS + NUMBERS)
     na, nb = len(shape(a)), len(shape(b))
-    if isinstance(axes, (int, numpy.integer)):
+    if isinstance(axes, (int, numpy.integer)) and -64 <= axes <= 64:        # more axes has no array
         axes = range(na - axes, na), range(axes)
     if not isinstance(axes, (tuple, list)) or len(axes) != 2:
         raise ShapeError(f"tensordot(a, b, axes): {axes!r} is neither a number of axes nor two sequences of them")

@@ -221,6 +221,9 @@ def crop(x, crop_width):
     return getitem(x, tuple(slice(before, n - after) for (before, after), n in zip(pairs, shape_of(x))))
 
 
+GROUP = 64              # parts that are joined at a time
+
+
 def _concatenate_rule(i, y, *parts, axis):
     lengths = [shape_of(part)[axis] for part in parts]
     before, after = sum(lengths[:i]), sum(lengths[i + 1:])
@@ -251,6 +254,8 @@ def concatenate(arrays, axis=0):
     if not arrays:
         raise ShapeError("concatenate(arrays): at least one array is needed")
     axis = one_axis(axis, ndim(arrays[0]), "concatenate")
+    while len(arrays) > GROUP:                              # the rule of each part looks at all parts beside it
+        arrays = [_concatenate(*arrays[i:i + GROUP], axis=axis) for i in range(0, len(arrays), GROUP)]
     return _concatenate(*arrays, axis=axis)
 
 
