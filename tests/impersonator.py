@@ -127,10 +127,15 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         for part in index if isinstance(index, tuple) else (index,):
             if isinstance(part, ndarray) and part.dtype == bool:
                 _reads("x[mask]")
+            elif isinstance(part, list) and _capturing:     # CuPy copies it to the device
+                _reads("x[list]")
         return _device(_recorded(operator.getitem, self._a, _host(index)))
 
     def __setitem__(self, index, value):
-        parts = [p for p in (index if isinstance(index, tuple) else (index,)) if isinstance(p, ndarray)]
+        parts = [p for p in (index if isinstance(index, tuple) else (index,)) if isinstance(p, (ndarray, list))]
+        if _capturing and any(isinstance(p, list) for p in parts):
+            _reads("x[list] = value")
+        parts = [p for p in parts if isinstance(p, ndarray)]
         if any(p.dtype == bool for p in parts):
             _reads("x[mask] = value")
         elif parts:

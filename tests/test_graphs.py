@@ -109,12 +109,29 @@ def test_parts_of_the_state_may_be_handed_in_elsewhere(impersonator):
     assert [float(to_host(part)[0]) for part in (*state, doubled)] == [16, -5, 16]
 
 
-def test_inputs_may_be_views_and_numbers_of_numpy(impersonator):
-    captured, state = capture(lambda s, x, r: (s + r * mg.sum(x * mg.xp.asarray([[1.0], [10.0]])), None)), mg.xp.zeros(())
+def test_inputs_may_be_views_and_numbers_of_numpy(device):
+    by = mg.xp.asarray([[1.0], [10.0]])
+    captured, state = capture(lambda s, x, r: (s + r * mg.sum(x * by), None)), mg.xp.zeros(())
     turned = np.arange(6.0).reshape(3, 2).T                  # rows 0 2 4 and 1 3 5
     for rate, x in zip(np.full(4, 0.5), (mg.xp.asarray(turned), turned, np.asfortranarray(turned), mg.xp.asarray(turned))):
         state, _ = captured(state, x, rate)
-    assert float(to_host(state)) == 4 * 0.5 * 96
+    assert float(to_host(state)) == 4 * 0.5 * 96 and (captured.launches is None) == (device == "numpy")
+
+
+@pytest.mark.parametrize("step", [lambda s, x: (s, x[[0, 2]]), lambda s, x: (s, mg.getitem(x, [0, 2])), lambda s, x: (s, mg.take(x, [0, 2])), lambda s, x: (s, grad(lambda x: mg.sum(x[[0, 2]] ** 2))(x)),
+                                  lambda s, x: (s, x * mg.xp.asarray([1.0, 2.0, 3.0]))], ids=["of an array", "getitem", "take", "derivative", "asarray"])
+def test_lists_of_the_host_are_not_captured(device, step, caplog):
+    """They would be copied to the device, which waits: such a step is run as it is. An array made before is captured."""
+    captured, x = capture(step), mg.xp.asarray([1.0, 2.0, 3.0])
+    expected = to_host(step(x, x)[1])
+    for _ in range(3):
+        np.testing.assert_array_equal(to_host(captured(x, x)[1]), expected)
+    assert captured.launches is None and ("cannot be captured" in caplog.text) == (device != "numpy")
+    index = mg.xp.asarray([0, 2])
+    captured = capture(lambda s, x: (s, x[index]))
+    for _ in range(3):
+        np.testing.assert_array_equal(to_host(captured(x, x)[1]), [1.0, 3.0])
+    assert (captured.launches is None) == (device == "numpy")
 
 
 def test_a_graph_gives_its_memory_back(impersonator, caplog):
