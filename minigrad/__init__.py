@@ -3,6 +3,7 @@
 A derivative at a point is a linear map that can be walked both ways. To read the source, take the files in this order:
 
     errors.py      how an error explains itself
+    boundary.py    what nobody thought of leaves as an error that explains it, too
     backend.py     xp: NumPy or CuPy
     pieces.py      large arrays cut into pieces that stay in cache, on threads
     files.py       files that appear whole or not at all
@@ -18,7 +19,7 @@ A derivative at a point is a linear map that can be walked both ways. To read th
     check.py       the laws that every derivative obeys, to hold your own primitives against
     draw.py        what ran, as text and as a picture
 """
-from . import backend, check, draw, nn, optim, pieces, reweight, tree
+from . import backend, boundary, check, draw, nn, optim, pieces, reweight, tree
 from .backend import to_host, use, xp
 from .core import LinearMap, Primitive
 from .errors import BackendError, DTypeError, FileError, MinigradError, ShapeError, TraceError
@@ -31,5 +32,7 @@ from .ops import (abs, add, argmax, argmin, astype, avg_pool2d, clip, concatenat
                   reshape, sigmoid, sin, softmax, softplus, sqrt, square, squeeze, stack, standardize, std,
                   stop_gradient, subtract, sum, swapaxes, take, tanh, tensordot, transpose, unfold, var, where)
 from .transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
+
+globals().update(boundary.gathered(__name__))
 
 __version__ = "0.1.0"

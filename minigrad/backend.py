@@ -19,6 +19,7 @@ import types
 
 import numpy
 
+from .boundary import explains
 from .errors import BackendError, DTypeError, listed, message
 
 INSTALL = "pip install 'minigrad[cuda13]' (driver for CUDA 13) or 'minigrad[cuda12]'"
@@ -64,6 +65,7 @@ def cupy_or_reason():
     return cupy, ""
 
 
+@explains
 def use(name):
     """Switch the whole library to "numpy" or "cupy". Arrays made before the switch stay where they are.
 
@@ -87,6 +89,7 @@ def name():
     return xp._module.__name__
 
 
+@explains
 def to_host(x):
     """A NumPy array with the values of x, wherever x lives. On a GPU this waits for the device."""
     return x.get() if on_device(x) else numpy.asarray(x)
@@ -141,6 +144,7 @@ def as_array(x, *others):
     return x if is_array(x) else module_of(*others).asarray(listed(x))
 
 
+@explains
 def seed(key):
     """A generator of random numbers that gives the same bits on every device, because it draws on the host.
 
@@ -153,6 +157,7 @@ def seed(key):
 _precision = ["tf32" if os.environ.get("MINIGRAD_TF32", "0") != "0" else "float32"]
 
 
+@explains
 def matmul_precision(name=None):
     """What a GPU computes products of float32 matrices in: "float32", or "tf32" (10 bits of mantissa, tensor cores).
 

@@ -26,6 +26,7 @@ import numpy
 
 from . import tree
 from .backend import as_array, is_array, module_of, to_host
+from .boundary import guard
 from .core import Forward, Tape, is_float, raw, run, unboxed
 from .errors import DTypeError, MinigradError, message, shape
 from .transforms import jvp, linearize, vjp
@@ -270,3 +271,6 @@ def _dot(a, b):
 
 def _size(xs):
     return max((float(abs(to_host(x)).max()) for x in xs if x.size), default=0.0)
+
+
+guard(__name__)

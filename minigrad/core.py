@@ -30,8 +30,8 @@ from .backend import by_name, is_array, mixture, module_of
 from .errors import MinigradError, TraceError, called, check_walked, explained, listed, message, shape
 from .pieces import added
 
-FAULT, NUMBERS, LISTS = (TypeError, ValueError, LookupError, AttributeError), (bool, int, float, complex), (list, tuple)
-
+FAULT = TypeError, ValueError, LookupError, AttributeError, OverflowError
+NUMBERS, LISTS = (bool, int, float, complex), (list, tuple)
 
 
 class LinearMap(NamedTuple):

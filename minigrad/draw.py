@@ -7,6 +7,7 @@
 from typing import NamedTuple
 
 from . import tree
+from .boundary import guard
 from .core import floors, run, unboxed
 from .errors import dtype_name, shape
 
@@ -101,3 +102,6 @@ def draw(f, *xs):
     y = run(trace, lambda *boxes: f(*tree.unflatten(structure, boxes)), leaves, range(len(leaves)))
     places = [unboxed(leaf, trace)[1] for leaf in tree.flatten(y)[0]]
     return Graph(trace.operations, [place for place in places if place is not None])
+
+
+guard(__name__)

@@ -41,6 +41,10 @@ class BackendError(MinigradError, RuntimeError):
     """An array module that cannot run here, or two of them in one operation."""
 
 
+class SizeError(MinigradError, MemoryError):
+    """An array that is too large for the memory."""
+
+
 class FileError(MinigradError, OSError):
     """A file that cannot be read as what it should be."""
 
@@ -71,7 +75,7 @@ def called(name, fun, args):
 def explained(call, rows, error, where=""):
     """The error of this library that says what a TypeError, ValueError ... of another one says, of which call."""
     kinds = {TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError, AttributeError: DTypeError,
-             KeyError: DTypeError}
+             KeyError: DTypeError, OverflowError: ShapeError}
     kind = next(ours for theirs, ours in kinds.items() if isinstance(error, theirs))
     rule = where + str(error).strip()
     help = "shapes fit where, from the right, lengths are equal or one of them is 1" if "broadcast" in rule else None

@@ -3,6 +3,7 @@ import numpy
 
 from . import kernels
 from .backend import as_array, is_array, module_of, on_device
+from .boundary import guard
 from .core import Box, LinearMap, Primitive, mixture, raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import fused
@@ -108,3 +109,6 @@ def sigmoid_cross_entropy(scores, labels):
     labels = stop_gradient(labels).astype(scores.dtype)
     nearest = module_of(labels).rint(labels)                # softplus(z) - z = softplus(-z), where nothing cancels
     return softplus(scores * (1.0 - 2.0 * nearest)) - scaled(scores, by=labels - nearest)
+
+
+guard(__name__)

@@ -28,6 +28,7 @@ import numpy
 
 from . import kernels, tree
 from .backend import as_array, is_array, module_of, xp
+from .boundary import guard, guard_class
 from .core import is_float, raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint, fused
@@ -50,6 +51,7 @@ class Module:
     """The base of all layers: subclasses become frozen dataclasses and nodes of trees."""
 
     def __init_subclass__(cls):
+        guard_class(cls)
         dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
         fields = dataclasses.fields(cls)
         names = tuple(f.name for f in fields if not f.metadata.get("static"))
@@ -309,3 +311,6 @@ class Checkpoint(Module):
 def subkey(key, *parts):
     """The key of a part: that of the whole (integers, or arrays of them) and more at its end. No key has no parts."""
     return None if key is None else (*(key if isinstance(key, tuple) else (key,)), *parts)
+
+
+guard(__name__)

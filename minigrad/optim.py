@@ -24,6 +24,7 @@ import numpy
 
 from . import core, kernels, tree
 from .backend import module_of, on_device
+from .boundary import explains, guard
 from .core import raw
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
 from .ops import add, astype, multiply, sqrt, square, sum, where
@@ -95,7 +96,7 @@ def _leaves(call, gradient, state, params, names):
     Raises ShapeError where they do not belong together, DTypeError for parameters that are not floating-point.
     """
     if not isinstance(state, dict) or not set(names) <= set(state):
-        found = sorted(state) if isinstance(state, dict) else type(state).__name__
+        found = sorted(map(str, state)) if isinstance(state, dict) else type(state).__name__
         raise ShapeError(f"{call}: the state is not one of this optimiser: it holds {found}, and not {sorted(names)}\n"
                          "  help: begin with optimiser.init(params), and hand in what update handed out")
     leaves, structure = tree.float_leaves((params,), call)
@@ -224,7 +225,10 @@ def clip_by_global_norm(gradient, max_norm):
 
 def piecewise(rate, boundaries, factor=0.1):
     """The rate, multiplied by `factor` at each of the boundaries (steps)."""
-    return lambda step: rate * factor ** builtins.sum(step >= b for b in boundaries)
+    @explains
+    def schedule(step):
+        return rate * factor ** builtins.sum(step >= b for b in boundaries)
+    return schedule
 
 
 def cosine(rate, steps, warmup=0):
@@ -232,9 +236,13 @@ def cosine(rate, steps, warmup=0):
 
     The step may be an array of a device: nothing is read from it.
     """
+    @explains
     def schedule(step):
         xp = module_of(step)
         done = xp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
         rising, falling = (step + 1) / max(warmup, 1), 0.5 * (1.0 + xp.cos(math.pi * done))
         return rate * xp.where(xp.asarray(step < warmup), rising, falling)
     return schedule
+
+
+guard(__name__)

@@ -31,6 +31,7 @@ import numpy
 
 from . import core, tree
 from .backend import is_array, module_of, on_device
+from .boundary import guard
 from .core import raw
 from .errors import ShapeError, message, shape
 from .ops import astype, maximum, stop_gradient, sum, where
@@ -194,3 +195,6 @@ class _Apart:
         of_batch = len(value) == len(self.bad)
         lost = self.bad.reshape(-1, *[1] * (value.ndim - 1)) if of_batch else ~numpy.isfinite(value)
         return where(lost, 0.0, x) if lost.any() else x
+
+
+guard(__name__)

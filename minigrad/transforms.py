@@ -25,6 +25,7 @@ import numpy
 
 from . import tree
 from .backend import is_array, module_of
+from .boundary import explains
 from .core import Forward, LinearMap, Tape, is_float, raw, run, unboxed
 from .errors import DTypeError, ShapeError, message, shape
 from .kinds import integers
@@ -265,7 +266,7 @@ def named(f, transform):
     """A decorator that names a function after the transform and the function that it comes from."""
     def decorate(g):
         g.__name__ = g.__qualname__ = title(f, transform)
-        return g
+        return explains(g)
     return decorate
 
 

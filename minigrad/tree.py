@@ -22,6 +22,7 @@ import numpy
 import safetensors.numpy
 
 from .backend import to_host, xp
+from .boundary import guard
 from .errors import DTypeError, ShapeError, message, shape, undifferentiable
 from .files import TYPES, read, write_whole
 
@@ -288,3 +289,6 @@ def load(path, like):
             raise ShapeError(message(f"tree.load({str(path)!r})", f"{name} does not fit", rows))
         leaves.append(xp.asarray(arrays[name]))
     return unflatten(structure, leaves)
+
+
+guard(__name__)

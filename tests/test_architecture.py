@@ -9,7 +9,7 @@ import minigrad as mg
 from minigrad import backend, blas, check, draw, errors, graphs, kernels, nn, optim, pieces, reweight, tree
 
 ROOT = pathlib.Path(mg.__file__).parent.parent
-LAYERS = [{"errors"}, {"backend", "files"}, {"tree", "kernels"}, {"pieces", "blas"}, {"core", "graphs"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"}, {"losses", "initial"},
+LAYERS = [{"errors"}, {"boundary"}, {"backend", "files"}, {"tree", "kernels"}, {"pieces", "blas"}, {"core", "graphs"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"}, {"losses", "initial"},
           {"nn", "optim", "reweight", "check", "draw"}]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SOURCES = sorted(path for folder in ("minigrad", "models", "experiments") for path in (ROOT / folder).rglob("*.py"))

@@ -1,0 +1,121 @@
+"""Every public call with wrong arguments ends in a result or in an error of this library, never in a raw exception.
+
+The public functions and classes are called with arguments of many kinds, drawn from a fixed seed: one sound call of
+each, with one or two arguments replaced, and calls with nothing but strange arguments.
+"""
+import contextlib
+import inspect
+import io
+import random
+import warnings
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import MinigradError, backend, check, draw, nn, optim, reweight, tree
+
+
+class Strange:
+    """An object that is nothing in particular."""
+
+
+X, K, V = np.linspace(0.1, 1.0, 6).reshape(2, 3), np.ones((2, 2, 1, 1)), np.ones(3)
+IMAGES, LABELS = np.ones((2, 4, 4, 1)), np.array([0, 1])
+RNG = np.random.default_rng(0)
+MODEL = nn.Linear(np.ones((3, 2)), np.zeros(2))
+
+STRANGE = [None, True, 0, 1, -1, 7, 2 ** 70, -2 ** 70, 10 ** 18, 0.5, -1.5, float("nan"), float("inf"), 1j, "", "text", "float32", b"\x01\x02", [], [1], [1.0, "a"], [[1.0], [1.0, 2.0]],
+           (), (0, 0), (1, -1), (1.5, 2), {}, {"a": 1.0}, {1: "x", "b": None}, set(), object(), Strange, Strange(), len, lambda *args: "text", slice(1, None), Ellipsis, range(3), np.float32(2.0),
+           np.zeros(0), np.zeros((0, 3)), np.zeros((2, 0, 2)), np.ones(3), np.ones((1, 1, 1, 1, 1)), np.ones(2, int), np.array([True, False]), np.array(["a", "b"]), np.array([None, 1]),
+           np.ones(2, complex), np.ones(2, "float16"), np.zeros(2, "datetime64[s]"), np.array(3), np.array([5, -9]), np.int8(3), [None], [np.ones(2), np.ones(3)], {"a": [np.ones(2)]}, iter([1])]
+
+
+def scalar(x):
+    return mg.sum(mg.sin(x) * x)
+
+
+def calls():
+    """Sound calls of all public functions: {name: (function, arguments)}."""
+    found = {name: (getattr(mg, name), (X,)) for name in """abs argmax argmin cos exp expm1 flip log log1p log_softmax logsumexp max mean min negative ravel relu sigmoid sin softmax softplus sqrt square
+        squeeze std stop_gradient sum tanh transpose var to_host""".split()}
+    found |= {name: (getattr(mg, name), (X, V)) for name in "add divide maximum minimum multiply power subtract".split()}
+    found |= {f"{name} over axes": (getattr(mg, name), (X, 0)) for name in "argmax argmin flip log_softmax logsumexp max mean min softmax sum standardize".split()}
+    found |= {"var over axes": (mg.var, (X, 0, 1, True)), "std over axes": (mg.std, (X, (0, 1), 1, True)), "sum, kept": (mg.sum, (X, -1, True)), "astype": (mg.astype, (X, "float32")),
+              "avg_pool2d": (mg.avg_pool2d, (IMAGES, 2, 2, 0)), "max_pool2d": (mg.max_pool2d, (IMAGES, 2, 2, 0)), "unfold": (mg.unfold, (IMAGES, 2, 1, 0)), "conv2d": (mg.conv2d, (IMAGES, K, 1, "same")),
+              "fold": (mg.fold, (np.ones((2, 3, 3, 2, 2, 1)), (4, 4), (1, 1), ((0, 0), (0, 0)))), "clip": (mg.clip, (X, 0.2, 0.8)), "concatenate": (mg.concatenate, ([X, X], 0)), "stack": (mg.stack, ([X, X], 0)),
+              "crop": (mg.crop, (X, 1)), "pad": (mg.pad, (X, 1, 0.5)), "dropout": (mg.dropout, (X, 0.5, 7)), "expand_dims": (mg.expand_dims, (X, 0)), "getitem": (mg.getitem, (X, (0, 1))), "matmul": (mg.matmul, (X, V)),
+              "moveaxis": (mg.moveaxis, (X, 0, 1)), "put": (mg.put, (V, (5,), np.array([0, 1, 1]))), "reshape": (mg.reshape, (X, (3, 2))), "swapaxes": (mg.swapaxes, (X, 0, 1)), "take": (mg.take, (X, LABELS, 1)),
+              "tensordot": (mg.tensordot, (X, X.T, 1)), "where": (mg.where, (X > 0.5, X, 0.0)), "broadcast_to": (mg.broadcast_to, (V, (2, 3))), "sum_to": (mg.sum_to, (X, (3,))), "transpose, axes": (mg.transpose, (X, (1, 0))),
+              "squeeze, axis": (mg.squeeze, (X[None], 0)), "use": (mg.use, ("numpy",)), "elementwise": (mg.elementwise, ("exp", lambda y, x: y)), "signed": (mg.signed, ("add", 1, 1)),
+              "linear": (mg.linear, (lambda x: x, lambda g, s: g)), "bilinear": (mg.bilinear, (np.multiply, lambda g, b, s: g * b, lambda g, a, s: g * a)), "Primitive": (mg.Primitive, ("exp",)),
+              "LinearMap": (mg.LinearMap, (abs, abs)), "checkpoint": (mg.checkpoint, (scalar,)), "fused": (mg.fused, (scalar, scalar)), "capture": (mg.capture, (lambda s, x: (s, x),)),
+              "grad": (mg.grad, (scalar, 0, False)), "value_and_grad": (mg.value_and_grad, (scalar, 0, False)), "hessian": (mg.hessian, (scalar, 0)), "jacobian": (mg.jacobian, (mg.sin, 0)),
+              "hvp": (mg.hvp, (scalar, V, V)), "jvp": (mg.jvp, (scalar, (V,), (V,))), "linearize": (mg.linearize, (scalar, V)), "vjp": (mg.vjp, (scalar, V)),
+              "grad, argnums": (lambda argnums, x: mg.grad(scalar, argnums)(x), (0, V)), "jacobian, argnums": (lambda argnums, x: mg.jacobian(mg.sin, argnums)(x), ((0,), V)),
+              "grad, called": (lambda *args: mg.grad(scalar)(*args), (V,)), "jacobian, called": (lambda *args: mg.jacobian(mg.sin)(*args), (V,)), "checkpoint, called": (mg.checkpoint(scalar), (V,)),
+              "hessian, called": (mg.hessian(scalar), (V,)), "pull": (mg.vjp(scalar, V)[1], (1.0,)), "push": (mg.linearize(scalar, V)[1].push, (V,)), "J.pull": (mg.linearize(scalar, V)[1].pull, (1.0,)),
+              "capture, called": (mg.capture(lambda s, x: (s, x)), (V, V)), "cross_entropy": (nn.cross_entropy, (X, LABELS)), "sigmoid_cross_entropy": (nn.sigmoid_cross_entropy, (np.ones(2), LABELS)),
+              "batch_norm": (nn.batch_norm, (X, V, V)), "he_normal": (nn.he_normal, (RNG, (3, 2))), "normal": (nn.normal, (RNG, (3, 2), 0.1)), "truncated_normal": (nn.truncated_normal, (RNG, (3, 2), 0.1)),
+              "uniform_unit_scaling": (nn.uniform_unit_scaling, (RNG, (3, 2))), "zeros": (nn.zeros, ((2, 3),)), "Linear.init": (nn.Linear.init, (RNG, 3, 2)), "Conv2d.init": (nn.Conv2d.init, (RNG, 1, 2, 2, 1, 0)),
+              "BatchNorm.init": (nn.BatchNorm.init, (3,)), "Linear": (lambda w, b, x: nn.Linear(w, b)(x), (np.ones((3, 2)), np.zeros(2), X)), "Conv2d": (lambda k, b, x: nn.Conv2d(k, b)(x), (K, np.zeros(1), IMAGES)),
+              "BatchNorm": (lambda gain, bias, x: nn.BatchNorm(gain, bias)(x), (V, V, X)), "Dropout": (lambda rate, x, key: nn.Dropout(rate).apply(x, None, True, key), (0.5, X, 1)),
+              "Sequential": (lambda layers, x: nn.Sequential(layers)(x), ((MODEL, mg.relu), X)), "Checkpoint": (lambda layer, x: nn.Checkpoint(layer)(x), (MODEL, X)),
+              "BatchNorm.apply": (nn.BatchNorm(V, V).apply, (X, {"mean": V, "var": V}, False)), "Sequential.apply": (nn.Sequential((MODEL, nn.Dropout(0.5))).apply, (X, None, True, 1)), "subkey": (nn.subkey, (7, 1)),
+              "sgd": (optim.sgd, (0.1, 0.9)), "adam": (optim.adam, (0.1, 0.9, 0.99)), "piecewise": (lambda *args: optim.piecewise(*args)(3), (0.1, (2, 4), 0.1)), "cosine": (lambda *args: optim.cosine(*args)(3), (0.1, 10, 2)),
+              "sgd.init": (optim.sgd(0.1, 0.9).init, ({"w": V},)), "sgd.update": (optim.sgd(0.1).update, ({"w": V}, optim.sgd(0.1).init({"w": V}), {"w": V})),
+              "adam.update": (optim.adam(0.1).update, ({"w": V}, optim.adam(0.1).init({"w": V}), {"w": V})), "normalise": (reweight.normalise, (V,)),
+              "reweighted_gradient": (reweight.reweighted_gradient, (mg.sin, scalar, V)), "example_weights": (reweight.example_weights, (mg.sin, scalar, V)),
+              "example_weights_unrolled": (reweight.example_weights_unrolled, (mg.sin, scalar, V, 1.0)), "tree.map": (tree.map, (lambda x: x, {"a": V})), "tree.flatten": (tree.flatten, ({"a": V},)),
+              "tree.unflatten": (tree.unflatten, (tree.flatten({"a": V})[1], [V])), "tree.paths": (tree.paths, ({"a": V},)), "tree.size": (tree.size, ({"a": V},)), "tree.register": (tree.register, (Strange, len, len)),
+              "tree.load": (tree.load, ("/none", {"a": V})), "tree.save": (tree.save, ("/none/none", {"a": V}, {"a": "b"})), "seed": (backend.seed, (7,)), "matmul_precision": (backend.matmul_precision, ("float32",)),
+              "as_array": (backend.as_array, (V,)), "check_derivatives": (check.check_derivatives, (scalar, V)), "draw": (lambda *args: str(draw.draw(*args)), (scalar, V))}
+    return found
+
+
+CALLS = calls()
+
+
+def outcome(f, args):
+    """None where a call ends as it should, else what it raised."""
+    with np.errstate(all="ignore"), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            f(*args)
+        except MinigradError:
+            return None
+        except Exception as error:
+            return error
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_wrong_arguments_end_in_an_error_that_explains_itself(name, monkeypatch, tmp_path):
+    f, args = CALLS[name]
+    monkeypatch.chdir(tmp_path)                             # "text" is a path, too
+    monkeypatch.setattr(tree, "_nodes", dict(tree._nodes))
+    rng, bad = random.Random(name), {}
+    assert name in ("tree.load", "tree.save") or f(*args) is not NotImplemented, "the call is a sound one"
+    tried = [(*args[:i], strange, *args[i + 1:]) for i in range(len(args)) for strange in STRANGE]
+    tried += [tuple(rng.choices(STRANGE, k=len(args))) for _ in range(40)]
+    for wrong in tried:
+        error = outcome(f, wrong)
+        if error is not None:
+            bad.setdefault(f"{type(error).__name__}: {str(error)[:90]}", wrong)
+    assert not bad, f"{len(bad)} kinds of raw errors: {bad}"
+
+
+def test_every_public_function_is_tried():
+    """A new one needs a sound call in the table above."""
+    tried = {f for f, _ in CALLS.values()} | {mg.fold}
+    missing = [name for name, value in vars(mg).items() if callable(value) and not name.startswith("_") and not inspect.ismodule(value)
+               and not (inspect.isclass(value) and issubclass(value, Exception)) and value not in tried]
+    assert missing == []
+
+
+def test_errors_of_the_callers_functions_stay_as_they_are():
+    def broken(x):
+        return {}["missing"]
+    for call in (lambda: mg.grad(broken)(1.0), lambda: mg.checkpoint(broken)(1.0), lambda: mg.jvp(broken, (1.0,), (1.0,)), lambda: tree.map(broken, {"a": 1.0})):
+        with pytest.raises(KeyError) as caught:
+            call()
+        assert not isinstance(caught.value, MinigradError)
