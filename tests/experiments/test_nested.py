@@ -276,6 +276,38 @@ def test_the_page_holds_the_numbers(every):
         assert list(map(float, line.split()[-4:])) == pytest.approx([value, np.mean(column), min(column), max(column)], abs=0.051)
 
 
+def test_the_measures_by_hand(every):
+    """Counted one example after the other, from the scores, the exact derivatives and both kinds of weights."""
+    found = every[0]
+    best, one = found.routes["nested"].weights, found.routes["online"].weights
+    large = np.median(np.abs(found.exact))
+
+    def share(says, of=lambda i: True):
+        return 100 * np.mean([bool(says(i)) for i in range(60) if of(i)])
+
+    def correlation(a, b):
+        a, b = a - a.mean(), b - b.mean()
+        return a @ b / np.sqrt(a @ a * (b @ b))
+    groups = {"all": lambda i: True, "flipped": lambda i: found.flipped[i], "clean": lambda i: not found.flipped[i]}
+    end = found.routes["online"].path[-1][1]
+    expected = {
+        "u_i > 0 as -dL/dw_i > 0 at w = 1, all, %": share(lambda i: (found.scores[i] > 0) == (found.exact[i] > 0)),
+        "u_i > 0 as -dL/dw_i > 0 at w = 1, the clear half, %": share(
+            lambda i: (found.scores[i] > 0) == (found.exact[i] > 0), lambda i: abs(found.exact[i]) >= large),
+        "correlation of u_i and -dL/dw_i at w = 1": correlation(found.scores, found.exact),
+        **{f"u_i > 0 as w*_i > 1, {name}, %": share(lambda i: (found.scores[i] > 0) == (best[i] > 1), of) for name, of in groups.items()},
+        **{f"online weight > 1 as w*_i > 1, {name}, %": share(lambda i: (one[i] > 1) == (best[i] > 1), of) for name, of in groups.items()},
+        "correlation of online weight and w*_i": correlation(one, best),
+        **{f"test accuracy, {name}, %": found.ends[name][1] for name in found.ends},
+        **{f"clean loss, {name}": found.ends[name][0] for name in found.ends},
+        "clean loss, least of all theta": found.least,
+        **{f"cost, {name}": found.routes[name].path[-1][0] for name in ("nested", "online")},
+        **{f"cost until within 1 % of online's last clean loss, {name}":
+           min(cost for cost, value in found.routes[name].path if value <= 1.01 * end) for name in ("nested", "online")}}
+    assert measures(found) == pytest.approx(expected) and list(measures(found)) == list(expected)
+    assert list(found.ends) == ["plain (w = 1)", "nested", "online", "theta*(online w)"] and found.seed == 0
+
+
 def test_the_picture(every, tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr("experiments.nested_page.saved", lambda figure, path: kept.append(figure) or path)

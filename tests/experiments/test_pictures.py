@@ -503,6 +503,7 @@ def test_tables_of_the_benchmark():
     assert second.split() == "PyTorch, plain 12.35 11.10 - 13.90 25% 50% 17 launches".split()
     assert missing == "  JAX: left out (no module)" and failed == "  PyTorch, compiled: left out (Error: no)"
     text = precision.table([{"problem": "lenet", "precision": "tf32", "backend": "cupy", "gradient": 1.5e-3, "weights": 2.5e-4}])
+    assert precision.relative(np.array([3.0, 4.0]), np.array([0.0, 5.0])) == pytest.approx(math.sqrt(10) / 5)
     assert text.splitlines()[1].split() == "lenet, tf32, cupy 1.5e-03 2.5e-04".split()
 
 
