@@ -54,7 +54,7 @@ TESTS = {                                                   # the first that fit
     "experiments/trainers.py": ["what_methods_do", "trainers", "seeds"],
     "experiments/data.py": ["data", "known_images"],
     "experiments/biases.py": ["biases", "known_images", "seeds"], "experiments/flips.py": ["biases"],
-    "experiments/figures/": ["figures", "pictures"],
+    "experiments/figures/": ["figures", "pictures", "settings"],
     "experiments/imbalance.py": ["settings", "pictures", "known_images", "seeds", "training"],
     "experiments/contradiction.py": ["contradiction", "settings", "pictures", "seeds"],
     "experiments/nested": ["nested", "settings", "seeds"], "experiments/pages.py": ["nested", "walkthrough"],

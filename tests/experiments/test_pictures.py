@@ -159,6 +159,7 @@ def test_weight_over_training(at, drawn):
         assert list(data.get_ydata()) == approx(*[100 * (1 - share)] * 2) and data.get_label() == "its share of the data"
         assert axes.get_ylim() == (0, 100) and axes.get_xlabel() == "step"
     assert drawn[0].axes[0].get_ylabel() == "weight on the minority class, %\n(the rest is on the majority)"
+    assert drawn[0].get_suptitle() == "Who gets the weight (quick mode)"
 
 
 def test_weights_of_the_first_rounds_of_boosting(at, monkeypatch):
@@ -262,6 +263,8 @@ def test_who_is_confused_with_whom(at, drawn):
     cells = {(int(text.get_position()[1]), int(text.get_position()[0])): text.get_text() for text in axes.texts[:9]}
     assert cells == {(i, j): f"{parts[i][j]:.2f}" for i in range(3) for j in range(3)}
     assert [(text.get_text(), text.get_position()[1]) for text in axes.texts[9:12]] == [("0.70", 0), ("0.80", 1), ("0.90", 2)]
+    assert drawn[0].get_suptitle().replace("\n", " ") == "What is taken for what (quick mode)"
+    assert drawn[0].axes[1].get_ylabel() == "part of the class"
     assert axes.get_xlabel() == "predicted" and axes.get_ylabel() == "true class" and axes.get_title() == "reweight (Ours)"
 
 
@@ -281,9 +284,12 @@ def test_histograms_of_weights(at, drawn):
             assert patch.get_label() == f"{name} labels" and to_hex(patch.get_facecolor()) == shade
             lowest = f"{name}: {100 * np.mean(weights < edges[1]):.1f} % (the paper: {100 * published[name]:.1f} %)"
             assert lowest in axes.texts[0].get_text()
+        assert axes.get_xlabel() == "weight of an image" and axes.get_xlim() == (-0.0004, 0.04)
         assert [(bars["x"][0], bars["y"][0], bars["colour"]) for bars in theirs(axes)] == [
             (pytest.approx(0.02 / 49), pytest.approx(share * 49 / 0.04), shade)
             for share, shade in zip((published["noisy"], published["clean"]), ("#ff7f0e", "#1f77b4"))]
+    assert drawn[0].get_suptitle() == "Who gets which weight (quick mode)"
+    assert drawn[0].axes[0].get_ylabel() == "density (logarithmic)" and drawn[0].axes[0].get_ylim() == (0.1, 1e4)
 
 
 def curves(axes):
@@ -309,6 +315,8 @@ def test_curves_of_training(at, drawn):
         assert [(bars["x"], bars["y"], bars["colour"]) for bars in theirs(axes)] == [
             ([step / 80_000 for step in points[name]], list(points[name].values()), LOOKS[method])
             for method, points in paper.FIGURE_7.items() if method in FINAL]
+    assert drawn[0].get_suptitle() == "Training (quick mode)" and left.get_ylabel() == "accuracy, %"
+    assert left.get_xlabel() == "part of training: step / last step" and left.get_xlim() == right.get_xlim() == (0, 1.03)
     assert left.get_title() == "validation images, right labels" and right.get_title() == "training batches, given labels"
 
 
@@ -321,6 +329,7 @@ def test_curves_of_weights(at, drawn):
     levels = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
     assert levels["1: no difference"] == [1, 1] and levels["1/3"] == approx(1 / 3, 1 / 3)
     assert axes.get_xlabel() == "step" and axes.get_ylabel() == "weight of wrong labels / weight of right labels"
+    assert drawn[0].get_suptitle() == "The weight of wrong labels (quick mode)" and axes.get_ylim()[0] == 0
 
 
 # ------------------------------------------------------------------------------------------------ what is reported
