@@ -10,7 +10,8 @@ A fault is what a person would plant: a number changed, a comparison turned, an 
 argument left out or two of them swapped, a call replaced by its neighbour, a result replaced by the argument, a seed
 by 0, a statement left out. It is noticed when a test fails, or takes many times as long as it did (a loop that never
 ends). For each one those tests are run that execute its line, the quickest first, of the files of tests that TESTS
-names. Survivors are compared with tests/survivors.jsonl: new ones are shown, and so are those that are noticed by now.
+names. Survivors are compared with tests/survivors.jsonl, which says why each is left: new ones are shown, and known
+ones that are noticed by now are counted.
 The exit status is 1 if there are new ones and fewer are noticed than FLOORS say; --write brings the file up to date.
 """
 import argparse

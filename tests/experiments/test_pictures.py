@@ -197,6 +197,25 @@ def test_weights_in_each_round(at, drawn):
         assert line.get_label() == f"class {c} (2 examples)"
 
 
+def test_weights_are_drawn_up_to_a_thousand_times_the_first(at, drawn):
+    weights = np.full((1, 2000), 1e-9)
+    weights[0, 5] = 1.0
+    figures.example_weights_per_round(weights, np.repeat([0, 1], 1000), at, "a run")
+    image = np.asarray(drawn[0].axes[0].images[0].get_array())
+    assert (image.max(), image.min()) == approx(1e3, 1e-3) and image.shape == (400, 1)
+
+
+def test_the_table_of_errors_to_the_letter():
+    lines = digits({"adaboost_networks": {0.9: [3.0, 4.0]}, "uniform": {0.9: [3.0], 0.99: [20.0]}})
+    assert figures.table(lines) == "\n".join([
+        "",
+        "test error %                   0.9            0.99",
+        "--------------------------------------------------",
+        "adaboost_networks    3.5 ± 0.7 (2)               -",
+        "uniform                    3.0 (1)        20.0 (1)",
+        "mean ± standard deviation (seeds); the column is the share of the majority class"])
+
+
 # ------------------------------------------------------------------------------------- networks on wrong labels
 
 def noisy(method, seed, step, error, **more):
@@ -441,6 +460,21 @@ def test_imbalance_reports_all_that_its_folder_holds(mode, data, beside, monkeyp
     assert [more.get("paper") for more in told.named] == [None, beside, None, beside, beside]
 
 
+def test_the_table_of_accuracies_to_the_letter():
+    assert figures.accuracy_table(NOISY, ROWS, "Table 2: background flips") == "\n".join([
+        "",
+        "Table 2: background flips",
+        "test accuracy %                                  ours           the paper",
+        "-------------------------------------------------------------------------",
+        "uniform (Baseline)                     57.0 ± 6.6 (3)        59.54 ± 2.16",
+        "uniform, stopped by validation *       57.0 ± 6.6 (3)                   -",
+        "mentornet_quoted (MentorNet)                        -       76.6 (quoted)",
+        "reweight (Ours)                       87.0 ± 12.7 (2)        86.73 ± 0.48",
+        "mine                                         70.0 (1)                   -",
+        "mean ± half of the 95 % interval by Student's t (seeds); the paper's are of five seeds",
+        "* ours: at the step with the fewest errors on the biased validation set; the paper's +ES is a shorter schedule"])
+
+
 # ---------------------------------------------------------------------------------------------------- ours alone
 
 def test_bars_of_the_contradiction(at, drawn):
@@ -463,6 +497,18 @@ def test_bars_of_the_contradiction(at, drawn):
     assert [text.split("\n")[0] for text in ticks(axes.xaxis)] == list(errors)
     assert ticks(axes.xaxis) == ["imbalance\n97% nines", "noise\n55% nines,\n30% of the nines called 4", "both\n90% nines,\n40% of the fours called 9"]
     assert axes.get_ylim()[0] == 0 and "quick mode" in drawn[0].get_suptitle().replace("\n", " ")
+
+
+def test_the_table_of_the_contradiction_to_the_letter():
+    lines = [{"task": task, "method": method, "seed": seed, "step": 9, "test_error": error} for task, method, seed, error in (
+        ("imbalance", "uniform", 0, 20.0), ("imbalance", "uniform", 1, 23.0), ("noise", "low_loss", 0, 5.5))]
+    assert contradiction.table(lines) == "\n".join([
+        "",
+        "test error %           imbalance             noise              both",
+        "--------------------------------------------------------------------",
+        "uniform           21.5 ± 2.1 (2)                 -                 -",
+        "low_loss                       -           5.5 (1)                 -",
+        "mean ± standard deviation (seeds)"])
 
 
 BENCH = {"date": "2026-01-02", "threads": 2, "backend": "numpy", "rounds": 5, "problems": {
