@@ -1,5 +1,4 @@
 """What is drawn is what the record says: every line, bar, error bar, image and label of every picture, number by number."""
-import json
 import math
 import statistics
 import types
@@ -176,10 +175,10 @@ def test_weights_of_the_first_rounds_of_boosting(at, monkeypatch):
         def step(self, learned, t):
             return types.SimpleNamespace(weights=learned.weights * (t + 2)), None
     monkeypatch.setattr(imbalance, "trainer_of", lambda run: Trainer())
-    run = types.SimpleNamespace(method="adaboost", settings=types.SimpleNamespace(steps=40))
+    run = types.SimpleNamespace(name="adaboost-0.9-3", method="adaboost", settings=types.SimpleNamespace(steps=40))
     assert imbalance.boosting_picture(run, at, "quick mode") == at
     (history, labels, path, caption), = told
-    assert len(history) == 12 and caption == "adaboost, quick mode" and list(labels) == [0, 1, 1]
+    assert len(history) == 12 and caption == "adaboost-0.9-3, quick mode" and list(labels) == [0, 1, 1]
     np.testing.assert_allclose([w[0] for w in history], [0.5 * math.factorial(t + 1) for t in range(12)])
 
 
@@ -355,12 +354,8 @@ def test_curves_of_weights(at, drawn):
 
 class Told(list):
     """In place of the functions that draw: what they were asked to draw."""
-    def __init__(self):
-        super().__init__()
-        self.named = []
-
     def __getattr__(self, name):
-        return lambda *args, **more: self.append((name, *args)) or self.named.append(more) or "a path"
+        return lambda *args: self.append((name, *args)) or "a path"
 
     paper, training = paper, figures.training
 
@@ -399,14 +394,14 @@ def test_figure_6_shows_the_first_seed_on_the_test_set(monkeypatch, tmp_path, ca
     monkeypatch.setattr(figure6, "trainer_of", lambda run: types.SimpleNamespace(run=run, task=types.SimpleNamespace(test="test", clean="clean")))
     monkeypatch.setattr(figure6, "restored", lambda run, trainer: f"learned by {run.name}")
     monkeypatch.setattr(figure6, "confusion", lambda trainer, learned, part: (trainer.run.name, learned, part))
-    runs = [types.SimpleNamespace(name=f"{bias} {method} {seed}", seed=seed, labels={"bias": bias, "method": method})
+    runs = [types.SimpleNamespace(name=f"{bias} {method} {seed}", seed=seed, labels={"bias": bias, "method": method}, checkpoint=tmp_path)
             for bias in ("uniform", "background") for seed in (4, 2) for method in ("uniform", "reweight")]
     options = types.SimpleNamespace(data="cifar10", out=tmp_path, seeds=[4, 2], grid=types.SimpleNamespace(biases=("uniform", "background")))
     figure6.report([], runs, options, "a caption")
     capsys.readouterr()
     for (name, matrices, path, caption, names, diagonals), bias in zip(told, ("uniform", "background"), strict=True):
         assert matrices == {method: (f"{bias} {method} 4", f"learned by {bias} {method} 4", "test") for method in ("uniform", "reweight")}
-        assert path == tmp_path / f"figure6-cifar10-{bias}.png" and caption == f"{bias} flips; a caption"
+        assert path == tmp_path / f"figure6-cifar10-{bias}.png" and caption == f"{bias} flips, seed 4; a caption"
         assert names[3] == "cat" and diagonals == paper.FIGURE_6[bias]
 
 
@@ -439,25 +434,20 @@ def test_figure_3_asks_for_wrong_and_right_labels(monkeypatch):
 
 
 @pytest.mark.parametrize("mode, data, beside", [("paper", "mnist", True), ("quick", "mnist", False), ("paper", "sample", False)])
-def test_imbalance_reports_all_that_its_folder_holds(mode, data, beside, monkeypatch, tmp_path, capsys):
-    """The lines of all records, methods in the order of the table; the paper's values beside its own settings alone."""
+def test_imbalance_reports_all_lines(mode, data, beside, monkeypatch, tmp_path, capsys):
+    """Methods in the order of the table, a picture for each share, and the paper's values beside its own settings alone."""
     told = Told()
     monkeypatch.setattr(imbalance, "figures", told)
     lines = digits({"smote": {0.99: [12.5]}, "uniform": {0.9: [3.0], 0.99: [20.0]}})
-    for line in lines:
-        with (tmp_path / f"{line['method']}-{line['share']}.jsonl").open("a") as record:
-            record.write(json.dumps(line) + "\n")
-    options = types.SimpleNamespace(mode=mode, data=data, out=tmp_path)
-    imbalance.report(options)
+    imbalance.report(types.SimpleNamespace(mode=mode, data=data, out=tmp_path), [], list(lines), "a caption")
     capsys.readouterr()
-    names = [name for name, *_ in told]
-    assert names == ["table", "error_against_share", "weight_over_training", "all_methods", "all_methods"]
+    assert [name for name, *_ in told] == ["table", "error_against_share", "weight_over_training", "all_methods", "all_methods"]
     drawn = told[0][1]
     assert [line["method"] for line in drawn] == ["uniform"] * 4 + ["smote"] * 2
     assert sorted(map(str, drawn)) == sorted(map(str, lines)) and all(each[1] == drawn for each in told[1:])
     assert [each[2].name for each in told[1:]] == ["error.png", "weight.png", "methods-0.9.png", "methods-0.99.png"]
-    assert [each[3] for each in told[1:]] == [f"{mode} mode, {data} data"] * 4 and [each[4] for each in told[3:5]] == [0.9, 0.99]
-    assert [more.get("paper") for more in told.named] == [None, beside, None, beside, beside]
+    assert [each[3] for each in told[1:]] == ["a caption"] * 4 and [each[4] for each in told[3:5]] == [0.9, 0.99]
+    assert (told[1][4], told[3][5], told[4][5]) == (beside, beside, beside)
 
 
 def test_the_table_of_accuracies_to_the_letter():

@@ -254,7 +254,8 @@ def test_the_problem_of_the_two_loops_number_by_number():
 def test_figure_3_looks_with_a_key_of_its_own(monkeypatch, tmp_path):
     """The first run's seed and LOOK; the share of its labels decides how many of one class are flipped."""
     keys = []
-    run = Run("a", {"target": 3, "share": 0.4}, "reweight", 9, None, None, None, tmp_path)
+    run = Run("a", {"target": 3, "share": 0.4, "method": "reweight"}, "reweight", 9, None, None, None, tmp_path)
+    run.checkpoint.write_text("there")
     monkeypatch.setattr(figure3, "trainer_of", lambda run: "trainer")
     monkeypatch.setattr(figure3, "restored", lambda run, trainer: "learned")
     monkeypatch.setattr(figure3, "histogram_data", lambda trainer, learned, target, rng: keys.append((target, rng.integers(2**62))) or ())
