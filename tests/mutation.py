@@ -83,6 +83,7 @@ NEIGHBOURS = dict(pair for a, b in (
     ("floor", "ceil"), ("exp", "expm1"), ("log", "log1p"), ("sin", "cos"), ("push", "pull"), ("rows", "columns"), ("var", "std"),
     ("standard_normal", "random"), ("integers", "random"), ("flatnonzero", "argsort")) for pair in ((a, b), (b, a)))
 SEEDS = ("seed", "key")
+SYMMETRIC = ("add", "multiply", "maximum", "minimum", "array_equal", "assert_array_equal")      # swapping changes nothing
 
 
 def functions(tree):
@@ -103,13 +104,14 @@ def faults(source, elsewhere=()):
     neighbours = functions(tree)
     strings = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
     texts = {id(node.exc): node for node in ast.walk(tree) if isinstance(node, ast.Raise)}
+    strict = {id(k.value) for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords if k.arg == "strict"}
     words = {id(part) for node in texts.values() if node.exc for part in ast.walk(node.exc)}        # of errors: not held word for word
 
     def text(node):
         return ast.get_source_segment(source, node)
 
     def add(kind, node, new):
-        if id(node) not in strings and id(node) not in words and text(node) != new:
+        if not {id(node)} & (strings | words | strict) and text(node) != new:
             found.append((kind, node, new))
 
     def expression(node):
@@ -147,12 +149,13 @@ def faults(source, elsewhere=()):
         if last in NEIGHBOURS:
             add("neighbour", node.func, name[:len(name) - len(last)] + NEIGHBOURS[last])
         for i in range(len(node.args), len(arguments)):
-            if named[i - len(node.args)] != "**":
+            if named[i - len(node.args)] not in ("**", "strict="):
                 add("argument left out", node, f"{name}({', '.join(arguments[:i] + arguments[i + 1:])})")
         if len(node.args) > 1:
             rest = arguments[len(node.args):]
             add("argument left out", node, f"{name}({', '.join(arguments[:len(node.args) - 1] + rest)})")
-            add("arguments swapped", node, f"{name}({', '.join([arguments[1], arguments[0], *arguments[2:]])})")
+            if last not in SYMMETRIC:
+                add("arguments swapped", node, f"{name}({', '.join([arguments[1], arguments[0], *arguments[2:]])})")
 
     def statement(node, argument):
         if isinstance(node, (ast.If, ast.While)):

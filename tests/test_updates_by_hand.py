@@ -4,7 +4,7 @@ import inspect
 import numpy as np
 import pytest
 
-from minigrad import optim
+from minigrad import MinigradError, optim
 
 RNG = np.random.default_rng(4)
 P = {"w": RNG.standard_normal((2, 3)), "b": RNG.standard_normal(3)}
@@ -73,6 +73,13 @@ def test_tiny_gradients_meet_eps():
     p, g = np.array([1.0]), np.array([1e-8])
     optimiser = optim.adam(0.1)
     np.testing.assert_allclose(optimiser.update(g, optimiser.init(p), p, 0)[0], [0.95], rtol=1e-9)
+
+
+@pytest.mark.parametrize("optimiser", [optim.sgd(0.1), optim.sgd(0.1, 0.9), optim.adam(0.1)])
+def test_a_gradient_of_another_form_is_refused(optimiser):
+    for other in ({"w": P["w"]}, {"w": P["w"], "c": P["b"]}, [P["w"], P["b"]]):
+        with pytest.raises(MinigradError):
+            optimiser.update(other, optimiser.init(P), P, 0)
 
 
 def test_what_is_used_where_nobody_says():
