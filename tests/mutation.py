@@ -45,25 +45,26 @@ EXPERIMENTS = "tests/experiments/test_"
 TESTS = {                                                   # the first that fits the file
     "minigrad/ops/": ["tests/ops", "tests/test_errors.py", "tests/test_models_by_hand.py"],
     "minigrad/optim.py": ["tests/test_optim.py", "tests/test_updates_by_hand.py", "tests/test_errors.py"],
-    "minigrad/nn.py": ["tests/test_nn.py", "tests/test_models.py", "tests/test_models_by_hand.py", "tests/test_errors.py"],
-    "minigrad/losses.py": ["tests/test_nn.py", "tests/test_losses.py", "tests/test_errors.py"],
-    "minigrad/initial.py": ["tests/test_models.py", "tests/test_models_by_hand.py", "tests/test_nn.py"], "minigrad/reweight.py": ["tests/test_reweight.py", "tests/test_errors.py"],
-    "minigrad/tree.py": ["tests/test_tree.py", "tests/test_errors.py"], "minigrad/backend.py": ["tests/test_backend.py", "tests/test_errors.py"],
+    "minigrad/nn.py": ["tests/test_nn.py", "tests/test_models.py", "tests/test_models_by_hand.py", "tests/test_copies.py", "tests/test_errors.py"],
+    "minigrad/initial.py": ["tests/test_nn.py", "tests/test_models_by_hand.py"],
+    "minigrad/losses.py": ["tests/test_losses.py", "tests/test_nn.py", "tests/test_errors.py"], "minigrad/reweight.py": ["tests/test_reweight.py", "tests/test_errors.py"],
+    **dict.fromkeys(("minigrad/tree.py", "minigrad/files.py"), ["tests/test_tree.py", "tests/test_copies.py", "tests/test_errors.py"]),
+     "minigrad/backend.py": ["tests/test_backend.py", "tests/test_errors.py"],
     "minigrad/": ["tests", "minigrad", "README.md", "--ignore=tests/experiments"],
     "models/": ["tests/test_models.py", "tests/test_models_by_hand.py"],
     "experiments/methods/": ["what_methods_do", "methods", "resampling", "boosting"],
     "experiments/trainers.py": ["what_methods_do", "trainers", "seeds"],
-    "experiments/data.py": ["data", "known_images"],
+    **dict.fromkeys(("experiments/data.py", "experiments/fetch.py"), ["data", "known_images"]),
     "experiments/biases.py": ["biases", "known_images", "seeds"], "experiments/flips.py": ["biases"],
     "experiments/figures/": ["figures", "pictures", "settings"],
     "experiments/imbalance.py": ["settings", "pictures", "known_images", "seeds", "training"],
     "experiments/contradiction.py": ["contradiction", "settings", "pictures", "seeds"],
     "experiments/nested": ["nested", "settings", "seeds"], "experiments/pages.py": ["nested", "walkthrough"],
     "experiments/walkthrough": ["walkthrough", "settings", "seeds"],
-    **dict.fromkeys(("experiments/runs.py", "experiments/training.py", "experiments/folders.py"), ["training", "trainers"]),
+    **dict.fromkeys(("experiments/runs.py", "experiments/training.py", "experiments/folders.py"), ["training", "trainers", "command"]),
     **dict.fromkeys(("experiments/benchmark.py", "experiments/limits.py", "experiments/comparisons.py", "experiments/precision.py",
                      "experiments/peers/"), ["benchmark", "pictures"]),
-    "experiments/": ["settings", "pictures", "seeds", "cifar", "training"]}
+    "experiments/": ["settings", "pictures", "seeds", "cifar", "training", "command"]}
 
 
 def tests_of(file):
