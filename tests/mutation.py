@@ -49,7 +49,7 @@ TESTS = {                                                   # the first that fit
     "minigrad/initial.py": ["tests/test_nn.py", "tests/test_models_by_hand.py"],
     "minigrad/losses.py": ["tests/test_losses.py", "tests/test_nn.py", "tests/test_errors.py"], "minigrad/reweight.py": ["tests/test_reweight.py", "tests/test_errors.py"],
     **dict.fromkeys(("minigrad/tree.py", "minigrad/files.py"), ["tests/test_tree.py", "tests/test_copies.py", "tests/test_errors.py"]),
-     "minigrad/backend.py": ["tests/test_backend.py", "tests/test_errors.py"],
+    "minigrad/backend.py": ["tests/test_backend.py", "tests/test_errors.py"],
     "minigrad/": ["tests", "minigrad", "README.md", "--ignore=tests/experiments"],
     "models/": ["tests/test_models.py", "tests/test_models_by_hand.py"],
     "experiments/methods/": ["what_methods_do", "methods", "resampling", "boosting"],
