@@ -382,6 +382,7 @@ def test_a_class_without_enough_clean_images_is_named():
 def test_impossible_flips_and_tails_are_refused():
     labels = np.arange(10)
     for call in (lambda: uniform_flip(labels, 2, 10, seed(0)), lambda: uniform_flip(labels, 0.4, 9, seed(0)),
+                 lambda: uniform_flip(labels[:, None], 0.4, 10, seed(0)), lambda: background_flip(labels[None], 0.4, 10, seed(0)),
                  lambda: uniform_flip(labels, 0.4, 10, seed(0), "false"), lambda: background_flip(labels, 0.4, 10, seed(0), 10),
                  lambda: background_flip(labels - 1, 0.4, 10, seed(0)), lambda: long_tailed(labels, 0.9, seed(0), 10),
                  lambda: long_tailed(labels, 2, seed(0), 10), lambda: long_tailed(labels, 2, seed(0), 5),
