@@ -205,7 +205,7 @@ def test_fine_tuning_starts_from_the_trained_model(small, tmp_path):
 
 
 def test_the_noise_layer_starts_from_the_confusion_of_the_trained_model(small, tmp_path):
-    run, = planned("table2", "--methods", "adaptation_confusion", "--out", str(tmp_path))
+    run, = planned("table2", "--methods", "adaptation_confusion", "--steps", "40", "--out", str(tmp_path))
     train(run.base)
     base = trainers.trainer_of(run.base)
     learned, validation = restored(run.base, base), base.task.validation
