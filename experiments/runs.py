@@ -14,6 +14,7 @@ from .folders import check_lines, parsed, read_record
 from .methods import METHODS
 
 DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK = range(7)  # the second integer of a key: what the numbers are for
+DIVERGED = 1e6                          # nats: a mean loss above it is no result, though it be finite
 
 
 class Settings(NamedTuple):
@@ -64,7 +65,7 @@ class Run(NamedTuple):
 
 
 class NotFinite(MinigradError, ArithmeticError):
-    """A loss that is NaN or infinite."""
+    """A loss that is NaN or infinite, or so large that training has diverged."""
 
 
 class OutOfMemory(MinigradError, MemoryError):
@@ -76,9 +77,10 @@ def _kept(run):
     return f"{run.checkpoint}, the record up to step {step}" if step else "nothing was saved yet"
 
 
-def not_finite(run, step):
+def not_finite(run, step, loss):
     """The error to raise: where it happened, and what is kept."""
-    return NotFinite(f"{run.name}: the loss is not finite in step {step} of method {run.method}\n  kept: {_kept(run)}\n"
+    what = f"{loss:.1e}: training has diverged" if math.isfinite(loss) else "not finite"
+    return NotFinite(f"{run.name}: the loss is {what} in step {step} of method {run.method}\n  kept: {_kept(run)}\n"
                      "  help: a smaller --rate, with --out FOLDER if this one holds other results")
 
 

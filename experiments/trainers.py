@@ -14,7 +14,7 @@ from minigrad.backend import seed as generator
 
 from .biases import Part
 from .methods import METHODS, Aux, Batch, Context, boosting, criteria, samplers
-from .runs import INIT, MASKS, METHOD, REBUILD, STEPS, finished, not_finite, restored
+from .runs import DIVERGED, INIT, MASKS, METHOD, REBUILD, STEPS, finished, not_finite, restored
 
 CHUNK = 500                     # images evaluated at once
 
@@ -165,12 +165,13 @@ class Descent(_Trainer):
         return xp.concatenate([part.astype(np.float32) for part in parts])
 
     def checked(self, rows, t):
-        """The rows on the host; raises NotFinite if a loss among them is not finite."""
+        """The rows on the host; raises NotFinite if a loss among them is not finite, or beyond DIVERGED."""
         new = [row for row in rows if not isinstance(row, list)]
         host = to_host(xp.stack(new)).astype(float) if new else np.zeros((0, 10))
-        finite = np.isfinite(host[:, [0, -1]]).all(1)
-        if not finite.all():
-            raise not_finite(self.run, t + 2 - len(host) + int(np.argmin(finite)))
+        largest = np.abs(host[:, [0, -1]]).max(1)           # the clean loss is -1 where there is none
+        if not (largest < DIVERGED).all():                  # nor is NaN
+            k = int(np.argmin(largest < DIVERGED))
+            raise not_finite(self.run, t + 2 - len(host) + k, largest[k])
         return [row for row in rows if isinstance(row, list)] + host.tolist()
 
     def line(self, learned, rows, t):
@@ -179,8 +180,8 @@ class Descent(_Trainer):
         model, state = learned["params"]["model"], learned["state"]
         clean_loss = float(mean(criteria.plain(predict(model, state, self.clean_images, self.problem.prepare),
                                                self.clean_labels, None, self.shares)))
-        if not np.isfinite(clean_loss):
-            raise not_finite(self.run, t + 1)
+        if not clean_loss < DIVERGED:
+            raise not_finite(self.run, t + 1, clean_loss)
         seen = (wrong + right).sum()
         line = {"train_loss": loss.mean(), "train_error": 100.0 * other.sum() / seen, "clean_loss": clean_loss,
                 **self.errors(lambda images: to_host(predict(model, state, images, self.problem.prepare).argmax(1))),

@@ -232,6 +232,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
                                  "holds other results")
 
 
+@pytest.mark.parametrize("method", ["uniform", "reweight"])
+def test_a_loss_that_is_finite_and_beyond_all_use_stops_the_run_too(tmp_path, method):
+    """A loss of 1e31 does not become NaN, and the table would show the wreck as a result."""
+    with pytest.raises(NotFinite, match=f"the loss is .*e.*: training has diverged in step .* of method {method}"):
+        train(run_of(tmp_path, method, rate=1e12))
+    assert not read_record(run_of(tmp_path, method).record)
+
+
 def test_a_model_that_diverges_in_the_last_step_of_an_interval_is_not_saved(tmp_path):
     run = run_of(tmp_path, "uniform", steps=1, rate=3e38)
     with pytest.raises(NotFinite, match="in step 1 of method uniform"):
