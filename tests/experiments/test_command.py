@@ -324,7 +324,7 @@ def test_a_picture_of_networks_whose_checkpoints_are_gone(cli, tmp_path):
 
 STRANGE = {
     "gone": ('{"method": "l2rw2", "task": "noise", "share": 0.95, "seed": 0, "step": 4}\n', "there is no method l2rw2"),
-    "lines": ('{"step": 1}\n', "it has no '"), "null": ('{"step": null}\n', "it has no '"), "empty": ("", "it holds no line"),
+    "lines": ('{"step": 1}\n', "it has no '"), "null": ('{"step": null}\n', "not a record of a run"), "empty": ("", "it holds no line"),
     "text": ("hello\n", "not a record of a run"), "list": ("[1]\n", "not a record of a run"), "binary": ("\0\n", "not a record of a run"),
     "types": ('{"method": "uniform", "share": "x", "seed": 0, "task": "x", "step": 4}\n', ""),
     "nulls": ('{"method": null, "share": 1, "seed": 0, "task": [], "step": 4}\n', ""), "copy": (None, "by what it holds its name should be ")}
