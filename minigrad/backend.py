@@ -112,10 +112,11 @@ def module_of(*xs):
     Raises DTypeError for a masked array.
     """
     for x in xs:                                            # every operation asks: NumPy's arrays are told at once
-        if type(x) is not numpy.ndarray:
+        kind = type(x)
+        if kind is not numpy.ndarray and kind is not float:
             if on_device(x):
                 return cupy_or_reason()[0]
-            if type(x).__name__ == "MaskedArray":
+            if kind.__name__ == "MaskedArray":
                 raise DTypeError(message("minigrad", "masked arrays are not taken: most functions would lose the mask",
                                          [("x", x, "")], "where(mask, 0.0, x.data) beside a weight for each element; "
                                          "their mean is sum(weights * x) / sum(weights)"))

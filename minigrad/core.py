@@ -105,8 +105,8 @@ class Primitive:
                 return (self.fun or by_name(self.name, args))(*args, **params)
             except FAULT as error:
                 return self._again(args, params, error)
-        if trace.closed or params or self.rule is None:
-            self._check(args, params, trace)
+        if trace.closed or self.rule is None or params and Box in map(type, params.values()):
+            self._refuse(args, params, trace)
         if trace.interpret is not None:
             return trace.interpret(self, args, params)
         watched = [i for i, a in enumerate(args) if type(a) is Box and a.trace is trace]
@@ -138,8 +138,8 @@ class Primitive:
         call, rows = called(self.name, self.fun, args)
         raise mixture(call, rows) or explained(call, rows, error, where) from error
 
-    def _check(self, args, params, trace):
-        """Raise TraceError for what cannot be traced."""
+    def _refuse(self, args, params, trace):
+        """Raise TraceError: this cannot be traced."""
         if trace.closed:
             raise TraceError(message(f"{self.name}(...)", "a value from inside a derivative was used after it ended",
                                      [(f"argument {i}", a, "") for i, a in enumerate(args) if type(a) is Box],
@@ -149,9 +149,8 @@ class Primitive:
             raise TraceError(f"{self.name}(...): this primitive has no rule, and a derivative of it was asked for\n"
                              "  help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear")
         boxes = [(name, value, "") for name, value in params.items() if type(value) is Box]
-        if boxes:
-            raise TraceError(message(f"{self.name}(...)", "a traced value is handed over by keyword, as a setting",
-                                     boxes, "hand over arrays by position"))
+        raise TraceError(message(f"{self.name}(...)", "a traced value is handed over by keyword, as a setting", boxes,
+                                 "hand over arrays by position"))
 
     def __repr__(self):
         return f"<primitive {self.name}>"

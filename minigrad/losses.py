@@ -7,7 +7,7 @@ from .boundary import guard
 from .core import Box, LinearMap, Primitive, mixture, raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import fused
-from .ops import expand_dims, getitem, softplus, stop_gradient, sum, where
+from .ops import reshape, softplus, stop_gradient, sum, where
 from .ops.elementwise import scaled
 from .ops.reductions import log_total, probabilities, shifted
 
@@ -82,16 +82,11 @@ def _cross_entropy(logits, labels):
         if type(x) is Box:
             z = shifted(x, (1,))[0]
             p = where(is_label, 0.0, probabilities(z, log_total(z, axis=(1,))))
-        else:
-            p = e / (total + (total == 0.0))[:, None]       # kept from the forward function: nothing watches x
-
-        def push(t):
-            return sum(p * (t - expand_dims(getitem(t, label), 1)), 1)
-
-        def pull(g):
-            c = p * expand_dims(g, 1)
-            return where(is_label, -sum(c, 1, keepdims=True), c)
-        return LinearMap(push, pull)
+            d = where(is_label, -sum(p, 1, keepdims=True), p)
+        else:                                               # e is kept from the forward function: nothing watches x
+            d = e / (total + (total == 0.0))[:, None]
+            d[label] = -d.sum(1)
+        return LinearMap(lambda t: sum(d * t, 1), lambda g: d * reshape(g, (-1, 1)))
     return Primitive(evaluate, rule, "cross_entropy")(logits)
 
 

@@ -72,7 +72,7 @@ class Module:
         return self.apply(x)[0]
 
     def apply(self, x, state=None, train=True, key=None):
-        if _needs_apply(tree.flatten(self)[1]):
+        if (key is not None or not train) and _needs_apply(tree.flatten(self)[1]):
             raise DTypeError(f"{type(self).__name__}.apply: a layer inside keeps averages or drops elements: it needs "
                              "state and key\n  help: write apply (and state) in place of __call__, as Sequential does")
         return self(x), state
@@ -126,7 +126,9 @@ class Linear(Module):
 
 def _check_array(call, x):
     """Raise where x only looks like an array: it has a shape, and rules of its own."""
-    if hasattr(x, "shape") and not is_array(raw(x)) and not isinstance(raw(x), numpy.generic):
+    plain = raw(x)
+    if type(plain) is not numpy.ndarray and hasattr(x, "shape") and not is_array(plain) and not isinstance(
+            plain, numpy.generic):
         kind = f"{type(x).__name__} of {type(x).__module__.partition('.')[0]}"
         raise DTypeError(message(call, f"x is a {kind}, and no array", [("x", x, "")],
                                  "x.to_numpy() of a table, x.toarray() of a sparse matrix"))

@@ -66,7 +66,7 @@ def _like(number, x):
 
 def _axpy(a, x, y):
     """a x + y, by primitives, which cut large arrays into pieces."""
-    return add(multiply(_like(a, x), x), y)
+    return add(multiply(a if type(a) is float else astype(a, x.dtype), x), y)
 
 
 def _wide(x):
@@ -104,7 +104,7 @@ def _leaves(call, gradient, state, params, names):
     for name, part in (("gradient", gradient), *((name, state[name]) for name in names if name != "count")):
         column = tree.leaves_like(structure, (part,), call)
         for k, (p, x) in enumerate(zip(leaves, column, strict=True)):
-            if shape(p) != shape(x):
+            if p.shape != getattr(x, "shape", ()):
                 rows = [("params", p, ""), (name, x, "")]
                 raise ShapeError(message(call, f"shapes differ at {tree.paths((params,))[k]}", rows))
         columns.append(column)
@@ -139,8 +139,9 @@ def sgd(rate, momentum=0.0, nesterov=False, weight_decay=0.0, decays=matrices):
         decay = weight_decay if decays(p) else 0.0
         if keeps and kernels.fit(p, m, g) and type(momentum) is type(decay) is float and type(r) is not core.Box:
             return kernels.sgd(p, m, g, r, momentum, decay, nesterov)
-        wide = m.dtype if keeps else _wide(p)
-        p, g, dtype = astype(p, wide), astype(g, wide), p.dtype
+        wide, dtype = m.dtype if keeps else _wide(p), p.dtype
+        if dtype != wide or g.dtype != wide:
+            p, g = astype(p, wide), astype(g, wide)
         g = g if _absent(decay) else _axpy(decay, p, g)
         m = _axpy(momentum, m, g) if keeps else g
         return astype(_axpy(-r, _axpy(momentum, m, g) if nesterov else m, p), dtype), m

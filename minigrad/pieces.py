@@ -117,7 +117,7 @@ def mapped(fun, doc=None):
     count = getattr(of_numpy, "nin", None) if ufunc else None
 
     def on_pieces(*args, out=None):
-        if count not in (None, len(args)):                  # NumPy would write into the one too many
+        if count is not None and len(args) != count:        # NumPy would write into the one too many
             raise TypeError(f"{fun} takes {count} arrays, not {len(args)}")
         for a in args:
             if type(a) is numpy.ndarray and a.nbytes > PIECE and cuts:
@@ -221,13 +221,15 @@ class _OneBlasThread:
     def __enter__(self):
         _own.depth += 1
         if _own.depth == 1:
+            of_process, of_thread = _blas()
             with self.lock:
                 if not self.inside:
-                    self.before = [(get(), set_to) for get, set_to in _blas()[0]]
-                    for _, set_to in self.before:
+                    self.before = [(get(), set_to) for get, set_to in of_process]
+                    for _, set_to in of_process:
                         set_to(1)
                 self.inside += 1
-            self.enter_thread()
+            if of_thread:
+                self.enter_thread()
 
     def __exit__(self, *error):
         _own.depth -= 1

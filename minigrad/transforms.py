@@ -68,6 +68,8 @@ def _fitted(given, structure, like, call):
     """The leaves of a tangent or cotangent, checked to have the structure, shapes and types that they must have."""
     values = tree.leaves_like(structure, given, call)
     for k, (value, x) in enumerate(zip(values, like)):
+        if hasattr(value, "dtype") and value.dtype == x.dtype and value.shape == x.shape:       # as it mostly is
+            continue
         real = _kind(value) in "fiub"
         if not real or shape(value) != shape(x):
             rows, names = [("value", x, ""), ("given", value, "")], tree.paths(tree.unflatten(structure, like))
@@ -156,7 +158,7 @@ def _linearize(f, xs, has_aux, call):
     def push(*ts):
         tangents = tape.push(_fitted(ts, structure, ins, "J.push(*ts)"), ends)
         for y, t, end in zip(outs, tangents, ends):
-            if t is not None and _kind(t) not in "fiub":
+            if getattr(t, "dtype", y.dtype) != y.dtype and _kind(t) not in "fiub":
                 _refuse_type(tape[end][0].name, "push", t, y)
         return tree.unflatten(out_structure, [as_type_of(y, t) for y, t in zip(outs, tangents)])
 
@@ -164,6 +166,8 @@ def _linearize(f, xs, has_aux, call):
         given = _fitted(g, out_structure, outs, "J.pull(g)")
         cotangents = tape.pull(given, ends, count)
         for k, (x, c) in enumerate(zip(ins, cotangents)):
+            if c is not None and c.dtype == x.dtype:
+                continue
             if c is not None and _kind(c) not in "fiub":
                 users = {step[0].name for step in tape if any([parent == k for parent, _ in step[1]])}
                 _refuse_type(" or ".join(sorted(users)), "pull", c, x)
@@ -176,17 +180,18 @@ def _owned(cotangents, given):
     """Each cotangent in memory of its own: a copy of what cannot be written to, or lies where another one does."""
     taken, owned = {id(_owner(g)) for g in given}, []
     for c in cotangents:
-        if is_array(c):
-            if not getattr(c.flags, "writeable", True) or 0 in c.strides or id(_owner(c)) in taken:
-                c = c.copy()
-            taken.add(id(_owner(c)))
+        if type(c) is numpy.ndarray or is_array(c):
+            owner = c if c.base is None else _owner(c)
+            if id(owner) in taken or owner is not c and 0 in c.strides or not getattr(c.flags, "writeable", True):
+                c = owner = c.copy()
+            taken.add(id(owner))
         owned.append(c)
     return owned
 
 
 def _owner(x):
     """The array whose memory this is a view of, or itself."""
-    while is_array(getattr(x, "base", None)):
+    while is_array(x) and x.base is not None:
         x = x.base
     return x
 

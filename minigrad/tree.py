@@ -46,7 +46,7 @@ class Structure(NamedTuple):
     def __eq__(self, other):
         return self is other or (
             isinstance(other, Structure) and self.node is other.node and self.names == other.names
-            and self.children == other.children and same(self.static, other.static))
+            and (self.static is other.static or same(self.static, other.static)) and self.children == other.children)
 
     def __ne__(self, other):
         return not self == other
@@ -98,14 +98,11 @@ def _node(cls):
     return _nodes.get(cls)
 
 
-def _refuse_unregistered(tree):
-    """Raise DTypeError for a container or a dataclass whose class is no node: it is no leaf either."""
-    containers = collections.abc.Mapping, list, tuple, collections.deque, collections.UserList
-    if isinstance(tree, containers) or dataclasses.is_dataclass(tree):
-        name = type(tree).__name__
-        raise DTypeError(f"tree.flatten(x): {name} is not registered as a node: arrays in it would be overlooked\n"
-                         f"  help: minigrad.tree.register({name}, split, join); or use minigrad.nn.Module for a "
-                         "dataclass, and dict(x), list(x) or tuple(x) for a container")
+@functools.cache
+def _is_container(cls):
+    """Whether this class, if it is no node, is a container or a dataclass: no leaf either."""
+    return dataclasses.is_dataclass(cls) or issubclass(cls, (collections.abc.Mapping, list, tuple, collections.deque,
+                                                             collections.UserList))
 
 
 def flatten(tree):
@@ -123,16 +120,24 @@ def flatten(tree):
 
 def _flatten(tree, leaves):
     cls = type(tree)
-    node = _nodes.get(cls) or _node(cls)
+    node = _nodes.get(cls)
+    if node is None:
+        if hasattr(cls, "dtype"):                           # an array, or a traced value
+            leaves.append(tree)
+            return _leaf
+        node = _node(cls)
     if node is not None:
         names, children, static = node.split(tree)
         return Structure(cls, tuple(names), static, tuple([_flatten(child, leaves) for child in children]))
-    if not hasattr(cls, "dtype"):
-        if tree is None or isinstance(tree, (str, type)):
-            return Structure(STATIC, (), tree, ())
-        _refuse_unregistered(tree)
-        if callable(tree):
-            return Structure(STATIC, (), tree, ())
+    if tree is None or isinstance(tree, (str, type)):
+        return Structure(STATIC, (), tree, ())
+    if _is_container(cls):
+        name = cls.__name__
+        raise DTypeError(f"tree.flatten(x): {name} is not registered as a node: arrays in it would be overlooked\n"
+                         f"  help: minigrad.tree.register({name}, split, join); or use minigrad.nn.Module for a "
+                         "dataclass, and dict(x), list(x) or tuple(x) for a container")
+    if callable(tree):
+        return Structure(STATIC, (), tree, ())
     leaves.append(tree)
     return _leaf
 
@@ -156,7 +161,7 @@ def _unflatten(structure, leaves):
     if structure.node is STATIC:
         return structure.static
     children = [_unflatten(child, leaves) for child in structure.children]
-    return _node(structure.node).join(structure.names, children, structure.static)
+    return (_nodes.get(structure.node) or _node(structure.node)).join(structure.names, children, structure.static)
 
 
 def same(a, b):

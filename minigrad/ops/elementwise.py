@@ -73,19 +73,22 @@ def _falling(x):
 
 # --------------------------------------------------------------------- straight lines with kinks: masks select
 
+BITS = {numpy.dtype(f"f{size}"): numpy.dtype(f"i{size}") for size in (2, 4, 8)}       # integers as wide as floats
+
+
 def selected(x, mask, out=None):
     """Plain x where the mask holds, and 0 elsewhere, whatever x is there; written to `out`, which may be x.
 
     A product with the mask would make NaN of infinity, and NumPy's `where` takes ten times as long as one where a mask
     has no pattern. But as integers, 0 times the bits of any number is 0.
     """
-    if not isinstance(x, (numpy.ndarray, numpy.generic)) or x.dtype.kind != "f" or x.itemsize > 8:
+    bits = BITS.get(x.dtype) if isinstance(x, (numpy.ndarray, numpy.generic)) else None
+    if bits is None:
         y = module_of(x, mask).where(mask, x, 0.0)          # of CuPy, or of a type that no integer is as wide as
         if out is None:
             return y
         out[...] = y
         return out
-    bits = f"i{x.itemsize}"
     return numpy.multiply(x.view(bits), mask, out=None if out is None else out.view(bits)).view(x.dtype)
 
 
@@ -186,12 +189,14 @@ def astype(x, dtype):
     Raises DTypeError where a traced value is complex or would be: its derivative would be lost.
     """
     x = x if hasattr(x, "dtype") else numpy.asarray(x)
-    if type(x) is Box and "c" in (numpy.dtype(dtype).kind, x.dtype.kind) and x.dtype != dtype:
+    if x.dtype == dtype:
+        return x
+    if type(x) is Box and "c" in (numpy.dtype(dtype).kind, x.dtype.kind):
         raise DTypeError(message("astype(x, dtype)", "only real numbers have derivatives here", [("x", x, "")],
                                  "keep real and imaginary part as two arrays"))
     if numpy.dtype(dtype).kind != "f":
         return raw(x).astype(dtype)
-    return x if x.dtype == dtype else _astype(x, dtype=dtype, back=x.dtype)
+    return _astype(x, dtype=dtype, back=x.dtype)
 
 
 def stop_gradient(x):

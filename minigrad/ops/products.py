@@ -19,7 +19,7 @@ def _product(a, b):
     (n, k), m = a.shape[-2:], b.shape[-1]
     if not isinstance(a, numpy.ndarray) or n * k * m <= SMALL:
         return blas.matmul(a, b)
-    lead = numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    lead = () if a.ndim == b.ndim == 2 else numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if math.prod(lead) * n * k * m <= PIECE:
         with one_blas_thread:
             return blas.matmul(a, b)
@@ -49,7 +49,6 @@ def matmul(a, b):
 
     A one-dimensional a is a row, a one-dimensional b a column. Raises ShapeError where the inner lengths differ.
     """
-    a, b = as_arrays((a, b), LISTS)
     sa, sb = shape(a), shape(b)
     if not sa or not sb or sa[-1] != sb[-2:][0]:
         rows = [("a", a, "inner axis: the last"), ("b", b, "inner axis: the last but one, or the only one")]
