@@ -72,7 +72,8 @@ class Module:
         return self.apply(x)[0]
 
     def apply(self, x, state=None, train=True, key=None):
-        if (key is not None or not train) and _needs_apply(tree.flatten(self)[1]):
+        inside = [value for value in vars(self).values() if value is not None and not hasattr(value, "dtype")]
+        if inside and _needs_apply(tree.flatten(self)[1]):
             raise DTypeError(f"{type(self).__name__}.apply: a layer inside keeps averages or drops elements: it needs "
                              "state and key\n  help: write apply (and state) in place of __call__, as Sequential does")
         return self(x), state

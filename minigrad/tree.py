@@ -122,7 +122,7 @@ def _flatten(tree, leaves):
     cls = type(tree)
     node = _nodes.get(cls)
     if node is None:
-        if hasattr(cls, "dtype"):                           # an array, or a traced value
+        if hasattr(cls, "dtype") and not issubclass(cls, tuple):        # an array, or a traced value
             leaves.append(tree)
             return _leaf
         node = _node(cls)
