@@ -23,7 +23,7 @@ from typing import Callable, NamedTuple
 import numpy
 
 from . import core, kernels, tree
-from .backend import module_of, on_device
+from .backend import as_array, module_of, on_device
 from .boundary import explains, guard
 from .core import raw
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
@@ -102,9 +102,9 @@ def _leaves(call, gradient, state, params, names):
     leaves, structure = tree.float_leaves((params,), call)
     columns = [leaves]
     for name, part in (("gradient", gradient), *((name, state[name]) for name in names if name != "count")):
-        column = tree.leaves_like(structure, (part,), call)
+        column = [x if hasattr(x, "dtype") else as_array(x) for x in tree.leaves_like(structure, (part,), call)]
         for k, (p, x) in enumerate(zip(leaves, column, strict=True)):
-            if p.shape != getattr(x, "shape", ()):
+            if p.shape != x.shape:
                 rows = [("params", p, ""), (name, x, "")]
                 raise ShapeError(message(call, f"shapes differ at {tree.paths((params,))[k]}", rows))
         columns.append(column)
