@@ -49,6 +49,8 @@ def matmul(a, b):
 
     A one-dimensional a is a row, a one-dimensional b a column. Raises ShapeError where the inner lengths differ.
     """
+    if type(a) in LISTS or type(b) in LISTS:
+        a, b = as_arrays((a, b), LISTS)
     sa, sb = shape(a), shape(b)
     if not sa or not sb or sa[-1] != sb[-2:][0]:
         rows = [("a", a, "inner axis: the last"), ("b", b, "inner axis: the last but one, or the only one")]
