@@ -68,18 +68,18 @@ def prepare_folder(folder, settings, resume, megabytes, grows=False):
         raise _unwritable(folder, megabytes, error) from error
 
 
-def make_folder(folder):
+def make_folder(folder, megabytes=1):
     """Make a folder, with those above it, if it is not there. Raises FileError where it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, 1, error) from error
+        raise _unwritable(folder, megabytes, error) from error
 
 
 def check_folder(folder, megabytes=5):
     """Make a folder, and make sure of its room. Raises FileError where it cannot be written, or has less than that."""
+    make_folder(folder, megabytes)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < megabytes * 1e6:
             raise OSError(f"less than {megabytes:.0f} MB free")
         with tempfile.TemporaryFile(dir=folder) as probe:

@@ -106,6 +106,11 @@ def is_array(x):
     return isinstance(x, numpy.ndarray) or on_device(x)
 
 
+def is_float(x):
+    """Whether x is an array of real floating-point numbers, or a traced value."""
+    return getattr(getattr(x, "dtype", None), "kind", "") == "f"
+
+
 def module_of(*xs):
     """The module whose functions take these plain arrays: CuPy if one of them is CuPy's, else NumPy (numbers too).
 

@@ -4,15 +4,14 @@ Operations check what they can say something useful about. What nobody thought o
 inside, with words about things that the caller never named. `explains` puts the call and its arguments in front of
 them, in one place for all public functions.
 """
-import inspect
 import sys
 import types
 
-from .errors import DTypeError, IndexingError, MinigradError, ShapeError, SizeError, message
+from . import errors
+from .errors import IndexingError, MinigradError, ShapeError, SizeError, message, parameters
 
-KINDS = {IndexError: IndexingError, KeyError: IndexingError, MemoryError: SizeError, TypeError: DTypeError,
-         AttributeError: DTypeError, ValueError: ShapeError, OverflowError: ShapeError, ZeroDivisionError: ShapeError,
-         RecursionError: ShapeError, RuntimeError: ShapeError}          # what is raised, and what it becomes
+KINDS = {**errors.KINDS, KeyError: IndexingError, MemoryError: SizeError, ZeroDivisionError: ShapeError,
+         RuntimeError: ShapeError}                          # also what only comes from farther inside
 OURS = {"minigrad", "numpy", "cupy", "safetensors", "threadpoolctl"} | sys.stdlib_module_names
 
 
@@ -48,10 +47,7 @@ def _is_the_callers(error):
 
 def _explained(f, args, params, error):
     kind = next(ours for theirs, ours in KINDS.items() if isinstance(error, theirs))
-    try:
-        names = [name for name, p in inspect.signature(f).parameters.items() if p.kind < p.VAR_POSITIONAL]
-    except (TypeError, ValueError):
-        names = []
+    names = parameters(f)
     names += [f"argument {i}" for i in range(len(names), len(args))]
     rows = [(name, value, _brief(value)) for name, value in [*zip(names, args), *params.items()]]
     call = f"{f.__name__}({', '.join(name for name, _, _ in rows)})"

@@ -25,9 +25,9 @@ import types
 import numpy
 
 from . import tree
-from .backend import as_array, is_array, module_of, to_host
+from .backend import as_array, is_array, is_float, module_of, to_host
 from .boundary import guard
-from .core import Forward, Tape, is_float, raw, run, unboxed
+from .core import Forward, Tape, raw, run, unboxed
 from .errors import DTypeError, MinigradError, message, shape
 from .transforms import jvp, linearize, vjp
 

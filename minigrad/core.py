@@ -295,8 +295,3 @@ def unboxed(y, trace):
                                      [("y", y, "")]))
         return y, None
     return y.value, y.tag
-
-
-def is_float(x):
-    """Whether x is an array of real floating-point numbers, or a traced value."""
-    return getattr(getattr(x, "dtype", None), "kind", "") == "f"

@@ -49,6 +49,10 @@ class FileError(MinigradError, OSError):
     """A file that cannot be read as what it should be."""
 
 
+KINDS = {TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError, AttributeError: DTypeError,
+         KeyError: DTypeError, OverflowError: ShapeError}               # what is raised, and what it becomes
+
+
 def message(call, rule, rows=(), help=None):
     """The text of an error: `call`: `rule`, then one aligned line for each (name, array, note), then the remedy."""
     table = [(str(name), str(getattr(array, "shape", ())), dtype_name(array), note) for name, array, note in rows]
@@ -62,21 +66,24 @@ def message(call, rule, rows=(), help=None):
     return "\n".join(lines)
 
 
+def parameters(fun):
+    """The names of the parameters that a function takes by position; none where Python cannot tell."""
+    try:
+        return [p.name for p in inspect.signature(fun).parameters.values() if p.kind < p.VAR_POSITIONAL]
+    except (TypeError, ValueError):
+        return []
+
+
 def called(name, fun, args):
     """The call of a function with these arguments, as text, and the rows (name, argument, note) that show them."""
-    try:
-        names = [p.name for p in inspect.signature(fun).parameters.values() if p.kind < p.VAR_POSITIONAL]
-    except (TypeError, ValueError):
-        names = []
+    names = parameters(fun)
     names = (names + list("abcdefgh"))[:len(args)] if len(names) < len(args) else names[:len(args)]
     return f"{name}({', '.join(names)})", [(name, a, "") for name, a in zip(names, args)]
 
 
 def explained(call, rows, error, where=""):
     """The error of this library that says what a TypeError, ValueError ... of another one says, of which call."""
-    kinds = {TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError, AttributeError: DTypeError,
-             KeyError: DTypeError, OverflowError: ShapeError}
-    kind = next(ours for theirs, ours in kinds.items() if isinstance(error, theirs))
+    kind = next(ours for theirs, ours in KINDS.items() if isinstance(error, theirs))
     rule = where + str(error).strip()
     help = "shapes fit where, from the right, lengths are equal or one of them is 1" if "broadcast" in rule else None
     return kind(message(call, rule, rows, help))

@@ -7,7 +7,8 @@ Their arguments and results come in bundles, so that a derivative can treat them
 open these; tangents of a bundle are tuples, in which None is zero.
 """
 from . import tree
-from .core import Box, LinearMap, Primitive, is_float, raw
+from .backend import is_float
+from .core import Box, LinearMap, Primitive, raw
 from .errors import DTypeError, TraceError, message
 from .transforms import NO_DERIVATIVE, REAL, as_type_of, jvp, named, title, vjp
 

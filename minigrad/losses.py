@@ -2,9 +2,9 @@
 import numpy
 
 from . import kernels
-from .backend import as_array, is_array, module_of, on_device
+from .backend import as_array, is_array, mixture, module_of, on_device
 from .boundary import guard
-from .core import Box, LinearMap, Primitive, mixture, raw
+from .core import Box, LinearMap, Primitive, raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import fused
 from .ops import reshape, softplus, stop_gradient, sum, where

@@ -27,9 +27,9 @@ from typing import Any, dataclass_transform
 import numpy
 
 from . import kernels, tree
-from .backend import as_array, is_array, module_of, xp
+from .backend import as_array, is_array, is_float, module_of, xp
 from .boundary import guard, guard_class
-from .core import is_float, raw
+from .core import raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint, fused
 from .initial import he_normal as he_normal, normal as normal, truncated_normal as truncated_normal, zeros as zeros

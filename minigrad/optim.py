@@ -66,7 +66,7 @@ def _like(number, x):
 
 def _axpy(a, x, y):
     """a x + y, by primitives, which cut large arrays into pieces."""
-    return add(multiply(a if type(a) is float else astype(a, x.dtype), x), y)
+    return add(multiply(_like(a, x), x), y)
 
 
 def _wide(x):

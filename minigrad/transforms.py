@@ -24,9 +24,9 @@ import math
 import numpy
 
 from . import tree
-from .backend import is_array, module_of
+from .backend import is_array, is_float, module_of
 from .boundary import explains
-from .core import Forward, LinearMap, Tape, is_float, raw, run, unboxed
+from .core import Forward, LinearMap, Tape, raw, run, unboxed
 from .errors import DTypeError, ShapeError, message, shape
 from .kinds import integers
 from .ops import astype, reshape, stack, stop_gradient
@@ -180,7 +180,7 @@ def _owned(cotangents, given):
     """Each cotangent in memory of its own: a copy of what cannot be written to, or lies where another one does."""
     taken, owned = {id(_owner(g)) for g in given}, []
     for c in cotangents:
-        if type(c) is numpy.ndarray or is_array(c):
+        if is_array(c):
             owner = c if c.base is None else _owner(c)
             if id(owner) in taken or owner is not c and 0 in c.strides or not getattr(c.flags, "writeable", True):
                 c = owner = c.copy()

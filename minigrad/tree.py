@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy
 import safetensors.numpy
 
-from .backend import to_host, xp
+from .backend import is_float, to_host, xp
 from .boundary import guard
 from .errors import DTypeError, ShapeError, message, shape, undifferentiable
 from .files import TYPES, read, write_whole
@@ -247,7 +247,7 @@ def float_leaves(xs, call):
             raise undifferentiable(call, f"argument {k}", x)
     leaves = [numpy.float64(x) if type(x) is float else x for x in leaves]
     for k, x in enumerate(leaves):
-        if getattr(getattr(x, "dtype", None), "kind", "") != "f":
+        if not is_float(x):
             raise undifferentiable(call, f"argument {paths(tuple(xs))[k]}", x)
     return leaves, structure
 

@@ -60,7 +60,7 @@ def resnet(rng, depth=32, widen=1, classes=10, rate=0.0, remember=True, momentum
     truncated normal of variance 2 / (9 outputs), the scores' weights uniformly with variance 1 / inputs.
     resnet(rng) has 462,954 parameters.
     """
-    _check_depth("resnet", depth)
+    _check_depth("resnet", depth, 2, "8, 14, 20, 26, 32, 44, 56")
     norm = functools.partial(nn.BatchNorm.init, gain=False, momentum=momentum, eps=1e-3, rectify=True)
 
     def conv(inputs, outputs, stride=1):
@@ -76,9 +76,9 @@ def resnet(rng, depth=32, widen=1, classes=10, rate=0.0, remember=True, momentum
     return nn.Sequential((*layers, norm(outputs), pooled, scores))
 
 
-def _check_depth(call, depth):
-    if not isinstance(depth, numbers.Integral) or depth % 6 != 2 or depth < 8:
-        raise ShapeError(f"{call}: depth {depth!r} is not 6 k + 2\n  help: 8, 14, 20, 26, 32, 44, 56 ...")
+def _check_depth(call, depth, rest, examples):
+    if not isinstance(depth, numbers.Integral) or depth % 6 != rest or depth < 6 + rest:
+        raise ShapeError(f"{call}: depth {depth!r} is not 6 k + {rest}\n  help: {examples} ...")
 
 
 def _units(depth, widen):
@@ -98,7 +98,7 @@ def standard_resnet(rng, depth=32, widen=1, classes=10, remember=True, momentum=
     2015). depth: 6 k + 2; widen, remember, momentum: as in `resnet`. standard_resnet(rng) has 464,154 parameters.
     One pixel of padding on each side puts the middle of a stride's windows on the pixels that the shortcut takes.
     """
-    _check_depth("standard_resnet", depth)
+    _check_depth("standard_resnet", depth, 2, "8, 14, 20, 26, 32, 44, 56")
 
     def conv(inputs, outputs, stride=1):
         return nn.Conv2d.init(rng, inputs, outputs, 3, stride, 1, bias=False)
@@ -116,6 +116,5 @@ def standard_resnet(rng, depth=32, widen=1, classes=10, remember=True, momentum=
 
 def wide_resnet(rng, depth=28, widen=10, classes=10, rate=0.3, remember=True, momentum=0.999):
     """WRN-28-10, the paper's other network for CIFAR: depth 6 k + 4. Zagoruyko & Komodakis, 2016."""
-    if not isinstance(depth, numbers.Integral) or depth % 6 != 4 or depth < 10:
-        raise ShapeError(f"wide_resnet: depth {depth!r} is not 6 k + 4\n  help: 10, 16, 22, 28, 40 ...")
+    _check_depth("wide_resnet", depth, 4, "10, 16, 22, 28, 40")
     return resnet(rng, depth - 2, widen, classes, rate, remember, momentum)

@@ -9,8 +9,8 @@ import operator
 import numpy
 
 from .. import kernels
-from ..backend import as_array, module_of
-from ..core import Box, is_float, raw
+from ..backend import as_array, is_float, module_of
+from ..core import Box, raw
 from ..errors import DTypeError, ShapeError, message, shape
 from ..kinds import linear
 from ..pieces import cut_rows, share
