@@ -8,7 +8,8 @@ os.environ["MPLBACKEND"] = "Agg"        # a notebook names one that may not be i
 
 _beside = str(pathlib.Path(__file__).parent.parent)
 sys.path.insert(0, _beside)             # the packages beside this one, not those that the working directory may hold
-import models                           # noqa: E402
+import models  # noqa: E402
+
 sys.path.remove(_beside)
 
 

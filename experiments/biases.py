@@ -17,8 +17,16 @@ from minigrad.errors import shape
 from minigrad.losses import label_array
 
 from .data import Images
-from .flips import (about_labels, background_flip, check_flips, check_labels, drawn_again, drawn_background, require,
-                    uniform_flip)
+from .flips import (
+    about_labels,
+    background_flip,
+    check_flips,
+    check_labels,
+    drawn_again,
+    drawn_background,
+    require,
+    uniform_flip,
+)
 
 
 class Part(NamedTuple):

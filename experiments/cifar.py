@@ -16,7 +16,8 @@ has been reported to reach 88.5 % where Table 1 gives 67.97 for it (github.com/x
 """
 import functools
 import re
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import models
 from minigrad import MinigradError

@@ -32,7 +32,7 @@ def check_labels(labels, classes):
     """The labels as an array of integers. Raises MinigradError unless all are 0 to classes - 1."""
     labels = label_array("check_labels(labels, classes)", labels)
     require(labels.ndim == 1, f"labels of shape {labels.shape}: there must be one for each example", "labels (n,)")
-    require(not len(labels) or 0 <= labels.min() and labels.max() < classes,
+    require(not len(labels) or labels.min() >= 0 and labels.max() < classes,
             f"classes {classes}: there are labels other than 0 to {classes - 1}",
             "classes=K, where the labels are 0 to K-1")
     return labels

@@ -6,7 +6,8 @@ as well. Lines are replaced by those of the same step, and never removed before.
 import json
 import math
 import pathlib
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from minigrad import FileError, MinigradError, ShapeError, backend, tree, xp
 

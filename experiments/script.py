@@ -4,7 +4,8 @@ import contextlib
 import pathlib
 import shlex
 import sys
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import minigrad
 from minigrad import MinigradError
@@ -84,6 +85,7 @@ def wrong_classes(method, classes):
     """Why a method cannot be used on so many classes, or None."""
     if method.classes not in (None, classes):
         return f"it is for {method.classes} classes, and here are {classes}"
+    return None
 
 
 def _checked(script, options):

@@ -15,8 +15,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad import (MinigradError, grad, jacobian, linearize, matmul, mean, reweight, softplus, sum, tanh, to_host,
-                      tree, vjp, xp)
+from minigrad import (
+    MinigradError,
+    grad,
+    jacobian,
+    linearize,
+    matmul,
+    mean,
+    reweight,
+    softplus,
+    sum,
+    tanh,
+    to_host,
+    tree,
+    vjp,
+    xp,
+)
 from minigrad.backend import seed as generator
 
 from . import pages

@@ -24,7 +24,8 @@ Names here and in all rules: x, y value in and out; t tangent (shaped like x); g
 import itertools
 import pkgutil
 import sys
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from .backend import by_name, is_array, mixture, module_of
 from .errors import MinigradError, TraceError, called, check_walked, explained, listed, message, shape

@@ -32,9 +32,13 @@ from .boundary import guard, guard_class
 from .core import raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint, fused
-from .initial import he_normal as he_normal, normal as normal, truncated_normal as truncated_normal, zeros as zeros
+from .initial import he_normal as he_normal
+from .initial import normal as normal
+from .initial import truncated_normal as truncated_normal
 from .initial import uniform_unit_scaling as uniform_unit_scaling
-from .losses import cross_entropy as cross_entropy, sigmoid_cross_entropy as sigmoid_cross_entropy
+from .initial import zeros as zeros
+from .losses import cross_entropy as cross_entropy
+from .losses import sigmoid_cross_entropy as sigmoid_cross_entropy
 from .ops import astype, conv2d, dropout, matmul, relu, sqrt, standardize, stop_gradient
 from .ops.normalise import NormalisePasses, moments
 
@@ -80,7 +84,7 @@ class Module:
 
     def state(self):
         """The running averages that this module begins with: None if it keeps none."""
-        return None
+        return
 
     def __repr__(self):
         inside = (f"{f.name}={_brief(getattr(self, f.name))}" for f in dataclasses.fields(self))

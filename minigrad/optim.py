@@ -18,7 +18,8 @@ import builtins
 import functools
 import math
 import numbers
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy
 

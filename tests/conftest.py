@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("MINIGRAD_BACKEND", "numpy")      # before minigrad is imported: most tests make NumPy arrays
 
-import minigrad as mg                                   # noqa: E402
-import minigrad.blas                                    # noqa: E402
-from minigrad import backend, pieces                    # noqa: E402
+import minigrad as mg  # noqa: E402
+import minigrad.blas  # noqa: E402
+from minigrad import backend, pieces  # noqa: E402
 
-from . import requirements                              # noqa: E402
+from . import requirements  # noqa: E402
 
 collect_ignore = ["impersonator.py", "mutation.py"]     # no doctests there, and they import what need not be installed
 

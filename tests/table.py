@@ -14,8 +14,20 @@ from hypothesis import strategies as st
 import minigrad as mg
 
 from .plain import plain, sides
-from .strategies import (array, arrays, broadcastable, convolutions, distinct, full_shapes, generator, halves, positive,
-                         shapes, smooth, wide_shapes)
+from .strategies import (
+    array,
+    arrays,
+    broadcastable,
+    convolutions,
+    distinct,
+    full_shapes,
+    generator,
+    halves,
+    positive,
+    shapes,
+    smooth,
+    wide_shapes,
+)
 
 
 class Row(NamedTuple):

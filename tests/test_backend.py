@@ -134,9 +134,8 @@ def test_on_a_device_memory_is_the_growth_of_the_pool_and_waiting_is_the_stream(
 
 def test_memory_is_measured_inside_a_measurement():
     mg.use("numpy")
-    with backend.peak_memory() as outer:
-        with backend.peak_memory() as inner:
-            np.zeros(1000)
+    with backend.peak_memory() as outer, backend.peak_memory() as inner:
+        np.zeros(1000)
     assert 8000 <= inner() < 10_000 and outer() >= inner()
 
 

@@ -15,7 +15,20 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import (DTypeError, LinearMap, Primitive, ShapeError, TraceError, grad, jvp, linearize, nn, optim, tree, vjp)
+from minigrad import (
+    DTypeError,
+    LinearMap,
+    Primitive,
+    ShapeError,
+    TraceError,
+    grad,
+    jvp,
+    linearize,
+    nn,
+    optim,
+    tree,
+    vjp,
+)
 from minigrad.check import check_derivatives
 from minigrad.errors import IndexingError
 from minigrad.ops import operators
@@ -750,7 +763,7 @@ def test_a_traced_value_is_printed_as_its_plain_value():
     texts = []
 
     def f(x):
-        texts.append((f"{x:.3f}", "{:>8.1f}".format(x), format(x), str(x), f"{mg.sum(x):e}", "%s" % x))
+        texts.append((f"{x:.3f}", f"{x:>8.1f}", format(x), str(x), f"{mg.sum(x):e}", "%s" % x))
         return x * x
     assert grad(f)(3.0) == 6.0 and texts.pop() == ("3.000", "     3.0", "3.0", "Box(np.float64(3.0))", f"{3.0:e}", "Box(np.float64(3.0))")
     for x in (3.0, np.float32(3.0), np.array(3.0)):

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import (checkpoint, grad, hessian, hvp, jacobian, jvp, linearize,
-                      value_and_grad, vjp)
+from minigrad import checkpoint, grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
 
 from .strategies import smooth
 

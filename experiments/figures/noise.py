@@ -5,8 +5,7 @@ Solid is ours, over seeds; hollow is the paper's own value. Accuracies are in pe
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .common import (beside, check_one_setting, colour, hollow, interval, label, legend, look, runs, saved,
-                     wrapped)
+from .common import beside, check_one_setting, colour, hollow, interval, label, legend, look, runs, saved, wrapped
 from .paper import NAMES
 
 PLAIN = "uniform"

@@ -5,7 +5,8 @@ example), over the training set as it is or rebuilt; the one training loop (trai
 steps are rounds, has a learner instead.
 """
 import functools
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 

@@ -5,8 +5,20 @@ beside the model, or None; shares: (classes,), the share of each class in traini
 """
 import numpy as np
 
-from minigrad import (MinigradError, argmax, exp, getitem, log_softmax, logsumexp, nn, reshape, softmax, stop_gradient,
-                      sum, xp)
+from minigrad import (
+    MinigradError,
+    argmax,
+    exp,
+    getitem,
+    log_softmax,
+    logsumexp,
+    nn,
+    reshape,
+    softmax,
+    stop_gradient,
+    sum,
+    xp,
+)
 
 
 def plain(scores, labels, layer, shares):

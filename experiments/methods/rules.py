@@ -13,8 +13,23 @@ import functools
 
 import numpy as np
 
-from minigrad import (astype, grad, linearize, mean, nn, optim, relu, reshape, reweight, sigmoid, stop_gradient, sum,
-                      tree, value_and_grad, xp)
+from minigrad import (
+    astype,
+    grad,
+    linearize,
+    mean,
+    nn,
+    optim,
+    relu,
+    reshape,
+    reweight,
+    sigmoid,
+    stop_gradient,
+    sum,
+    tree,
+    value_and_grad,
+    xp,
+)
 
 from .step import Step
 

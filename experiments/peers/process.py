@@ -1,4 +1,5 @@
 """A library in a process of its own: what asks there for steps (Peer), and what takes them (serve)."""
+import contextlib
 import multiprocessing
 import time
 
@@ -35,10 +36,8 @@ class Peer:
         """Seconds, bytes, launches or weights of one step; None, from then on, if it fails."""
         if route in self.failed:
             return None
-        try:
+        with contextlib.suppress(OSError):                  # the process is gone
             self.pipe.send((what, route))
-        except OSError:                                     # the process is gone
-            pass
         found = self._receive()
         if isinstance(found, str):
             self.failed[route] = found
@@ -53,10 +52,8 @@ class Peer:
 
     def close(self):
         """End the process."""
-        try:
+        with contextlib.suppress(OSError):                  # it has ended
             self.pipe.send(None)
-        except OSError:                                     # it has ended
-            pass
         self.pipe.close()
         self.process.join()
 

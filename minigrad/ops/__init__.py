@@ -2,12 +2,51 @@
 from . import operators
 from .convolution import conv2d
 from .dropout import dropout
-from .elementwise import (abs, add, astype, clip, cos, divide, exp, expm1, log, log1p, maximum, minimum, multiply,
-                          negative, power, relu, sigmoid, sin, softplus, sqrt, square, stop_gradient, subtract, tanh,
-                          where)
+from .elementwise import (
+                          abs,
+                          add,
+                          astype,
+                          clip,
+                          cos,
+                          divide,
+                          exp,
+                          expm1,
+                          log,
+                          log1p,
+                          maximum,
+                          minimum,
+                          multiply,
+                          negative,
+                          power,
+                          relu,
+                          sigmoid,
+                          sin,
+                          softplus,
+                          sqrt,
+                          square,
+                          stop_gradient,
+                          subtract,
+                          tanh,
+                          where,
+)
 from .normalise import standardize
 from .products import matmul, tensordot
 from .reductions import argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, std, sum, var
-from .shaping import (concatenate, crop, expand_dims, flip, getitem, moveaxis, pad, put, ravel, reshape, squeeze, stack,
-                      swapaxes, take, transpose)
+from .shaping import (
+                          concatenate,
+                          crop,
+                          expand_dims,
+                          flip,
+                          getitem,
+                          moveaxis,
+                          pad,
+                          put,
+                          ravel,
+                          reshape,
+                          squeeze,
+                          stack,
+                          swapaxes,
+                          take,
+                          transpose,
+)
 from .windows import avg_pool2d, fold, max_pool2d, unfold

@@ -17,8 +17,6 @@ from ..pieces import cut_rows, share
 from .reductions import mean
 from .shaping import reshape
 
-
-
 # ---------------------------------------------------------------------------------------------- geometry
 
 def _pair(value, what, least=1):

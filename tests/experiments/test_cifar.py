@@ -7,8 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from experiments import cifar, data, figure3, figures, script, sweep, trainers
-from experiments import SCRIPTS
+from experiments import SCRIPTS, cifar, data, figure3, figures, script, sweep, trainers
 from experiments.data import Images
 from experiments.folders import read_record
 from experiments.runs import finished, restored

@@ -14,7 +14,21 @@ import matplotlib.figure
 import numpy as np
 import pytest
 
-from experiments import SCRIPTS, benchmark, cifar, console, contradiction, data, figure3, imbalance, nested, runs, script, sweep, trainers
+from experiments import (
+    SCRIPTS,
+    benchmark,
+    cifar,
+    console,
+    contradiction,
+    data,
+    figure3,
+    imbalance,
+    nested,
+    runs,
+    script,
+    sweep,
+    trainers,
+)
 from experiments.biases import noisy
 from experiments.data import Images
 from experiments.folders import prepare_folder, read_record

@@ -10,8 +10,20 @@ from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
 from scipy.stats import t as student
 
-from experiments import (benchmark, contradiction, figure3, figure4, figure5, figure6, figure7, figures, imbalance, precision, table1,
-                         table2)
+from experiments import (
+    benchmark,
+    contradiction,
+    figure3,
+    figure4,
+    figure5,
+    figure6,
+    figure7,
+    figures,
+    imbalance,
+    precision,
+    table1,
+    table2,
+)
 from experiments.biases import Part
 from experiments.figures import common, paper
 from experiments.methods import METHODS

@@ -77,7 +77,7 @@ def test_tasks_come_from_the_key_of_data(small_cifar):
                             noisy(*small_cifar, 7, "uniform", clean=20, validation=30))):
         for part in ("train", "clean", "test"):
             assert all(same(a, b) for a, b in zip(getattr(make, part), getattr(expected, part)))
-    assert (DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK) == tuple(range(7))
+    assert tuple(range(7)) == (DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK)
 
 
 @pytest.mark.parametrize("which", [imbalance, contradiction])

@@ -9,8 +9,20 @@ import json
 import numpy as np
 import pytest
 
-from experiments import (SCRIPTS, benchmark, cifar, contradiction, figure3, figures, imbalance, nested, nested_page, peers, script,
-                         walkthrough)
+from experiments import (
+    SCRIPTS,
+    benchmark,
+    cifar,
+    contradiction,
+    figure3,
+    figures,
+    imbalance,
+    nested,
+    nested_page,
+    peers,
+    script,
+    walkthrough,
+)
 from experiments.figures import paper
 from experiments.methods import METHODS
 from experiments.runs import Settings
@@ -213,7 +225,7 @@ def test_the_contradiction():
 
 def test_the_pages():
     assert (nested.EXAMPLES, nested.CLEAN, nested.TEST, nested.FEATURES) == (60, 30, 5000, 3)
-    assert (nested.FLIPPED, nested.L2, nested.RATE, nested.STEPS, nested.SMALL, nested.SEEDS) == (0.3, 0.03, 0.5, 200, 0.1, range(10))
+    assert (0.3, 0.03, 0.5, 200, 0.1, range(10)) == (nested.FLIPPED, nested.L2, nested.RATE, nested.STEPS, nested.SMALL, nested.SEEDS)
     assert (walkthrough.RATE, walkthrough.TOLERANCE, nested_page.ZERO) == (0.5, 1e-6, 1e-9)
     assert [len(nested.problem(0).x), len(nested.problem(0).x_clean), len(nested.problem(0).x_test)] == [60, 30, 5000]
 

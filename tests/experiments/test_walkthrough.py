@@ -187,7 +187,7 @@ def test_the_pictures_hold_the_numbers_and_no_two_overlap(seed, tmp_path, drawn)
     boxes = [text.get_window_extent() for axes in figure.axes for text in axes.texts if text.get_text()]
     boxes += [text.get_window_extent() for text in figure.texts]
     assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
-    assert all(0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 for box in boxes)
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 for box in boxes)
     for axes in figure.axes:                                # nor does a node hide a number of an edge
         nodes = [patch.get_window_extent() for patch in axes.patches]
         edges = [text.get_window_extent() for text in axes.texts if text.get_text() and text.get_zorder() == 2]
