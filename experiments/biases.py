@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.backend import seed as generator
+from minigrad.backend import generator
 from minigrad.errors import shape
 from minigrad.losses import label_array
 

@@ -23,12 +23,12 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 
 from minigrad import MinigradError, xp
-from minigrad.backend import seed as generator
+from minigrad.backend import generator
 from models import mlp
 
 from . import data, script
 from .biases import imbalance
-from .figures.common import colour, label, legend, saved, spread, wrapped
+from .figures.common import color, label, legend, saved, spread, wrapped
 from .methods import METHODS
 from .runs import DATA, Problem, Run, Settings
 
@@ -225,7 +225,7 @@ def picture(lines, path, caption):
                 continue
             mean, deviation = spread(list(seeds.values()))
             x = group + width * (k - (len(methods) - 1) / 2)
-            axes.bar(x, mean, 0.92 * width, color=colour(method), label=label(method))
+            axes.bar(x, mean, 0.92 * width, color=color(method), label=label(method))
             axes.errorbar(x, mean, deviation, color="#333333", capsize=3)
             axes.annotate(f"{mean:.1f}", (x, 0.0), (0, 5), textcoords="offset points", ha="center", fontsize=8,
                           bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0})

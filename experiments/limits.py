@@ -48,7 +48,7 @@ class Counting:
         return x.made((n, -(-h // 2), -(-w // 2), c))
 
     def norm(self, x, bias):
-        """Normalisation and ReLU: read twice, for the moments first."""
+        """Normalization and ReLU: read twice, for the moments first."""
         self.relu(x)
         return x.made(x.shape)
 

@@ -35,7 +35,7 @@ import numpy as np
 
 from minigrad import MinigradError, grad, hessian, jvp, matmul, mean, reweight, softplus, to_host, tree, xp
 from minigrad import sum as total
-from minigrad.backend import seed as generator
+from minigrad.backend import generator
 
 from . import pages
 from .nested_page import draw, page

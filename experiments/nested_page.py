@@ -2,7 +2,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .figures.common import OTHER, colour, legend, saved
+from .figures.common import OTHER, color, legend, saved
 
 ZERO = 1e-9                                                 # weights below are 0 but for rounding
 
@@ -113,11 +113,11 @@ def draw(found, path):
 
 
 def _losses_over_cost(axes, found):
-    for name, shade, what in (("nested", OTHER, "two loops"), ("online", colour("reweight"), "Algorithm 1")):
+    for name, shade, what in (("nested", OTHER, "two loops"), ("online", color("reweight"), "Algorithm 1")):
         cost, value = zip(*found.routes[name].path)
         axes.plot(cost, value, color=shade, linewidth=2, label=f"{name}: {what}")
         axes.plot(cost[-1], value[-1], color=shade, marker="o")
-    axes.axhline(found.ends["plain (w = 1)"][0], color=colour("uniform"), label="plain training")
+    axes.axhline(found.ends["plain (w = 1)"][0], color=color("uniform"), label="plain training")
     axes.axhline(found.least, color="black", linestyle=":", label="least of all θ")
     axes.set(title="Clean loss over cost", xscale="log", xlabel="cost, in gradients of the training loss",
              ylabel="clean loss")

@@ -94,7 +94,7 @@ def out_of_memory(run, step, error):
     return OutOfMemory(f"{run.name}: step {step} does not fit in memory{used}: {error}\n"
                        f"  batches: {count} images, and {clean} clean ones\n"
                        f"  kept: {_kept(run)}\n  help: --resume with --jobs 1; on CIFAR a smaller --network; in a "
-                       "program a smaller batch (Settings), or a network made with remember=False (nn.Checkpoint)")
+                       "program a smaller batch (Settings), or a network made with checkpoint=True (nn.Checkpoint)")
 
 
 def identity(run):

@@ -10,7 +10,7 @@
 import numpy as np
 
 from minigrad import FileError, capture, mean, optim, stack, to_host, tree, xp
-from minigrad.backend import seed as generator
+from minigrad.backend import generator
 
 from .biases import Part
 from .methods import METHODS, Aux, Batch, Context, boosting, criteria, samplers
@@ -70,7 +70,7 @@ class Descent(_Trainer):
         super().__init__(run)
         s = run.settings
         self.rate = optim.piecewise(s.rate, s.drops)
-        self.optimiser = optim.sgd(s.rate, s.momentum, weight_decay=s.decay)
+        self.optimizer = optim.sgd(s.rate, s.momentum, weight_decay=s.decay)
         self.images, self.labels = xp.asarray(self.pool.images), xp.asarray(self.pool.labels)
         self.clean_images, self.clean_labels = xp.asarray(self.task.clean.images), xp.asarray(self.task.clean.labels)
         wrong = self.pool.wrong
@@ -87,7 +87,8 @@ class Descent(_Trainer):
         layer = criteria.adaptation_layer(np.eye(self.classes)) if self.method.layer else None
         memory = self.method.memory(generator((self.run.seed, METHOD))) if self.method.memory else None
         params = {"model": model, "layer": layer}
-        return {"params": params, "state": model.state(), "momentum": self.optimiser.init(params), "memory": memory}
+        return {"params": params, "state": model.init_state(), "momentum": self.optimizer.init(params),
+                "memory": memory}
 
     def begin(self):
         """What training begins with: new parameters, or those of the run it begins from."""
@@ -112,7 +113,7 @@ class Descent(_Trainer):
         return self.method.criterion(y, batch.labels, params["layer"], self.shares), Aux(state, y)
 
     def step(self, learned, t):
-        """One step of the method's rule and of the optimiser."""
+        """One step of the method's rule and of the optimizer."""
         run, rng = self.run, generator((self.run.seed, STEPS, t))
         chosen = self.method.sampler(self.pool.labels, self.method.batch or run.settings.batch, rng)
         where, labels, rate = xp.asarray(chosen), self.pool.labels[chosen], self.rate(t)
@@ -135,7 +136,7 @@ class Descent(_Trainer):
             """Of images of the clean set the averages of batch norm take no notice."""
             return self.losses(params, part, None if part is clean else learned["state"])
         r = self.method.rule(losses, learned["params"], batch, clean, context)
-        params, momentum = self.optimiser.update(r.gradient, learned["momentum"], learned["params"], rate=rate)
+        params, momentum = self.optimizer.update(r.gradient, learned["momentum"], learned["params"], rate=rate)
         learned = {"params": params, "state": r.aux.state, "momentum": momentum, "memory": r.memory}
         return learned, self._row(r, batch, marks, true)
 

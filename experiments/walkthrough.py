@@ -31,7 +31,7 @@ from minigrad import (
     vjp,
     xp,
 )
-from minigrad.backend import seed as generator
+from minigrad.backend import generator
 
 from . import pages
 from .walkthrough_picture import draw

@@ -13,8 +13,8 @@ VALUES = (r"$h_%d$", "score $s$")
 WIDTH, HEIGHT = 11.0, 3.8                                                       # of a panel, in inches, as all places
 PLACES = {"x": 0.6, "h": 3.5, "s": 6.2, "l": 8.35, "total": 10.5}               # columns
 ROWS = (2.4, 1.4, 0.5)
-CAPTION = ("Numbers have the colours of their examples, A to E. Arrows: black forward, orange backward, "
-           "violet backward on backward, grey at rest.\n"
+CAPTION = ("Numbers have the colors of their examples, A to E. Arrows: black forward, orange backward, "
+           "violet backward on backward, gray at rest.\n"
            "Units are h = tanh a; 1 is what the biases multiply; losses are cross-entropies of the sigmoid of s.")
 
 
@@ -31,7 +31,7 @@ class Panel(NamedTuple):
     sum: str                    # its name
     total: str                  # its value
     edges: dict | None          # on the edges of the network: a tree like theta; None where it rests
-    colour: str                 # of what happens in this step
+    color: str                 # of what happens in this step
     backwards: bool = False
 
 
@@ -106,28 +106,28 @@ def _weighted(t):
               r"$\Sigma\,w_i l_i$", f"{t.weights @ t.forward['l']:.3f}", changes, BACKWARD, True)]
 
 
-def _box(axes, place, rows, width, colour):
-    """A node: (text, colour) in each row."""
+def _box(axes, place, rows, width, color):
+    """A node: (text, color) in each row."""
     (x, y), height = place, 0.2 * len(rows) + 0.04
     axes.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0.03",
-                                  facecolor="white", edgecolor=colour, linewidth=1.1, zorder=3))
+                                  facecolor="white", edgecolor=color, linewidth=1.1, zorder=3))
     for k, (text, shade) in enumerate(rows):
         axes.text(x, y + height / 2 - 0.12 - 0.2 * k, text, color=shade, ha="center", va="center", fontsize=9, zorder=4)
 
 
-def _edge(axes, start, end, text, colour, backwards, at):
+def _edge(axes, start, end, text, color, backwards, at):
     """An arrow from node to node, from the right to the left if backwards, with a number part of the way along."""
     a, b = (end, start) if backwards else (start, end)
-    axes.annotate("", b, a, zorder=1, arrowprops={"arrowstyle": "-|>", "color": colour, "shrinkA": 0, "shrinkB": 0})
+    axes.annotate("", b, a, zorder=1, arrowprops={"arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0})
     x, y = (s + at * (e - s) for s, e in zip(start, end))
     if text:
-        axes.text(x, y, text, color=colour, ha="center", va="center", fontsize=9, zorder=2,
+        axes.text(x, y, text, color=color, ha="center", va="center", fontsize=9, zorder=2,
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2})
 
 
 def _network(axes, panel):
     """Inputs, units, score and the edges between them, which carry no numbers where they rest."""
-    colour, texts = (FAINT, None) if panel.edges is None else (panel.colour, panel.edges)
+    color, texts = (FAINT, None) if panel.edges is None else (panel.color, panel.edges)
 
     def node(column, row, head, numbers, width, shade):
         rows = [(text, COLOURS[name]) for name, text in zip(panel.batch.names, numbers)]
@@ -136,13 +136,13 @@ def _network(axes, panel):
         key, row = ("W", k) if k < 2 else ("b", 0)
         for j in range(2):
             _edge(axes, (PLACES["x"] + (0.37 if k < 2 else 0.2), ROWS[k]), (PLACES["h"] - 0.62, ROWS[j]),
-                  texts and np.atleast_2d(texts[key + "1"])[row, j], colour, panel.backwards, 0.34)
+                  texts and np.atleast_2d(texts[key + "1"])[row, j], color, panel.backwards, 0.34)
         _edge(axes, (PLACES["h"] + (0.62 if k < 2 else 0.2), ROWS[k]), (PLACES["s"] - 0.62, ROWS[1]),
-              texts and np.atleast_2d(texts[key + "2"])[row, 0], colour, panel.backwards, 0.5)
+              texts and np.atleast_2d(texts[key + "2"])[row, 0], color, panel.backwards, 0.5)
     for k in range(2):
         node("x", k, f"$x_{k + 1}$", _texts(panel.batch.x[:, k], "{:.1f}"), 0.64, FAINT)
-        node("h", k, panel.heads[0] % (k + 1), panel.hidden[k], 1.14, colour)
-    node("s", 1, panel.heads[1], panel.score, 1.14, colour)
+        node("h", k, panel.heads[0] % (k + 1), panel.hidden[k], 1.14, color)
+    node("s", 1, panel.heads[1], panel.score, 1.14, color)
     for column in ("x", "h"):
         node(column, 2, "1", [], 0.3, FAINT)
 
@@ -153,15 +153,15 @@ def _losses(axes, panel):
     for k, name in enumerate(panel.batch.names):
         y, label = middle + 0.86 * ((n - 1) / 2 - k), panel.batch.label[k, 0]
         head = f"{name}, label {label:.0f}" + ("" if label == panel.batch.true[k, 0] else " (wrong)")
-        _edge(axes, (PLACES["s"] + 0.62, middle), (PLACES["l"] - 0.83, y), "", panel.colour, panel.backwards, 0)
+        _edge(axes, (PLACES["s"] + 0.62, middle), (PLACES["l"] - 0.83, y), "", panel.color, panel.backwards, 0)
         if panel.factors:
-            _edge(axes, (PLACES["l"] + 0.83, y), (PLACES["total"] - 0.36, middle), panel.factors[k], panel.colour,
+            _edge(axes, (PLACES["l"] + 0.83, y), (PLACES["total"] - 0.36, middle), panel.factors[k], panel.color,
                   panel.backwards, 0.36)
         rows = [(text, COLOURS[name]) for text in (head, *panel.losses[k].splitlines())]
-        _box(axes, (PLACES["l"], y), rows, 1.56, panel.colour)
+        _box(axes, (PLACES["l"], y), rows, 1.56, panel.color)
     if panel.factors:
         _box(axes, (PLACES["total"], middle), [(text, FORWARD) for text in (panel.sum, panel.total) if text], 0.6,
-             panel.colour)
+             panel.color)
 
 
 def draw(trace, path):
@@ -176,7 +176,7 @@ def draw(trace, path):
         axes = figure.add_axes((0, HEIGHT * (len(every) - 1 - k) / height, 1, HEIGHT / height), xlim=(0, WIDTH),
                                ylim=(0, HEIGHT))
         axes.axis("off")
-        axes.text(0.25, HEIGHT - 0.1, panel.title, fontsize=13, weight="bold", color=panel.colour, va="top")
+        axes.text(0.25, HEIGHT - 0.1, panel.title, fontsize=13, weight="bold", color=panel.color, va="top")
         axes.text(0.25, HEIGHT - 0.38, panel.words, fontsize=10, va="top", linespacing=1.35)
         _network(axes, panel)
         _losses(axes, panel)

@@ -12,10 +12,10 @@ A derivative at a point is a linear map that can be walked both ways. To read th
     kinds.py       elementwise, signed, linear, bilinear: a derivative stated once
     ops/           the table of derivatives: elementwise, shaping, reductions, products, windows, convolution ...
     transforms.py  jvp, linearize, vjp, grad, hvp, jacobian, hessian
-    functions.py   checkpoint and fused: a whole function as one primitive
+    functions.py   checkpoint and with_derivative: a whole function as one primitive
     nn.py          layers: a module is a tree of arrays
     optim.py       sgd and adam: pairs of pure functions
-    reweight.py    Learning to Reweight Examples, one linearisation read both ways
+    reweight.py    Learning to Reweight Examples, one linearization read both ways
     check.py       the laws that every derivative obeys, to hold your own primitives against
     draw.py        what ran, as text and as a picture
 """
@@ -23,7 +23,7 @@ from . import backend, boundary, check, draw, nn, optim, pieces, reweight, tree
 from .backend import to_host, use, xp
 from .core import LinearMap, Primitive
 from .errors import BackendError, DTypeError, FileError, MinigradError, ShapeError, TraceError
-from .functions import checkpoint, fused
+from .functions import checkpoint, with_derivative
 from .graphs import capture
 from .kinds import bilinear, broadcast_to, elementwise, linear, signed, sum_to
 from .ops import (
@@ -62,10 +62,10 @@ from .ops import (
                   negative,
                   pad,
                   power,
-                  put,
                   ravel,
                   relu,
                   reshape,
+                  scatter_add,
                   sigmoid,
                   sin,
                   softmax,

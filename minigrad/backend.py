@@ -151,7 +151,7 @@ def as_array(x, *others):
 
 
 @explains
-def seed(key):
+def generator(key):
     """A generator of random numbers that gives the same bits on every device, because it draws on the host.
 
     key: an integer, or a sequence of integers such as (seed of the run, step). NumPy fills keys up with zeros: (7, 0)

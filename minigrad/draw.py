@@ -46,9 +46,9 @@ class Graph(NamedTuple):
             for parent in op.parents:
                 px, py = at[parent]
                 axes.annotate("", (x, y + 0.25), (px, py - 0.25), arrowprops=dict(arrowstyle="->", color="#888888"))
-            colour = "#ffe2b8" if op.place in self.results else "#d8e8f8" if not op.parents else "#ffffff"
+            color = "#ffe2b8" if op.place in self.results else "#d8e8f8" if not op.parents else "#ffffff"
             axes.text(x, y, f"{op.name}\n{'×'.join(map(str, op.shape)) or 'scalar'}", ha="center", va="center",
-                      fontsize=7, bbox=dict(boxstyle="round", facecolor=colour, edgecolor="#555555"))
+                      fontsize=7, bbox=dict(boxstyle="round", facecolor=color, edgecolor="#555555"))
         axes.set(xlim=(-0.6, width - 0.4), ylim=(-height + 0.4, 0.6))
         axes.axis("off")
         figure.savefig(path, dpi=110, bbox_inches="tight")

@@ -53,7 +53,7 @@ def read(path):
     """All NumPy arrays of a safetensors file by name, and its metadata. Raises FileError where it is not whole."""
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-            return {name: _array(file, name) for name in file.keys()}      # noqa: SIM118 (no dict), file.metadata() or {}
+            return {name: _array(file, name) for name in file.keys()}, file.metadata() or {}      # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise FileError(f"{path}: not a whole safetensors file ({error})\n"
                         "  help: delete it; what was saved there has to be made again") from error

@@ -1,7 +1,7 @@
 """A whole function as one primitive.
 
     checkpoint(f)        f with its inside forgotten and run again when a derivative needs it
-    fused(f, passes)     f computed, with its first derivative, by hand-written passes over memory
+    with_derivative(f, passes)     f computed, with its first derivative, by hand-written passes over memory
 
 Their arguments and results come in bundles, so that a derivative can treat them together. `bundle` and `pick` make and
 open these; tangents of a bundle are tuples, in which None is zero.
@@ -104,7 +104,7 @@ def _pushed_again(f, xs, ts):
 
 # ------------------------------------------------------------------------------------------------- fusion
 
-def fused(f, passes):
+def with_derivative(f, passes):
     """f, whose value and first derivative are computed by hand-written passes over memory wherever arrays are plain.
 
     passes(*xs, **params) -> (y, push, pull), all for plain arrays, y one array: push(*ts) with None for zero, pull(g) a
@@ -114,11 +114,11 @@ def fused(f, passes):
     >>> from minigrad import grad
     >>> def passes(x):
     ...     return x ** 3, lambda t: 3 * x ** 2 * t, lambda g: (3 * x ** 2 * g,)
-    >>> cube = fused(lambda x: x * x * x, passes)
+    >>> cube = with_derivative(lambda x: x * x * x, passes)
     >>> float(grad(cube)(2.0)), float(grad(grad(cube))(2.0))
     (12.0, 12.0)
     """
-    @named(f, "fused")
+    @named(f, "with_derivative")
     def called(*xs, **params):
         places, count = [k for k, x in enumerate(xs) if x is not None], len(xs)     # no box, which would be a cycle
         maps = []

@@ -1,4 +1,4 @@
-"""Initial values of parameters, drawn from a generator (backend.seed). Public as nn.he_normal and so on."""
+"""Initial values of parameters, drawn from a generator (backend.generator). Public as nn.he_normal and so on."""
 import math
 
 import numpy
@@ -11,7 +11,7 @@ from .errors import DTypeError, ShapeError
 def _check_draw(call, rng, shape):
     if not hasattr(rng, "standard_normal"):
         raise DTypeError(f"{call}: rng is a {type(rng).__name__}, and no generator of random numbers\n"
-                         "  help: minigrad.backend.seed(0)")
+                         "  help: minigrad.backend.generator(0)")
     if not all(isinstance(n, (int, numpy.integer)) and n > 0 for n in shape):
         raise ShapeError(f"{call}: there are no parameters of shape {tuple(shape)}\n"
                          "  help: the numbers of inputs and outputs are integers, 1 or more")

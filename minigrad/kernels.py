@@ -17,7 +17,7 @@ SOURCES = pathlib.Path(__file__).parent / "cuda"
 THREADS = 256           # of a block
 BLOCKS = 2048           # at most, of a kernel whose threads take one element after the other: enough for any device
 SUM_BLOCKS = 1024       # at most, of a sum over rows: the second step adds up one partial sum for each
-PLAIN, MOMENTS, CENTRED = 0, 1, 2       # see normalise.cu
+PLAIN, MOMENTS, CENTERED = 0, 1, 2       # see normalize.cu
 
 
 def fit(*xs):
@@ -111,23 +111,23 @@ def put_winners(y, winners, image, places, window, stride, padding):
     return x
 
 
-# ------------------------------------------------------------------------------- sums and normalisation
+# ------------------------------------------------------------------------------- sums and normalization
 
 def _power(n, most):
     return min(1 << (n - 1).bit_length(), most)
 
 
 def _sums(a, x, mean, y, kind, gated):
-    """Two sums for each channel of a, (2, c): see normalise.cu. x, mean, y: a itself where they are not needed."""
+    """Two sums for each channel of a, (2, c): see normalize.cu. x, mean, y: a itself where they are not needed."""
     channels = a.shape[-1]
     count, width = a.size // channels, _power(channels, THREADS)
     blocks = min(-(-count * width // (4 * THREADS)), SUM_BLOCKS)
     xp = module_of(a)
     partial, sums = xp.empty((blocks, 2, channels), "float64"), xp.empty((2, channels), a.dtype)
-    _launch("normalise", f"partial_sums<{_c_type(a)}>", (blocks, -(-channels // width)), a, x, mean, y, partial,
+    _launch("normalize", f"partial_sums<{_c_type(a)}>", (blocks, -(-channels // width)), a, x, mean, y, partial,
             numpy.int64(count), channels, width, kind, gated)
     width = _power(channels, 8)
-    _launch("normalise", f"total_sums<{_c_type(a)}>", (-(-channels // width),), partial, a, sums, blocks,
+    _launch("normalize", f"total_sums<{_c_type(a)}>", (-(-channels // width),), partial, a, sums, blocks,
             numpy.int64(count), channels, width, kind)
     return sums
 
@@ -144,22 +144,22 @@ def moments(x):
     return tuple(_sums(x, x, x, x, MOMENTS, False))
 
 
-class NormalisePasses:
-    """What ops.normalise.NormalisePasses computes, with its names: y, push and pull of a batch normalisation."""
+class NormalizePasses:
+    """What ops.normalize.NormalizePasses computes, with its names: y, push and pull of a batch normalization."""
 
     def __init__(self, x, gain, bias, known, eps, rectify):
         self.x, self.mean, self.var, bias = _contiguous(x, *known, bias)
         xp = self.xp = module_of(x)
         self.gain, self.rectify = gain if gain is None else xp.ascontiguousarray(gain), rectify
         self.eps, self.y = x.dtype.type(eps), xp.empty(x.shape, x.dtype)
-        self._launch("normalise", self.x, self.mean, self.var, self._given(self.gain), bias, self.y, *self._size(),
+        self._launch("normalize", self.x, self.mean, self.var, self._given(self.gain), bias, self.y, *self._size(),
                      self.eps, gain is not None, rectify)
 
     def _launch(self, name, *args):
         """As many blocks as the channels want: they divide the number of threads."""
         (blocks,), channels = _blocks(self.x.size), self.x.shape[-1]
         step = channels // math.gcd(channels, THREADS)
-        _launch("normalise", f"{name}<{_c_type(self.x)}>", (-(-blocks // step) * step,), *args)
+        _launch("normalize", f"{name}<{_c_type(self.x)}>", (-(-blocks // step) * step,), *args)
 
     def _given(self, a):
         """a, or where it is None any array: a kernel does not read what it is told is not there."""
@@ -171,7 +171,7 @@ class NormalisePasses:
     def _slope(self, v, sums, t_gain, t_bias, before, after):
         result = self.xp.empty(self.x.shape, self.x.dtype)
         given = [a is not None for a in (v, self.gain, t_gain, t_bias)]
-        self._launch("normalise_slope", self.x if v is None else v, self.x, self.y, self.mean, self.var,
+        self._launch("normalize_slope", self.x if v is None else v, self.x, self.y, self.mean, self.var,
                      self._given(self.gain), sums, self._given(t_gain), self._given(t_bias), result, *self._size(),
                      self.eps, self.x.dtype.type(self.x.size // self.x.shape[-1]), *given, before, after)
         return result
@@ -180,13 +180,13 @@ class NormalisePasses:
         """The tangent of y; None is zero."""
         t, sums = None if t is None else _contiguous(t)[0], self.mean
         if t is not None:
-            sums = _sums(t, self.x, self.mean, self.y, CENTRED, False)
+            sums = _sums(t, self.x, self.mean, self.y, CENTERED, False)
         return self._slope(t, sums, t_gain, t_bias, False, self.rectify)
 
     def pull(self, g):
         """The cotangents of x, gain (None if there is no gain) and bias."""
         (g,) = _contiguous(g)
-        sums = _sums(g, self.x, self.mean, self.y, CENTRED, self.rectify)
+        sums = _sums(g, self.x, self.mean, self.y, CENTERED, self.rectify)
         gain = None if self.gain is None else sums[1] / self.xp.sqrt(self.var + self.eps)
         return self._slope(g, sums, None, None, self.rectify, False), gain, sums[0]
 
@@ -194,7 +194,7 @@ class NormalisePasses:
 # ------------------------------------------------------------------------------------------ loss and update
 
 def cross_entropy(x, labels):
-    """The losses (n,) of scores (n, classes) with integer labels (n,), their push and their pull: see fused."""
+    """The losses (n,) of scores (n, classes) with integer labels (n,), their push and pull (with_derivative)."""
     (x,), (n, classes), xp = _contiguous(x), x.shape, module_of(x)
     labels = xp.ascontiguousarray(labels.astype("int64", copy=False))
     losses, most, more = (xp.empty(n, x.dtype) for _ in range(3))

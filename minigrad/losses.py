@@ -6,7 +6,7 @@ from .backend import as_array, is_array, mixture, module_of, on_device
 from .boundary import guard
 from .core import Box, LinearMap, Primitive, raw
 from .errors import DTypeError, ShapeError, message, shape
-from .functions import fused
+from .functions import with_derivative
 from .ops import reshape, softplus, stop_gradient, sum, where
 from .ops.elementwise import scaled
 from .ops.reductions import log_total, probabilities, shifted
@@ -90,7 +90,7 @@ def _cross_entropy(logits, labels):
     return Primitive(evaluate, rule, "cross_entropy")(logits)
 
 
-_by_kernels = fused(_cross_entropy, kernels.cross_entropy)
+_by_kernels = with_derivative(_cross_entropy, kernels.cross_entropy)
 
 
 def sigmoid_cross_entropy(scores, labels):

@@ -13,7 +13,7 @@ Nothing is registered, patched or switched between modes. What else a layer need
     model(x)                                         batch statistics, no dropout: the function that is differentiated
     y, state = model.apply(x, state, train, key)     the same with everything said
 
-state   the running averages of batch normalisation (`model.state()` to begin with), handed in and handed out as plain
+state   the running averages of batch normalization (`model.init_state()` at first), passed in and returned as plain
         values, outside every derivative. Training uses the statistics of the batch and moves the averages one step;
         evaluation (train=False) uses the averages.
 key     integers, or arrays of them, from which dropout draws its masks in training: the same key, the same masks.
@@ -31,7 +31,7 @@ from .backend import as_array, is_array, is_float, module_of, xp
 from .boundary import guard, guard_class
 from .core import raw
 from .errors import DTypeError, ShapeError, message, shape
-from .functions import checkpoint, fused
+from .functions import checkpoint, with_derivative
 from .initial import he_normal as he_normal
 from .initial import normal as normal
 from .initial import truncated_normal as truncated_normal
@@ -40,7 +40,7 @@ from .initial import zeros as zeros
 from .losses import cross_entropy as cross_entropy
 from .losses import sigmoid_cross_entropy as sigmoid_cross_entropy
 from .ops import astype, conv2d, dropout, matmul, relu, sqrt, standardize, stop_gradient
-from .ops.normalise import NormalisePasses, moments
+from .ops.normalize import NormalizePasses, moments
 
 Array = Any                     # a NumPy or CuPy array, or a traced value; in a gradient or a state, whatever it holds
 
@@ -82,7 +82,7 @@ class Module:
                              "state and key\n  help: write apply (and state) in place of __call__, as Sequential does")
         return self(x), state
 
-    def state(self):
+    def init_state(self):
         """The running averages that this module begins with: None if it keeps none."""
         return
 
@@ -116,9 +116,9 @@ class Linear(Module):
     bias: Array = None
 
     @classmethod
-    def init(cls, rng, inputs, outputs, bias=True, initialise=he_normal):
-        """A layer with weights drawn by initialise(rng, shape) and biases 0. rng: a generator, see backend.seed."""
-        return cls(initialise(rng, (inputs, outputs)), zeros(outputs) if bias else None)
+    def init(cls, rng, inputs, outputs, bias=True, initialize=he_normal):
+        """A layer with weights drawn by initialize(rng, shape) and biases 0. rng: see backend.generator."""
+        return cls(initialize(rng, (inputs, outputs)), zeros(outputs) if bias else None)
 
     def __call__(self, x):
         _check_array("Linear(x)", x)
@@ -160,10 +160,10 @@ class Conv2d(Module):
     padding: Any = static(0)
 
     @classmethod
-    def init(cls, rng, inputs, outputs, window=3, stride=1, padding=0, bias=True, initialise=he_normal):
-        """A layer with a kernel drawn by initialise(rng, shape) and biases 0. rng: a generator, see backend.seed."""
+    def init(cls, rng, inputs, outputs, window=3, stride=1, padding=0, bias=True, initialize=he_normal):
+        """A layer with a kernel drawn by initialize(rng, shape) and biases 0. rng: see backend.generator."""
         A, B = (window, window) if isinstance(window, int) else window
-        return cls(initialise(rng, (A, B, inputs, outputs)), zeros(outputs) if bias else None, stride, padding)
+        return cls(initialize(rng, (A, B, inputs, outputs)), zeros(outputs) if bias else None, stride, padding)
 
     def __call__(self, x):
         _check_array("Conv2d(x)", x)
@@ -190,7 +190,7 @@ class BatchNorm(Module):
         """A layer with gain 1 (or none) and bias 0."""
         return cls(xp.ones(channels, "float32") if gain else None, zeros(channels), momentum, eps, rectify)
 
-    def state(self):
+    def init_state(self):
         """Averages of a standard normal: mean 0, variance 1, in float32 at least."""
         bias = raw(self.bias)
         xp, wide = module_of(bias), numpy.result_type(bias.dtype, numpy.float32)
@@ -234,11 +234,11 @@ def _by_primitives(x, gain, bias, known, eps, rectify):
 
 def _by_passes(x, gain, bias, known, **settings):
     on_device = kernels.fit(x, bias, *known, *([] if gain is None else [gain]))
-    passes = (kernels.NormalisePasses if on_device else NormalisePasses)(x, gain, bias, known, **settings)
+    passes = (kernels.NormalizePasses if on_device else NormalizePasses)(x, gain, bias, known, **settings)
     return passes.y, passes.push, passes.pull
 
 
-_batch_norm = fused(_by_primitives, _by_passes)
+_batch_norm = with_derivative(_by_primitives, _by_passes)
 
 
 def batch_norm(x, gain, bias, eps=1e-5, rectify=False, known=None):
@@ -250,7 +250,7 @@ def batch_norm(x, gain, bias, eps=1e-5, rectify=False, known=None):
     x, gain, bias = (v if v is None or hasattr(v, "dtype") else as_array(v) for v in (x, gain, bias))
     rows = [("x", x, ""), *([] if gain is None else [("gain", gain, "")]), ("bias", bias, "")]
     if not all(is_float(v) for _, v, _ in rows):
-        raise DTypeError(message("batch_norm(x, gain, bias)", "only floating-point arrays are normalised", rows,
+        raise DTypeError(message("batch_norm(x, gain, bias)", "only floating-point arrays are normalized", rows,
                                  "x.astype(float)"))
     if len(shape(x)) < 2 or any(shape(v) != shape(x)[-1:] for _, v, _ in rows[1:]):
         raise ShapeError(message("batch_norm(x, gain, bias)", "shapes differ", rows,
@@ -283,15 +283,15 @@ class Sequential(Module):
                 raise DTypeError(f"Sequential(layers): layer {i} is a {type(layer).__name__}, neither a module nor a "
                                  "function\n  help: Sequential(layer) of several layers is one layer")
 
-    def state(self):
+    def init_state(self):
         """A tuple with the state of each layer."""
-        return tuple(layer.state() if isinstance(layer, Module) else None for layer in self.layers)
+        return tuple(layer.init_state() if isinstance(layer, Module) else None for layer in self.layers)
 
     def apply(self, x, state=None, train=True, key=None):
         states = list(state) if state is not None else [None] * len(self.layers)
         for i, layer in enumerate(self.layers):
             if isinstance(layer, Module):
-                x, states[i] = layer.apply(x, states[i], train, subkey(key, i + 1))
+                x, states[i] = layer.apply(x, states[i], train, fold_in(key, i + 1))
             else:
                 x = layer(x)
         return x, tuple(states) if state is not None else None
@@ -306,16 +306,16 @@ class Checkpoint(Module):
             raise DTypeError(f"Checkpoint(layer): the layer is a {type(self.layer).__name__}, not a module\n"
                              "  help: minigrad.checkpoint(f) for a function, Checkpoint(Sequential(layers)) of several")
 
-    def state(self):
+    def init_state(self):
         """That of the layer."""
-        return self.layer.state()
+        return self.layer.init_state()
 
     def apply(self, x, state=None, train=True, key=None):
         y, moved = checkpoint(lambda layer, x: layer.apply(x, state, train, key))(self.layer, x)
         return y, stop_gradient(moved)
 
 
-def subkey(key, *parts):
+def fold_in(key, *parts):
     """The key of a part: that of the whole (integers, or arrays of them) and more at its end. No key has no parts."""
     return None if key is None else (*(key if isinstance(key, tuple) else (key,)), *parts)
 

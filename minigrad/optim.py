@@ -1,16 +1,16 @@
-"""Optimisers: pairs of pure functions, as in Optax. A state is a tree; nothing is changed in place.
+"""Optimizers: pairs of pure functions, as in Optax. A state is a tree; nothing is changed in place.
 
-    optimiser = adam(1e-3)
-    state = optimiser.init(params)
-    params, state = optimiser.update(gradient, state, params)
+    optimizer = adam(1e-3)
+    state = optimizer.init(params)
+    params, state = optimizer.update(gradient, state, params)
 
 The state counts the steps where they matter: for Adam's correction of bias, and for a rate that is a schedule, a
 function of the step, which counts from 0. `update(..., step=t)` takes step number t instead of the next one, and
-`update(..., rate=r)` goes by the rate r in place of the optimiser's own. A gradient is clipped before it is handed in:
+`update(..., rate=r)` goes by the rate r in place of the optimizer's own. A gradient is clipped before it is handed in:
 
-    params, state = optimiser.update(clip_by_global_norm(gradient, 1.0), state, params)
+    params, state = optimizer.update(clip_by_global_norm(gradient, 1.0), state, params)
 
-Parameters keep their type, whatever the type of a hyper-parameter. What an optimiser keeps is float32 at least: in
+Parameters keep their type, whatever the type of a hyper-parameter. What an optimizer keeps is float32 at least: in
 float16 the squares of small gradients, and Adam's eps, would be 0. Being pure and written with primitives, an update
 can itself be differentiated (example_weights_unrolled does), also by its hyper-parameters.
 """
@@ -31,7 +31,7 @@ from .errors import DTypeError, MinigradError, ShapeError, message, shape
 from .ops import add, astype, multiply, sqrt, square, sum, where
 
 
-class Optimiser(NamedTuple):
+class Optimizer(NamedTuple):
     """init(params) -> state; update(gradient, state, params, step=None, rate=None) -> (params, state)."""
     init: Callable
     update: Callable
@@ -98,8 +98,8 @@ def _leaves(call, gradient, state, params, names):
     """
     if not isinstance(state, dict) or not set(names) <= set(state):
         found = sorted(map(str, state)) if isinstance(state, dict) else type(state).__name__
-        raise ShapeError(f"{call}: the state is not one of this optimiser: it holds {found}, and not {sorted(names)}\n"
-                         "  help: begin with optimiser.init(params), and hand in what update handed out")
+        raise ShapeError(f"{call}: the state is not one of this optimizer: it holds {found}, and not {sorted(names)}\n"
+                         "  help: begin with optimizer.init(params), and hand in what update handed out")
     leaves, structure = tree.float_leaves((params,), call)
     columns = [leaves]
     for name, part in (("gradient", gradient), *((name, state[name]) for name in names if name != "count")):
@@ -154,7 +154,7 @@ def sgd(rate, momentum=0.0, nesterov=False, weight_decay=0.0, decays=matrices):
         pairs = [moved(*row, r) for row in zip(*columns, *([] if keeps else columns[1:]))]
         params, m = (tree.unflatten(structure, [pair[k] for pair in pairs])[0] for k in (0, 1))
         return params, ({"momentum": m} if keeps else {}) | ({"count": count} if counts else {})
-    return Optimiser(init, update)
+    return Optimizer(init, update)
 
 
 def adam(rate, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decays=matrices):
@@ -197,7 +197,7 @@ def adam(rate, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decays=matric
         rows = [moved(*row, r, fair1, fair2) for row in zip(*columns)]
         params, mean, square = (tree.unflatten(structure, [row[k] for row in rows])[0] for k in range(3))
         return params, {"mean": mean, "square": square, "count": count}
-    return Optimiser(init, update)
+    return Optimizer(init, update)
 
 
 # ------------------------------------------------------------------------------------------------- gradients

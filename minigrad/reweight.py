@@ -4,21 +4,21 @@ Every training example gets, at every step, a weight for how much it helps a sma
 
     θ params   l losses, one per noisy example   L clean loss   ε eps   α rate   u scores   w weights   v direction
 
-    Algorithm 1, line                                              here, in one linearisation read both ways
+    Algorithm 1, line                                              here, in one linearization read both ways
     4      ŷ_f <- forward(X_f, y_f, θ)                             losses, J = linearize(l, θ)
     5-6    ε <- 0;  ∇θ <- backward(Σ ε_i l_i, θ)                   nothing: Σ ε_i ∇l_i is the map ε -> J.pull(ε)
     7      θ̂ <- θ - α ∇θ                                           nothing: at ε = 0, θ̂ = θ
     8-9    ŷ_g <- forward(X_g, y_g, θ̂);  l_g <- mean loss          L(θ)
     10     ∇ε <- backward(l_g, ε)                                  v = ∇L(θ);  -∇ε = α J v = α J.push(v)
-    11     w̃ <- max(-∇ε, 0);  w <- w̃ / (Σ w̃ + δ(Σ w̃))             w = normalise(J.push(v))
+    11     w̃ <- max(-∇ε, 0);  w <- w̃ / (Σ w̃ + δ(Σ w̃))             w = normalize(J.push(v))
     12-13  ∇θ <- backward(Σ w_i l_i, θ)                            J.pull(w)
     14     θ <- OptimizerStep(θ, ∇θ)                               the caller's
 
 Why the short form is exact: θ̂(ε) = θ - α Σ ε_i ∇l_i(θ), so at ε = 0 the chain rule gives ∂L/∂ε_i = -α <∇l_i(θ),
-∇L(θ)>: the derivative of l_i along v = ∇L, times -α. This holds for any network, also where batch normalisation couples
+∇L(θ)>: the derivative of l_i along v = ∇L, times -α. This holds for any network, also where batch normalization couples
 the examples (l_i then depends on the other examples, and J v contains that), for every α > 0 (which cancels in line
 11), and for any look-ahead step that is plain gradient descent. It is not what the paper's form gives if the look-ahead
-is another optimiser: that one preconditions v. `example_weights_unrolled` takes any, and is the reference for the rest.
+is another optimizer: that one preconditions v. `example_weights_unrolled` takes any, and is the reference for the rest.
 
 The weighted loss Σ ε_i l_i is 0 at ε = 0, and so is its gradient; that is as it should be. What counts is the
 derivative of the gradient in ε, which is not 0.
@@ -49,7 +49,7 @@ class Reweighted(NamedTuple):
     not_finite: Any     # how many examples have no weight because l_i, u_i or L is not finite: an integer
 
 
-def normalise(scores):
+def normalize(scores):
     """Line 11: w = max(u, 0) / (Σ max(u, 0) + δ), with δ = 1 where the sum is 0. w >= 0, and Σ w is 1 or exactly 0.
 
     A score that is NaN or infinite counts as 0. The sum is taken in float32 at least.
@@ -72,7 +72,7 @@ def _per_example(losses, call):
 
 
 def reweighted_gradient(losses, clean_loss, params, has_aux=False):
-    """Algorithm 1, lines 4 to 13: the gradient of the reweighted loss, by one linearisation read both ways.
+    """Algorithm 1, lines 4 to 13: the gradient of the reweighted loss, by one linearization read both ways.
 
     losses(params) -> (n,): the loss of each example of the noisy batch; with has_aux, (losses, aux).
     clean_loss(params) -> scalar: the mean loss of the clean batch.
@@ -87,7 +87,7 @@ def reweighted_gradient(losses, clean_loss, params, has_aux=False):
     **What is not finite.** An example whose loss or score is NaN or infinite has weight 0, adds exactly 0 to the
     gradient, and is counted in `not_finite`; the others are weighted as if it were not in the batch. If the clean loss
     is not finite there is no direction: that holds of all examples, and the gradient is 0. This supposes that `losses`
-    keeps the examples apart. Batch normalisation in training does not: one NaN makes all losses NaN, so that all
+    keeps the examples apart. Batch normalization in training does not: one NaN makes all losses NaN, so that all
     weights and the gradient are 0. Running averages in aux are then NaN as well: keep those from before.
 
     To leave the example out of the gradient, the network is run once more, where NumPy finds that there is one. On a
@@ -99,7 +99,7 @@ def reweighted_gradient(losses, clean_loss, params, has_aux=False):
     l, J, *aux = linearize(losses, params, has_aux=has_aux)                         # line 4
     u = _per_example(J.push(v), "reweighted_gradient(losses, ...)")                 # lines 5-10
     good = _finite(l) & _finite(u) & _finite(L)
-    w = stop_gradient(normalise(where(good, u, 0.0)))                               # line 11
+    w = stop_gradient(normalize(where(good, u, 0.0)))                               # line 11
     all_good = good.all()
     if on_device(good):
         gradient = tree.map(lambda g: where(all_good, g, 0.0), J.pull(w))           # lines 12-13
@@ -118,14 +118,14 @@ def example_weights(losses, clean_loss, params):
     L, v = value_and_grad(clean_loss)(params)
     l, u = jvp(losses, (params,), (v,))
     _per_example(u, "example_weights(losses, ...)")
-    return normalise(where(_finite(l) & _finite(L), u, 0.0))
+    return normalize(where(_finite(l) & _finite(L), u, 0.0))
 
 
 def example_weights_unrolled(losses, clean_loss, params, rate=1.0, lookahead=None):
     """The weights of Algorithm 1, lines 4 to 11, as the paper writes it: backward on backward through the look-ahead.
 
     rate: α. lookahead(params, gradient) -> params: line 7, any differentiable step; plain descent if not given, and
-    for an optimiser `lambda p, g: optimiser.update(g, state, p)[0]`. One without a derivative at ε = 0, where that
+    for an optimizer `lambda p, g: optimizer.update(g, state, p)[0]`. One without a derivative at ε = 0, where that
     gradient is 0 (such as a root of its square), gives scores that are not finite, and weights of 0.
 
     Examples that are not finite have weight 0, as in reweighted_gradient; on a GPU all weights of such a batch are 0.
@@ -141,7 +141,7 @@ def example_weights_unrolled(losses, clean_loss, params, rate=1.0, lookahead=Non
         gradient = grad(lambda p: sum(eps * apart(p)))(params)                      # lines 4-6
         return clean_loss((lookahead or descend)(params, gradient))                 # lines 7-9
     L, slope = value_and_grad(clean_loss_after)(module_of(raw(l)).zeros(shape(l), l.dtype))     # line 10
-    return normalise(where(good & _finite(L), -slope, 0.0))                         # line 11
+    return normalize(where(good & _finite(L), -slope, 0.0))                         # line 11
 
 
 # ------------------------------------------------------------------------- examples that are not finite
@@ -187,7 +187,7 @@ class _Apart:
         return core.Box(self._select(y) if any(batch) else y, self, any(batch))
 
     def _select(self, x):
-        if isinstance(x, tuple):                            # the arguments of checkpoint and fused
+        if isinstance(x, tuple):                            # the arguments of checkpoint and with_derivative
             return type(x)(map(self._select, x))
         value = raw(x)
         if not is_array(value) or not value.ndim or value.dtype.kind != "f":

@@ -1,6 +1,6 @@
 """Trees: nested dicts, lists, tuples and modules whose leaves are arrays. Also their files.
 
-A model is a tree, and so are its gradients, a direction in its parameter space and the state of an optimiser.
+A model is a tree, and so are its gradients, a direction in its parameter space and the state of an optimizer.
 
     flatten(tree)         -> leaves, structure          unflatten(structure, leaves) -> tree
     map(f, tree, *rest)   -> tree of f(leaf, ...)        paths(tree)                  -> "conv1.kernel", ...

@@ -28,6 +28,6 @@ def lenet(rng):
     draw = functools.partial(nn.truncated_normal, scale=0.1)
 
     def conv(inputs, outputs):
-        return nn.Conv2d.init(rng, inputs, outputs, window=5, padding="same", initialise=draw)
+        return nn.Conv2d.init(rng, inputs, outputs, window=5, padding="same", initialize=draw)
     return LeNet(conv(1, 16), conv(16, 32), conv(32, 64),
-                 nn.Linear.init(rng, 1024, 100, initialise=draw), nn.Linear.init(rng, 100, 1, initialise=draw))
+                 nn.Linear.init(rng, 1024, 100, initialize=draw), nn.Linear.init(rng, 100, 1, initialize=draw))

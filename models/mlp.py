@@ -2,10 +2,10 @@
 from minigrad import ShapeError, nn, relu
 
 
-def mlp(rng, sizes, activation=relu, normalise=False):
+def mlp(rng, sizes, activation=relu, normalize=False):
     """Linear layers of these sizes, (inputs, hidden ..., outputs), with an activation between them.
 
-    rng: a generator (backend.seed); normalise: batch normalisation before each activation.
+    rng: a generator (backend.generator); normalize: batch normalization before each activation.
     Takes (n, inputs) to (n, outputs). Raises ShapeError for fewer than two sizes.
     """
     if len(sizes) < 2:
@@ -14,6 +14,6 @@ def mlp(rng, sizes, activation=relu, normalise=False):
     for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:])):
         layers.append(nn.Linear.init(rng, inputs, outputs))
         if i < len(sizes) - 2:
-            layers += [nn.BatchNorm.init(outputs)] if normalise else []
+            layers += [nn.BatchNorm.init(outputs)] if normalize else []
             layers.append(activation)
     return nn.Sequential(tuple(layers))

@@ -18,9 +18,9 @@ class Unit(nn.Module):
     stride: int = nn.static(1)
     standard: bool = nn.static(False)
 
-    def state(self):
+    def init_state(self):
         """That of the branch."""
-        return self.branch.state()
+        return self.branch.init_state()
 
     def apply(self, x, state=None, train=True, key=None):
         y, state = self.branch.apply(x, state, train, key)
@@ -46,17 +46,17 @@ def pooled(x):
     return mean(x, (1, 2))
 
 
-def resnet(rng, depth=32, widen=1, classes=10, rate=0.0, remember=True, momentum=0.999, stride=1):
+def resnet(rng, depth=32, widen=1, classes=10, rate=0.0, checkpoint=False, momentum=0.999, stride=1):
     """A ResNet with 6 k + 2 = depth layers: a convolution, three stages of k units, and one score for each class.
 
     Images (n, h, w, 3) of any size to scores (n, classes). Widths 16, then 16, 32, 64 times `widen`; the image is
-    halved before stages 2 and 3. rate: of dropout before the first convolution of each unit. remember: False keeps of
-    each unit its argument alone for the derivative and runs the unit again when it is needed: less memory, more time.
+    halved before stages 2 and 3. rate: of dropout before the first convolution of each unit. checkpoint: keep of
+    each unit its argument alone for the derivative and run the unit again when it is needed: less memory, more time.
     momentum: of the averages of batch norm; shorter training needs less. stride: of the first convolution; 2 makes a
     small network for a quarter of the work.
 
-    As in the code that the paper's authors published: normalisation has a bias and no gain, eps 1e-3; the
-    units of stage 1 begin with their convolution, all others with normalisation and ReLU; kernels are drawn from a
+    As in the code that the paper's authors published: normalization has a bias and no gain, eps 1e-3; the
+    units of stage 1 begin with their convolution, all others with normalization and ReLU; kernels are drawn from a
     truncated normal of variance 2 / (9 outputs), the scores' weights uniformly with variance 1 / inputs.
     resnet(rng) has 462,954 parameters.
     """
@@ -65,14 +65,14 @@ def resnet(rng, depth=32, widen=1, classes=10, rate=0.0, remember=True, momentum
 
     def conv(inputs, outputs, stride=1):
         draw = functools.partial(nn.truncated_normal, scale=math.sqrt(2.0 / (9 * outputs)))
-        return nn.Conv2d.init(rng, inputs, outputs, 3, stride, "same", bias=False, initialise=draw)
+        return nn.Conv2d.init(rng, inputs, outputs, 3, stride, "same", bias=False, initialize=draw)
 
     layers = [conv(3, 16, stride), norm(16)]
     for stage, inputs, outputs, stride in _units(depth, widen):
         before = [norm(inputs)] + [nn.Dropout(rate)] * (rate > 0) if stage else []
         branch = nn.Sequential((*before, conv(inputs, outputs, stride), norm(outputs), conv(outputs, outputs)))
-        layers.append(Unit(branch, stride) if remember else nn.Checkpoint(Unit(branch, stride)))
-    scores = nn.Linear.init(rng, outputs, classes, initialise=nn.uniform_unit_scaling)
+        layers.append(nn.Checkpoint(Unit(branch, stride)) if checkpoint else Unit(branch, stride))
+    scores = nn.Linear.init(rng, outputs, classes, initialize=nn.uniform_unit_scaling)
     return nn.Sequential((*layers, norm(outputs), pooled, scores))
 
 
@@ -90,12 +90,12 @@ def _units(depth, widen):
             inputs = outputs
 
 
-def standard_resnet(rng, depth=32, widen=1, classes=10, remember=True, momentum=0.9):
+def standard_resnet(rng, depth=32, widen=1, classes=10, checkpoint=False, momentum=0.9):
     """The ResNet for CIFAR of He, Zhang, Ren & Sun, 2016, section 4.2, with parameter-free shortcuts (option A).
 
-    Images (n, h, w, 3) to scores (n, classes). Normalisation (gain and bias, eps 1e-5) comes after each convolution,
+    Images (n, h, w, 3) to scores (n, classes). Normalization (gain and bias, eps 1e-5) comes after each convolution,
     ReLU after the first of a unit and after the sum; kernels are drawn from a normal of variance 2 / inputs (He et al.,
-    2015). depth: 6 k + 2; widen, remember, momentum: as in `resnet`. standard_resnet(rng) has 464,154 parameters.
+    2015). depth: 6 k + 2; widen, checkpoint, momentum: as in `resnet`. standard_resnet(rng) has 464,154 parameters.
     One pixel of padding on each side puts the middle of a stride's windows on the pixels that the shortcut takes.
     """
     _check_depth("standard_resnet", depth, 2, "8, 14, 20, 26, 32, 44, 56")
@@ -110,11 +110,11 @@ def standard_resnet(rng, depth=32, widen=1, classes=10, remember=True, momentum=
     for _, inputs, outputs, stride in _units(depth, widen):
         branch = nn.Sequential((conv(inputs, outputs, stride), norm(outputs, True),
                                 conv(outputs, outputs), norm(outputs, False)))
-        layers.append(Unit(branch, stride, True) if remember else nn.Checkpoint(Unit(branch, stride, True)))
+        layers.append(nn.Checkpoint(Unit(branch, stride, True)) if checkpoint else Unit(branch, stride, True))
     return nn.Sequential((*layers, pooled, nn.Linear.init(rng, outputs, classes)))
 
 
-def wide_resnet(rng, depth=28, widen=10, classes=10, rate=0.3, remember=True, momentum=0.999):
+def wide_resnet(rng, depth=28, widen=10, classes=10, rate=0.3, checkpoint=False, momentum=0.999):
     """WRN-28-10, the paper's other network for CIFAR: depth 6 k + 4. Zagoruyko & Komodakis, 2016."""
     _check_depth("wide_resnet", depth, 4, "10, 16, 22, 28, 40")
-    return resnet(rng, depth - 2, widen, classes, rate, remember, momentum)
+    return resnet(rng, depth - 2, widen, classes, rate, checkpoint, momentum)

@@ -7,7 +7,7 @@
     python -m tests.mutation --again                            # the known survivors, after a change of the tests
 
 A fault is what a person would plant: a number changed, a comparison turned, an operator or a condition changed, an
-argument left out or two of them swapped, a call replaced by its neighbour, a result replaced by the argument, a seed
+argument left out or two of them swapped, a call replaced by its neighbor, a result replaced by the argument, a seed
 by 0, a statement left out. It is noticed when a test fails, or takes many times as long as it did (a loop that never
 ends). For each one those tests are run that execute its line, the quickest first, of the files of tests that TESTS
 names. Survivors are compared with tests/survivors.jsonl, which says why each is left: new ones are shown, and known
@@ -99,10 +99,10 @@ def functions(tree):
 def faults(source, elsewhere=()):
     """[(kind, node that is replaced, text in its place)] of everything that can be changed in a source.
 
-    elsewhere: {(module, function): its neighbour}, of other files.
+    elsewhere: {(module, function): its neighbor}, of other files.
     """
     tree, found = ast.parse(source), []
-    neighbours = functions(tree)
+    neighbors = functions(tree)
     strings = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
     texts = {id(node.exc): node for node in ast.walk(tree) if isinstance(node, ast.Raise)}
     strict = {id(k.value) for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords if k.arg == "strict"}
@@ -135,10 +135,10 @@ def faults(source, elsewhere=()):
             name = node.id if isinstance(node, ast.Name) else node.attr
             if name in SEEDS:
                 add("seed", node, "0")
-            if isinstance(node, ast.Name) and name in neighbours:
-                add("neighbour", node, neighbours[name])
+            if isinstance(node, ast.Name) and name in neighbors:
+                add("neighbor", node, neighbors[name])
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and (node.value.id, name) in elsewhere:
-                add("neighbour", node, f"{node.value.id}.{elsewhere[node.value.id, name]}")
+                add("neighbor", node, f"{node.value.id}.{elsewhere[node.value.id, name]}")
         elif isinstance(node, ast.Call):
             call(node)
 
@@ -148,7 +148,7 @@ def faults(source, elsewhere=()):
         arguments = [(" " * 0 if i < len(node.args) else named[i - len(node.args)]) + each for i, each in enumerate(arguments)]
         last = name.rpartition(".")[2]
         if last in NEIGHBOURS:
-            add("neighbour", node.func, name[:len(name) - len(last)] + NEIGHBOURS[last])
+            add("neighbor", node.func, name[:len(name) - len(last)] + NEIGHBOURS[last])
         for i in range(len(node.args), len(arguments)):
             if named[i - len(node.args)] not in ("**", "strict="):
                 add("argument left out", node, f"{name}({', '.join(arguments[:i] + arguments[i + 1:])})")

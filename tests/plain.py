@@ -92,7 +92,7 @@ def getitem(x, index):
 
 
 @_
-def put(x, shape, index):
+def scatter_add(x, shape, index):
     y = np.zeros(shape, x.dtype)
     np.add.at(y, index, x)
     return y

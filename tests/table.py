@@ -114,7 +114,7 @@ def indexing(draw, x):
 def putting(draw, x):
     rows = generator(draw).integers(0, 5, x.shape[0])
     index = draw(st.sampled_from([rows, rows.astype("uint8"), rows.tolist(), slice(1, 1 + x.shape[0])]))
-    return lambda m, x: m.put(x * x, (5, *x.shape[1:]), on(m, index))
+    return lambda m, x: m.scatter_add(x * x, (5, *x.shape[1:]), on(m, index))
 
 
 def taking(draw, x):
@@ -244,7 +244,7 @@ def folded(draw):
 
 
 @st.composite
-def normalised(draw):
+def normalized(draw):
     """nn.batch_norm, whose ReLU is open for whole channels or closed."""
     rectify, with_gain = draw(st.booleans()), draw(st.booleans())
     shape = draw(st.sampled_from([(3, 2), (2, 1, 3, 2), (1, 2, 2, 1), (4, 1)]))
@@ -314,7 +314,7 @@ TABLE = {
     "squeeze": Row(with_choice(squeezing)),
     "flip": Row(with_choice(with_axis("flip", 0, [None]))),
     "getitem": Row(with_choice(indexing)),
-    "put": Row(with_choice(putting)),
+    "scatter_add": Row(with_choice(putting)),
     "take": Row(with_choice(taking)),
     "pad": Row(with_choice(padding)),
     "crop": Row(with_choice(cropping)),
@@ -329,7 +329,7 @@ TABLE = {
     "fold": Row(folded()),
     "standardize": Row(with_choice(standardizing)),
     "dropout": Row(with_choice(dropping)),
-    "fused": Row(normalised(), KINKED),
+    "with_derivative": Row(normalized(), KINKED),
     "checkpoint": Row(with_choice(lambda draw, x: lambda m, x: m.checkpoint(
         lambda x: {"a": m.tanh(x) * x, "b": [m.sum(x), x[0]]})(x)), KINKED),
 }

@@ -46,7 +46,8 @@ def test_files_and_functions_stay_short(path):
     module = ast.parse(path.read_text())
     docs = sum((ast.get_docstring(node) or "").count("\n") + 1 for node in ast.walk(module)
                if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)))
-    assert path.read_text().count("\n") - docs <= 250
+    imports = sum(node.end_lineno - node.lineno + 1 for node in module.body if isinstance(node, (ast.Import, ast.ImportFrom)))
+    assert path.read_text().count("\n") - docs - imports <= 250
     for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno - (ast.get_docstring(node) or "").count("\n") <= 40, node.name

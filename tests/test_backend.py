@@ -140,14 +140,14 @@ def test_memory_is_measured_inside_a_measurement():
 
 
 def test_seed_and_hosts():
-    assert backend.seed((1, 2)).integers(1000) == backend.seed((1, 2)).integers(1000)
+    assert backend.generator((1, 2)).integers(1000) == backend.generator((1, 2)).integers(1000)
     backend.synchronize()
     assert backend.to_host(mg.xp.ones(2)).tolist() == [1, 1]
 
 
 @pytest.mark.needs("gpu")
 def test_a_gradient_on_the_device_is_that_on_the_host():
-    rng = backend.seed(0)
+    rng = backend.generator(0)
     x, k = rng.standard_normal((2, 6, 5, 3)), rng.standard_normal((3, 3, 3, 4))
 
     def f(x, k):

@@ -14,7 +14,7 @@ X = np.array([[0.5, -1.2, 0.8], [1.1, 0.4, -0.9]])
 
 
 def stale_standardize(order):
-    """Batch normalisation whose reciprocal deviation is a constant to derivatives from this order on."""
+    """Batch normalization whose reciprocal deviation is a constant to derivatives from this order on."""
     def rule(i, y, x):
         c = x - mean(x, 0, keepdims=True)
         r = 1.0 / mg.sqrt(mean(c * c, 0, keepdims=True) + 0.1)
@@ -53,7 +53,7 @@ FAULTS = {                                                  # function, order, w
     "a factor slightly wrong": (elementwise("exp", lambda y, x: 1.00001 * y, name="exp"), 1, "push is the derivative"),
     "a slope lost beside a large value": (elementwise(lambda x: 1000.0 + 0.01 * x, lambda y, x: 0.0 * x, name="f"), 1,
                                           "push is the derivative"),
-    "eps forgotten": (Primitive(lambda x: mg.standardize(x, 0), lambda i, y, x: mg.ops.normalise._standardize_rule(
+    "eps forgotten": (Primitive(lambda x: mg.standardize(x, 0), lambda i, y, x: mg.ops.normalize._standardize_rule(
         i, y, x, (0,), 0.0), "standardize"), 1, "push is the derivative"),
     "a wrong sign": (elementwise("cos", lambda y, x: mg.sin(x), name="cos"), 1, "push is the derivative"),
     "a pull that is not the transpose": (rule(lambda t: t * 2.0, lambda g: g * 3.0), 1, "transpose"),
@@ -103,9 +103,9 @@ FAULTS = {                                                  # function, order, w
         Primitive(lambda x: x * (1.0 + 1e-3 * (next(CALLS) % 7)), lambda i, y, x: LinearMap(lambda t: t, lambda g: g), "f"), 1,
         "push is the derivative"),
     "the wrong winner": (
-        rule(lambda t: t[0, 0], lambda g: mg.put(g, (2, 3), (0, 0)), lambda x: x.max(), "max"), 1, "push is the derivative"),
+        rule(lambda t: t[0, 0], lambda g: mg.scatter_add(g, (2, 3), (0, 0)), lambda x: x.max(), "max"), 1, "push is the derivative"),
     "an index that names one element twice, written and not added": (
-        rule(lambda t: t[:, [0, 0]], lambda g: mg.put(g, (2, 3), (slice(None), slice(0, 2))), lambda x: x[:, [0, 0]]), 1,
+        rule(lambda t: t[:, [0, 0]], lambda g: mg.scatter_add(g, (2, 3), (slice(None), slice(0, 2))), lambda x: x[:, [0, 0]]), 1,
         "transpose"),
     "half of a product rule": (
         elementwise("multiply", lambda y, a, b: b, lambda y, a, b: 0.0 * a, name="multiply"), 1, "push is the derivative"),
@@ -285,5 +285,5 @@ def test_buffers_that_no_derivative_needs_may_be_used_again():
         return mg.sum(w * w)
     check_buffers(f, np.ones(2))
     np.testing.assert_array_equal(mg.grad(f)(np.zeros(2)), [8.0, 12.0])
-    model, x = mlp(np.random.default_rng(0), (3, 4, 2), normalise=True), np.ones((4, 3), "float32")
+    model, x = mlp(np.random.default_rng(0), (3, 4, 2), normalize=True), np.ones((4, 3), "float32")
     check_buffers(lambda model: mg.mean(mg.nn.cross_entropy(model(x), np.zeros(4, int))), model)

@@ -11,7 +11,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import backend, nn, optim, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 from models import lenet, mlp, resnet
 
 from .strategies import Layer, Point
@@ -46,19 +46,19 @@ def test_every_primitive_of_the_package_is_itself():
         assert copy.deepcopy(primitive) is primitive is pickle.loads(pickle.dumps(primitive)), primitive
 
 
-model = nn.Sequential((nn.Conv2d.init(seed(0), 1, 2), nn.BatchNorm.init(2), mg.relu, nn.Checkpoint(nn.Sequential((mg.tanh,))),
-                       nn.Dropout(0.3), mg.ravel, nn.Linear.init(seed(0), 2, 2)))
+model = nn.Sequential((nn.Conv2d.init(generator(0), 1, 2), nn.BatchNorm.init(2), mg.relu, nn.Checkpoint(nn.Sequential((mg.tanh,))),
+                       nn.Dropout(0.3), mg.ravel, nn.Linear.init(generator(0), 2, 2)))
 OBJECTS = {
     "Sequential": model, "Linear": model.layers[-1], "Conv2d": model.layers[0], "BatchNorm": model.layers[1],
-    "Checkpoint": model.layers[3], "Dropout": model.layers[4], "mlp": mlp(seed(0), (3, 4, 2), normalise=True),
-    "lenet": lenet(seed(0)), "resnet": resnet(seed(0), 8), "Module": Layer({"a": np.ones(2)}, np.zeros(2)),
+    "Checkpoint": model.layers[3], "Dropout": model.layers[4], "mlp": mlp(generator(0), (3, 4, 2), normalize=True),
+    "lenet": lenet(generator(0)), "resnet": resnet(generator(0), 8), "Module": Layer({"a": np.ones(2)}, np.zeros(2)),
     "Structure": tree.flatten({"a": (1.0, None, "b"), 2: [model, Point(1.0, mg.sin)]})[1], "End": tree.LEAF,
     "state": optim.adam(1e-3).init(model),
     "Primitive": mg.elementwise(np.exp, mg.exp, name="own"),
     "Reweighted": mg.reweight.reweighted_gradient(lambda p: p * p, mg.sum, np.ones(2)),
     "Graph": mg.draw.draw(mg.exp, np.ones(2)), "Operation": mg.draw.draw(mg.exp, np.ones(2)).operations[0]}
-A_PROGRAM = {"LinearMap", "Box", "Bundle", "Forward", "Tape", "Drawing", "NormalisePasses", "Handle",        # of one run
-             "Optimiser"}               # made of closures
+A_PROGRAM = {"LinearMap", "Box", "Bundle", "Forward", "Tape", "Drawing", "NormalizePasses", "Handle",        # of one run
+             "Optimizer"}               # made of closures
 
 
 def test_there_is_an_object_of_every_public_class():
@@ -83,17 +83,17 @@ def test_an_error_comes_back_from_another_process(error):
 
 
 def test_a_copy_goes_on_as_the_original():
-    x, y = mg.xp.asarray(seed(1).normal(size=(5, 3)).astype("float32")), mg.xp.asarray([0, 1, 1, 0, 1])
+    x, y = mg.xp.asarray(generator(1).normal(size=(5, 3)).astype("float32")), mg.xp.asarray([0, 1, 1, 0, 1])
 
-    optimiser = optim.sgd(optim.cosine(0.1, 10), momentum=0.9)
+    optimizer = optim.sgd(optim.cosine(0.1, 10), momentum=0.9)
 
     def train(model, state):
         for _ in range(3):
             gradient = mg.grad(lambda m: mg.mean(nn.cross_entropy(m(x), y)))(model)
-            model, state = optimiser.update(gradient, state, model)
+            model, state = optimizer.update(gradient, state, model)
         return [leaf.tobytes() for leaf in tree.flatten(model)[0]]
-    model = mlp(seed(0), (3, 4, 2))
-    whole = model, optimiser.init(model)
+    model = mlp(generator(0), (3, 4, 2))
+    whole = model, optimizer.init(model)
     assert train(*whole) == train(*copy.deepcopy(whole)) == train(*pickle.loads(pickle.dumps(whole)))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import TraceError, grad, jvp, linearize, nn, optim, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 from minigrad.core import Tape
 from minigrad.reweight import example_weights, example_weights_unrolled, reweighted_gradient
 from models import mlp
@@ -153,10 +153,10 @@ def test_no_transform_makes_a_cycle(no_collector, name):
 
 
 def problem():
-    rng = seed(0)
+    rng = generator(0)
     x, y = rng.normal(size=(8, 5)).astype("float32"), rng.integers(0, 3, 8)
     return (lambda m: nn.cross_entropy(m(x), y)), (lambda m: mg.mean(nn.cross_entropy(m(x[:3]), y[:3]))), mlp(
-        rng, (5, 6, 3), normalise=True)
+        rng, (5, 6, 3), normalize=True)
 
 
 @pytest.mark.parametrize("weights", [reweighted_gradient, example_weights, example_weights_unrolled])
@@ -170,9 +170,9 @@ def test_reweighting_makes_no_cycle(no_collector, weights):
 
 def test_a_thousand_steps_hold_what_one_holds(no_collector):
     """The curve of memory over 1,000 steps of training is flat, and no garbage collector helps."""
-    x, optimiser = np.ones((4, 3)), optim.sgd(1e-3, momentum=0.9)
+    x, optimizer = np.ones((4, 3)), optim.sgd(1e-3, momentum=0.9)
     model = {"w": np.ones((3, 1)), "b": np.zeros(1)}
-    state, curve = optimiser.init(model), []
+    state, curve = optimizer.init(model), []
 
     def losses(m):
         return mg.sum(mg.tanh(x @ m["w"] + m["b"]), axis=1)
@@ -180,7 +180,7 @@ def test_a_thousand_steps_hold_what_one_holds(no_collector):
     try:
         for step in range(1200):
             gradient = reweighted_gradient(losses, lambda m: mg.mean(losses(m)), model).gradient
-            model, state = optimiser.update(gradient, state, model, step)
+            model, state = optimizer.update(gradient, state, model, step)
             if step % 100 == 99:
                 curve.append(tracemalloc.get_traced_memory()[0])
     finally:

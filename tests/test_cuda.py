@@ -7,8 +7,8 @@ import pytest
 
 import minigrad as mg
 from minigrad import BackendError, backend, blas, kernels, nn, optim, pieces
-from minigrad.backend import seed, to_host
-from minigrad.ops import normalise, windows
+from minigrad.backend import generator, to_host
+from minigrad.ops import normalize, windows
 
 from . import emulator
 
@@ -20,7 +20,7 @@ FIND = blas.library.__wrapped__                             # before a fixture p
 
 
 def drawn(s, dtype="float64", key=0):
-    return seed((key, *s)).standard_normal(s).astype(dtype)
+    return generator((key, *s)).standard_normal(s).astype(dtype)
 
 
 def on_device(*arrays):
@@ -90,7 +90,7 @@ def test_pooling(impersonator, s, window, stride, padding, dtype):
     same(kernels.put_winners(*on_device(y, w), s[1:], places, *geometry), expected)
 
 
-# ------------------------------------------------------------------------------------------- normalisation
+# ------------------------------------------------------------------------------------------- normalization
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("s", [(5, 3), (2, 3, 4, 16), (700, 20), (40, 300), (1, 1)])
@@ -112,14 +112,14 @@ def test_the_variance_of_numbers_far_from_0_does_not_cancel(impersonator):
 
 @pytest.mark.parametrize("gained, rectify", [*itertools.product([True, False], repeat=2)])
 @pytest.mark.parametrize("dtype", TYPES)
-def test_normalisation(impersonator, gained, rectify, dtype):
+def test_normalization(impersonator, gained, rectify, dtype):
     x, g, t = (drawn((6, 5, 4, 7), dtype, k) for k in range(3))
     gain, bias, t_gain, t_bias = (drawn((7,), dtype, k) for k in range(4))
     gain, t_gain = (gain, t_gain) if gained else (None, None)
     settings = {"eps": 1e-3, "rectify": rectify}
-    theirs = with_numpy(lambda: normalise.NormalisePasses(x, gain, bias, normalise.moments(x), **settings))
-    known = on_device(*with_numpy(lambda: normalise.moments(x)))
-    ours = kernels.NormalisePasses(*on_device(x, gain, bias), known, **settings)
+    theirs = with_numpy(lambda: normalize.NormalizePasses(x, gain, bias, normalize.moments(x), **settings))
+    known = on_device(*with_numpy(lambda: normalize.moments(x)))
+    ours = kernels.NormalizePasses(*on_device(x, gain, bias), known, **settings)
     same(ours.y, theirs.y)
     for tangents in [(t, t_gain, t_bias), (t, None, None), (None, t_gain, t_bias), (None, None, t_bias)]:
         same(ours.push(*on_device(*tangents)), with_numpy(lambda: theirs.push(*tangents)))
@@ -133,8 +133,8 @@ def test_normalisation(impersonator, gained, rectify, dtype):
 def test_a_closed_relu_lets_nothing_through(impersonator, dtype):
     """Neither NaN nor infinity from above; what is NaN itself stays so."""
     x, bias = drawn((40, 3), dtype), np.array([0.0, 0.5, -0.5], dtype)
-    known = on_device(*with_numpy(lambda: normalise.moments(x)))
-    passes = kernels.NormalisePasses(*on_device(x, None, bias), known, eps=1e-3, rectify=True)
+    known = on_device(*with_numpy(lambda: normalize.moments(x)))
+    passes = kernels.NormalizePasses(*on_device(x, None, bias), known, eps=1e-3, rectify=True)
     shut, g = to_host(passes.y) == 0.0, drawn((40, 3), dtype, 1)
     for bad in (np.inf, np.nan):
         for found, expected in zip(passes.pull(*on_device(np.where(shut, bad, g).astype(dtype))),
@@ -145,8 +145,8 @@ def test_a_closed_relu_lets_nothing_through(impersonator, dtype):
     pushed = to_host(passes.push(*on_device(t), None, None))
     assert (pushed[shut] == 0.0).all() and not np.isfinite(pushed[:, 0][~shut[:, 0]]).any()
     x[0, 1] = np.nan
-    theirs = with_numpy(lambda: normalise.NormalisePasses(x, None, bias, normalise.moments(x), eps=1e-3, rectify=True))
-    ours = kernels.NormalisePasses(*on_device(x, None, bias), kernels.moments(*on_device(x)), eps=1e-3, rectify=True)
+    theirs = with_numpy(lambda: normalize.NormalizePasses(x, None, bias, normalize.moments(x), eps=1e-3, rectify=True))
+    ours = kernels.NormalizePasses(*on_device(x, None, bias), kernels.moments(*on_device(x)), eps=1e-3, rectify=True)
     same(ours.y, theirs.y)
     with np.errstate(invalid="ignore"):
         same(ours.pull(*on_device(g))[0], with_numpy(lambda: theirs.pull(g))[0])
@@ -158,7 +158,7 @@ def test_a_closed_relu_lets_nothing_through(impersonator, dtype):
 @pytest.mark.parametrize("dtype", TYPES)
 def test_cross_entropy(impersonator, dtype, labels):
     x, t, g = drawn((300, 5), dtype) * 20, drawn((300, 5), dtype, 1), drawn((300,), dtype, 2)
-    y = seed(0).integers(0, 5, 300).astype(labels)
+    y = generator(0).integers(0, 5, 300).astype(labels)
     losses, J = with_numpy(lambda: mg.linearize(lambda x: nn.cross_entropy(x, y), x))
     found, push, pull = kernels.cross_entropy(*on_device(x, y))
     same(found, losses)
@@ -195,10 +195,10 @@ def test_cross_entropy_of_scores_that_are_not_finite(impersonator):
 @pytest.mark.parametrize("dtype", TYPES)
 def test_sgd(impersonator, dtype, nesterov, decay):
     p, m, g = (drawn((3, 5), dtype, k) for k in range(3))
-    optimiser = optim.sgd(1.0, 0.9, nesterov, decay)
-    (new, state) = with_numpy(lambda: optimiser.update(g, {"momentum": m}, p, rate=0.25))
+    optimizer = optim.sgd(1.0, 0.9, nesterov, decay)
+    (new, state) = with_numpy(lambda: optimizer.update(g, {"momentum": m}, p, rate=0.25))
     for rate in (0.25, *(mg.xp.asarray(np.array(0.25, kind)) for kind in TYPES)):
-        found, moved = optimiser.update(*on_device(g), {"momentum": on_device(m)[0]}, *on_device(p), rate=rate)
+        found, moved = optimizer.update(*on_device(g), {"momentum": on_device(m)[0]}, *on_device(p), rate=rate)
         same(found, new)
         same(moved["momentum"], state["momentum"])
 
@@ -292,22 +292,22 @@ def test_the_operations_take_them(impersonator, monkeypatch):
     launched = []
     real = kernels._launch
     monkeypatch.setattr(kernels, "_launch", lambda source, name, *args: (launched.append(name), real(source, name, *args)))
-    rng = seed(0)
+    rng = generator(0)
     net = nn.Sequential((nn.Conv2d.init(rng, 4, 8, padding=1), nn.BatchNorm.init(8, rectify=True), lambda x: mg.max_pool2d(x, 3, 2, 1),
                          nn.Conv2d.init(rng, 8, 3, stride=2), lambda x: mg.mean(x, (1, 2))))
     x, y = on_device(drawn((5, 9, 9, 4), "float32"), np.arange(5) % 3)
 
     def loss(net):
         return mg.mean(nn.cross_entropy(net(x), y))
-    optimiser = optim.sgd(0.1, 0.9)
-    net.apply(x, net.state())
+    optimizer = optim.sgd(0.1, 0.9)
+    net.apply(x, net.init_state())
     value, J = mg.linearize(loss, net)
     J.push(net)
     gradient = J.pull(mg.xp.ones((), "float32"))
-    optimiser.update(gradient, optimiser.init(net), net)
+    optimizer.update(gradient, optimizer.init(net), net)
     kinds = {name.partition("<")[0] for name in launched}
-    assert kinds == {"unfold", "fold", "max_pool", "take_winners", "put_winners", "partial_sums", "total_sums", "normalise",
-                     "normalise_slope", "cross_entropy", "cross_entropy_push", "cross_entropy_pull", "sgd", "average"}
+    assert kinds == {"unfold", "fold", "max_pool", "take_winners", "put_winners", "partial_sums", "total_sums", "normalize",
+                     "normalize_slope", "cross_entropy", "cross_entropy_push", "cross_entropy_pull", "sgd", "average"}
     assert "unfold<float4>" in launched and not any("double" in name for name in launched)
     launched.clear()
     half = mg.tree.map(lambda p: p.astype("float16"), net)

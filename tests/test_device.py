@@ -6,7 +6,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import backend, grad, nn, optim, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 from minigrad.check import check_derivatives
 from minigrad.reweight import example_weights, example_weights_unrolled, reweighted_gradient
 from models import lenet, mlp
@@ -21,7 +21,7 @@ def residual_like(rng):
         lambda x: mg.avg_pool2d(x, 2, 1), nn.Dropout(0.2), lambda x: mg.mean(x, (1, 2)), nn.Linear.init(rng, 6, 3)))
 
 
-MODELS = {"mlp": (lambda rng: mlp(rng, (64, 12, 3), normalise=True), (64,), nn.cross_entropy, 3),
+MODELS = {"mlp": (lambda rng: mlp(rng, (64, 12, 3), normalize=True), (64,), nn.cross_entropy, 3),
           "lenet": (lenet, (28, 28, 1), nn.sigmoid_cross_entropy, 2),
           "residual": (residual_like, (12, 9, 1), nn.cross_entropy, 3)}
 OPTIMISERS = {"sgd": lambda: optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=1e-3), "adam": lambda: optim.adam(1e-3)}
@@ -40,19 +40,19 @@ RULES = {"plain": plain, "reweight": lambda *args: reweighted_gradient(*args).gr
          "forward": weighted(example_weights), "unrolled": weighted(example_weights_unrolled)}
 
 
-def step(name, rule, optimiser, dtype, device, in_use=None):
-    """The parameters, the optimiser's state and the running averages after one step, moved to the host.
+def step(name, rule, optimizer, dtype, device, in_use=None):
+    """The parameters, the optimizer's state and the running averages after one step, moved to the host.
 
     in_use: the module to switch to once there are parameters and images.
     """
     make, s, loss, classes = MODELS[name]
-    rng = seed(7)
+    rng = generator(7)
     model = tree.map(lambda p: p.astype(dtype), make(rng))
     x, x_clean = (mg.xp.asarray(rng.normal(size=(n, *s)).astype(dtype)) for n in (6, 4))
     y, y_clean = (mg.xp.asarray(rng.integers(0, classes, n)) for n in (6, 4))
     mg.use(in_use or backend.name())
-    optimiser, averages = OPTIMISERS[optimiser](), model.state()
-    state = optimiser.init(model)
+    optimizer, averages = OPTIMISERS[optimizer](), model.init_state()
+    state = optimizer.init(model)
 
     def losses(m):
         return loss(m.apply(x, averages, key=(1, 2))[0], y)
@@ -61,7 +61,7 @@ def step(name, rule, optimiser, dtype, device, in_use=None):
         return mg.mean(loss(m.apply(x_clean, averages, key=(3,))[0], y_clean))
     with without_host_reads(device):
         gradient = RULES[rule](losses, clean_loss, model)
-        model, state = optimiser.update(gradient, state, model, 0)
+        model, state = optimizer.update(gradient, state, model, 0)
         averages = model.apply(x, averages, key=(1, 2))[1]
     leaves = tree.flatten((model, state, averages))[0]
     assert {backend.on_device(leaf) for leaf in leaves} == {backend.on_device(x)}
@@ -81,13 +81,13 @@ other_devices = pytest.mark.parametrize("device", ["impersonator", "cupy"], indi
 
 
 @other_devices
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", MODELS)
-def test_a_training_step(device, name, rule, optimiser):
-    found = step(name, rule, optimiser, np.float64, device)
+def test_a_training_step(device, name, rule, optimizer):
+    found = step(name, rule, optimizer, np.float64, device)
     mg.use("numpy")
-    for a, b in zip(found, step(name, rule, optimiser, np.float64, "numpy"), strict=True):
+    for a, b in zip(found, step(name, rule, optimizer, np.float64, "numpy"), strict=True):
         assert type(a) is np.ndarray and a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)      # Adam divides by 1e-8 where the gradient is 0 but for rounding
 

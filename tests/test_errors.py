@@ -87,7 +87,7 @@ told(ShapeError, lambda: mg.conv2d(ones(8, 32, 32, 3), ones(3, 3, 4, 16)), """
 told(ShapeError, lambda: mg.conv2d(ones(32, 32, 3), ones(3, 3, 3, 16)), """
     conv2d(x, k): an image batch has four axes
       x  (32, 32, 3)  float32
-      help: give (n, height, width, channels); one grey image is x[None, :, :, None]
+      help: give (n, height, width, channels); one gray image is x[None, :, :, None]
     """)
 told(ShapeError, lambda: mg.conv2d(ones(1, 4, 4, 1), ones(2, 2, 1)), """
     conv2d(x, k): a kernel has four axes
@@ -120,12 +120,12 @@ told(ShapeError, lambda: mg.max_pool2d(ones(1, 4, 4, 1), 2, stride=1, padding=2)
 told(ShapeError, lambda: mg.max_pool2d(ones(4, 4), 2), """
     max_pool2d(x): an image batch has four axes
       x  (4, 4)  float32
-      help: give (n, height, width, channels); one grey image is x[None, :, :, None]
+      help: give (n, height, width, channels); one gray image is x[None, :, :, None]
     """)
 told(ShapeError, lambda: mg.avg_pool2d(ones(4, 4), 2), """
     avg_pool2d(x): an image batch has four axes
       x  (4, 4)  float32
-      help: give (n, height, width, channels); one grey image is x[None, :, :, None]
+      help: give (n, height, width, channels); one gray image is x[None, :, :, None]
     """)
 told(ShapeError, lambda: mg.matmul(ones(2, 3), ones(4, 5)), """
     matmul(a, b): the inner lengths differ
@@ -328,8 +328,8 @@ told(ShapeError, lambda: mg.take(ones(2), [0], ()), """
     take(x): axis () is not one axis
       help: give one integer
     """)
-told(ShapeError, lambda: mg.put(ones(2), 2.5, [0, 1]), """
-    put(x, shape): 2.5 is no shape
+told(ShapeError, lambda: mg.scatter_add(ones(2), 2.5, [0, 1]), """
+    scatter_add(x, shape): 2.5 is no shape
       help: an integer, or several: (2, 3)
     """)
 told(ShapeError, lambda: mg.tensordot(ones(2), ones(2), None), """
@@ -717,10 +717,10 @@ OF_THE_READER = "f model losses split join first fun x.T x.to_numpy x.toarray".s
 
 
 def exists(name):
-    """Whether a function that a help names is one: of this project, of NumPy, of Python, of an array or an optimiser."""
+    """Whether a function that a help names is one: of this project, of NumPy, of Python, of an array or an optimizer."""
     first, _, rest = name.partition(".")
     modules = {"minigrad": mg, "mg": mg, "numpy": np, "np": np, "xp": np, "tree": tree, "nn": nn, "optim": optim, "model": nn.Module,
-               "optimiser": optim.Optimiser}
+               "optimizer": optim.Optimizer}
     if first in modules and rest:
         return operator.attrgetter(rest)(modules[first]) is not None
     return name in OF_THE_READER or name in DEFINED or hasattr(builtins, name) or hasattr(np.ndarray, rest or name) or hasattr(mg, name)

@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import DTypeError, capture, grad, graphs, nn, optim, tree
-from minigrad.backend import seed, to_host
+from minigrad.backend import generator, to_host
 from minigrad.reweight import reweighted_gradient
 from models import mlp, resnet
 
@@ -18,8 +18,8 @@ N = 6
 
 def algorithm1(model):
     """A step of Algorithm 1, and what it begins with."""
-    optimiser = optim.sgd(0.1, momentum=0.9, weight_decay=1e-3)
-    begin = {"model": model, "averages": model.state(), "momentum": optimiser.init(model)}
+    optimizer = optim.sgd(0.1, momentum=0.9, weight_decay=1e-3)
+    begin = {"model": model, "averages": model.init_state(), "momentum": optimizer.init(model)}
 
     def step(state, images, labels, clean_images, clean_labels, rate):
         def losses(model):
@@ -27,13 +27,13 @@ def algorithm1(model):
             return nn.cross_entropy(y, labels), averages
         r = reweighted_gradient(losses, lambda m: mg.mean(nn.cross_entropy(m(clean_images), clean_labels)),
                                 state["model"], has_aux=True)
-        model, momentum = optimiser.update(r.gradient, state["momentum"], state["model"], rate=rate)
+        model, momentum = optimizer.update(r.gradient, state["momentum"], state["model"], rate=rate)
         return {"model": model, "averages": r.aux, "momentum": momentum}, (r.losses, r.weights, r.clean_loss)
     return step, begin
 
 
 def batch(t):
-    rng = seed((1, t))
+    rng = generator((1, t))
     return [rng.standard_normal((N, 8, 8, 3)).astype("float32"), rng.integers(0, 3, N),
             rng.standard_normal((N, 8, 8, 3)).astype("float32"), rng.integers(0, 3, N), np.float32(0.1 / (t + 1))]
 
@@ -49,7 +49,7 @@ def trained(step, state, on, steps=6):
 
 @other_devices
 def test_a_hundred_steps_captured_are_a_hundred_steps(device):
-    step, begin = algorithm1(nn.Sequential((lambda x: x.reshape(len(x), -1), mlp(seed(0), (192, 10, 3), normalise=True))))
+    step, begin = algorithm1(nn.Sequential((lambda x: x.reshape(len(x), -1), mlp(generator(0), (192, 10, 3), normalize=True))))
     for found, wanted in zip(trained(capture(step), begin, np.asarray, 100), trained(step, begin, mg.xp.asarray, 100),
                              strict=True):
         np.testing.assert_array_equal(found, wanted)
@@ -58,7 +58,7 @@ def test_a_hundred_steps_captured_are_a_hundred_steps(device):
 @other_devices
 def test_algorithm_1_captured_is_algorithm_1(device):
     """Every loss and weight and at the end every parameter, to the bit: inputs of the device, and of the host."""
-    step, begin = algorithm1(resnet(seed(0), depth=8, classes=3))
+    step, begin = algorithm1(resnet(generator(0), depth=8, classes=3))
     expected = trained(step, begin, mg.xp.asarray)
     for on in (mg.xp.asarray, np.asarray):
         captured = capture(step)
@@ -234,5 +234,5 @@ def test_derivatives_of_any_order_inside(device):
         return s, grad(lambda y: mg.sum(grad(lambda z: mg.sum(z ** 4))(y) * x))(x)
     captured = capture(step)
     for t in range(3):
-        x = mg.xp.asarray(seed(t).standard_normal(4))
+        x = mg.xp.asarray(generator(t).standard_normal(4))
         np.testing.assert_allclose(to_host(captured(x, x)[1]), 12 * to_host(x) ** 3, rtol=1e-12)

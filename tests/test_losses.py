@@ -8,7 +8,7 @@ from experiments.data import Images
 from experiments.flips import background_flip, flip_matrix, uniform_flip
 from experiments.methods.resampling import over_sampled, smote, under_sampled
 from minigrad import DTypeError, MinigradError, ShapeError, nn
-from minigrad.backend import seed
+from minigrad.backend import generator
 
 
 class Column:
@@ -46,12 +46,12 @@ WRONG = {"strings": ["cat", "dog", "cat", "cat"], "digits": ["0", "1", "1", "0"]
 LOSSES = {"cross_entropy": (lambda y: nn.cross_entropy(np.eye(4, 2), y), [0, 1, 1, 0]),
           "sigmoid_cross_entropy": (lambda y: nn.sigmoid_cross_entropy(np.arange(4.0), y), [0, 1, 1, 0])}
 OTHERS = {
-    "uniform_flip": lambda y: uniform_flip(y, 0.5, 2, seed(0)), "background_flip": lambda y: background_flip(y, 0.5, 2, seed(0)),
-    "long_tailed": lambda y: long_tailed(y, 1.0, seed(0), 2), "under_sampled": lambda y: under_sampled(X[:len(y)], y, seed(0))[1:],
-    "over_sampled": lambda y: over_sampled(X[:len(y)], y, seed(0))[1:], "smote": lambda y: smote(X[:len(y)], y, seed(0)),
+    "uniform_flip": lambda y: uniform_flip(y, 0.5, 2, generator(0)), "background_flip": lambda y: background_flip(y, 0.5, 2, generator(0)),
+    "long_tailed": lambda y: long_tailed(y, 1.0, generator(0), 2), "under_sampled": lambda y: under_sampled(X[:len(y)], y, generator(0))[1:],
+    "over_sampled": lambda y: over_sampled(X[:len(y)], y, generator(0))[1:], "smote": lambda y: smote(X[:len(y)], y, generator(0)),
     "flip_matrix": lambda y: flip_matrix(Part(None, np.zeros(len(y), int), None, y), 2),
     "noisy": lambda y: noisy(Images(X[:len(y)], y), Images(X[:len(y)], y), 0, classes=2, clean=2, validation=0, flip="uniform").train,
-    "imbalance": lambda y: imbalance(Images(X[:len(y)], y), 0.6, seed(0), total=4, clean=1, tests=1, minority=0, majority=1).train}
+    "imbalance": lambda y: imbalance(Images(X[:len(y)], y), 0.6, generator(0), total=4, clean=1, tests=1, minority=0, majority=1).train}
 X = np.arange(48.0).reshape(24, 2)
 LONG = [0, 1, 1, 0, 1, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 1]
 

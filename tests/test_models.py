@@ -7,14 +7,14 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn, reweight, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 from models import lenet, mlp, resnet, standard_resnet, wide_resnet
 
 from .plain import plain
 
 
 def test_lenet_is_the_authors_network():
-    model = lenet(seed(0))
+    model = lenet(generator(0))
     assert tree.size(model) == 167_113
     assert model(np.zeros((3, 28, 28, 1), np.float32)).shape == (3,)
     assert not model.conv1.bias.any() and 0.08 < model.conv2.kernel.std() < 0.1
@@ -22,39 +22,39 @@ def test_lenet_is_the_authors_network():
 
 
 def test_lenet_is_reproducible():
-    a, b = lenet(seed(3)), lenet(seed(3))
+    a, b = lenet(generator(3)), lenet(generator(3))
     assert all(np.array_equal(x, y) for x, y in zip(tree.flatten(a)[0], tree.flatten(b)[0]))
 
 
 def test_mlp():
-    model = mlp(seed(0), (784, 100, 50, 10), normalise=True)
+    model = mlp(generator(0), (784, 100, 50, 10), normalize=True)
     assert tree.size(model) == 784 * 100 + 100 + 2 * 100 + 100 * 50 + 50 + 2 * 50 + 50 * 10 + 10
     assert model(np.ones((4, 784), np.float32)).shape == (4, 10)
-    assert [type(layer) for layer in mlp(seed(0), (2, 3, 1)).layers].count(nn.Linear) == 2
+    assert [type(layer) for layer in mlp(generator(0), (2, 3, 1)).layers].count(nn.Linear) == 2
 
 
 def test_resnet_32_is_that_of_the_authors():
-    model = resnet(seed(0))
+    model = resnet(generator(0))
     assert tree.size(model) == 462_954
-    assert tree.size(resnet(seed(0), classes=100)) == 468_804
-    x = seed(1).random((2, 32, 32, 3), "float32")
+    assert tree.size(resnet(generator(0), classes=100)) == 468_804
+    x = generator(1).random((2, 32, 32, 3), "float32")
     assert model(x).shape == (2, 10)
-    y, state = model.apply(x, model.state())
+    y, state = model.apply(x, model.init_state())
     assert model.apply(x, state, train=False)[0].shape == (2, 10)
     assert all(leaf.shape[0] in (16, 32, 64) for leaf in tree.flatten(state)[0])
 
 
 def test_resnet_halves_the_image_and_widens_the_shortcut():
-    model = resnet(seed(0), 8, widen=2)
+    model = resnet(generator(0), 8, widen=2)
     assert [unit.stride for unit in model.layers if hasattr(unit, "stride") and hasattr(unit, "branch")] == [1, 2, 2]
     assert model(np.zeros((1, 16, 16, 3), "float32")).shape == (1, 10)
     with pytest.raises(ValueError, match="6 k"):
-        resnet(seed(0), 10)
+        resnet(generator(0), 10)
 
 
 def test_wide_resnet_drops_elements_by_the_key():
-    model = wide_resnet(seed(0), depth=10, widen=1)
-    x, state = seed(1).random((3, 8, 8, 3), "float32"), model.state()
+    model = wide_resnet(generator(0), depth=10, widen=1)
+    x, state = generator(1).random((3, 8, 8, 3), "float32"), model.init_state()
     one, two, other = (model.apply(x, state, key=key)[0] for key in ((1,), (1,), (2,)))
     np.testing.assert_array_equal(one, two)
     assert abs(one - other).max() > 0
@@ -63,20 +63,20 @@ def test_wide_resnet_drops_elements_by_the_key():
 @pytest.mark.parametrize("make, depth, size", [(resnet, 8, 75_050), (resnet, 20, 269_002), (standard_resnet, 20, 269_722),
                                                (standard_resnet, 32, 464_154), (standard_resnet, 56, 853_018)])
 def test_sizes(make, depth, size):
-    assert tree.size(make(seed(0), depth)) == size
+    assert tree.size(make(generator(0), depth)) == size
     with pytest.raises(ValueError, match="depth 9 is not 6 k"):
-        make(seed(0), 9)
+        make(generator(0), 9)
 
 
 def test_wide_resnet_28_10_at_full_size():
-    assert tree.size(wide_resnet(seed(0))) == 36_211_178
+    assert tree.size(wide_resnet(generator(0))) == 36_211_178
 
 
 def test_a_standard_unit_by_hand():
     """relu(shortcut(x) + branch(x)), the shortcut every second pixel and zeros for new channels."""
-    model = standard_resnet(seed(0), 8)
+    model = standard_resnet(generator(0), 8)
     unit = model.layers[3]
-    x = seed(1).standard_normal((5, 6, 6, 16)).astype("float32")
+    x = generator(1).standard_normal((5, 6, 6, 16)).astype("float32")
     y = x
     for layer in unit.branch.layers:
         y = layer(y)
@@ -85,7 +85,7 @@ def test_a_standard_unit_by_hand():
     np.testing.assert_allclose(unit(x), np.maximum(y + shortcut, 0), rtol=1e-5, atol=1e-6)
     assert y.min() < 0 and [layer.rectify for layer in unit.branch.layers if isinstance(layer, nn.BatchNorm)] == [True, False]
     assert abs(model.layers[0].kernel.std() - np.sqrt(2 / 27)) < 0.03 and model.layers[1].gain.all()
-    scores, state = model.apply(seed(1).random((4, 8, 8, 3), "float32"), model.state())
+    scores, state = model.apply(generator(1).random((4, 8, 8, 3), "float32"), model.init_state())
     assert model.apply(np.ones((2, 8, 8, 3), "float32"), state, train=False)[0].shape == (2, 10)
 
 
@@ -107,13 +107,13 @@ def standard_by_hand(params, x, averages=None):
 
 def test_standard_resnet_by_hand():
     """In training, in evaluation by the averages of two steps, and its gradient by central differences."""
-    rng, y = seed(4), np.array([3, 1, 4])
-    model = tree.map(lambda p: p + rng.normal(0, 0.05, p.shape), standard_resnet(seed(0), 8))
+    rng, y = generator(4), np.array([3, 1, 4])
+    model = tree.map(lambda p: p + rng.normal(0, 0.05, p.shape), standard_resnet(generator(0), 8))
     x, one, two = rng.standard_normal((3, 3, 6, 5, 3))
     leaves = tree.flatten(model)[0]
     np.testing.assert_allclose(model(x), standard_by_hand(leaves, x), atol=1e-10)
 
-    state = tree.map(lambda s: s.astype("float64"), model.state())
+    state = tree.map(lambda s: s.astype("float64"), model.init_state())
     for batch in (one, two):
         _, state = model.apply(batch, state)
     y1 = plain.conv2d(one, leaves[0], (1, 1), 1).reshape(-1, 16)
@@ -137,13 +137,13 @@ def test_standard_resnet_by_hand():
 def test_what_is_forgotten_changes_nothing_but_memory(make):
     """Gradient, Algorithm 1, running averages and dropout masks, with and without per-unit checkpoints."""
     settings = {} if make is not resnet else {"depth": 14}
-    x, y = seed(1).random((24, 16, 16, 3), "float32"), np.arange(24) % 10
+    x, y = generator(1).random((24, 16, 16, 3), "float32"), np.arange(24) % 10
     found, peaks = [], []
-    for remember in (True, False):
-        model = make(seed(0), remember=remember, **settings)
+    for checkpoint in (False, True):
+        model = make(generator(0), checkpoint=checkpoint, **settings)
 
         def losses(m):
-            scores, state = m.apply(x, model.state(), key=(3, 1))
+            scores, state = m.apply(x, model.init_state(), key=(3, 1))
             return nn.cross_entropy(scores, y), state
         result = reweight.reweighted_gradient(losses, lambda m: mg.mean(nn.cross_entropy(m(x), y)), model, has_aux=True)
         found.append(tree.flatten((result.gradient, result.weights, result.aux))[0])
@@ -158,17 +158,17 @@ def test_what_is_forgotten_changes_nothing_but_memory(make):
 @pytest.mark.parametrize("size", [(1, 1), (5, 4), (6, 7), (9, 30), (31, 33)])
 @pytest.mark.parametrize("make", [resnet, standard_resnet])
 def test_images_of_any_size(make, size):
-    model, x = make(seed(0), 8), seed(1).random((3, *size, 3), "float32")
-    y, state = model.apply(x, model.state())
+    model, x = make(generator(0), 8), generator(1).random((3, *size, 3), "float32")
+    y, state = model.apply(x, model.init_state())
     assert y.shape == model.apply(x, state, train=False)[0].shape == (3, 10) and np.isfinite(y).all()
 
 
 def test_a_shortcut_takes_the_mean_of_the_pixels_there_are():
     """... in each window of two by two, also where the image ends inside of it."""
-    unit = resnet(seed(0), 8).layers[3]
+    unit = resnet(generator(0), 8).layers[3]
     unit = dataclasses.replace(unit, branch=nn.Sequential((lambda x: np.zeros((2, *(-(-n // 2) for n in x.shape[1:3]), 32)),)))
     for h, w in ((4, 6), (5, 6), (5, 3), (1, 1)):
-        x = seed(2).random((2, h, w, 16))
+        x = generator(2).random((2, h, w, 16))
         for i, j in np.ndindex(-(-h // 2), -(-w // 2)):
             mean = x[:, 2 * i:2 * i + 2, 2 * j:2 * j + 2].mean((1, 2))
             np.testing.assert_allclose(unit(x)[:, i, j, 8:24], mean)
@@ -177,12 +177,12 @@ def test_a_shortcut_takes_the_mean_of_the_pixels_there_are():
 
 def test_networks_that_cannot_be_are_refused():
     for call in (lambda: mlp(0, (3, 2)), lambda: lenet(0), lambda: resnet(0, 8), lambda: standard_resnet(7, 8), lambda: wide_resnet(0, 10)):
-        with pytest.raises(mg.DTypeError, match="rng is a int, and no generator of random numbers\n  help: minigrad.backend.seed"):
+        with pytest.raises(mg.DTypeError, match="rng is a int, and no generator of random numbers\n  help: minigrad.backend.generator"):
             call()
-    for call, text in ((lambda: mlp(seed(0), (3,)), "mlp: sizes"), (lambda: mlp(seed(0), (3, 0)), r"no parameters of shape \(3, 0\)"),
-                       (lambda: mlp(seed(0), (3.0, 2)), "no parameters of shape"), (lambda: mlp(seed(0), ("3", "2")), "no parameters"),
-                       (lambda: resnet(seed(0), 8, classes=-1), r"no parameters of shape \(64, -1\)"),
-                       (lambda: nn.Linear.init(seed(0), 2, None), "no parameters"), (lambda: resnet(seed(0), "8"), "depth '8' is not 6 k"),
-                       (lambda: wide_resnet(seed(0), 27), "wide_resnet: depth 27 is not 6 k \\+ 4")):
+    for call, text in ((lambda: mlp(generator(0), (3,)), "mlp: sizes"), (lambda: mlp(generator(0), (3, 0)), r"no parameters of shape \(3, 0\)"),
+                       (lambda: mlp(generator(0), (3.0, 2)), "no parameters of shape"), (lambda: mlp(generator(0), ("3", "2")), "no parameters"),
+                       (lambda: resnet(generator(0), 8, classes=-1), r"no parameters of shape \(64, -1\)"),
+                       (lambda: nn.Linear.init(generator(0), 2, None), "no parameters"), (lambda: resnet(generator(0), "8"), "depth '8' is not 6 k"),
+                       (lambda: wide_resnet(generator(0), 27), "wide_resnet: depth 27 is not 6 k \\+ 4")):
         with pytest.raises(mg.ShapeError, match=text):
             call()

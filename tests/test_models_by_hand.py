@@ -8,7 +8,7 @@ import pytest
 import minigrad as mg
 import models
 from minigrad import nn, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 from models import lenet, mlp, resnet, standard_resnet, wide_resnet
 
 from .plain import plain
@@ -20,7 +20,7 @@ def leaves_of(model):
 
 def anything(model, key=9):
     """The model in float64 with all parameters moved, so that no bias is 0 and no gain 1."""
-    rng = seed(key)
+    rng = generator(key)
     return tree.map(lambda p: p.astype("float64") + rng.normal(0, 0.1, p.shape), model)
 
 
@@ -50,12 +50,12 @@ def lenet_weights(rng):
         yield np.zeros(shape[-1])
 
 
-def mlp_weights(sizes, normalise):
+def mlp_weights(sizes, normalize):
     def weights(rng):
         for i, shape in enumerate(zip(sizes, sizes[1:])):
             yield he(rng, shape)
             yield np.zeros(shape[1])
-            if normalise and i < len(sizes) - 2:
+            if normalize and i < len(sizes) - 2:
                 yield from (np.ones(shape[1]), np.zeros(shape[1]))
     return weights
 
@@ -70,7 +70,7 @@ def units(depth, widen):
 
 
 def resnet_weights(depth, widen, classes):
-    """Kernels: truncated, variance 2 / (9 outputs); normalisation: a bias alone; scores: uniform, variance 1 / inputs."""
+    """Kernels: truncated, variance 2 / (9 outputs); normalization: a bias alone; scores: uniform, variance 1 / inputs."""
     def kernel(rng, inputs, outputs):
         return truncated(rng, (3, 3, inputs, outputs), math.sqrt(2 / (9 * outputs)))
 
@@ -102,7 +102,7 @@ def standard_weights(depth, widen, classes):
 MODELS = {
     "lenet": (lenet, lenet_weights, 167_113),
     "mlp": (lambda rng: mlp(rng, (7, 5, 4, 3)), mlp_weights((7, 5, 4, 3), False), 79),
-    "mlp, normalised": (lambda rng: mlp(rng, (7, 5, 3), normalise=True), mlp_weights((7, 5, 3), True), 68),
+    "mlp, normalized": (lambda rng: mlp(rng, (7, 5, 3), normalize=True), mlp_weights((7, 5, 3), True), 68),
     "resnet": (resnet, resnet_weights(32, 1, 10), 462_954),
     "resnet, wide and shallow": (lambda rng: resnet(rng, 8, 2, 7, stride=2), resnet_weights(8, 2, 7), None),
     "standard_resnet": (standard_resnet, standard_weights(32, 1, 10), 464_154),
@@ -113,17 +113,17 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_first_weights_to_the_bit(name):
     make, weights, size = MODELS[name]
-    found, expected = leaves_of(make(seed(3))), list(weights(seed(3)))
+    found, expected = leaves_of(make(generator(3))), list(weights(generator(3)))
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == np.float32
         np.testing.assert_array_equal(a, b.astype("float32"))
     assert size is None or sum(a.size for a in found) == size
-    assert any((a != b).any() for a, b in zip(found, leaves_of(make(seed(4)))))
+    assert any((a != b).any() for a, b in zip(found, leaves_of(make(generator(4)))))
 
 
-def test_what_the_initialisers_draw():
+def test_what_the_initializers_draw():
     """Their variances in theory; a normal cut at two standard deviations keeps 0.7737 of its variance."""
-    rng = seed(0)
+    rng = generator(0)
     assert nn.truncated_normal(rng, (300, 300), 0.5).std() == pytest.approx(0.5 * 0.87963, rel=0.01)
     assert nn.he_normal(rng, (9, 4, 3000)).std() == pytest.approx(math.sqrt(2 / 36), rel=0.01)
     x = nn.uniform_unit_scaling(rng, (50, 3000))
@@ -134,11 +134,11 @@ def test_what_the_initialisers_draw():
 def test_what_is_built_if_nothing_is_said():
     def defaults(f):
         return {key: p.default for key, p in inspect.signature(f).parameters.items() if p.default is not p.empty}
-    assert defaults(resnet) == {"depth": 32, "widen": 1, "classes": 10, "rate": 0.0, "remember": True, "momentum": 0.999,
+    assert defaults(resnet) == {"depth": 32, "widen": 1, "classes": 10, "rate": 0.0, "checkpoint": False, "momentum": 0.999,
                                 "stride": 1}
-    assert defaults(standard_resnet) == {"depth": 32, "widen": 1, "classes": 10, "remember": True, "momentum": 0.9}
-    assert defaults(wide_resnet) == {"depth": 28, "widen": 10, "classes": 10, "rate": 0.3, "remember": True, "momentum": 0.999}
-    assert defaults(mlp) == {"activation": mg.relu, "normalise": False}
+    assert defaults(standard_resnet) == {"depth": 32, "widen": 1, "classes": 10, "checkpoint": False, "momentum": 0.9}
+    assert defaults(wide_resnet) == {"depth": 28, "widen": 10, "classes": 10, "rate": 0.3, "checkpoint": False, "momentum": 0.999}
+    assert defaults(mlp) == {"activation": mg.relu, "normalize": False}
     assert {name for name in vars(models) if callable(getattr(models, name))} == {
         "LeNet", "lenet", "mlp", "resnet", "standard_resnet", "wide_resnet"}
 
@@ -146,7 +146,7 @@ def test_what_is_built_if_nothing_is_said():
 # ----------------------------------------------------------------------------------------------------- forwards
 
 class Norm:
-    """Batch normalisation by hand: of the batch, moving averages; or by given averages."""
+    """Batch normalization by hand: of the batch, moving averages; or by given averages."""
 
     def __init__(self, eps, momentum, averages):
         self.eps, self.momentum, self.averages, self.moved = eps, momentum, averages and iter(averages), []
@@ -172,7 +172,7 @@ def lenet_by_hand(leaves, x):
 
 
 def resnet_by_hand(leaves, x, norm, depth, widen=1, stride=1, rate=0.0, key=None):
-    """Units begin with normalisation and ReLU but in stage 1; then dropout; the shortcut is the mean of each window."""
+    """Units begin with normalization and ReLU but in stage 1; then dropout; the shortcut is the mean of each window."""
     leaves = iter(leaves)
 
     def conv(x, stride=1):
@@ -199,9 +199,9 @@ RESNETS = {                                                 # name: (model, sett
     "wider": (lambda rng: resnet(rng, 8, 2, 5, momentum=0.8), dict(depth=8, widen=2), 0.8, 8),
     "strided": (lambda rng: resnet(rng, 8, stride=2), dict(depth=8, stride=2), 0.999, 16),
     "with dropout": (lambda rng: resnet(rng, 14, rate=0.4), dict(depth=14, rate=0.4), 0.999, 8),
-    "forgotten": (lambda rng: resnet(rng, 8, rate=0.4, remember=False), dict(depth=8, rate=0.4), 0.999, 8),
+    "checkpointed": (lambda rng: resnet(rng, 8, rate=0.4, checkpoint=True), dict(depth=8, rate=0.4), 0.999, 8),
     "wide_resnet": (lambda rng: wide_resnet(rng, 10, 2, 4), dict(depth=8, widen=2, rate=0.3), 0.999, 8),
-    "wide_resnet, forgotten": (lambda rng: wide_resnet(rng, 16, 1, 4, 0.25, False, 0.7), dict(depth=14, rate=0.25), 0.7, 8),
+    "wide_resnet, checkpointed": (lambda rng: wide_resnet(rng, 16, 1, 4, 0.25, True, 0.7), dict(depth=14, rate=0.25), 0.7, 8),
     "wide_resnet of depth 28": (lambda rng: wide_resnet(rng, widen=1), dict(depth=26, rate=0.3), 0.999, 8),
 }
 
@@ -210,10 +210,10 @@ RESNETS = {                                                 # name: (model, sett
 def test_resnets_by_hand(name):
     """In training with masks, the averages that moved, in training without a key, and in evaluation."""
     make, settings, momentum, side = RESNETS[name]
-    model = anything(make(seed(0)))
+    model = anything(make(generator(0)))
     leaves, key = leaves_of(model), (2**32 - 5, 3)
-    x = seed(1).standard_normal((3, side, side, 3))
-    start = tree.map(lambda s: s.astype("float64"), model.state())
+    x = generator(1).standard_normal((3, side, side, 3))
+    start = tree.map(lambda s: s.astype("float64"), model.init_state())
     scores, state = model.apply(x, start, key=key)
     norm = Norm(1e-3, momentum, None)
     np.testing.assert_allclose(scores, resnet_by_hand(leaves, x, norm, **settings, key=key), atol=1e-9)
@@ -225,27 +225,27 @@ def test_resnets_by_hand(name):
     np.testing.assert_allclose(scores, resnet_by_hand(leaves, x, Norm(1e-3, momentum, averages), **settings), atol=1e-9)
     np.testing.assert_array_equal(tree.flatten(same)[0][0], averages[0])
     forgets = [isinstance(layer, nn.Checkpoint) for layer in model.layers]
-    assert any(forgets) == name.endswith("forgotten") and sum(forgets) in (0, len(list(units(settings["depth"], 1))))
+    assert any(forgets) == name.endswith("checkpointed") and sum(forgets) in (0, len(list(units(settings["depth"], 1))))
 
 
 def test_lenet_by_hand():
-    model = anything(lenet(seed(0)))
-    x = seed(1).random((2, 28, 28, 1))
+    model = anything(lenet(generator(0)))
+    x = generator(1).random((2, 28, 28, 1))
     np.testing.assert_allclose(model(x), lenet_by_hand(leaves_of(model), x), atol=1e-9)
 
 
 def test_mlp_by_hand():
-    x = seed(1).standard_normal((6, 7))
+    x = generator(1).standard_normal((6, 7))
     for activation, by_hand in ((mg.relu, lambda a: np.maximum(a, 0)), (mg.tanh, np.tanh)):
-        model = anything(mlp(seed(0), (7, 5, 4, 3), activation))
+        model = anything(mlp(generator(0), (7, 5, 4, 3), activation))
         W1, b1, W2, b2, W3, b3 = leaves_of(model)
         np.testing.assert_allclose(model(x), by_hand(by_hand(x @ W1 + b1) @ W2 + b2) @ W3 + b3, atol=1e-12)
-    model = anything(mlp(seed(0), (7, 5, 4, 3), normalise=True))
+    model = anything(mlp(generator(0), (7, 5, 4, 3), normalize=True))
     W1, b1, g1, o1, W2, b2, g2, o2, W3, b3 = leaves_of(model)
     norm = Norm(1e-5, 0.9, None)
     h = np.maximum(norm(x @ W1 + b1, o1, g1), 0)
     h = np.maximum(norm(h @ W2 + b2, o2, g2), 0)
-    scores, state = model.apply(x, tree.map(lambda s: s.astype("float64"), model.state()))
+    scores, state = model.apply(x, tree.map(lambda s: s.astype("float64"), model.init_state()))
     np.testing.assert_allclose(scores, h @ W3 + b3, atol=1e-12)
     for a, b in zip(tree.flatten(state)[0], norm.moved, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
@@ -255,7 +255,7 @@ def test_mlp_by_hand():
 
 @pytest.mark.parametrize("key", [0, 1, 2**31, 2**32 - 1, (7, 1), (1, 7), (0,), (0, 0), (2**31 + 3, 5, 2**30, 1)])
 def test_masks_of_any_key_by_hand(key):
-    x = seed(0).standard_normal((7, 9))
+    x = generator(0).standard_normal((7, 9))
     for rate in (0.03, 0.3, 0.5, 0.9):
         np.testing.assert_allclose(mg.dropout(x, rate, key), plain.dropout(x, rate, key), rtol=1e-12)
     np.testing.assert_array_equal(mg.dropout(x, 0.5, key), mg.dropout(x, 0.5, np.array(key, "uint32")))

@@ -34,7 +34,7 @@ def planted(source):
 
 
 def test_what_is_planted():
-    """Whatever a person would: and nothing in words, which are no behaviour."""
+    """Whatever a person would: and nothing in words, which are no behavior."""
     call, back = "x += g(x, 3, key=seed)", "return h(x - 1)"
     expected = {
         ("number", "def f(x, rate=0.5):", "def f(x, rate=(0.55)):"), ("number", call, "x += g(x, (4), key=seed)"),
@@ -43,7 +43,7 @@ def test_what_is_planted():
         ("result", back, "return (x)"), ("operator", "return -x", "return (x)"),
         ("comparison", "if x.any() and rate > 0:", "if x.any() and (rate >= 0):"), ("comparison", "if x.any() and rate > 0:", "if x.any() and (rate <= 0):"),
         ("condition", "if x.any() and rate > 0:", "if (x.any() or rate > 0):"), ("condition", "if x.any() and rate > 0:", "if (not (x.any() and rate > 0)):"),
-        ("neighbour", "if x.any() and rate > 0:", "if x.all() and rate > 0:"), ("left out", 'raise ValueError(f"{x} is not 2")', "pass")}
+        ("neighbor", "if x.any() and rate > 0:", "if x.all() and rate > 0:"), ("left out", 'raise ValueError(f"{x} is not 2")', "pass")}
     assert expected <= planted(SOURCE)
     assert not any("is not 3" in after or "Of" in before for _, before, after in planted(SOURCE))
 

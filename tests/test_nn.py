@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import DTypeError, grad, nn, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 from minigrad.check import check_derivatives
 from models import mlp
 
@@ -35,7 +35,7 @@ def test_linear_and_conv_compute_their_formula():
 
 
 def test_a_gradient_has_the_form_of_the_model():
-    model = small_network(seed(0))
+    model = small_network(generator(0))
     gradient = grad(lambda m: mg.sum(m(RNG.random((2, 6, 6, 2)).astype("float32")) ** 2))(model)
     assert tree.flatten(gradient)[1] == tree.flatten(model)[1]
     assert {leaf.dtype.name for leaf in tree.flatten(gradient)[0]} == {"float32"}
@@ -54,7 +54,7 @@ def test_batch_norm_standardises_and_scales():
 
 def test_running_averages_are_handed_in_and_out():
     norm, x = float64(nn.BatchNorm.init(2, momentum=0.75)), RNG.normal(5.0, 3.0, (50, 2))
-    start = norm.state()
+    start = norm.init_state()
     y, state = norm.apply(x, start)
     np.testing.assert_allclose(state["mean"], 0.25 * x.mean(0))
     np.testing.assert_allclose(state["var"], 0.75 + 0.25 * x.var(0))
@@ -67,14 +67,14 @@ def test_running_averages_are_handed_in_and_out():
 
 
 def test_state_comes_out_of_a_derivative_as_plain_values():
-    model, x = small_network(seed(0)), RNG.random((4, 6, 6, 2)).astype("float32")
+    model, x = small_network(generator(0)), RNG.random((4, 6, 6, 2)).astype("float32")
 
     def loss(model):
-        y, state = model.apply(x, model.state(), key=3)
+        y, state = model.apply(x, model.init_state(), key=3)
         return mg.mean(y * y), state
     gradient, state = grad(loss, has_aux=True)(model)
     assert type(state[1]["mean"]) is type(x) and state[1]["mean"].any() and state[0] is None
-    plain = model.apply(x, model.state(), key=3)[1]
+    plain = model.apply(x, model.init_state(), key=3)[1]
     np.testing.assert_array_equal(state[1]["var"], plain[1]["var"])
     model.apply(x, state, train=False)
 
@@ -87,7 +87,7 @@ def test_dropout_needs_training_and_a_key():
     both = nn.Sequential((layer, layer))
     assert len(np.unique(both.apply(np.ones(100), key=1)[0])) == 2      # 0 and 4: the layers draw different masks
     assert 15 < (both.apply(np.ones(100), key=1)[0] > 0).sum() < 40
-    assert nn.subkey(None, 1) is None and nn.subkey((1, 2), 3) == (1, 2, 3)
+    assert nn.fold_in(None, 1) is None and nn.fold_in((1, 2), 3) == (1, 2, 3)
 
 
 CONTAINERS = {"itself": lambda layer: layer, "dict": lambda layer: {"a": layer}, "list": lambda layer: [layer],
@@ -128,15 +128,15 @@ def test_layers_come_one_after_the_other():
 
 
 def test_whole_network_obeys_the_laws():
-    model, x = float64(small_network(seed(1))), RNG.normal(size=(3, 4, 4, 2))
+    model, x = float64(small_network(generator(1))), RNG.normal(size=(3, 4, 4, 2))
     smooth = dataclasses.replace(model, layers=tuple(mg.tanh if layer is mg.relu else layer for layer in model.layers))
     check_derivatives(lambda m: m.apply(x, key=7)[0], smooth, order=2)
 
 
-def test_initialisers():
-    x = nn.truncated_normal(seed(0), (100, 100), 0.1)
+def test_initializers():
+    x = nn.truncated_normal(generator(0), (100, 100), 0.1)
     assert x.dtype == np.float32 and abs(x).max() <= 0.2 and abs(x.std() - 0.088) < 0.002
-    assert abs(nn.he_normal(seed(0), (3, 3, 8, 100)).std() - np.sqrt(2 / 72)) < 0.005
+    assert abs(nn.he_normal(generator(0), (3, 3, 8, 100)).std() - np.sqrt(2 / 72)) < 0.005
     assert not nn.zeros(3).any()
 
 
@@ -188,7 +188,7 @@ def test_batch_norm_keeps_precision_far_from_zero():
     y = nn.batch_norm(x, None, np.zeros(2, "float32"), 0.0)
     exact = (x - x.astype(float).mean((0, 1))) / x.astype(float).std((0, 1))
     np.testing.assert_allclose(y, exact, atol=1e-3)
-    mean, var = mg.ops.normalise.moments(x)
+    mean, var = mg.ops.normalize.moments(x)
     np.testing.assert_allclose(var, x.astype(float).var((0, 1)), rtol=1e-4)
     assert mean.dtype == var.dtype == np.float32
 
@@ -205,21 +205,21 @@ def test_batch_norm_of_nothing():
 def test_running_averages_keep_their_type(dtype, given, tmp_path):
     """... whatever x is, so that they load again; they are float32 at least, and evaluation gives the type of x."""
     layer = tree.map(lambda p: p.astype(dtype), nn.BatchNorm.init(3, momentum=0.5))
-    state, wide = layer.state(), np.result_type(dtype, np.float32)
-    x = seed(0).normal(2.0, 3.0, (50, 3)).astype(given)
+    state, wide = layer.init_state(), np.result_type(dtype, np.float32)
+    x = generator(0).normal(2.0, 3.0, (50, 3)).astype(given)
     for _ in range(3):
         y, state = layer.apply(x, state)
     assert {leaf.dtype for leaf in tree.flatten(state)[0]} == {wide}
     np.testing.assert_allclose(state["mean"], 0.875 * x.mean(0, dtype=float), rtol=1e-2)
     np.testing.assert_allclose(state["var"], 0.125 + 0.875 * x.var(0, dtype=float), rtol=1e-2)
     tree.save(tmp_path / "state", state)
-    tree.load(tmp_path / "state", layer.state())
+    tree.load(tmp_path / "state", layer.init_state())
     assert layer.apply(x, state, train=False)[0].dtype == y.dtype == np.result_type(dtype, given)
 
 
 def test_small_changes_of_averages_are_not_lost_in_half_precision():
     layer = tree.map(lambda p: p.astype("float16"), nn.BatchNorm.init(1, momentum=0.9999))
-    x, state = np.array([[1.0], [3.0]], np.float16), layer.state()
+    x, state = np.array([[1.0], [3.0]], np.float16), layer.init_state()
     for _ in range(10):
         _, state = layer.apply(x, state)
     np.testing.assert_allclose(state["mean"], 2.0 * (1 - 0.9999 ** 10), rtol=1e-3)
@@ -227,21 +227,21 @@ def test_small_changes_of_averages_are_not_lost_in_half_precision():
 
 def test_batch_norm_needs_two_values_of_each_channel():
     """With one all examples give the same scores; an evaluation by the averages does not."""
-    model = mlp(seed(0), (4, 5, 2), normalise=True)
-    x = seed(1).normal(size=(3, 4)).astype("float32")
+    model = mlp(generator(0), (4, 5, 2), normalize=True)
+    x = generator(1).normal(size=(3, 4)).astype("float32")
     for one in (x[:1], x[1:2]):
         with pytest.raises(mg.ShapeError, match="BatchNorm(.|\n)*own mean(.|\n)*train=False"):
             model(one)
         with pytest.raises(ValueError, match="own mean"):
-            mg.grad(lambda m: mg.sum(m.apply(one, m.state())[0]))(model)
-    alone = [model.apply(row, model.state(), train=False)[0] for row in (x[:1], x[1:2])]
+            mg.grad(lambda m: mg.sum(m.apply(one, m.init_state())[0]))(model)
+    alone = [model.apply(row, model.init_state(), train=False)[0] for row in (x[:1], x[1:2])]
     assert abs(alone[0] - alone[1]).max() > 1e-3
     layer = nn.BatchNorm.init(3)
     assert layer(np.ones((1, 2, 1, 3), "float32")).shape == (1, 2, 1, 3)            # two pixels are two values
     for x in (np.ones((1, 1, 1, 3), "float32"), np.ones(3, "float32")):
         with pytest.raises(mg.ShapeError, match="own mean"):
             layer(x)
-    old = layer.state()
+    old = layer.init_state()
     assert all((a == b).all() for a, b in zip(layer.apply(np.ones((0, 3), "float32"), old)[1].values(), old.values()))
 
 
@@ -264,8 +264,8 @@ def test_what_only_looks_like_an_array_is_refused(layer):
 @pytest.mark.parametrize("layer", [lambda f: nn.BatchNorm.init(3, momentum=f(0.9), eps=f(1e-3)), lambda f: nn.Dropout(f(0.5)),
                                    lambda f: nn.BatchNorm.init(3, gain=False, momentum=f(0.9), eps=f(1e-3), rectify=True)])
 def test_types_stay_whatever_the_settings_are(layer, number):
-    layer, x = layer(number), seed(0).normal(size=(6, 3)).astype("float32")
-    state = layer.state()
+    layer, x = layer(number), generator(0).normal(size=(6, 3)).astype("float32")
+    state = layer.init_state()
 
     def loss(layer, x):
         return mg.sum(layer.apply(x, state, key=3)[0] ** 3)
@@ -278,12 +278,12 @@ def test_types_stay_whatever_the_settings_are(layer, number):
 def test_lists_are_taken_by_layers_and_losses():
     rows, x = [[1.0, 2.0], [3.0, 5.0]], np.array([[1.0, 2.0], [3.0, 5.0]])
     norm = float64(nn.BatchNorm.init(2))
-    for f in (nn.Linear(np.ones((2, 3))), norm, lambda x: norm.apply(x, norm.state(), train=False)[0], nn.Dropout(0.5),
+    for f in (nn.Linear(np.ones((2, 3))), norm, lambda x: norm.apply(x, norm.init_state(), train=False)[0], nn.Dropout(0.5),
               lambda x: nn.Dropout(0.5).apply(x, key=1)[0], lambda x: nn.batch_norm(x, [1.0, 2.0], np.zeros(2)),
               lambda x: nn.cross_entropy(x, [0, 1])):
         np.testing.assert_array_equal(f(rows), f(x))
     np.testing.assert_array_equal(nn.sigmoid_cross_entropy([1.0, 2.0], [0, 1]), nn.sigmoid_cross_entropy(x[0], np.array([0, 1])))
-    with pytest.raises(DTypeError, match="only floating-point arrays are normalised"):
+    with pytest.raises(DTypeError, match="only floating-point arrays are normalized"):
         nn.batch_norm(np.ones((3, 2), int), None, np.zeros(2))
     with pytest.raises(mg.ShapeError, match=r"x has shape \(..., channels\), gain and bias \(channels,\)"):
         nn.batch_norm(x, np.ones(3), np.zeros(2))
@@ -296,9 +296,9 @@ def test_initial_values_have_the_variance_they_say(s):
                             (lambda *a, **t: nn.normal(*a, 0.3, **t), 0.3, np.inf),
                             (lambda *a, **t: nn.truncated_normal(*a, 0.3, **t), 0.88 * 0.3, 0.6)):
         for dtype in ("float16", "float32", "float64"):
-            x = draw(seed(0), s, dtype=dtype)
+            x = draw(generator(0), s, dtype=dtype)
             assert x.dtype == dtype and x.shape == s and abs(x).max() <= most * 1.001
             assert abs(x.astype(float).std() / std - 1) < 0.05 and abs(x.astype(float).mean()) < 0.1 * std
-        assert draw(seed(0), s).dtype == np.float32
+        assert draw(generator(0), s).dtype == np.float32
         assert most == np.inf or abs(x).max() > 0.95 * most
     assert nn.zeros(3, "float64").dtype == np.float64 and nn.zeros(3).dtype == np.float32

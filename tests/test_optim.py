@@ -1,4 +1,4 @@
-"""Optimisers against their formulas, and as differentiable functions."""
+"""Optimizers against their formulas, and as differentiable functions."""
 import contextlib
 
 import numpy as np
@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import optim, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 from minigrad.check import check_derivatives
 
 P = {"w": np.array([[1.0, -2.0]]), "b": np.array([3.0])}
 G = {"w": np.array([[0.5, 0.25]]), "b": np.array([-1.0])}
 
 
-def steps(optimiser, count):
-    p, state = P, optimiser.init(P)
+def steps(optimizer, count):
+    p, state = P, optimizer.init(P)
     for _ in range(count):
-        p, state = optimiser.update(G, state, p)
+        p, state = optimizer.update(G, state, p)
     return p
 
 
@@ -39,10 +39,10 @@ def test_adam_by_hand():
     np.testing.assert_allclose(decayed["w"], first["w"] - 0.05 * P["w"])
 
 
-@pytest.mark.parametrize("optimiser", [optim.sgd(0.1, 0.9, weight_decay=0.1), optim.adam(0.1, weight_decay=0.1)])
-def test_an_update_is_differentiable_and_changes_nothing_in_place(optimiser):
-    state = mg.tree.map(lambda p: p + 0.7, optimiser.init(P))      # away from 0, where adam bends sharply
-    check_derivatives(lambda g, s, p: optimiser.update(g, s, p, 1), G, state, P, order=2)
+@pytest.mark.parametrize("optimizer", [optim.sgd(0.1, 0.9, weight_decay=0.1), optim.adam(0.1, weight_decay=0.1)])
+def test_an_update_is_differentiable_and_changes_nothing_in_place(optimizer):
+    state = mg.tree.map(lambda p: p + 0.7, optimizer.init(P))      # away from 0, where adam bends sharply
+    check_derivatives(lambda g, s, p: optimizer.update(g, s, p, 1), G, state, P, order=2)
 
 
 DECREASING = optim.piecewise(0.1, (2, 4), factor=0.5)
@@ -53,17 +53,17 @@ OPTIMISERS = {
     "adam": lambda rate=DECREASING: optim.adam(rate, weight_decay=0.1)}
 
 
-def trained(optimiser, gradients, p, state=None, **given):
+def trained(optimizer, gradients, p, state=None, **given):
     """The parameters after each step, and the last state. given: what update is told in every step, by name."""
-    state, found = optimiser.init(p) if state is None else state, []
+    state, found = optimizer.init(p) if state is None else state, []
     for t, g in enumerate(gradients):
-        p, state = optimiser.update(g, state, p, **{name: value(t) for name, value in given.items()})
+        p, state = optimizer.update(g, state, p, **{name: value(t) for name, value in given.items()})
         found.append(p)
     return found, state
 
 
 def drawn(key, count, dtype="float64"):
-    rng = seed(key)
+    rng = generator(key)
     return [{"w": rng.normal(size=(3, 2)).astype(dtype), "b": rng.normal(size=2).astype(dtype)} for _ in range(count)]
 
 
@@ -73,7 +73,7 @@ def equal(a, b):
 
 
 def by_hand(name, gradients, p):
-    """The optimisers once more, in plain NumPy, one leaf at a time, with the rate written out."""
+    """The optimizers once more, in plain NumPy, one leaf at a time, with the rate written out."""
     found = []
     rates, decay = [0.1, 0.1, 0.05, 0.05, 0.025, 0.025], 0.1 if name in ("momentum", "adam") else 0.0
     p, m, v = {k: x.copy() for k, x in p.items()}, {k: 0.0 for k in p}, {k: 0.0 for k in p}
@@ -117,14 +117,14 @@ def test_a_saved_state_goes_on(name, tmp_path):
 
 def test_a_captured_step_counts(device):
     """The same numbers as step by step, under a schedule that sees an array of the device."""
-    for optimiser in (OPTIMISERS["adam"](), OPTIMISERS["momentum"](), optim.adam(optim.cosine(0.1, 5, warmup=2))):
+    for optimizer in (OPTIMISERS["adam"](), OPTIMISERS["momentum"](), optim.adam(optim.cosine(0.1, 5, warmup=2))):
         p, *gradients = [tree.map(mg.xp.asarray, g) for g in drawn(2, 7, "float32")]
 
-        def step(state, g, optimiser=optimiser):
-            p, moved = optimiser.update(g, state[1], state[0])
+        def step(state, g, optimizer=optimizer):
+            p, moved = optimizer.update(g, state[1], state[0])
             return (p, moved), ()
         captured, plain = mg.capture(step), step
-        one = two = (p, optimiser.init(p))
+        one = two = (p, optimizer.init(p))
         for g in gradients:
             one, two = captured(one, g)[0], plain(two, g)[0]
             for a, b in zip(tree.flatten(one)[0], tree.flatten(two)[0], strict=True):
@@ -145,10 +145,10 @@ def test_types_stay_whatever_the_hyper_parameters_are(kind, dtype):
     wide = np.result_type(dtype, np.float32)
     for make in (lambda *a: optim.sgd(*a), lambda *a: optim.sgd(*a, number(1), True, number(1)),
                  lambda *a: optim.adam(*a, beta1=number(0), beta2=number(0), eps=number(1), weight_decay=number(1))):
-        for optimiser, told in ((make(number(1)), {}), (make(lambda t: number(1)), {}),
+        for optimizer, told in ((make(number(1)), {}), (make(lambda t: number(1)), {}),
                                  (make(1.0), {"rate": lambda t: number(1)}), (make(DECREASING), {"step": lambda t: number(t)})):
             some = [tree.map(lambda x: x.astype("float64"), g) for g in gradients] if told else gradients
-            found, state = trained(optimiser, some, p, **told)
+            found, state = trained(optimizer, some, p, **told)
             assert {leaf.dtype.name for leaf in tree.flatten(found)[0]} == {dtype}
             count = {"count": np.zeros((), "int64")} if "count" in state else {}
             assert {leaf.dtype for leaf in tree.flatten({**state, **{k: () for k in count}})[0]} <= {wide}
@@ -176,9 +176,9 @@ def test_derivatives_by_the_hyper_parameters():
 
     def two(make):
         def after(*numbers):
-            optimiser = make(*numbers)
-            q, state = optimiser.update(g, optimiser.init(p), p)
-            return optimiser.update(g, state, q)[0]
+            optimizer = make(*numbers)
+            q, state = optimizer.update(g, optimizer.init(p), p)
+            return optimizer.update(g, state, q)[0]
         return after
     check_derivatives(two(lambda r, m, d: optim.sgd(r, m, True, d)), 0.1, 0.9, 0.1, order=1)
     check_derivatives(two(lambda r, b, c, e, d: optim.adam(r, b, c, e, d)), 0.1, 0.9, 0.99, 0.1, 0.1, order=1)
@@ -191,16 +191,16 @@ def test_derivatives_by_the_hyper_parameters():
 
 def test_what_does_not_belong_together_is_refused():
     sgd, adam, p = optim.sgd(DECREASING, 0.9), optim.adam(0.1), drawn(5, 1)[0]
-    for optimiser in (sgd, adam):
-        state = optimiser.init(p)
-        for call in (lambda: optimiser.update({"w": p["w"]}, state, p), lambda: optimiser.update(p | {"b": p["b"][:1]}, state, p),
-                     lambda: optimiser.update(p | {"b": p["w"]}, state, p), lambda: optimiser.update(p, {}, p),
-                     lambda: optimiser.update(p, None, p), lambda: optimiser.update(p, {k: v for k, v in state.items() if k != "count"}, p),
-                     lambda: optimiser.update(p, optimiser.init({"w": p["w"]}), p)):
+    for optimizer in (sgd, adam):
+        state = optimizer.init(p)
+        for call in (lambda: optimizer.update({"w": p["w"]}, state, p), lambda: optimizer.update(p | {"b": p["b"][:1]}, state, p),
+                     lambda: optimizer.update(p | {"b": p["w"]}, state, p), lambda: optimizer.update(p, {}, p),
+                     lambda: optimizer.update(p, None, p), lambda: optimizer.update(p, {k: v for k, v in state.items() if k != "count"}, p),
+                     lambda: optimizer.update(p, optimizer.init({"w": p["w"]}), p)):
             with pytest.raises(mg.ShapeError, match="update|structure"):
                 call()
     for call in (lambda: sgd.update(p, adam.init(p), p), lambda: adam.update(p, sgd.init(p), p)):
-        with pytest.raises(mg.ShapeError, match="the state is not one of this optimiser(.|\n)*optimiser.init"):
+        with pytest.raises(mg.ShapeError, match="the state is not one of this optimizer(.|\n)*optimizer.init"):
             call()
     with pytest.raises(mg.DTypeError, match="nesterov without momentum"):
         optim.sgd(0.1, nesterov=True)
@@ -232,7 +232,7 @@ def test_clipping_by_the_global_norm(key, size, most):
             np.testing.assert_allclose(a, b * (most / norm), rtol=1e-5)
 
 
-def test_clipping_is_differentiable_and_goes_with_any_optimiser():
+def test_clipping_is_differentiable_and_goes_with_any_optimizer():
     g = drawn(6, 1)[0]
     for most in (0.5, 100.0):
         check_derivatives(lambda g: optim.clip_by_global_norm(g, most), g, order=2)
@@ -266,11 +266,11 @@ def test_clipping_reads_nothing_from_a_device(device):
 
 
 def test_both_minimise():
-    for optimiser in (optim.sgd(0.1, 0.9), optim.adam(optim.cosine(0.3, 200, warmup=10))):
+    for optimizer in (optim.sgd(0.1, 0.9), optim.adam(optim.cosine(0.3, 200, warmup=10))):
         x = np.array([3.0, -2.0])
-        state = optimiser.init(x)
+        state = optimizer.init(x)
         for _ in range(200):
-            x, state = optimiser.update(mg.grad(lambda x: mg.sum((x - 1.0) ** 2))(x), state, x)
+            x, state = optimizer.update(mg.grad(lambda x: mg.sum((x - 1.0) ** 2))(x), state, x)
         np.testing.assert_allclose(x, [1, 1], atol=1e-2)
 
 

@@ -12,7 +12,7 @@ import threadpoolctl
 
 import minigrad as mg
 from minigrad import nn, pieces, reweight, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 from models import lenet, resnet
 
 
@@ -32,7 +32,7 @@ def threads(monkeypatch):
 
 
 def step(make):
-    rng = seed(0)
+    rng = generator(0)
     model = make(rng)
     shape = (11, 28, 28, 1) if make is lenet else (11, 16, 16, 3)
     x, x_clean = rng.random(shape, "float32"), rng.random(shape, "float32")

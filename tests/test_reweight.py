@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import grad, nn, optim, tree
-from minigrad.backend import seed
-from minigrad.reweight import example_weights, example_weights_unrolled, normalise, reweighted_gradient
+from minigrad.backend import generator
+from minigrad.reweight import example_weights, example_weights_unrolled, normalize, reweighted_gradient
 from models import lenet, mlp
 
 
@@ -17,7 +17,7 @@ def float64(model):
     return tree.map(lambda p: p.astype("float64"), model)
 
 
-def batch_normalised(rng):
+def batch_normalized(rng):
     return nn.Sequential((
         nn.Conv2d.init(rng, 1, 4, padding="same", bias=False), nn.BatchNorm.init(4), mg.relu,
         nn.Conv2d.init(rng, 4, 4, stride=2, padding="same", bias=False), nn.BatchNorm.init(4), mg.relu,
@@ -26,11 +26,11 @@ def batch_normalised(rng):
 
 def problem(name, key=0, order=slice(None)):
     """losses, clean_loss and a model in float64, on random images with random labels. order: of the noisy examples."""
-    rng = seed(key)
+    rng = generator(key)
     model, shape, loss, classes = {
         "mlp": (lambda: mlp(rng, (6, 8, 3)), (6,), nn.cross_entropy, 3),
         "lenet": (lambda: lenet(rng), (28, 28, 1), nn.sigmoid_cross_entropy, 2),
-        "batch norm": (lambda: batch_normalised(rng), (8, 8, 1), nn.cross_entropy, 3),
+        "batch norm": (lambda: batch_normalized(rng), (8, 8, 1), nn.cross_entropy, 3),
     }[name]
     x, y = rng.normal(size=(12, *shape)), rng.integers(0, classes, 12)
     x_clean, y_clean = rng.normal(size=(5, *shape)), rng.integers(0, classes, 5)
@@ -82,14 +82,14 @@ def test_scores_are_the_finite_difference_of_the_look_ahead():
 def test_any_differentiable_look_ahead():
     losses, clean_loss, model = problem("mlp")
     plain = example_weights(losses, clean_loss, model)
-    optimiser = optim.sgd(0.1, momentum=0.9)                # from rest, its first step is plain descent
-    state = optimiser.init(model)
+    optimizer = optim.sgd(0.1, momentum=0.9)                # from rest, its first step is plain descent
+    state = optimizer.init(model)
     same = example_weights_unrolled(losses, clean_loss, model,
-                                    lookahead=lambda p, g: optimiser.update(g, state, p)[0])
+                                    lookahead=lambda p, g: optimizer.update(g, state, p)[0])
     np.testing.assert_allclose(same, plain, atol=1e-9)
     moving = tree.map(lambda p: 0.1 * np.sign(p), state | {"momentum": model})
     other = example_weights_unrolled(losses, clean_loss, model,
-                                     lookahead=lambda p, g: optimiser.update(g, moving, p)[0])
+                                     lookahead=lambda p, g: optimizer.update(g, moving, p)[0])
     assert abs(other - plain).max() > 1e-3 and abs(other.sum() - 1) < 1e-9
 
 
@@ -129,7 +129,7 @@ def test_a_duplicate_gets_the_same_weight(key, which):
 @given(st.integers(0, 999), st.integers(1, 6))
 def test_what_opposes_the_clean_direction_gets_nothing_whatever_the_rest(key, n):
     """Losses that are linear: their gradients are given, and so is the sign of each with respect to the clean one."""
-    rng = seed(key)
+    rng = generator(key)
     gradients, clean, p = rng.normal(size=(n, 5)), rng.normal(size=5), rng.normal(size=5)
     w = reweighted_gradient(lambda p: mg.matmul(gradients, p), lambda p: mg.sum(clean * p), p).weights
     against = gradients @ clean <= 0
@@ -192,8 +192,8 @@ def test_weights_are_constants_and_plain():
 def test_averages_of_batch_norm_come_from_the_noisy_pass_alone():
     """One update of them, by the noisy batch; the clean pass reads and writes none, and the weighting neither."""
     _, _, model = problem("batch norm")
-    x, y = seed(3).normal(size=(6, 8, 8, 1)), np.zeros(6, int)
-    clean, state = seed(4).normal(size=(4, 8, 8, 1)), model.state()
+    x, y = generator(3).normal(size=(6, 8, 8, 1)), np.zeros(6, int)
+    clean, state = generator(4).normal(size=(4, 8, 8, 1)), model.init_state()
     before = [leaf.copy() for leaf in tree.flatten(state)[0]]
     seen = []
 
@@ -216,8 +216,8 @@ def test_averages_of_batch_norm_come_from_the_noisy_pass_alone():
 
 
 @pytest.mark.parametrize("scores, weights", [([1.0, -2.0, 3.0], [0.25, 0, 0.75]), ([-1.0, -2.0], [0, 0]), ([0.0], [0])])
-def test_normalise(scores, weights):
-    w = normalise(np.array(scores, np.float32))
+def test_normalize(scores, weights):
+    w = normalize(np.array(scores, np.float32))
     assert w.dtype == np.float32 and w.tolist() == weights
 
 
@@ -225,7 +225,7 @@ def test_normalise(scores, weights):
 
 def spoiled(name, key, rows, value, dtype="float64"):
     """losses of the batch with this value in these rows, of the batch without the rows; clean loss and model."""
-    rng = seed(key)
+    rng = generator(key)
     model, s, loss = {
         "mlp": (lambda: mlp(rng, (6, 8, 3)), (6,), nn.cross_entropy),
         "lenet": (lambda: lenet(rng), (28, 28, 1), nn.sigmoid_cross_entropy),
@@ -285,8 +285,8 @@ LOST = {"log 0": lambda z, scale: mg.log(z * z * scale), "root of less than 0": 
 def test_a_loss_that_is_not_finite(name):
     """... where the network is finite: no derivative of the loss comes through, whatever it would be. The root of 0 has
     a loss that is finite, and a score that is not. A hidden layer is as wide as the batch is long."""
-    model = float64(mlp(seed(0), (4, 6, 1), mg.tanh))
-    x, scale = seed(1).normal(size=(6, 4)), np.array([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+    model = float64(mlp(generator(0), (4, 6, 1), mg.tanh))
+    x, scale = generator(1).normal(size=(6, 4)), np.array([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])
     rest = np.array([0, 1, 3, 4, 5])
 
     def losses(rows):
@@ -305,12 +305,12 @@ def zero(gradient):
 
 
 def test_what_cannot_be_told_apart_adds_nothing():
-    """Batch normalisation spreads a NaN to all; a clean loss that is not finite gives no direction; a batch that draws
+    """Batch normalization spreads a NaN to all; a clean loss that is not finite gives no direction; a batch that draws
     other numbers when it is run again cannot be told apart."""
-    x, clean, y = seed(1).normal(size=(6, 8, 8, 1)), seed(2).normal(size=(4, 8, 8, 1)), np.zeros(6, int)
+    x, clean, y = generator(1).normal(size=(6, 8, 8, 1)), generator(2).normal(size=(4, 8, 8, 1)), np.zeros(6, int)
     dirty, calls = x.copy(), []
     dirty[2, 3, 3] = np.nan
-    model, rng = float64(batch_normalised(seed(0))), seed(3)
+    model, rng = float64(batch_normalized(generator(0))), generator(3)
 
     def loss(x):
         return lambda m: nn.cross_entropy(m(x), y[:len(x)])
@@ -357,12 +357,12 @@ def test_examples_that_are_not_finite_on_each_device(device):
 
 
 @pytest.mark.parametrize("scores, weights", [([1.0, np.nan, 3.0], [0.25, 0, 0.75]), ([np.inf, 1.0], [0, 1]), ([np.nan], [0]), ([], [])])
-def test_normalise_counts_what_is_not_finite_as_nothing(scores, weights):
-    assert normalise(np.array(scores)).tolist() == weights
+def test_normalize_counts_what_is_not_finite_as_nothing(scores, weights):
+    assert normalize(np.array(scores)).tolist() == weights
 
 
-def test_normalise_in_half_precision_does_not_overflow():
-    w = normalise(np.full(100, 6e4, np.float16))
+def test_normalize_in_half_precision_does_not_overflow():
+    w = normalize(np.full(100, 6e4, np.float16))
     assert w.dtype == np.float16 and abs(w.astype(float).sum() - 1) < 1e-2
 
 

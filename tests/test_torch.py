@@ -4,7 +4,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 from minigrad.reweight import reweighted_gradient
 
 from . import requirements
@@ -24,7 +24,7 @@ def nhwc(x):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", [0, 1, 2])
 def test_convolution_and_its_gradients(stride, padding):
-    rng = seed((stride, padding))
+    rng = generator((stride, padding))
     x, k = rng.standard_normal((2, 7, 6, 3)), rng.standard_normal((3, 2, 3, 4))
     y, pull = mg.vjp(lambda x, k: mg.conv2d(x, k, stride, padding), x, k)
     tx, tk = nchw(x), torch.tensor(k.transpose(3, 2, 0, 1).copy(), requires_grad=True)
@@ -38,13 +38,13 @@ def test_convolution_and_its_gradients(stride, padding):
 
 
 def test_pooling():
-    x = seed(0).standard_normal((2, 8, 8, 3))
+    x = generator(0).standard_normal((2, 8, 8, 3))
     np.testing.assert_allclose(mg.max_pool2d(x, 3, 2), nhwc(F.max_pool2d(nchw(x), 3, 2)))
     np.testing.assert_allclose(mg.avg_pool2d(x, 3, 2, 1), nhwc(F.avg_pool2d(nchw(x), 3, 2, 1)), atol=1e-12)
 
 
 def test_algorithm_1_by_double_backward_through_batch_norm():
-    rng = seed(1)
+    rng = generator(1)
     model = tree.map(lambda p: p.astype("float64"), nn.Sequential((
         nn.Conv2d.init(rng, 2, 4, padding=1, bias=False), nn.BatchNorm.init(4), mg.relu,
         lambda x: mg.mean(x, (1, 2)), nn.Linear.init(rng, 4, 3))))

@@ -77,9 +77,9 @@ def test_where_trees_meet_dicts_are_matched_by_name(t, seed):
     both(J.pull(t), J.pull(other))
     both(mg.jvp(lambda t: t, (t,), (t,)), mg.jvp(lambda t: t, (t,), (other,)))
     both(mg.hvp(walk, t, t), mg.hvp(walk, t, other))
-    for optimiser in (optim.sgd(0.1), optim.sgd(0.1, momentum=0.9, nesterov=True), optim.adam(0.1)):
-        state = optimiser.update(t, optimiser.init(t), t)[1]
-        both(optimiser.update(t, state, t), optimiser.update(other, permuted(np.random.default_rng(seed), state), t))
+    for optimizer in (optim.sgd(0.1), optim.sgd(0.1, momentum=0.9, nesterov=True), optim.adam(0.1)):
+        state = optimizer.update(t, optimizer.init(t), t)[1]
+        both(optimizer.update(t, state, t), optimizer.update(other, permuted(np.random.default_rng(seed), state), t))
     reweight = mg.reweight.reweighted_gradient
     both(reweight(lambda p: mg.stack([walk(p), 0.0]), walk, t).gradient,
          reweight(lambda p: mg.stack([walk(p), 0.0]), lambda p: walk(p) + 0.0 * walk(other), t).gradient)

@@ -1,4 +1,4 @@
-"""Optimisers over several steps with gradients that change, against NumPy: every constant of their formulas counts."""
+"""Optimizers over several steps with gradients that change, against NumPy: every constant of their formulas counts."""
 import inspect
 
 import numpy as np
@@ -11,11 +11,11 @@ P = {"w": RNG.standard_normal((2, 3)), "b": RNG.standard_normal(3)}
 GRADIENTS = [{key: 10.0 ** -t * RNG.standard_normal(p.shape) for key, p in P.items()} for t in (0, 1, 4, 8)]
 
 
-def updated(optimiser):
+def updated(optimizer):
     """The parameters after each of the steps."""
-    p, state, found = P, optimiser.init(P), []
+    p, state, found = P, optimizer.init(P), []
     for t, g in enumerate(GRADIENTS):
-        p, state = optimiser.update(g, state, p, t)
+        p, state = optimizer.update(g, state, p, t)
         found.append(p)
     return found
 
@@ -71,15 +71,15 @@ def test_adam_with_decoupled_decay():
 def test_tiny_gradients_meet_eps():
     """A first gradient as large as eps moves Adam by half the rate."""
     p, g = np.array([1.0]), np.array([1e-8])
-    optimiser = optim.adam(0.1)
-    np.testing.assert_allclose(optimiser.update(g, optimiser.init(p), p, 0)[0], [0.95], rtol=1e-9)
+    optimizer = optim.adam(0.1)
+    np.testing.assert_allclose(optimizer.update(g, optimizer.init(p), p, 0)[0], [0.95], rtol=1e-9)
 
 
-@pytest.mark.parametrize("optimiser", [optim.sgd(0.1), optim.sgd(0.1, 0.9), optim.adam(0.1)])
-def test_a_gradient_of_another_form_is_refused(optimiser):
+@pytest.mark.parametrize("optimizer", [optim.sgd(0.1), optim.sgd(0.1, 0.9), optim.adam(0.1)])
+def test_a_gradient_of_another_form_is_refused(optimizer):
     for other in ({"w": P["w"]}, {"w": P["w"], "c": P["b"]}, [P["w"], P["b"]]):
         with pytest.raises(MinigradError):
-            optimiser.update(other, optimiser.init(P), P, 0)
+            optimizer.update(other, optimizer.init(P), P, 0)
 
 
 def test_what_is_used_where_nobody_says():

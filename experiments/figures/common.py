@@ -27,17 +27,17 @@ OTHER = "#444444"
 LINES = {"": ("-", "o"), "+es": ("--", "s"), "+ft": ("-.", "^"), "+es+ft": (":", "v")}
 
 
-def colour(method):
-    """The colour of a method, whatever its suffix; dark grey for one that the table does not know."""
+def color(method):
+    """The color of a method, whatever its suffix; dark gray for one that the table does not know."""
     return COLOURS.get(method.partition("+")[0], OTHER)
 
 
 def look(method):
-    """How matplotlib draws the line of a method: the colour is the method's, the line and its mark the suffix's."""
+    """How matplotlib draws the line of a method: the color is the method's, the line and its mark the suffix's."""
     base, plus, suffix = method.partition("+")
     line, mark = LINES.get(plus + suffix, LINES[""])
     bold = base == "reweight"
-    return {"color": colour(method), "linestyle": line, "marker": mark, "linewidth": 2.2 if bold else 1.2,
+    return {"color": color(method), "linestyle": line, "marker": mark, "linewidth": 2.2 if bold else 1.2,
             "zorder": 3 if bold else 2}
 
 

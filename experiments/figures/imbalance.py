@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from .common import beside, colour, hollow, legend, look, saved, spread, wrapped
+from .common import beside, color, hollow, legend, look, saved, spread, wrapped
 from .paper import FIGURE_2
 
 
@@ -64,7 +64,7 @@ def error_against_share(lines, path, caption, paper=False):
         for x, share in zip(at, sorted(row)):
             if paper and share in FIGURE_2.get(method, {}):
                 mean, half = FIGURE_2[method][share]
-                hollow(axes, x + 0.04, mean, yerr=half, color=colour(method))
+                hollow(axes, x + 0.04, mean, yerr=half, color=color(method))
     if paper:
         hollow(axes, [], [], label="the paper's value")
     axes.set_xticks(range(len(shares)), [f"{100 * share:g} %" for share in shares])
@@ -86,7 +86,7 @@ def all_methods(lines, path, caption, share, paper=False):
     figure, axes = plt.subplots(figsize=(7.6, 1.6 + 0.3 * max(len(rows), 2)), layout="constrained")
     for place, (method, values) in enumerate(rows.items()):
         mean, deviation = spread(values)
-        axes.barh(place, mean, color=colour(method), alpha=0.85)
+        axes.barh(place, mean, color=color(method), alpha=0.85)
         if deviation:
             axes.errorbar(mean, place - 0.2, xerr=deviation, color="#333333", capsize=3, linestyle="none")
         if paper and share in FIGURE_2.get(method, {}):

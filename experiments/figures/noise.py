@@ -5,7 +5,7 @@ Solid is ours, over seeds; hollow is the paper's own value. Accuracies are in pe
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .common import beside, check_one_setting, colour, hollow, interval, label, legend, look, runs, saved, wrapped
+from .common import beside, check_one_setting, color, hollow, interval, label, legend, look, runs, saved, wrapped
 from .paper import NAMES
 
 PLAIN = "uniform"
@@ -80,7 +80,7 @@ def accuracy_bars(lines, paper_rows, path, caption):
     for place, (method, _, ours, theirs) in enumerate(rows):
         if ours:
             mean, half = interval(ours)
-            axes.barh(place, mean, color=colour(method), alpha=0.85)
+            axes.barh(place, mean, color=color(method), alpha=0.85)
             if half:
                 axes.errorbar(mean, place - 0.2, xerr=half, color="#333333", capsize=3, linestyle="none")
         if theirs:

@@ -86,7 +86,7 @@ FIGURE_5 = {data: {method: dict(zip((0.0, 0.1, 0.2, 0.3, 0.4, 0.5), accuracies))
         "adaptation_confusion+es+ft": (68.03, 58.99, 57.81, 56.28, 57.63, 51.67),
         "reweight": (65.46, 63.11, 63.19, 60.16, 58.58, 56.96)}}.items()}
 
-# Figure 6: CIFAR-10, the diagonal of the row-normalised confusion matrix, from plane to truck; {bias: {method: ...}}.
+# Figure 6: CIFAR-10, the diagonal of the row-normalized confusion matrix, from plane to truck; {bias: {method: ...}}.
 FIGURE_6 = {
     "uniform": {"uniform": (.70, .72, .62, .63, .65, .63, .73, .71, .71, .71),
                 "reweight": (.90, .94, .79, .78, .87, .78, .92, .88, .93, .92)},

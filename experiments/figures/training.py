@@ -4,7 +4,7 @@ import statistics
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .common import check_one_setting, colour, hollow, label, legend, look, runs, saved, wrapped
+from .common import check_one_setting, color, hollow, label, legend, look, runs, saved, wrapped
 from .paper import FIGURE_3, FIGURE_7, FIGURE_7_STEPS
 
 PAPERS_TASK = ("cifar10", "background", 0.4)    # of Figure 7
@@ -53,7 +53,7 @@ def _curves(axes, lines, value, progress=False):
                 every.setdefault(step, []).append(height)
             if len(seeds) > 1:
                 axes.plot([step / (unit or 1) for step, _ in points], [height for _, height in points], linewidth=0.5,
-                          alpha=0.45, color=colour(method))
+                          alpha=0.45, color=color(method))
         steps = sorted(every)
         if steps:
             axes.plot([step / (unit or 1) for step in steps], [statistics.mean(every[step]) for step in steps],
@@ -82,7 +82,7 @@ def training_curves(lines, path, caption):
         _curves(axes, lines, _accuracy(field), progress=True)
         for method, points in theirs.items():
             hollow(axes, [step / FIGURE_7_STEPS for step in points[name]], list(points[name].values()),
-                   color=colour(method), alpha=1.0, zorder=4)
+                   color=color(method), alpha=1.0, zorder=4)
         axes.set(xlabel="part of training: step / last step", xlim=(0, 1.03))
         axes.grid(alpha=0.3)
     panels[0].set(ylabel="accuracy, %", title="validation images, right labels")

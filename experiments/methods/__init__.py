@@ -78,7 +78,7 @@ METHODS = {
     "under_sample": Method("the majority cut down to the minority", "He & Garcia 2009",
                            rebuild=resampling.under_sampled),
     "over_sample": Method("copies of the minority", "He & Garcia 2009", rebuild=resampling.over_sampled),
-    "smote": Method("synthetic minority between neighbours", "Chawla et al. 2002", rebuild=resampling.smote),
+    "smote": Method("synthetic minority between neighbors", "Chawla et al. 2002", rebuild=resampling.smote),
     "adaboost": Method("boosted stumps", "Freund & Schapire 1997", learner=_stump, rounds=100),
     "adaboost_networks": Method("boosted small networks", "Schwenk & Bengio 2000", learner=_network,
                                 rounds=10),

@@ -46,7 +46,7 @@ def begin(n, sizes, classes, weights=None):
     once, at the start, as inverse_costs(shares)[y], and what follows is AdaBoost (Landesa-Vázquez & Alba-Castro, 2012).
     """
     weights = np.ones(n) if weights is None else np.asarray(weights, np.float64)
-    return Ensemble(_normalised(weights), np.zeros((n, classes)), tuple(np.zeros((m, classes)) for m in sizes))
+    return Ensemble(_normalized(weights), np.zeros((n, classes)), tuple(np.zeros((m, classes)) for m in sizes))
 
 
 def predicted(votes):
@@ -90,14 +90,14 @@ def boost_round(state, labels, predictions, other_predictions, classes, costs=No
     _check_predictions(state, labels, predictions, other_predictions)
     wrong, charged = predictions != labels, _costs(costs, classes)[labels]
     error = float(np.average(wrong, weights=state.weights))
-    equal = _normalised(np.ones(len(labels)))
+    equal = _normalized(np.ones(len(labels)))
     if error >= 1.0 - 1.0 / classes - 1e-12:                # to rounding: else a learner at chance comes again for ever
         alpha, weights = 0.0, equal
     elif not wrong.any():
         alpha, weights = _alpha(0.5 / len(labels), classes), equal
     else:
         alpha = _alpha(error, classes)
-        weights = _normalised(state.weights * np.where(wrong, np.exp(alpha) * charged, 1.0))
+        weights = _normalized(state.weights * np.where(wrong, np.exp(alpha) * charged, 1.0))
     others = tuple(_voted(votes, p, alpha) for votes, p in zip(state.other_votes, other_predictions))
     return Ensemble(weights, _voted(state.votes, predictions, alpha), others), Round(error, alpha)
 
@@ -111,7 +111,7 @@ def inverse_costs(shares):
     return np.divide(shares.max(), shares, out=np.ones_like(shares), where=shares > 0)
 
 
-def _normalised(weights):
+def _normalized(weights):
     return np.maximum(weights / weights.sum(), LEAST)
 
 
@@ -168,14 +168,14 @@ def network(x, y, weights, rng, classes, steps=200, hidden=32, rate=0.05, batch=
     """
     images, labels = xp.asarray(_flat(x)), xp.asarray(y)
     model = mlp(rng, (images.shape[1], hidden, classes))
-    optimiser = optim.sgd(rate, momentum=0.9)
-    state = optimiser.init(model)
+    optimizer = optim.sgd(rate, momentum=0.9)
+    state = optimizer.init(model)
     batches = rng.choice(len(y), (steps, batch), p=weights / weights.sum())
     for step in range(steps):
         chosen = xp.asarray(batches[step])
         some, theirs = images[chosen], labels[chosen]
         gradient = grad(lambda model: mean(nn.cross_entropy(model(some), theirs)))(model)
-        model, state = optimiser.update(gradient, state, model)
+        model, state = optimizer.update(gradient, state, model)
     return lambda x: _classified(model, x)
 
 

@@ -2,7 +2,7 @@
 
     under_sampled(x, y, rng)    every class dropped to the size of the smallest
     over_sampled(x, y, rng)     every class raised to the size of the largest, with copies
-    smote(x, y, rng)            the same, with new examples between neighbours of a class
+    smote(x, y, rng)            the same, with new examples between neighbors of a class
 
 Each takes images x (n, ...), float32, of any shape, integer labels y (n,) and a NumPy generator, and gives (x, y,
 origin). origin (n',), int64: the index in the input of which this row is a copy, -1 for an example that was not there
@@ -38,7 +38,7 @@ def smote(x, y, rng, k=5, under=None):
     """Every class raised to one size by synthetic examples, x + r (x_nn - x), r ~ U(0, 1).
 
     x is an example of the class and x_nn one of its k nearest in the same class, both drawn at random; near is the
-    Euclidean distance of pixels. A class of fewer than k + 1 examples has fewer neighbours: k is lowered to all the
+    Euclidean distance of pixels. A class of fewer than k + 1 examples has fewer neighbors: k is lowered to all the
     others there. A class of one has none, and can only be copied: its new rows have its index as origin, not -1.
 
     under: None, or a share in (0, 1] for the combination with under-sampling: larger classes are dropped at random to
@@ -48,7 +48,7 @@ def smote(x, y, rng, k=5, under=None):
     """
     x, y, classes, counts = _counted("smote(x, y, rng)", x, y)
     if k < 1 or (under is not None and not 0.0 < under <= 1.0):
-        raise MinigradError(f"smote: k = {k}, under = {under}\n  help: k is the number of neighbours, 1 or more; under "
+        raise MinigradError(f"smote: k = {k}, under = {under}\n  help: k is the number of neighbors, 1 or more; under "
                             "a share of the largest class, above 0 and at most 1, or None")
     size = counts.max() if under is None else max(round(under * counts.max()), counts.min())
     parts = [_rows(x, y, _dropped(y, size, rng))]
@@ -63,7 +63,7 @@ def smote(x, y, rng, k=5, under=None):
 
 
 def _between(x, size, k, rng):
-    """size - n new points between neighbours, of the points x (n, pixels) of one class."""
+    """size - n new points between neighbors, of the points x (n, pixels) of one class."""
     # SMOTE works on one class at a time, but refuses data of a single one: a row of zeros stands for all the others.
     data, labels = np.concatenate([x, np.zeros_like(x[:1])]), np.repeat([0, 1], [len(x), 1])
     sampler = _library().over_sampling.SMOTE(sampling_strategy={0: size}, k_neighbors=k, random_state=_seed(rng))

@@ -61,7 +61,7 @@ def equal(context):
 
 def rectified_noise(context):
     """w_i = max(z_i, 0) / sum max(z, 0), z normal and new at every step; all 0 if no z is positive."""
-    return reweight.normalise(xp.asarray(context.rng.standard_normal(len(context.labels))))
+    return reweight.normalize(xp.asarray(context.rng.standard_normal(len(context.labels))))
 
 
 def inverse_frequency(context):
@@ -141,7 +141,7 @@ def mentor(l, context, share=0.75, average=0.95, slope=1.0):
     v = xp.clip(1.0 - (l - threshold) / slope, 0.0, 1.0)
     if context.step < 0.2 * context.steps:
         v = xp.ones_like(l)
-    return reweight.normalise(astype(v, l.dtype)), astype(threshold, "float32")
+    return reweight.normalize(astype(v, l.dtype)), astype(threshold, "float32")
 
 
 # ------------------------------------------------------------------------ from the clean set
@@ -158,7 +158,7 @@ def reweighted(decay=False, redraw=False):
             return mean(losses(params, clean)[0]) + (_decay(params, context.decay) if decay else 0.0)
         if redraw:
             w = reweight.example_weights(lambda params: losses(params, batch)[0], clean_loss, params)
-            again = batch._replace(key=nn.subkey(batch.key, 1), weights=w)
+            again = batch._replace(key=nn.fold_in(batch.key, 1), weights=w)
             return weighted(losses, params, again, clean, context)
         r = reweight.reweighted_gradient(lambda params: losses(params, batch), clean_loss, params, has_aux=True)
         return Step(r.gradient, r.weights, r.losses, r.aux, context.memory, r.clean_loss)
@@ -174,7 +174,7 @@ _adam = optim.adam(1e-3)
 
 
 def meta_weight_net_memory(rng):
-    """A network from a loss to a weight, 1 - 100 - 1, and the state of its optimiser."""
+    """A network from a loss to a weight, 1 - 100 - 1, and the state of its optimizer."""
     net = nn.Sequential((nn.Linear.init(rng, 1, 100), relu, nn.Linear.init(rng, 100, 1), sigmoid))
     return {"net": net, "adam": _adam.init(net)}
 

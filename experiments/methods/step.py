@@ -22,12 +22,12 @@ class Context:
     Always there, and constant during a run but for the memory:
       shares   (classes,), the share of each class in training
       trust    (classes,), the share of the examples with this label that have it rightly; only oracles may look
-      decay    of the weights, by the optimiser
+      decay    of the weights, by the optimizer
       memory   what the rule handed out in the step before
     Of this step, and on the host, so only for methods with host=True (a captured step would freeze it) and for `weigh`,
     which comes before the step:
       step, steps   the number of this step, from 0, and of all
-      rate     of the optimiser, now
+      rate     of the optimizer, now
       labels   (n,), of the batch
       rng      the generator of this step
     """

@@ -5,7 +5,7 @@ same steps from the same weights in its own best form, and hands out the weights
 be compared. A *route* is one way to take a step:
 
     plain                     the mean loss, backward
-    Algorithm 1               minigrad: one linearisation read both ways
+    Algorithm 1               minigrad: one linearization read both ways
     ... double backward       as it is usually written: look-ahead, backward through the backward pass, and the step
     ... one graph             double backward against the clean gradient, the noisy batch run once for both
     ... forward mode          a Jacobian-vector product for the weights
@@ -24,7 +24,7 @@ import numpy as np
 
 import models
 from minigrad import tree
-from minigrad.backend import name, seed, to_host
+from minigrad.backend import generator, name, to_host
 
 RATE, MOMENTUM, EPS = 1e-3, 0.9, 1e-3
 
@@ -67,13 +67,13 @@ def data(problem):
     return both
 
 
-def minigrad_model(problem, remember=True):
+def minigrad_model(problem, checkpoint=False):
     """The network in minigrad: the weights of all others come from it."""
     if problem.network == "mlp":
-        return models.mlp(seed(0), problem.size)
+        return models.mlp(generator(0), problem.size)
     if problem.network == "lenet":
-        return models.lenet(seed(0))
-    return models.resnet(seed(0), *problem.size, remember=remember)
+        return models.lenet(generator(0))
+    return models.resnet(generator(0), *problem.size, checkpoint=checkpoint)
 
 
 def weights(problem):

@@ -31,7 +31,7 @@ class JaxOps:
         return jax.lax.reduce_window(x, -math.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
 
     def norm(self, x, bias):
-        """Batch normalisation without gain, and ReLU."""
+        """Batch normalization without gain, and ReLU."""
         mean = x.mean((0, 1, 2))
         c = x - mean
         return self.relu(c * jax.lax.rsqrt((c * c).mean((0, 1, 2)) + EPS) + bias)
@@ -54,7 +54,7 @@ class JaxOps:
         return x.reshape(len(x), -1)
 
 
-def normalised(u):
+def normalized(u):
     """Line 11 of Algorithm 1."""
     w = jnp.maximum(u, 0)
     return jax.lax.stop_gradient(w / (w.sum() + (w.sum() == 0)))
@@ -99,13 +99,13 @@ class Steps:
         def after(eps):
             inner = jax.grad(lambda p: (eps * self.noisy(p)).sum())(params)
             return self.clean_loss([p - 0.1 * g for p, g in zip(params, inner)])
-        w = normalised(-jax.grad(after)(jnp.zeros(len(self.x))))
+        w = normalized(-jax.grad(after)(jnp.zeros(len(self.x))))
         return self.then(params, jax.grad(lambda p: (w * self.noisy(p)).sum())(params))
 
     def forward_mode(self, params):
         """A Jacobian-vector product; XLA finds that the noisy batch is run once."""
         u = jax.jvp(self.noisy, (params,), (jax.grad(self.clean_loss)(params),))[1]
-        return self.then(params, jax.grad(lambda p: (normalised(u) * self.noisy(p)).sum())(params))
+        return self.then(params, jax.grad(lambda p: (normalized(u) * self.noisy(p)).sum())(params))
 
 
 class Compiled:

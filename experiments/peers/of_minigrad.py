@@ -79,12 +79,12 @@ def routes(problem, model):
     evaluation = {"evaluation": lambda: model(batches[0])} if problem.network == "mlp" else {}
     if not problem.clean:
         return evaluation | {"gradient": lambda: found["plain"](model, *batches)}
-    optimiser = optim.sgd(RATE, MOMENTUM)
-    start = model, optimiser.init(model)
+    optimizer = optim.sgd(RATE, MOMENTUM)
+    start = model, optimizer.init(model)
 
     def step(gradient, state, *inputs):
         model, momentum = state
-        return optimiser.update(gradient(model, *inputs), momentum, model), ()
+        return optimizer.update(gradient(model, *inputs), momentum, model), ()
     steps = {route: functools.partial(step, gradient) for route, gradient in found.items()}
     eager = {route: lambda run=run: run(start, *batches)[0][0] for route, run in steps.items()}
     captured = {f"{route}, captured": Captured(steps[route], start, batches) for route in ("plain", "Algorithm 1")}
@@ -97,7 +97,7 @@ def use(problem, gpu=False, tf32=False):
     backend.matmul_precision("tf32" if tf32 else "float32")
     found = routes(problem, minigrad_model(problem))
     if problem.network == "resnet":
-        forgetful = routes(problem, minigrad_model(problem, remember=False))
+        forgetful = routes(problem, minigrad_model(problem, checkpoint=True))
         found |= {f"{name}, units forgotten": forgetful[name] for name in ("plain", "Algorithm 1")}
 
     def release():

@@ -34,7 +34,7 @@ class TorchOps:
         return F.max_pool2d(F.pad(x, same(x.shape[2], 3, 2) * 2, value=-math.inf), 3, 2)
 
     def norm(self, x, bias):
-        """Batch normalisation without gain, and ReLU."""
+        """Batch normalization without gain, and ReLU."""
         return self.relu(F.batch_norm(x, None, None, self.ones[len(bias)], bias, True, eps=EPS))
 
     def average(self, x):
@@ -55,15 +55,15 @@ class TorchOps:
 
 
 class Written(TorchOps):
-    """The same with batch normalisation written out: the compiler takes no tangent of F.batch_norm (PyTorch 2.13)."""
+    """The same with batch normalization written out: the compiler takes no tangent of F.batch_norm (PyTorch 2.13)."""
 
     def norm(self, x, bias):
-        """Batch normalisation without gain, and ReLU."""
+        """Batch normalization without gain, and ReLU."""
         variance, mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
         return self.relu((x - mean) * torch.rsqrt(variance + EPS) + bias[:, None, None])
 
 
-def normalised(u):
+def normalized(u):
     """Line 11 of Algorithm 1."""
     w = u.clamp(min=0)
     return (w / (w.sum() + (w.sum() == 0))).detach()
@@ -126,7 +126,7 @@ class Steps:
         eps = torch.zeros(len(self.x), device=self.device, requires_grad=True)
         inner = torch.autograd.grad((eps * self.noisy()).sum(), self.P, create_graph=True)
         after = self.losses([p - 0.1 * g for p, g in zip(self.P, inner)], *self.clean).mean()
-        return self.then((normalised(-torch.autograd.grad(after, eps)[0]) * self.noisy()).sum())
+        return self.then((normalized(-torch.autograd.grad(after, eps)[0]) * self.noisy()).sum())
 
     def one_graph(self):
         """The noisy batch run once, its graph used for the weights and for the step."""
@@ -134,7 +134,7 @@ class Steps:
         eps = torch.zeros(len(self.x), device=self.device, requires_grad=True)
         inner = torch.autograd.grad((eps * losses).sum(), self.P, create_graph=True)
         u = torch.autograd.grad(inner, eps, v, retain_graph=True)[0]
-        return self.then((normalised(u) * losses).sum())
+        return self.then((normalized(u) * losses).sum())
 
     def forward_mode(self):
         """Dual numbers; the noisy batch run once."""
@@ -142,7 +142,7 @@ class Steps:
         with torch.autograd.forward_ad.dual_level():
             duals = [torch.autograd.forward_ad.make_dual(p, t) for p, t in zip(self.P, v)]
             losses, u = torch.autograd.forward_ad.unpack_dual(self.noisy(duals))
-            return self.then((normalised(u) * losses).sum())
+            return self.then((normalized(u) * losses).sum())
 
 
 class Functional(Steps):
@@ -160,7 +160,7 @@ class Functional(Steps):
 
         def weighted(p):
             losses, u = torch.func.jvp(self.noisy, (p,), (v,))
-            return (normalised(u) * losses).sum()
+            return (normalized(u) * losses).sum()
         return self.moved(params, torch.func.grad(weighted)(params))
 
 

@@ -29,7 +29,7 @@ from .elementwise import (
                           tanh,
                           where,
 )
-from .normalise import standardize
+from .normalize import standardize
 from .products import matmul, tensordot
 from .reductions import argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, std, sum, var
 from .shaping import (
@@ -40,9 +40,9 @@ from .shaping import (
                           getitem,
                           moveaxis,
                           pad,
-                          put,
                           ravel,
                           reshape,
+                          scatter_add,
                           squeeze,
                           stack,
                           swapaxes,

@@ -1,6 +1,6 @@
 """Moving elements without changing them. Each operation stands beside its adjoint:
 
-    reshape / reshape back      transpose / its inverse      pad / crop      x[index] / put
+    reshape / reshape back      transpose / its inverse      pad / crop      x[index] / scatter_add
 """
 import operator
 
@@ -136,7 +136,7 @@ def _may_repeat(index):
     return any(getattr(getattr(part, "dtype", None), "kind", "") in ("i", "u") for part in parts)
 
 
-_getitem = linear(lambda x, index: x[index], lambda g, s, index: put(g, s, index), "getitem")
+_getitem = linear(lambda x, index: x[index], lambda g, s, index: scatter_add(g, s, index), "getitem")
 _put_primitive = linear(_put, lambda g, s, shape, index: sum_to(getitem(g, index), s))
 
 
@@ -166,9 +166,9 @@ def _plain(part, x):
     return as_array(part, x) if len(part) else module_of(x).zeros(0, int)
 
 
-def put(x, shape, index):
+def scatter_add(x, shape, index):
     """Zeros of this shape with x added at the index: the adjoint of getitem, so elements named twice add up."""
-    return _put_primitive(x, shape=normal_shape(shape, "put"), index=_plain_index(index, x))
+    return _put_primitive(x, shape=normal_shape(shape, "scatter_add"), index=_plain_index(index, x))
 
 
 def take(x, indices, axis=None):

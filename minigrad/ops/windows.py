@@ -54,7 +54,7 @@ def check_image(call, x):
     """Raise ShapeError unless x has the four axes of a batch of images."""
     if len(shape(x)) != 4:
         raise ShapeError(message(call, "an image batch has four axes", [("x", x, "")],
-                                 "give (n, height, width, channels); one grey image is x[None, :, :, None]"))
+                                 "give (n, height, width, channels); one gray image is x[None, :, :, None]"))
 
 
 def counts(size, window, stride, padding):
@@ -221,7 +221,7 @@ _put_back = linear(_put_winners, lambda g, s, **where: _taken(g, **where))
 def _taps(x, window, stride, padding):
     """The first, second ... element of all windows, row by row: one view (n, rows, columns, c) for each.
 
-    The pixels are sorted by their remainder modulo the stride first, so that neighbours in a view are neighbours in
+    The pixels are sorted by their remainder modulo the stride first, so that neighbors in a view are neighbors in
     memory.
     """
     n, h, w, c = x.shape

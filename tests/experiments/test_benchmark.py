@@ -265,7 +265,7 @@ def steps_of(found, route, count):
 def test_captured_routes_take_the_same_steps(name, impersonator, freed):
     found = peers.use("minigrad", SMALL[name])
     batches = [mg.xp.asarray(a) for a in peers.data(SMALL[name])]
-    optimiser, model = mg.optim.sgd(peers.RATE, peers.MOMENTUM), peers.minigrad_model(SMALL[name])
+    optimizer, model = mg.optim.sgd(peers.RATE, peers.MOMENTUM), peers.minigrad_model(SMALL[name])
     for route in ("plain", "Algorithm 1"):
         eager = found.host(found.routes[route]())
         captured = f"{route}, captured"
@@ -273,10 +273,10 @@ def test_captured_routes_take_the_same_steps(name, impersonator, freed):
         found.release()
         for a, b in zip(steps_of(found, captured, 1), eager, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-7)
-        state = optimiser.init(model), model
+        state = optimizer.init(model), model
         for _ in range(2):
             gradient = of_minigrad.gradients(SMALL[name])[route](state[1], *batches)
-            state = optimiser.update(gradient, state[0], state[1])[::-1]
+            state = optimizer.update(gradient, state[0], state[1])[::-1]
         for a, b in zip(steps_of(found, captured, 1), found.host(state[1]), strict=True):       # momentum is handed on
             np.testing.assert_allclose(a, b, atol=1e-7)
         assert found.routes[captured].launches > 10

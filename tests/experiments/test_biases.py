@@ -11,7 +11,7 @@ from experiments.biases import Part, imbalance, long_tailed, noisy
 from experiments.data import Images
 from experiments.flips import background_flip, flip_matrix, uniform_flip
 from minigrad import MinigradError
-from minigrad.backend import seed
+from minigrad.backend import generator
 
 FLIPS, FORMS = ("uniform", "background"), ("true", "paper")
 shares, seeds, forms = st.floats(0, 1), st.integers(0, 2**31), st.sampled_from(FORMS)
@@ -24,7 +24,7 @@ def sample():
 
 def pool(each, classes=10):
     """A source whose images say which they are: `each` of every class, or as many as it says of each."""
-    labels = seed(8).permutation(np.repeat(np.arange(classes), each))
+    labels = generator(8).permutation(np.repeat(np.arange(classes), each))
     return Images(np.arange(len(labels)).reshape(-1, 1, 1, 1), labels)
 
 
@@ -44,7 +44,7 @@ def assert_sound(task, source, test_source=None):
 
 @pytest.mark.parametrize("share, counts", [(0.95, [21, 395]), (0.99, [4, 395]), (0.9, [44, 395])])
 def test_imbalance_of_the_sample(sample, share, counts):
-    task = imbalance(sample, share, seed(0))
+    task = imbalance(sample, share, generator(0))
     assert np.bincount(task.train.labels).tolist() == counts
     assert np.bincount(task.clean.labels).tolist() == [5, 5] and np.bincount(task.test.labels).tolist() == [100, 100]
     assert task.baseline is task.train
@@ -65,39 +65,39 @@ def test_counts_of_the_paper(share, counts):
     """Ren et al. 2018, section 4.1: 5,000 images with the clean ones among them; at 0.9 the authors lose one to rounding."""
     source = Images(np.zeros((12000, 1, 1, 1), np.float32), np.repeat([4, 9], 6000))
     for form, lost in (("true", 0), ("paper", int(share == 0.9))):
-        task = imbalance(source, share, seed(0), test_source=source, total=5000, tests=250, form=form)
+        task = imbalance(source, share, generator(0), test_source=source, total=5000, tests=250, form=form)
         assert np.bincount(task.train.labels).tolist() == [counts[0] - lost, counts[1]]
         assert np.bincount(task.baseline.labels).tolist() == [counts[0] - lost + 5, counts[1] + 5]
         assert np.bincount(task.test.labels).tolist() == [250, 250]
 
 
 def test_another_seed_is_another_draw(sample):
-    a, b, c = (imbalance(sample, 0.95, seed(k)) for k in (0, 0, 1))
+    a, b, c = (imbalance(sample, 0.95, generator(k)) for k in (0, 0, 1))
     assert (a.train.indices == b.train.indices).all() and (a.clean.indices != c.clean.indices).any()
 
 
 def test_impossible_shares_are_refused(sample):
     for share in (0.5, 1.0, 1.5, 0.0):
         with pytest.raises(MinigradError) as caught:
-            imbalance(sample, share, seed(0))
+            imbalance(sample, share, generator(0))
         assert str(caught.value) == (f"share {share}: the share of the majority class must lie between 0.5 and 1, both excluded\n"
                                      "  help: the paper uses 0.9 0.95 0.98 0.99 0.995")
     with pytest.raises(MinigradError) as caught:
-        imbalance(sample, 0.9999, seed(0))
+        imbalance(sample, 0.9999, generator(0))
     assert str(caught.value) == ("share 0.9999: it needs [0, 395] images of the two classes beside the clean ones, of [395, 395]\n"
                                  "  help: choose a milder share or a larger source")
     with pytest.raises(MinigradError, match="choose a milder share or a larger source"):
-        imbalance(sample, 0.9, seed(0), total=5000)
+        imbalance(sample, 0.9, generator(0), total=5000)
     for wrong in (dict(clean=0), dict(tests=0), dict(tests=501), dict(tests=501, test_source=sample), dict(flip="sideways"),
                   dict(form="false"), dict(flip="uniform", flip_share=1.1), dict(flip="background", target=2)):
         with pytest.raises(MinigradError, match="\n  help: "):
-            imbalance(sample, 0.9, seed(0), **wrong)
+            imbalance(sample, 0.9, generator(0), **wrong)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_imbalance_together_with_wrong_labels(sample, form):
-    plain = imbalance(sample, 0.9, seed(0), form=form)
-    task = imbalance(sample, 0.9, seed(0), form=form, flip="background", target=1, flip_share=0.25)
+    plain = imbalance(sample, 0.9, generator(0), form=form)
+    task = imbalance(sample, 0.9, generator(0), form=form, flip="background", target=1, flip_share=0.25)
     few = len(plain.train) - 395
     np.testing.assert_array_equal(task.train.true, plain.train.labels)          # the share holds of the true labels
     assert set(task.train.labels[task.train.wrong]) == {1} and set(task.train.true[task.train.wrong]) == {0}
@@ -105,7 +105,7 @@ def test_imbalance_together_with_wrong_labels(sample, form):
         assert task.train.wrong.sum() == round(0.25 * few)
     assert f"; {task.train.wrong.sum()} labels wrong (" in task.statement and "say class 1" in task.statement
     assert not task.clean.wrong.any() and not task.test.wrong.any()
-    swapped = imbalance(sample, 0.9, seed(0), form=form, flip="uniform", flip_share=0.25)
+    swapped = imbalance(sample, 0.9, generator(0), form=form, flip="uniform", flip_share=0.25)
     if form == "true":
         assert swapped.train.wrong.sum() == round(0.25 * (few + 395)) and flip_matrix(swapped.train, 2).min() > 0
     else:                                                   # floor(U(0, 1)) is 0: of two classes the first alone
@@ -118,16 +118,16 @@ def test_imbalance_together_with_wrong_labels(sample, form):
 def test_true_uniform_flips_are_exact(labels, share, key):
     labels = np.array(labels, int)
     before = labels.copy()
-    new = uniform_flip(labels, share, 5, seed(key))
+    new = uniform_flip(labels, share, 5, generator(key))
     assert (new != labels).sum() == round(share * len(labels)) and set(new) <= set(range(5))
     np.testing.assert_array_equal(labels, before)
-    np.testing.assert_array_equal(new, uniform_flip(labels, share, 5, seed(key)))
+    np.testing.assert_array_equal(new, uniform_flip(labels, share, 5, generator(key)))
 
 
 @given(st.lists(st.integers(0, 4), max_size=60), shares, seeds, st.integers(0, 4), forms)
 def test_background_flips_go_one_way(labels, share, key, target, form):
     labels = np.array(labels, int)
-    new = background_flip(labels, share, 5, seed(key), target, form)
+    new = background_flip(labels, share, 5, generator(key), target, form)
     changed = new != labels
     assert set(new[changed]) <= {target}
     for k in set(range(5)) - {target}:
@@ -140,7 +140,7 @@ def test_background_flips_go_one_way(labels, share, key, target, form):
 @pytest.mark.parametrize("classes", [3, 10])
 def test_true_uniform_flips_reach_every_other_class_alike(classes):
     labels = np.repeat(np.arange(classes), 3000)
-    new = uniform_flip(labels, 0.5, classes, seed(0))
+    new = uniform_flip(labels, 0.5, classes, generator(0))
     found = flip_matrix(Part(None, new, None, labels), classes)
     np.testing.assert_allclose(found, np.where(np.eye(classes), 0.5, 0.5 / (classes - 1)), atol=0.04)
 
@@ -150,11 +150,11 @@ def test_true_uniform_flips_reach_every_other_class_alike(classes):
 def test_which_labels_are_flipped_is_drawn(flip, form):
     labels = np.repeat(np.arange(3), 100)
     how = dict(target=0) if flip is background_flip else {}
-    changed = [flip(labels, 0.5, 3, seed(k), form=form, **how)[200:] != 2 for k in (0, 1)]
+    changed = [flip(labels, 0.5, 3, generator(k), form=form, **how)[200:] != 2 for k in (0, 1)]
     assert (changed[0] != changed[1]).any() and 10 < changed[0][:50].sum() < 40 and 10 < changed[0][50:].sum() < 40
 
 
-@pytest.mark.parametrize("rng", [seed(0), np.random.RandomState(0)])
+@pytest.mark.parametrize("rng", [generator(0), np.random.RandomState(0)])
 def test_uniform_flips_of_the_paper_spare_the_last_class(rng):
     """0.4 of 10 classes: 36.0 % wrong; the last class is never a target, so all of its drawn ones are wrong."""
     labels = np.repeat(np.arange(10), 10000)
@@ -167,10 +167,10 @@ def test_uniform_flips_of_the_paper_spare_the_last_class(rng):
 
 def test_with_two_classes_the_paper_draws_the_first_alone():
     labels = np.repeat([0, 1], 500)
-    for new in (uniform_flip(labels, 0.5, 2, seed(0), "paper"), background_flip(labels, 0.5, 2, seed(0), form="paper")):
+    for new in (uniform_flip(labels, 0.5, 2, generator(0), "paper"), background_flip(labels, 0.5, 2, generator(0), form="paper")):
         assert (new[labels == 0] == 0).all() and 200 < (new[labels == 1] == 0).sum() < 300
-    assert {background_flip(labels, 1, 2, seed(k)).max() for k in range(20)} == {0, 1}         # "true": any
-    assert (uniform_flip(labels, 1, 2, seed(0)) == 1 - labels).all()
+    assert {background_flip(labels, 1, 2, generator(k)).max() for k in range(20)} == {0, 1}         # "true": any
+    assert (uniform_flip(labels, 1, 2, generator(0)) == 1 - labels).all()
 
 
 def test_the_flip_matrix_by_hand():
@@ -194,20 +194,20 @@ def test_rows_of_the_flip_matrix_sum_to_one(pairs):
 @pytest.mark.parametrize("classes, each, total", [(10, 5000, 12406), (100, 500, 10847)])
 def test_the_long_tail_of_the_literature(classes, each, total):
     """CIFAR-10-LT and CIFAR-100-LT at ratio 100 hold 12,406 and 10,847 images."""
-    labels = seed(0).permutation(np.repeat(np.arange(classes), each))
-    kept = long_tailed(labels, 100, seed(0), classes)
+    labels = generator(0).permutation(np.repeat(np.arange(classes), each))
+    kept = long_tailed(labels, 100, generator(0), classes)
     counts = np.bincount(labels[kept])
     assert len(kept) == total and counts[0] == each and counts[-1] == each // 100
     if classes == 10:
         assert counts.tolist() == [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
-    assert (np.diff(kept) > 0).all() and (kept != long_tailed(labels, 100, seed(1), classes)).any()
+    assert (np.diff(kept) > 0).all() and (kept != long_tailed(labels, 100, generator(1), classes)).any()
 
 
 @given(st.lists(st.integers(30, 60), min_size=2, max_size=6), st.floats(1, 30), seeds)
 def test_long_tails_fall_at_one_rate(sizes, ratio, key):
     classes = len(sizes)
     labels = np.repeat(np.arange(classes), sizes)
-    counts = np.bincount(labels[long_tailed(labels, ratio, seed(key), classes)], minlength=classes)
+    counts = np.bincount(labels[long_tailed(labels, ratio, generator(key), classes)], minlength=classes)
     assert (counts <= sizes).all() and (np.diff(counts) <= 0).all()
     first = counts[0] + np.array([0, 1])                    # before it was cut off to a whole number
     for k, count in enumerate(counts):
@@ -381,11 +381,11 @@ def test_a_class_without_enough_clean_images_is_named():
 
 def test_impossible_flips_and_tails_are_refused():
     labels = np.arange(10)
-    for call in (lambda: uniform_flip(labels, 2, 10, seed(0)), lambda: uniform_flip(labels, 0.4, 9, seed(0)),
-                 lambda: uniform_flip(labels[:, None], 0.4, 10, seed(0)), lambda: background_flip(labels[None], 0.4, 10, seed(0)),
-                 lambda: uniform_flip(labels, 0.4, 10, seed(0), "false"), lambda: background_flip(labels, 0.4, 10, seed(0), 10),
-                 lambda: background_flip(labels - 1, 0.4, 10, seed(0)), lambda: long_tailed(labels, 0.9, seed(0), 10),
-                 lambda: long_tailed(labels, 2, seed(0), 10), lambda: long_tailed(labels, 2, seed(0), 5),
+    for call in (lambda: uniform_flip(labels, 2, 10, generator(0)), lambda: uniform_flip(labels, 0.4, 9, generator(0)),
+                 lambda: uniform_flip(labels[:, None], 0.4, 10, generator(0)), lambda: background_flip(labels[None], 0.4, 10, generator(0)),
+                 lambda: uniform_flip(labels, 0.4, 10, generator(0), "false"), lambda: background_flip(labels, 0.4, 10, generator(0), 10),
+                 lambda: background_flip(labels - 1, 0.4, 10, generator(0)), lambda: long_tailed(labels, 0.9, generator(0), 10),
+                 lambda: long_tailed(labels, 2, generator(0), 10), lambda: long_tailed(labels, 2, generator(0), 5),
                  lambda: flip_matrix(Part(None, labels, None, labels), 9)):
         with pytest.raises(MinigradError, match="\n  help: "):
             call()

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.methods.boosting import begin, boost_round, inverse_costs, network, predicted, stump
 from minigrad import MinigradError, ShapeError, to_host, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 
 LOG = np.log
 LABELS = np.array([0, 0, 1, 1, 1])
@@ -15,14 +15,14 @@ LABELS = np.array([0, 0, 1, 1, 1])
 
 def clouds(classes, n, key=0, rare=None, shape=(3, 2, 1)):
     """Overlapping clouds of points, as images; class 0 makes up the share `rare`, if one is given."""
-    rng = seed((key, classes))
+    rng = generator((key, classes))
     y = rng.integers(0, classes, n) if rare is None else (rng.uniform(size=n) > rare).astype(int)
-    centres = seed(99).standard_normal((classes, *shape))
+    centres = generator(99).standard_normal((classes, *shape))
     return (centres[y] + 1.2 * rng.standard_normal((n, *shape))).astype(np.float32), y
 
 
 def key_of_round(t):
-    return seed((7, t))
+    return generator((7, t))
 
 
 def rounds_of(learner, x, y, others=(), rounds=10, classes=2, costs=None, state=None, start=0, rng_of_round=key_of_round):
@@ -196,7 +196,7 @@ def test_a_learner_minds_the_weights(learner):
     x, y = clouds(2, 200)
     x[y == 1] += 4                                          # easy, but half of the labels are wrong and weigh nothing
     labels = np.where(np.arange(200) < 100, 1 - y, y)
-    predict = learner(x, labels, np.where(np.arange(200) < 100, 0.0, 0.01), seed(0))
+    predict = learner(x, labels, np.where(np.arange(200) < 100, 0.0, 0.01), generator(0))
     assert np.mean(predict(x) == y) > 0.95
 
 
@@ -205,7 +205,7 @@ def test_the_key_of_the_round_decides():
     rounds_of(lambda x, y, weights, rng: drawn.append(rng.integers(1 << 60)) or (lambda x: y), *clouds(2, 9), rounds=3)
     assert drawn == [key_of_round(t).integers(1 << 60) for t in range(3)]
     x, y = np.array([[0, 0], [1, 1]], np.float32), np.array([0, 1])                 # two pixels that are as good
-    chosen = [stump(x, y, np.full(2, 0.5), seed(k))(np.array([[0, 1]], np.float32))[0] for k in range(20)]
+    chosen = [stump(x, y, np.full(2, 0.5), generator(k))(np.array([[0, 1]], np.float32))[0] for k in range(20)]
     assert set(chosen) == {0, 1}
 
 
@@ -219,13 +219,13 @@ def test_the_network_learns_and_comes_again_to_the_bit(device):
             assert type(p) is np.ndarray and p.tobytes() == q.tobytes()
     state, r = first[-1]
     assert np.mean(predicted(state.other_votes[0]) != y_test) < 0.2                 # chance: 0.67
-    other, _ = rounds_of(learner, x, y, (x_test,), 1, 3, rng_of_round=lambda t: seed(8))[0]
+    other, _ = rounds_of(learner, x, y, (x_test,), 1, 3, rng_of_round=lambda t: generator(8))[0]
     assert (other.weights != first[0][0].weights).any()
 
 
 def test_predictions_do_not_depend_on_the_chunk():
     x, y = clouds(2, 50)
-    predict = network(x, y, np.full(50, 0.02), seed(0), 2, steps=5)
+    predict = network(x, y, np.full(50, 0.02), generator(0), 2, steps=5)
     many = np.concatenate([x] * 90)                         # 4,500: more than two chunks
     np.testing.assert_array_equal(predict(many), np.concatenate([predict(x)] * 90))
     assert predict(x[:0]).shape == (0,)
@@ -286,6 +286,6 @@ def test_costs_must_be_positive_and_one_for_each_class(costs):
 def test_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.tree", None)
     with pytest.raises(MinigradError) as caught:
-        stump(*clouds(2, 10), np.full(10, 0.1), seed(0))
+        stump(*clouds(2, 10), np.full(10, 0.1), generator(0))
     assert "a stump needs scikit-learn" in str(caught.value)
     assert str(caught.value).endswith("\n  help: pip install -e '.[experiments]'")

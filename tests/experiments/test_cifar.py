@@ -13,7 +13,7 @@ from experiments.folders import read_record
 from experiments.runs import finished, restored
 from experiments.training import train
 from minigrad import MinigradError, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 
 NAMES = [entry.name for entry in SCRIPTS if entry.runs and entry.name not in ("imbalance", "contradiction")]
 
@@ -96,7 +96,7 @@ def test_networks_that_are_none(network):
                                            ("resnet-8-1-2", 75_050)])
 def test_networks(network, size):
     problem = cifar.problem(network, 80_000)
-    model = problem.init(seed(0), 10)
+    model = problem.init(generator(0), 10)
     assert tree.size(model) == size
     assert trainers.scores(model, np.zeros((2, 32, 32, 3), "float32"))[0].shape == (2, 10)
     momenta = {layer.momentum for layer in model.layers if hasattr(layer, "momentum")}
@@ -105,7 +105,7 @@ def test_networks(network, size):
 
 # ------------------------------------------------------------------------- a whole figure on made-up images
 
-def coloured(n, rng):
+def colored(n, rng):
     """Ten classes of 32 x 32 images that a small network can tell apart: a bright square at a place of its own."""
     labels = rng.permutation(np.arange(n) % 10)
     images = rng.integers(0, 60, (n, 32, 32, 3), dtype=np.uint8)
@@ -118,7 +118,7 @@ def coloured(n, rng):
 def small(monkeypatch):
     """Small CIFAR, and quick mode with small parts of it."""
     rng = np.random.default_rng(0)
-    source = coloured(1800, rng), coloured(200, rng)
+    source = colored(1800, rng), colored(200, rng)
     monkeypatch.setattr(data, "cifar10", lambda: source)
     cifar._source.cache_clear()
     monkeypatch.setitem(cifar.MODES, "quick", cifar.Mode(4, 2, {"size": 300, "validation": 100, "tests": 100}, "true"))
@@ -181,7 +181,7 @@ def test_reweighting_tells_wrong_labels_apart_even_here(small, tmp_path, monkeyp
     assert lines[-1]["noisy_weight"] < 0.5
     trainer = trainers.trainer_of(run)
     learned = restored(run, trainer)
-    pairs = figure3.histogram_data(trainer, learned, 3, seed(1))
+    pairs = figure3.histogram_data(trainer, learned, 3, generator(1))
     assert np.mean(pairs[0][0]) < 0.7 * np.mean(pairs[0][1])        # (of one class alone it cannot tell so early)
     sizes = [len(wrong) + len(right) for wrong, right in pairs]
     assert sizes == [400, 400] and len(pairs[1][0]) == 160

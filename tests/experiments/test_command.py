@@ -37,7 +37,7 @@ from experiments.runs import NotFinite, Problem, finished
 from minigrad import FileError, MinigradError, nn, tree
 
 from .test_benchmark import made_up
-from .test_cifar import Here, coloured
+from .test_cifar import Here, colored
 from .test_training import without_time
 
 ROOT = pathlib.Path(sweep.__file__).parent.parent
@@ -63,7 +63,7 @@ class Linear(nn.Module):
 def small(monkeypatch):
     """Every experiment in four steps of linear models, on made-up images where the real ones would be downloaded."""
     rng = np.random.default_rng(0)
-    source, digits = (coloured(800, rng), coloured(100, rng)), Images(rng.random((1000, 28, 28, 1), np.float32), np.tile([4, 9], 500))
+    source, digits = (colored(800, rng), colored(100, rng)), Images(rng.random((1000, 28, 28, 1), np.float32), np.tile([4, 9], 500))
     monkeypatch.setattr(data, "cifar10", lambda: source)
     monkeypatch.setattr(data, "cifar100", lambda: source)
     few = Images(digits.images[:260], digits.labels[:260])
@@ -230,7 +230,7 @@ def test_seeds_may_be_large(small, seed):
 
 
 def test_seeds_of_the_authors_are_as_they_were():
-    source = coloured(60, np.random.default_rng(0))
+    source = colored(60, np.random.default_rng(0))
     task = noisy(source, source, 2**32 - 3, "uniform", clean=10, validation=10, form="paper")
     whole = np.random.RandomState(2**32 - 3).permutation(60)
     assert set(task.validation.indices) == set(whole[-10:])

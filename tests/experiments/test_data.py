@@ -18,7 +18,7 @@ import pytest
 import minigrad as mg
 from experiments import data, fetch
 from minigrad import DTypeError, FileError
-from minigrad.backend import seed
+from minigrad.backend import generator
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +246,7 @@ def small(archive, monkeypatch, name, evil=None):
 
     evil: what the last file is instead.
     """
-    rng, files, pixels = seed(1), {}, []
+    rng, files, pixels = generator(1), {}, []
     for k, file in enumerate(archive.files):
         rows = rng.integers(0, 256, (3, 3072), dtype=np.uint8)
         pixels.append(rows)
@@ -456,7 +456,7 @@ def reference(images, offsets, mirrors):
 
 def test_augmented_on_each_device(device):
     from .. import test_device
-    rng = seed(3)
+    rng = generator(3)
     images = rng.integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
     offsets = [(y, x) for y in range(5) for x in range(5)] * 2
     mirrors = [0] * 25 + [1] * 25
@@ -475,7 +475,7 @@ def test_all_windows_and_both_mirrors_are_equally_likely():
     row, column = np.meshgrid(np.arange(32, dtype=np.uint8), np.arange(32, dtype=np.uint8), indexing="ij")
     image = np.stack([row, column, row], -1)                # each pixel says where it was
     n = 50 * 200
-    y, x, right = (np.rint((a + 1) * 127.5).astype(int) for a in data.augmented(np.tile(image, (n, 1, 1, 1)), seed(0))[
+    y, x, right = (np.rint((a + 1) * 127.5).astype(int) for a in data.augmented(np.tile(image, (n, 1, 1, 1)), generator(0))[
         :, 16, [15, 15, 16], [0, 1, 1]].T)
     mirrored = right < x
     counts = np.unique(np.stack([y - 16, x - 15 - mirrored, mirrored]), axis=1, return_counts=True)
@@ -484,6 +484,6 @@ def test_all_windows_and_both_mirrors_are_equally_likely():
 
 
 def test_the_same_key_gives_the_same_images():
-    images = seed(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-    a, b, c = (data.augmented(images, seed(k)) for k in (5, 5, 6))
+    images = generator(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    a, b, c = (data.augmented(images, generator(k)) for k in (5, 5, 6))
     assert (a == b).all() and (a != c).any()

@@ -55,13 +55,13 @@ def test_the_papers_values_agree_with_its_text():
         assert mean["reweight"] > 85 and mean["uniform"] < 71
 
 
-def test_every_method_of_the_paper_has_its_name_and_a_colour():
+def test_every_method_of_the_paper_has_its_name_and_a_color():
     everything = [paper.FIGURE_2, paper.FIGURE_7, *paper.FIGURE_6.values(),
                   *(rows for table in (paper.TABLE_1, paper.TABLE_2, paper.FIGURE_4, paper.FIGURE_5) for rows in table.values())]
     methods = {method for rows in everything for method in rows}
-    assert methods <= set(paper.NAMES) and common.OTHER not in map(common.colour, methods)
+    assert methods <= set(paper.NAMES) and common.OTHER not in map(common.color, methods)
     assert paper.NAMES["uniform+es+ft"] == "Baseline +ES +FT" and common.label("focal") == "focal"
-    assert common.colour("never_heard_of+ft") == common.OTHER and common.look("reweight+es")["color"] == common.colour("reweight")
+    assert common.color("never_heard_of+ft") == common.OTHER and common.look("reweight+es")["color"] == common.color("reweight")
 
 
 # ---------------------------------------------------------------------------------------------- Tables 1 and 2

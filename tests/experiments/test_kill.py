@@ -38,7 +38,7 @@ def same(run, other):
 
 @pytest.mark.parametrize("method", ["reweight", "mentor", "smote", "meta_weight_net"])
 def test_sigkill_at_a_random_moment(tmp_path, method):
-    """One with the clean set, one with a memory, one with a rebuilt training set, one with both memory and optimiser."""
+    """One with the clean set, one with a memory, one with a rebuilt training set, one with both memory and optimizer."""
     whole = run_of(tmp_path / "whole", method, **LONG)
     train(whole)
     run = run_of(tmp_path / "killed", method, **LONG)

@@ -5,7 +5,7 @@ import pytest
 import minigrad as mg
 from experiments.methods import METHODS, Aux, Batch, Context, by_losses, criteria, reweighted, rules, weighted
 from minigrad import nn, optim
-from minigrad.backend import seed
+from minigrad.backend import generator
 
 LABELS = np.array([0, 1, 1, 1])
 X = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 3.0], [0.0, 2.0]])
@@ -19,7 +19,7 @@ def losses(params, batch):
 
 
 def context(shares=(0.25, 0.75), **rest):
-    return Context(**{"rng": seed(0), "shares": np.array(shares), "memory": None, "decay": 0.0, "step": 0,
+    return Context(**{"rng": generator(0), "shares": np.array(shares), "memory": None, "decay": 0.0, "step": 0,
                       "steps": 1, "rate": 1.0, **rest})
 
 
@@ -57,7 +57,7 @@ def test_random_weights():
     result = step("random")
     assert (result.weights >= 0).all() and abs(result.weights.sum() - 1) < 1e-6
     np.testing.assert_allclose(result.gradient, result.weights @ X, rtol=1e-6)
-    z = np.maximum(seed(0).standard_normal(4), 0)
+    z = np.maximum(generator(0).standard_normal(4), 0)
     np.testing.assert_allclose(result.weights, z / z.sum(), rtol=1e-6)
 
 
@@ -108,7 +108,7 @@ def test_the_authors_draw_dropout_twice():
     x, key = np.ones((6, 40)), (3, 1)
     batch, clean = Batch(x, np.zeros(6, int), key), Batch(np.ones((1, 40)), None)
     params = np.ones(40)
-    first, second = (np.asarray(mg.dropout(x, 0.5, k)) for k in (key, nn.subkey(key, 1)))
+    first, second = (np.asarray(mg.dropout(x, 0.5, k)) for k in (key, nn.fold_in(key, 1)))
     once = reweighted()(losses, params, batch, clean, context())
     twice = reweighted(decay=True, redraw=True)(losses, params, batch, clean, context())
     w = first.sum(1) / first.sum()
@@ -121,7 +121,7 @@ def test_the_authors_draw_dropout_twice():
 def test_meta_weight_net():
     """V moves along the derivative of the clean loss after the step, by finite differences; the weights are the new
     V's, and Adam's first step is the rate times the sign."""
-    memory = rules.meta_weight_net_memory(seed(0))
+    memory = rules.meta_weight_net_memory(generator(0))
     memory = mg.tree.map(lambda p: p.astype("float64"), memory)
     rng = np.random.default_rng(0)
     x, clean = rng.standard_normal((5, 3)), Batch(rng.standard_normal((2, 3)), None)
@@ -166,7 +166,7 @@ def test_every_rule_hands_on_what_the_network_gives():
 
         def losses(params, batch):
             return mg.matmul(batch.images, params), marked
-        memory = method.memory(seed(0)) if method.memory else np.float32(0.5)
+        memory = method.memory(generator(0)) if method.memory else np.float32(0.5)
         c = context(labels=LABELS, memory=memory, trust=np.ones(2))
         result = method.rule(losses, MODEL.astype("float32"), batch_for(method, X.astype("float32"), c), CLEAN, c)
         assert result.aux.state == 7.0 and result.aux.scores == 3.0, name
@@ -178,16 +178,16 @@ def test_every_rule_hands_on_what_the_network_gives():
 def test_samplers():
     labels = np.repeat([0, 1], [4, 396])
     for name, method in METHODS.items():
-        chosen = method.sampler(labels, 100, seed(0))
+        chosen = method.sampler(labels, 100, generator(0))
         assert len(chosen) == 100
         if name == "resample":
             assert np.bincount(labels[chosen]).tolist() == [50, 50]
             assert len(set(chosen[50:])) == 50              # the majority without repetition
         elif method.trains_on != "clean":
             assert len(set(chosen)) == 100
-    assert len(METHODS["uniform"].sampler(labels, 500, seed(0))) == 400
-    assert len(METHODS["clean_only"].sampler(labels[:3], 100, seed(0))) == 100
-    reached = set(np.concatenate([METHODS["resample"].sampler(labels, 100, seed(k)) for k in range(200)]))
+    assert len(METHODS["uniform"].sampler(labels, 500, generator(0))) == 400
+    assert len(METHODS["clean_only"].sampler(labels[:3], 100, generator(0))) == 100
+    reached = set(np.concatenate([METHODS["resample"].sampler(labels, 100, generator(k)) for k in range(200)]))
     assert reached == set(range(400))
 
 
@@ -244,11 +244,11 @@ def test_the_adaptation_layer_learns_the_flips():
     true = rng.integers(0, 3, 3000)
     given = np.array([rng.choice(3, p=flips[k]) for k in true])
     scores = np.where(np.eye(3)[true] == 1, 8.0, -8.0)
-    layer, optimiser = criteria.adaptation_layer(np.eye(3)).astype("float64"), optim.adam(0.05)
-    state = optimiser.init(layer)
+    layer, optimizer = criteria.adaptation_layer(np.eye(3)).astype("float64"), optim.adam(0.05)
+    state = optimizer.init(layer)
     for t in range(300):
         gradient = mg.grad(lambda layer: mg.mean(criteria.adaptation(scores, given, layer, SHARES)))(layer)
-        layer, state = optimiser.update(gradient, state, layer, t)
+        layer, state = optimizer.update(gradient, state, layer, t)
     np.testing.assert_allclose(criteria.flip_probabilities(layer), flips, atol=0.03)
 
 

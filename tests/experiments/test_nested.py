@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from experiments import nested
 from experiments.nested_page import draw, measures, page
 from minigrad import MinigradError, reweight, to_host, tree
-from minigrad.backend import seed as generator
+from minigrad.backend import generator
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -220,7 +220,7 @@ def test_the_rate_of_the_look_ahead_cancels(seed):
 
 def test_a_spread_would_be_seen(monkeypatch):
     """Without line 11, weights grow with the rate."""
-    monkeypatch.setattr(reweight, "normalise", lambda scores: scores)
+    monkeypatch.setattr(reweight, "normalize", lambda scores: scores)
     assert nested.spread(nested.problem(0), np.zeros(4)) > 0.01
 
 

@@ -30,7 +30,7 @@ from experiments.methods import METHODS
 
 
 def error_bars(axes):
-    """[{x, y, xerr, yerr, colour, label, hollow}] of all error bars that mark something, in the order they were drawn."""
+    """[{x, y, xerr, yerr, color, label, hollow}] of all error bars that mark something, in the order they were drawn."""
     found = []
     for container in axes.containers:
         if not isinstance(container, ErrorbarContainer):
@@ -43,7 +43,7 @@ def error_bars(axes):
                 halves[key] = [(s[1][at] - s[0][at]) / 2 for s in segments]
                 assert [(s[1][at] + s[0][at]) / 2 for s in segments] == pytest.approx(list((x, y)[at]))
         if len(x):
-            found.append({"x": list(x), "y": list(y), **halves, "colour": to_hex(line.get_color()), "label": container.get_label(),
+            found.append({"x": list(x), "y": list(y), **halves, "color": to_hex(line.get_color()), "label": container.get_label(),
                           "hollow": line.get_markerfacecolor() == "none"})
     return found
 
@@ -86,10 +86,10 @@ LOOKS = {
     "clean_only": "#e377c2", "fine_tune": "#f7b6d2", "reweight": "#d62728", "meta_weight_net": "#e7969c", "reweight_authors": "#843c39"}
 
 
-def test_colours_lines_and_names():
-    """A colour tells one method alone; a suffix changes the line and not the colour."""
+def test_colors_lines_and_names():
+    """A color tells one method alone; a suffix changes the line and not the color."""
     assert {name: common.COLOURS[name] for name in LOOKS} == LOOKS and len(set(LOOKS.values())) == len(LOOKS)
-    assert {name for name in METHODS if common.colour(name) == common.OTHER} == {"reweight_decay", "cost_boost_csb2"}
+    assert {name for name in METHODS if common.color(name) == common.OTHER} == {"reweight_decay", "cost_boost_csb2"}
     for suffix, line, mark in (("", "-", "o"), ("+es", "--", "s"), ("+ft", "-.", "^"), ("+es+ft", ":", "v")):
         look = common.look("uniform" + suffix)
         assert (look["color"], look["linestyle"], look["marker"], look["linewidth"], look["zorder"]) == ("#7f7f7f", line, mark, 1.2, 2)
@@ -124,7 +124,7 @@ def test_error_against_share(at, drawn):
     figures.error_against_share(digits(), at, "quick mode, sample data", paper=True)
     axes, = drawn[0].axes
     places = {0.9: 0, 0.99: 1}
-    assert [(bars["label"], bars["colour"]) for bars in ours(axes)] == [(name, LOOKS[name]) for name in ERRORS]
+    assert [(bars["label"], bars["color"]) for bars in ours(axes)] == [(name, LOOKS[name]) for name in ERRORS]
     for k, (bars, (name, row)) in enumerate(zip(ours(axes), ERRORS.items(), strict=True)):
         assert bars["x"] == approx(*[places[share] + 0.1 * (k - 1) for share in row])
         assert bars["y"] == approx(*[statistics.mean(values) for values in row.values()])
@@ -133,7 +133,7 @@ def test_error_against_share(at, drawn):
     for bars, (name, share, k) in zip(theirs(axes), expected, strict=True):
         value, deviation = paper.FIGURE_2[name][share]
         assert (bars["x"], bars["y"], bars["yerr"]) == (approx(places[share] + 0.1 * (k - 1) + 0.04), approx(value), approx(deviation))
-        assert bars["colour"] == LOOKS[name]
+        assert bars["color"] == LOOKS[name]
     assert ticks(axes.xaxis) == ["90 %", "99 %"] and axes.get_ylim()[0] == 0
     assert axes.get_xlabel() == "share of the majority class in training" and axes.get_ylabel() == "test error, %"
     assert drawn[0].get_suptitle() == "Class imbalance, fours and nines (quick mode, sample data)"
@@ -276,7 +276,7 @@ def test_accuracy_against_something(key, values, at, drawn):
         assert bars["x"] == approx(0 + shift[name], 1 + shift[name])
         assert bars["y"] == approx(statistics.mean(accuracies), statistics.mean(accuracies) - 5)
         assert bars["yerr"] == approx(*[half(accuracies) if len(accuracies) > 1 else 0] * 2)
-        assert bars["colour"] == LOOKS.get(name, common.OTHER)
+        assert bars["color"] == LOOKS.get(name, common.OTHER)
     assert [(bars["x"], bars["y"]) for bars in theirs(axes)] == [
         (approx(*[k + shift["reweight"] for k in range(3)]), approx(80, 70, 60)), (approx(2 + shift["random"]), approx(55))]
     assert axes.get_xlabel() == "that" and axes.get_ylabel() == "test accuracy, %" and axes.get_title() == "cifar10"
@@ -315,7 +315,7 @@ def test_histograms_of_weights(at, drawn):
             lowest = f"{name}: {100 * np.mean(weights < edges[1]):.1f} % (the paper: {100 * published[name]:.1f} %)"
             assert lowest in axes.texts[0].get_text()
         assert axes.get_xlabel() == "weight of an image" and axes.get_xlim() == (-0.0004, 0.04)
-        assert [(bars["x"][0], bars["y"][0], bars["colour"]) for bars in theirs(axes)] == [
+        assert [(bars["x"][0], bars["y"][0], bars["color"]) for bars in theirs(axes)] == [
             (pytest.approx(0.02 / 49), pytest.approx(share * 49 / 0.04), shade)
             for share, shade in zip((published["noisy"], published["clean"]), ("#ff7f0e", "#1f77b4"))]
     assert drawn[0].get_suptitle() == "Who gets which weight (quick mode)"
@@ -323,7 +323,7 @@ def test_histograms_of_weights(at, drawn):
 
 
 def curves(axes):
-    """{label: (x, y, colour)} of the bold lines, and [(x, y)] of the thin ones."""
+    """{label: (x, y, color)} of the bold lines, and [(x, y)] of the thin ones."""
     bold = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata()), to_hex(line.get_color())) for line in axes.get_lines()
             if line.get_linewidth() > 1 and not line.get_label().startswith("_") and len(line.get_xdata())}
     thin = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines() if line.get_linewidth() == 0.5]
@@ -336,13 +336,13 @@ def test_curves_of_training(at, drawn):
     for axes, expected in zip(drawn[0].axes, (lambda e: 97 - e, lambda e: 100 - e / 4), strict=True):
         bold, thin = curves(axes)
         assert list(bold) == ["uniform (Baseline)", "mine", "reweight (Ours)"]
-        for (name, errors), (x, y, colour) in zip(FINAL.items(), bold.values(), strict=True):
+        for (name, errors), (x, y, color) in zip(FINAL.items(), bold.values(), strict=True):
             assert x == [0.5, 1.0] and y == approx(*[statistics.mean(expected(e + more) for e in errors) for more in (10, 0)])
-            assert colour == LOOKS.get(name, common.OTHER)
+            assert color == LOOKS.get(name, common.OTHER)
         assert thin == [([0.5, 1.0], approx(expected(e + 10), expected(e))) for name in ("uniform", "reweight") for e in FINAL[name]]
     left, right = drawn[0].axes
     for axes, name in ((left, "validation"), (right, "train")):
-        assert [(bars["x"], bars["y"], bars["colour"]) for bars in theirs(axes)] == [
+        assert [(bars["x"], bars["y"], bars["color"]) for bars in theirs(axes)] == [
             ([step / 80_000 for step in points[name]], list(points[name].values()), LOOKS[method])
             for method, points in paper.FIGURE_7.items() if method in FINAL]
     assert drawn[0].get_suptitle() == "Training (quick mode)" and left.get_ylabel() == "accuracy, %"

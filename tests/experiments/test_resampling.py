@@ -6,14 +6,14 @@ import pytest
 
 from experiments.methods.resampling import over_sampled, smote, under_sampled
 from minigrad import MinigradError, ShapeError
-from minigrad.backend import seed
+from minigrad.backend import generator
 
 ALL = [under_sampled, over_sampled, smote]
 
 
 def images(*counts, key=0, shape=(3, 2, 1)):
     """So many images of class 0, 1, ..., mixed: no two alike."""
-    rng = seed(key)
+    rng = generator(key)
     y = rng.permutation(np.repeat(np.arange(len(counts)), counts))
     return rng.uniform(size=(len(y), *shape)).astype(np.float32), y
 
@@ -23,7 +23,7 @@ def images(*counts, key=0, shape=(3, 2, 1)):
 def test_class_counts_are_equal_and_every_row_is_what_its_origin_says(f, counts):
     x, y = images(*counts)
     before = x.copy(), y.copy()
-    a, b, origin = f(x, y, seed(1))
+    a, b, origin = f(x, y, generator(1))
     size = min(counts) if f is under_sampled else max(counts)
     assert np.bincount(b).tolist() == [size] * len(counts)
     assert a.shape == (len(b), 3, 2, 1) and a.dtype == np.float32 and b.dtype == y.dtype
@@ -39,7 +39,7 @@ def test_class_counts_are_equal_and_every_row_is_what_its_origin_says(f, counts)
 @pytest.mark.parametrize("f", ALL)
 def test_the_key_decides(f):
     x, y = images(7, 40)
-    one, same, other = f(x, y, seed(1)), f(x, y, seed(1)), f(x, y, seed(2))
+    one, same, other = f(x, y, generator(1)), f(x, y, generator(1)), f(x, y, generator(2))
     for p, q in zip(one, same):
         np.testing.assert_array_equal(p, q)
     assert (one[0] != other[0]).any()
@@ -47,17 +47,17 @@ def test_the_key_decides(f):
 
 def test_under_sampling_loses_nothing_of_the_minority_and_repeats_nothing():
     x, y = images(7, 40, 12)
-    origin = under_sampled(x, y, seed(1))[2]
+    origin = under_sampled(x, y, generator(1))[2]
     assert set(np.flatnonzero(y == 0)) <= set(origin)
     assert len(set(origin)) == len(origin) and (np.diff(origin) > 0).all()
-    reached = np.concatenate([under_sampled(x, y, seed(k))[2] for k in range(100)])
+    reached = np.concatenate([under_sampled(x, y, generator(k))[2] for k in range(100)])
     assert set(reached) == set(range(len(y)))               # each of the majority may be among those that stay
 
 
 @pytest.mark.parametrize("f", [over_sampled, smote])
 def test_nothing_is_lost_when_classes_are_raised(f):
     x, y = images(7, 40, 12)
-    origin = f(x, y, seed(1))[2]
+    origin = f(x, y, generator(1))[2]
     np.testing.assert_array_equal(origin[:len(y)], np.arange(len(y)))
     if f is over_sampled:
         assert len(set(origin[len(y):])) > 15               # of 19 to copy: not always the same
@@ -85,9 +85,9 @@ def where_on(made, start, end):
 
 
 @pytest.mark.parametrize("counts, k, near", [((20, 300), 5, 5), ((20, 300), 2, 2), ((4, 60), 5, 3), ((2, 60), 5, 1)])
-def test_synthetic_points_lie_between_neighbours_of_their_class(counts, k, near):
+def test_synthetic_points_lie_between_neighbors_of_their_class(counts, k, near):
     x, y = images(*counts)
-    a, b, origin = smote(x, y, seed(1), k=k)
+    a, b, origin = smote(x, y, generator(1), k=k)
     assert (b[origin < 0] == 0).all()
     made, few = (z.reshape(len(z), -1).astype(np.float64) for z in (a[origin < 0], x[y == 0]))
     start, end = segments(few, near)
@@ -97,13 +97,13 @@ def test_synthetic_points_lie_between_neighbours_of_their_class(counts, k, near)
     assert len(used) >= 0.8 * len({frozenset(map(bytes, pair)) for pair in zip(start, end)})     # all, given time
     if len(few) == 2:                                       # then r is known without doubt: uniform on (0, 1)
         assert r.min() < 0.15 and r.max() > 0.85 and abs(r.mean() - 0.5) < 0.15
-    if near < len(few) - 1:                                 # k is respected: one neighbour fewer does not explain all
+    if near < len(few) - 1:                                 # k is respected: one neighbor fewer does not explain all
         assert where_on(made, *segments(few, near - 1))[1].max() > 1e-3
 
 
 def test_a_class_of_one_can_only_be_copied():
     x, y = images(1, 30)
-    a, b, origin = smote(x, y, seed(1))
+    a, b, origin = smote(x, y, generator(1))
     only = np.flatnonzero(y == 0)[0]
     assert (origin[b == 0] == only).all() and (b == 0).sum() == 30
     assert (a[b == 0] == x[only]).all()
@@ -111,18 +111,18 @@ def test_a_class_of_one_can_only_be_copied():
 
 def test_smote_with_under_sampling():
     x, y = images(7, 40, 15)
-    a, b, origin = smote(x, y, seed(1), under=0.5)
+    a, b, origin = smote(x, y, generator(1), under=0.5)
     assert np.bincount(b).tolist() == [20, 20, 20]
     assert (b[origin < 0] != 1).all() and (origin < 0).sum() == 13 + 5
     assert set(np.flatnonzero(y != 1)) <= set(origin)       # nothing of the smaller classes is lost
     np.testing.assert_array_equal(a[origin >= 0], x[origin[origin >= 0]])
-    assert np.bincount(smote(x, y, seed(1), under=0.01)[1]).tolist() == [7, 7, 7]   # not below the smallest
+    assert np.bincount(smote(x, y, generator(1), under=0.01)[1]).tolist() == [7, 7, 7]   # not below the smallest
 
 
 @pytest.mark.parametrize("setting", [{"k": 0}, {"under": 0.0}, {"under": 1.5}])
 def test_settings_that_make_no_sense_are_refused(setting):
-    with pytest.raises(MinigradError, match="help: k is the number of neighbours"):
-        smote(*images(3, 6), seed(0), **setting)
+    with pytest.raises(MinigradError, match="help: k is the number of neighbors"):
+        smote(*images(3, 6), generator(0), **setting)
 
 
 @pytest.mark.parametrize("f", ALL)
@@ -130,7 +130,7 @@ def test_images_and_labels_must_fit(f):
     x, y = images(3, 6)
     for x, y in [(x, y[:-1]), (x, y[:, None]), (x[:0], y[:0])]:
         with pytest.raises(ShapeError, match="images and labels do not fit"):
-            f(x, y, seed(0))
+            f(x, y, generator(0))
 
 
 @pytest.mark.parametrize("f", ALL)
@@ -138,6 +138,6 @@ def test_without_imbalanced_learn(f, monkeypatch):
     for name in ("imblearn", "imblearn.over_sampling", "imblearn.under_sampling"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MinigradError) as caught:
-        f(*images(3, 6), seed(0))
+        f(*images(3, 6), generator(0))
     assert "needs imbalanced-learn" in str(caught.value)
     assert str(caught.value).endswith("\n  help: pip install -e '.[experiments]'")

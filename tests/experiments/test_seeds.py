@@ -12,7 +12,7 @@ from experiments.data import Images
 from experiments.methods import METHODS
 from experiments.runs import DATA, INIT, LOOK, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings
 from minigrad import nn, to_host, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 
 PARTS = ("train", "clean", "validation", "test", "baseline")
 
@@ -71,8 +71,8 @@ def test_the_seed_of_a_task_draws_all_of_its_parts(name, small_cifar):
 
 def test_tasks_come_from_the_key_of_data(small_cifar):
     """The seed of the run and DATA, so that no other draw of the run repeats them."""
-    for make, expected in ((imbalance.task("sample", 0.95, 7), two_classes(data.sample(), 0.95, seed((7, DATA)))),
-                           (contradiction.task("both", 7), two_classes(data.sample(), rng=seed((7, DATA)), **contradiction.TASKS["both"])),
+    for make, expected in ((imbalance.task("sample", 0.95, 7), two_classes(data.sample(), 0.95, generator((7, DATA)))),
+                           (contradiction.task("both", 7), two_classes(data.sample(), rng=generator((7, DATA)), **contradiction.TASKS["both"])),
                            (cifar.task("cifar10", 7, flip="uniform", clean=20, validation=30),
                             noisy(*small_cifar, 7, "uniform", clean=20, validation=30))):
         for part in ("train", "clean", "test"):
@@ -198,21 +198,21 @@ def test_only_training_images_are_augmented(method, tmp_path):
 
 
 def test_images_of_cifar_are_augmented_with_a_generator_alone(small_cifar):
-    images = seed(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    images = generator(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
     for network in ("resnet-8", "wrn-10-1", "standard-8"):
         prepare = cifar.problem(network, 100).prepare
         np.testing.assert_array_equal(prepare(images, None), data.scaled(images))
-        np.testing.assert_array_equal(prepare(images, seed(3)), data.augmented(images, seed(3)))
-        assert not same(prepare(images, seed(3)), prepare(images, seed(4)))
+        np.testing.assert_array_equal(prepare(images, generator(3)), data.augmented(images, generator(3)))
+        assert not same(prepare(images, generator(3)), prepare(images, generator(4)))
     for problem in (imbalance.LENET, contradiction.SMALL):      # digits are not augmented at all
-        digits = seed(0).random((4, 28, 28, 1), "float32")
-        np.testing.assert_array_equal(problem.prepare(digits, None), problem.prepare(digits, seed(0)))
+        digits = generator(0).random((4, 28, 28, 1), "float32")
+        np.testing.assert_array_equal(problem.prepare(digits, None), problem.prepare(digits, generator(0)))
     np.testing.assert_array_equal(imbalance.LENET.prepare(digits, None), digits)
 
 
 def test_the_network_of_a_problem_comes_from_its_generator():
     for problem in (imbalance.LENET, contradiction.SMALL, *(cifar.problem(name, 100) for name in ("resnet-8-1-2", "wrn-10-1", "standard-8"))):
-        one, again, other = (leaves(problem.init(seed((key, INIT)), 2)) for key in (1, 1, 2))
+        one, again, other = (leaves(problem.init(generator((key, INIT)), 2)) for key in (1, 1, 2))
         assert equal(one, again) and any(not same(a, b) for a, b in zip(one, other))
 
 
@@ -226,7 +226,7 @@ def test_the_seed_of_a_page_draws_its_problem(make):
 
 def test_the_problem_of_the_walkthrough_number_by_number():
     """Parameters of deviation 0.6, then examples of deviation 0.4 about (1, 1) and (-1, -1), all to one decimal."""
-    rng, (noisy_batch, clean_batch, theta) = seed(3), walkthrough.problem(3)
+    rng, (noisy_batch, clean_batch, theta) = generator(3), walkthrough.problem(3)
     for name, size in (("W1", (2, 2)), ("b1", 2), ("W2", (2, 1)), ("b2", 1)):
         np.testing.assert_array_equal(theta[name], np.round(rng.normal(0, 0.6, size), 1))
     for batch, names, label, true in ((noisy_batch, "ABC", (1, 0, 1), (1, 0, 0)), (clean_batch, "DE", (1, 0), (1, 0))):
@@ -237,7 +237,7 @@ def test_the_problem_of_the_walkthrough_number_by_number():
 
 def test_the_problem_of_the_two_loops_number_by_number():
     """Round clouds of deviation 1 about points 2 apart, then which 18 of 60 labels are flipped, then clean and test."""
-    rng, problem = seed(3), nested.problem(3)
+    rng, problem = generator(3), nested.problem(3)
 
     def cloud(n):
         label = np.arange(n) % 2
@@ -260,7 +260,7 @@ def test_figure_3_looks_with_a_key_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr(figure3, "restored", lambda run, trainer: "learned")
     monkeypatch.setattr(figure3, "histogram_data", lambda trainer, learned, target, rng: keys.append((target, rng.integers(2**62))) or ())
     monkeypatch.setattr(figure3.figures, "weight_histograms", lambda *args: None)
-    monkeypatch.setattr(figure3, "generator", seed)
+    monkeypatch.setattr(figure3, "generator", generator)
     options = type("Options", (), {"out": tmp_path, "data": "cifar10"})
     figure3.report([], [run, run._replace(seed=1)], options, "")
-    assert keys == [(3, seed((9, LOOK)).integers(2**62))]
+    assert keys == [(3, generator((9, LOOK)).integers(2**62))]

@@ -13,7 +13,7 @@ from experiments.methods import METHODS, Aux, Context, Step, boosting, by_losses
 from experiments.runs import INIT, STEPS, Problem, Run, Settings, restored
 from experiments.training import train
 from minigrad import FileError, MinigradError, nn, optim, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 from models import mlp
 
 from ..test_device import other_devices
@@ -23,15 +23,15 @@ class Flat(nn.Module):
     """A multilayer perceptron, with batch norm, on flattened images."""
     net: nn.Sequential
 
-    def state(self):
-        return self.net.state()
+    def init_state(self):
+        return self.net.init_state()
 
     def apply(self, x, state=None, train=True, key=None):
         return self.net.apply(x.reshape(len(x), -1), state, train, key)
 
 
 def init(rng, classes):
-    return Flat(mlp(rng, (784, 12, classes), normalise=True))
+    return Flat(mlp(rng, (784, 12, classes), normalize=True))
 
 
 def prepare(images, rng):
@@ -60,7 +60,7 @@ def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
         n = len(batch.labels)
         scores = np.eye(10)[rng.integers(0, 10, n)].astype("float32")
         step = Step(tree.map(np.zeros_like, params), rng.random(n).astype("float32"), rng.random(n).astype("float32"),
-                    Aux(params["model"].state(), scores), None, np.float32(rng.random()))
+                    Aux(params["model"].init_state(), scores), None, np.float32(rng.random()))
         rows = [next(i for i in np.flatnonzero(part.labels == label) if np.array_equal(part.images[i], image))
                 for image, label in zip(batch.images, batch.labels)]
         seen.append((step, batch.labels, part.true[rows]))
@@ -81,7 +81,7 @@ def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
     np.testing.assert_allclose(line["clean_losses"], [float(row[0].clean_loss) for row in seen], rtol=1e-3)
 
 
-def test_a_checkpoint_without_the_count_of_its_optimiser_is_refused(tmp_path):
+def test_a_checkpoint_without_the_count_of_its_optimizer_is_refused(tmp_path):
     """The count is part of what is learned: a file from before says what it lacks, and a whole one goes on."""
     run = run_of(tmp_path, "meta_weight_net", steps=2, every=2)
     train(run)
@@ -151,17 +151,17 @@ def test_equal_weights_are_plain_training(tmp_path):
     """Checklist E5: the loop with weights 1 / n takes the steps of a loop that is written out here."""
     run = run_of(tmp_path, steps=5, every=5, decay=1e-3, drops=(3,))
     train(run)
-    part, optimiser = task(0).train, optim.sgd(optim.piecewise(0.1, (3,)), 0.9, weight_decay=1e-3)
-    params = {"model": init(seed((0, INIT)), 10), "layer": None}
-    averages, state = params["model"].state(), optimiser.init(params)
+    part, optimizer = task(0).train, optim.sgd(optim.piecewise(0.1, (3,)), 0.9, weight_decay=1e-3)
+    params = {"model": init(generator((0, INIT)), 10), "layer": None}
+    averages, state = params["model"].init_state(), optimizer.init(params)
     for t in range(5):
-        chosen = seed((0, STEPS, t)).choice(len(part), 50, replace=False)
+        chosen = generator((0, STEPS, t)).choice(len(part), 50, replace=False)
 
         def loss(params):
             scores, moved = params["model"].apply(part.images[chosen], averages)
             return mg.mean(nn.cross_entropy(scores, part.labels[chosen])), moved
         gradient, averages = mg.grad(loss, has_aux=True)(params)
-        params, state = optimiser.update(gradient, state, params, t)
+        params, state = optimizer.update(gradient, state, params, t)
     saved = tree.load(run.checkpoint, trainers.trainer_of(run).blank())
     for a, b in zip(tree.flatten((saved["params"], saved["state"]))[0], tree.flatten((params, averages))[0]):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -228,7 +228,7 @@ def test_boosting_in_the_loop_is_boosting(tmp_path):
     state = boosting.begin(len(t.train), [len(t.test)], 2)
     assert len(lines) == 5
     for k, line in enumerate(lines):
-        predict = boosting.stump(t.train.images, t.train.labels, state.weights, seed((2, STEPS, k)))
+        predict = boosting.stump(t.train.images, t.train.labels, state.weights, generator((2, STEPS, k)))
         state, r = boosting.boost_round(state, t.train.labels, predict(t.train.images), [predict(t.test.images)], 2)
         assert (line["alpha"], line["learner_error"]) == (r.alpha, 100 * r.error)
         assert line["test_error"] == 100 * np.mean(state.other_votes[0].argmax(1) != t.test.labels)

@@ -22,7 +22,7 @@ from experiments.methods import METHODS
 from experiments.runs import NotFinite, OutOfMemory, Problem, Run, Settings
 from experiments.training import train
 from minigrad import FileError, MinigradError, nn, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 
 
 class Logistic(nn.Module):
@@ -271,7 +271,7 @@ def test_a_step_that_does_not_fit_in_memory_says_what_was_too_large(device, tmp_
     assert others == [f"  batches: {run.settings.batch} images, and {run.settings.clean_batch or 'all'} clean ones",
                       f"  kept: {run.checkpoint}, the record up to step 40",
                       "  help: --resume with --jobs 1; on CIFAR a smaller --network; in a program a smaller batch (Settings), or "
-                      "a network made with remember=False (nn.Checkpoint)"]
+                      "a network made with checkpoint=True (nn.Checkpoint)"]
     assert isinstance(caught.value.__cause__, MemoryError) and tree.read(run.checkpoint)
 
 
@@ -573,4 +573,4 @@ def test_an_error_in_a_worker_reaches_the_caller(tmp_path):
 
 def test_keys_of_runs_are_apart():
     keys = [(7, runs.DATA), (7, runs.INIT), *((7, runs.STEPS, t) for t in range(3)), (7, runs.REBUILD), (8, runs.DATA)]
-    assert len({seed(key).integers(2**62) for key in keys}) == len(keys)
+    assert len({generator(key).integers(2**62) for key in keys}) == len(keys)

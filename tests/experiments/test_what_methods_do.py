@@ -16,7 +16,7 @@ from experiments.methods import METHODS, boosting, criteria, resampling, rules
 from experiments.runs import INIT, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings, restored
 from experiments.training import train
 from minigrad import nn, to_host, tree
-from minigrad.backend import seed
+from minigrad.backend import generator
 
 from ..plain import mask
 
@@ -271,7 +271,7 @@ def plain_steps(name, pool, model, layer, memory, steps=2):
     velocity = {key: 0.0 for key in params}
     shares = np.bincount(pool.labels, minlength=2) / len(pool)
     for t in range(steps):
-        rng, rate = seed((SEED, STEPS, t)), RATE * (0.1 if t >= 1 else 1.0)
+        rng, rate = generator((SEED, STEPS, t)), RATE * (0.1 if t >= 1 else 1.0)
         chosen = row.batch(pool.labels, row.size or 8, rng)
         y, key = pool.labels[chosen], (SEED, MASKS, t, 0)
         now = Now(rng=rng, t=t, rate=rate, y=y, pool=pool, shares=shares, memory=memory, W=params["W"], b=params["b"],
@@ -331,7 +331,7 @@ def begun(tmp_path, name):
 
 def fresh():
     """The parameters of a network drawn here, as He et al. have it: variance 2 / inputs, biases 0."""
-    draw = seed((SEED, INIT)).standard_normal((FEATURES, 2)) * np.sqrt(2 / FEATURES)
+    draw = generator((SEED, INIT)).standard_normal((FEATURES, 2)) * np.sqrt(2 / FEATURES)
     return {"W": draw.astype("float32").astype(float), "b": np.zeros(2)}
 
 
@@ -339,7 +339,7 @@ def memory_of(name):
     if name == "mentor":
         return 0.0
     if name == "meta_weight_net":
-        rng = seed((SEED, METHOD))
+        rng = generator((SEED, METHOD))
         net = [(rng.standard_normal(shape) * np.sqrt(2 / shape[0])).astype("float32").astype(float)
                for shape in ((1, 100), (100, 1))]
         net = [net[0], np.zeros(100), net[1], np.zeros(1)]
@@ -360,7 +360,7 @@ def pool_of(name, trainer):
     origins = [known[image.tobytes()] for image in pool.images[~made]]
     assert len(set(origins)) == (2 * few if name == "under_sample" else len(part))
     np.testing.assert_array_equal(pool.true[~made], part.true[origins])
-    images, labels, _ = METHODS[name].rebuild(part.images, part.labels, seed((SEED, REBUILD)))
+    images, labels, _ = METHODS[name].rebuild(part.images, part.labels, generator((SEED, REBUILD)))
     np.testing.assert_array_equal(pool.images, images)
     np.testing.assert_array_equal(pool.labels, labels)
     return pool
@@ -470,7 +470,7 @@ def test_two_rounds_by_hand(name, folder):
     for t in range(2):
         before = learned
         x = pool.images.reshape(len(pool), -1)
-        predict = getattr(boosting, learner)(x, pool.labels, w, seed((SEED, STEPS, t)),
+        predict = getattr(boosting, learner)(x, pool.labels, w, generator((SEED, STEPS, t)),
                                              **({"classes": 2} if learner == "network" else {}))
         learned, row = trainer.step(learned, t)
         says = (learned.votes - before.votes).argmax(1)
@@ -498,8 +498,8 @@ def test_the_small_network_of_boosting_by_hand():
     rng = np.random.default_rng(3)
     x, y, w = rng.standard_normal((60, 2)).astype("float32"), rng.integers(0, 3, 60), rng.random(60)
     probe = np.stack(np.meshgrid(*[np.linspace(-2, 2, 40)] * 2), -1).reshape(-1, 2).astype("float32")
-    ours = boosting.network(x, y, w, seed(4), classes=3)(probe)
-    draw = seed(4)
+    ours = boosting.network(x, y, w, generator(4), classes=3)(probe)
+    draw = generator(4)
     p = [(draw.standard_normal(shape) * np.sqrt(2 / shape[0])).astype("float32").astype(float) for shape in ((2, 32), (32, 3))]
     p, m = [p[0], np.zeros(32), p[1], np.zeros(3)], [0.0] * 4
     for chosen in draw.choice(60, (200, 100), p=w / w.sum()):
@@ -517,8 +517,8 @@ def test_the_weights_of_figure_3_by_hand(folder):
     """Algorithm 1's, without dropout and without weight decay, against a batch drawn from the clean set."""
     trainer, learned = begun(folder, "reweight")
     images, labels = TASK.validation.images[:12], TASK.validation.labels[:12]
-    found = figure3.weights_of(trainer, learned, images, labels, seed(21))
-    rng, model = seed(21), fresh()
+    found = figure3.weights_of(trainer, learned, images, labels, generator(21))
+    rng, model = generator(21), fresh()
     chosen = rng.choice(len(TASK.clean), SETTINGS.clean_batch)
     z, clean, y = prepare(images, rng), prepare(TASK.clean.images[chosen], rng), TASK.clean.labels[chosen]
     slopes = cross_entropy(clean @ model["W"] + model["b"], y, None)[1]
@@ -530,7 +530,7 @@ def test_the_weights_of_figure_3_by_hand(folder):
 
 
 def test_what_is_used_where_nobody_says():
-    """The papers' own: gamma 2 (Lin et al.), beta 0.95 and 0.8 (Ren et al.), 5 neighbours (Chawla et al.) and so on."""
+    """The papers' own: gamma 2 (Lin et al.), beta 0.95 and 0.8 (Ren et al.), 5 neighbors (Chawla et al.) and so on."""
     def given(f):
         return {key: p.default for key, p in inspect.signature(f).parameters.items() if p.default is not p.empty}
     assert given(criteria.focal) == {"gamma": 2.0} and given(criteria.dice) == {"gamma": 1.0}

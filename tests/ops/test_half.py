@@ -4,7 +4,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.ops.normalise import moments
+from minigrad.ops.normalize import moments
 
 HALF = np.finfo(np.float16)
 LARGE = [((5000,), None), ((300, 40), None), ((300, 40), 0), ((40, 300), -1), ((20, 30, 25), (0, 2)), ((60, 50), (0, 1))]
@@ -16,7 +16,7 @@ def drawn(shape, low=200.0, high=450.0):
 
 
 def close(found, right, roundings=1.0):
-    """found is float16, and the nearest of them or its neighbour."""
+    """found is float16, and the nearest of them or its neighbor."""
     found, right = mg.to_host(found), np.asarray(right)
     assert found.dtype == np.float16 and np.isfinite(found).all()
     np.testing.assert_allclose(found.astype(float), right, rtol=roundings * float(HALF.eps), atol=float(HALF.smallest_subnormal))
@@ -73,7 +73,7 @@ def test_moments_and_batch_norm(device):
             assert a.dtype == np.float16 and mg.to_host(abs(mg.to_host(a).astype(float) - mg.to_host(b))).max() <= 4e-3 * abs(
                 mg.to_host(b)).max()
     layer = nn.BatchNorm(*map(mg.xp.asarray, (gain, bias)))
-    y, state = layer.apply(mg.xp.asarray(x), layer.state())
+    y, state = layer.apply(mg.xp.asarray(x), layer.init_state())
     assert all(np.isfinite(mg.to_host(a)).all() for a in (y, *state.values()))
 
 

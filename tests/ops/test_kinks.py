@@ -25,7 +25,7 @@ def dropped(x):
     return mg.dropout(x, 0.5, 3)
 
 
-def normalised(x, gain=None):
+def normalized(x, gain=None):
     return nn.batch_norm(x, gain, mg.xp.zeros(2), rectify=True)
 
 
@@ -43,8 +43,8 @@ GATES = {                   # f, x, where f(x) takes nothing from x, where x giv
     "min": (mg.min, [1.0, 3.0, 2.0], None, closed(0, 1, 1)),
     "max_pool2d": (lambda x: mg.max_pool2d(mg.reshape(x, (1, 2, 2, 1)), 2), [1.0, 3.0, 2.0, 0.0], None, closed(1, 0, 1, 1)),
     "dropout": (dropped, np.ones(40), np.asarray(mg.dropout(np.ones(40), 0.5, 3) == 0), np.asarray(mg.dropout(np.ones(40), 0.5, 3) == 0)),
-    "batch_norm": (normalised, BATCH, BATCH.mean(0) > BATCH, None),
-    "batch_norm with gain": (lambda x: normalised(x, mg.xp.asarray([2.0, 0.5])), BATCH, BATCH.mean(0) > BATCH, None)}
+    "batch_norm": (normalized, BATCH, BATCH.mean(0) > BATCH, None),
+    "batch_norm with gain": (lambda x: normalized(x, mg.xp.asarray([2.0, 0.5])), BATCH, BATCH.mean(0) > BATCH, None)}
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

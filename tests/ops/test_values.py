@@ -111,8 +111,8 @@ def test_ties(x, data):
 
 
 def test_numbers_and_lists_where_numpy_takes_them():
-    np.testing.assert_array_equal(mg.put(np.array([1.0, 2.0]), (3,), [0, 0]), [3, 0, 0])
-    np.testing.assert_array_equal(mg.put(np.array([1.0, 2.0]), (3, 1), ([0, 0], 0)), [[3], [0], [0]])
+    np.testing.assert_array_equal(mg.scatter_add(np.array([1.0, 2.0]), (3,), [0, 0]), [3, 0, 0])
+    np.testing.assert_array_equal(mg.scatter_add(np.array([1.0, 2.0]), (3, 1), ([0, 0], 0)), [[3], [0], [0]])
     np.testing.assert_array_equal(mg.take(np.array([5.0, 7.0]), [True, False]), np.take([5.0, 7.0], [True, False]))
     np.testing.assert_array_equal(mg.concatenate([np.ones((2, 2)), np.zeros(1)], None), [1, 1, 1, 1, 0])
     np.testing.assert_array_equal(mg.broadcast_to(np.ones(1), 3), np.ones(3))
@@ -163,7 +163,7 @@ def test_copies_of_a_traced_value_are_itself():
 
 
 def test_put_undoes_its_broadcasting():
-    gradient, = mg.vjp(lambda g: mg.put(g, (3,), slice(0, 2)), np.ones(1))[1](np.array([1.0, 2.0, 4.0]))
+    gradient, = mg.vjp(lambda g: mg.scatter_add(g, (3,), slice(0, 2)), np.ones(1))[1](np.array([1.0, 2.0, 4.0]))
     assert gradient.tolist() == [3.0]
 
 
@@ -215,7 +215,7 @@ def test_dropout_draws_the_same_from_integers_in_arrays(device):
 
 
 def test_dropout_is_random():
-    """No pattern in masks of neighbouring keys, in neighbouring elements, in rows or in columns of images: z-scores."""
+    """No pattern in masks of neighboring keys, in neighboring elements, in rows or in columns of images: z-scores."""
     signs = np.stack([mg.dropout(np.ones((64, 64)), 0.5, (7, t)).ravel() - 1 for t in range(256)])
     between = (signs @ signs.T / 64)[np.triu_indices(256, 1)]
     beside = [(signs[:, lag:] * signs[:, :-lag]).sum(1) / np.sqrt(4096 - lag) for lag in (1, 2, 3, 8, 64, 65, 512)]

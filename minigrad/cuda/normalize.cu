@@ -1,4 +1,4 @@
-// Sums over all axes but the last, and batch normalisation (with gain, bias and ReLU): value, push and pull.
+// Sums over all axes but the last, and batch normalization (with gain, bias and ReLU): value, push and pull.
 //
 // Arrays are (count, C): channels last. Sums are taken in double: of each block's rows first, then over the blocks, in a
 // fixed order, so that the same bits come out every time.
@@ -7,10 +7,10 @@
 // kernel: partial_sums<double>
 // kernel: total_sums<float>
 // kernel: total_sums<double>
-// kernel: normalise<float>
-// kernel: normalise<double>
-// kernel: normalise_slope<float>
-// kernel: normalise_slope<double>
+// kernel: normalize<float>
+// kernel: normalize<double>
+// kernel: normalize_slope<float>
+// kernel: normalize_slope<double>
 
 #define THREADS 256
 enum { PLAIN = 0, MOMENTS = 1, CENTRED = 2 };
@@ -84,7 +84,7 @@ __device__ T root(T x) { return sqrt(x); }
 // y = (x - mean) gain / sqrt(var + eps) + bias, and max(y, 0) if rectify. C divides the number of threads, here and in
 // what follows, so that all elements of a thread are of one channel.
 template <class T>
-__global__ void normalise(const T* x, const T* mean, const T* var, const T* gain, const T* bias, T* y, long long count,
+__global__ void normalize(const T* x, const T* mean, const T* var, const T* gain, const T* bias, T* y, long long count,
                           int C, T eps, int has_gain, int rectify) {
     long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x, threads = (long long)gridDim.x * blockDim.x;
     int c = i % C;
@@ -102,7 +102,7 @@ __global__ void normalise(const T* x, const T* mean, const T* var, const T* gain
 // before: v counts where y is not 0 alone (pull of a rectified one). after: the result does (push of a rectified one).
 // Without v, v = 0.
 template <class T>
-__global__ void normalise_slope(const T* v, const T* x, const T* y, const T* mean, const T* var, const T* gain,
+__global__ void normalize_slope(const T* v, const T* x, const T* y, const T* mean, const T* var, const T* gain,
                                 const T* sums, const T* t_gain, const T* t_bias, T* result, long long count, int C,
                                 T eps, T n, int has_v, int has_gain, int has_t_gain, int has_t_bias, int before, int after) {
     long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x, threads = (long long)gridDim.x * blockDim.x;

@@ -1,4 +1,4 @@
-"""Normalisation."""
+"""Normalization."""
 from .. import kernels
 from ..backend import module_of
 from ..core import LinearMap, Primitive
@@ -33,7 +33,7 @@ _standardize_primitive = Primitive(_standardize, _standardize_rule)
 
 @in_wider
 def standardize(x, axes, eps=1e-5):
-    """(x - mean) / sqrt(variance + eps) over these axes: batch normalisation without its gain and bias.
+    """(x - mean) / sqrt(variance + eps) over these axes: batch normalization without its gain and bias.
 
     Ioffe & Szegedy, 2015, Algorithm 1.
     """
@@ -69,9 +69,9 @@ def _wide(a, x):
     return xp.ascontiguousarray(xp.broadcast_to(a, x.shape[-2:])) if x.ndim > 2 else a
 
 
-# ------------------------------------------- normalisation, gain, bias and ReLU of plain arrays, in few passes
+# ------------------------------------------- normalization, gain, bias and ReLU of plain arrays, in few passes
 
-class NormalisePasses:
+class NormalizePasses:
     """y = A c + bias with c = x - mean, A = gain r, r = 1 / sqrt(var + eps), and relu if `rectify`; its push and pull.
 
     All of plain arrays; x: channels last; known: moments(x); gain: (c,) or None for 1; bias: (c,). For each channel,
@@ -101,7 +101,7 @@ class NormalisePasses:
                     xp.maximum(y, 0.0, out=y)
         share(work, self.pieces, x)
 
-    def _centred(self, piece):
+    def _centered(self, piece):
         x = self.x[piece]
         return self.xp.subtract(x, self.mean, out=scratch("c", x.shape, x))
 
@@ -111,7 +111,7 @@ class NormalisePasses:
 
         def work(pieces):
             for piece in pieces:
-                c, part = self._centred(piece), self.xp.multiply(v[piece], A, out=out[piece])
+                c, part = self._centered(piece), self.xp.multiply(v[piece], A, out=out[piece])
                 c *= B
                 part += c
                 part += C
@@ -124,7 +124,7 @@ class NormalisePasses:
         """The tangent of y; None is zero."""
         t, A = (self.x, 0.0 * self.A) if t is None else (t, self.A)     # whatever t is, it is then multiplied by 0
         sums = summed(lambda piece: self.xp.stack([column_sums(t[piece]),
-                                                   column_sums(self._centred(piece), t[piece])]), self.pieces, self.x)
+                                                   column_sums(self._centered(piece), t[piece])]), self.pieces, self.x)
         B = (0.0 if t_gain is None else self.r * t_gain) - A * self.r ** 2 * (sums[1] / self.n)
         C = (0.0 if t_bias is None else t_bias) - A * (sums[0] / self.n)
         return self._sloped(t, A, B, C, self.xp.empty_like(self.y), self.rectify)
@@ -136,7 +136,7 @@ class NormalisePasses:
 
         def sums_of(piece):
             part = selected(g[piece], self.y[piece] != 0, out=v[piece]) if self.rectify else g[piece]
-            return xp.stack([column_sums(part), column_sums(self._centred(piece), part)])
+            return xp.stack([column_sums(part), column_sums(self._centered(piece), part)])
         sums = summed(sums_of, self.pieces, self.x)
         B, C = -self.A * self.r ** 2 * (sums[1] / self.n), -self.A * (sums[0] / self.n)
         out = v if self.rectify else xp.empty_like(self.y)
