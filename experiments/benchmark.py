@@ -28,7 +28,8 @@ import numpy as np
 import tqdm
 
 import minigrad as mg
-from minigrad import backend, pieces, tree
+from minigrad import backend, tree
+from minigrad.fast import threads
 
 from . import console, figures, precision
 from .comparisons import comparisons, quartiles
@@ -156,7 +157,7 @@ def _options(arguments):
     p.add_argument("--libraries", nargs="+", choices=LIBRARIES, metavar="NAME",
                    help=f"of {', '.join(LIBRARIES)}; default: all that are installed")
     p.add_argument("--rounds", type=int, default=10, help="measurements of each route, at least 2 (default 10)")
-    p.add_argument("--threads", type=int, default=pieces.threads(), help="of every library (default: one per core)")
+    p.add_argument("--threads", type=int, default=threads.threads(), help="of every library (default: one per core)")
     p.add_argument("--backend", choices=("numpy", "cupy"), help="default: cupy where it can run")
     p.add_argument("--tf32", action="store_true", help="products of float32 in TF32, in every library; on a GPU")
     p.add_argument("--precision", action="store_true", help="also how exact Algorithm 1 is in float32")
@@ -186,20 +187,20 @@ def main(arguments=None):
     console.prepare()
     options = _options(arguments)
     eigen = "true" if options.threads > 1 else "false"
-    threads = {**dict.fromkeys(THREADS, str(options.threads)), "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={eigen}"}
+    settings = {**dict.fromkeys(THREADS, str(options.threads)), "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={eigen}"}
     before = backend.matmul_precision()
     backend.matmul_precision("tf32" if options.tf32 else "float32")
     try:
         check_folder(options.out)                           # before anything is measured
-        with environment(threads):
-            pieces.threads.cache_clear()                    # of this process, which measures the machine
+        with environment(settings):
+            threads.threads.cache_clear()                    # of this process, which measures the machine
             _measured(options)
         return 0
     except (mg.MinigradError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     finally:
-        pieces.threads.cache_clear()
+        threads.threads.cache_clear()
         backend.matmul_precision(before)
 
 

@@ -5,7 +5,8 @@ import time
 import numpy as np
 
 import minigrad as mg
-from minigrad import backend, pieces
+from minigrad import backend
+from minigrad.fast import threads
 
 from .peers import NETWORKS, job
 from .peers.of_minigrad import clock
@@ -94,13 +95,13 @@ def machine():
 
 def host():
     """The CPU, all threads at once."""
-    a, big = np.ones((1024, 1024), "float32"), np.ones((pieces.threads(), 1 << 23), "float32")
+    a, big = np.ones((1024, 1024), "float32"), np.ones((threads.threads(), 1 << 23), "float32")
     to = np.empty_like(big)
-    lanes = list(range(pieces.threads()))
+    lanes = list(range(threads.threads()))
 
     def best(f):
-        pieces.each(f, lanes)
-        return min(_seconds(lambda: pieces.each(f, lanes)) for _ in range(3))
+        threads.map_chunks(f, lanes)
+        return min(_seconds(lambda: threads.map_chunks(f, lanes)) for _ in range(3))
     return {"flops": len(lanes) * 2 * 1024 ** 3 / best(lambda lane: a @ a),
             "bytes": 2 * big.nbytes / best(lambda lane: np.copyto(to[lane], big[lane]))}
 

@@ -2,29 +2,34 @@
 
 A derivative at a point is a linear map that can be walked both ways. To read the source, take the files in this order:
 
-    errors.py      how an error explains itself
-    boundary.py    what nobody thought of leaves as an error that explains it, too
-    backend.py     xp: NumPy or CuPy
-    pieces.py      large arrays cut into pieces that stay in cache, on threads
-    files.py       files that appear whole or not at all
-    tree.py        nested dicts, lists, tuples and modules of arrays
-    core.py        the idea: LinearMap, Box, Primitive and the two traces, Forward and Tape
+    core.py        the idea: LinearMap, Primitive, and the two traces, Forward and Tape
+    box.py         a value that a derivative watches: it acts as an array
     kinds.py       elementwise, signed, linear, bilinear: a derivative stated once
     ops/           the table of derivatives: elementwise, shaping, reductions, products, windows, convolution ...
     transforms.py  jvp, linearize, vjp, grad, hvp, jacobian, hessian
     functions.py   checkpoint and with_derivative: a whole function as one primitive
-    nn.py          layers: a module is a tree of arrays
+    losses.py      cross-entropy, of each example
+    nn.py          layers: a module is a tree of arrays (initial.py: its first values)
     optim.py       sgd and adam: pairs of pure functions
     reweight.py    Learning to Reweight Examples, one linearization read both ways
     check.py       the laws that every derivative obeys, to hold your own primitives against
     draw.py        what ran, as text and as a picture
+
+and below them, when you want to know:
+
+    errors.py      how an error explains itself (boundary.py: also one that nobody thought of)
+    backend.py     xp: NumPy or CuPy; where the table of faster forms is looked up
+    tree.py        nested dicts, lists, tuples and modules of arrays (files.py: their files)
+    fast/          what makes it fast: one table, operation -> (its form on NumPy, on CuPy)
 """
-from . import backend, boundary, check, draw, nn, optim, pieces, reweight, tree
+from . import backend, boundary, check, nn, optim, reweight, tree
 from .backend import to_host, use, xp
+from .check import check_buffers, check_derivatives
 from .core import LinearMap, Primitive
+from .draw import draw
 from .errors import BackendError, DTypeError, FileError, MinigradError, ShapeError, TraceError
+from .fast.capture import capture
 from .functions import checkpoint, with_derivative
-from .graphs import capture
 from .kinds import bilinear, broadcast_to, elementwise, linear, signed, sum_to
 from .ops import (
                   abs,
@@ -88,6 +93,7 @@ from .ops import (
                   var,
                   where,
 )
+from .reweight import example_weights, reweighted_gradient
 from .transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
 
 globals().update(boundary.gathered(__name__))

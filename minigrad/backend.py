@@ -2,6 +2,7 @@
 
     from minigrad.backend import xp      # xp.zeros, xp.asarray ... create arrays, of the module in use
     use("numpy"), use("cupy")            # switch; the default is CuPy where it can run, else NumPy
+    use("numpy", fast=False)             # ... without the faster forms of minigrad/fast: the plain engine alone
     xp = module_of(x)                    # the module that x comes from: operations follow the arrays they are given
 
 `use` decides what is created and nothing else: a program that works on NumPy arrays gives the same values whether a GPU
@@ -11,7 +12,6 @@ The environment variable MINIGRAD_BACKEND (numpy or cupy) overrides the default.
 imports CuPy, and CuPy itself is imported only when it is asked for or when it is installed.
 """
 import contextlib
-import ctypes
 import functools
 import os
 import tracemalloc
@@ -65,10 +65,35 @@ def cupy_or_reason():
     return cupy, ""
 
 
+table = {}          # operation -> (its faster form on NumPy, on CuPy), None for none: minigrad/fast puts its rows here
+FAST = os.environ.get("MINIGRAD_FAST", "1") != "0"
+_rows = {}          # all rows there are, whether they are in use or not
+
+
+def add_rows(rows):
+    """Add rows to the table, and use them. rows: operation -> (its faster form on NumPy, on CuPy)."""
+    _rows.update(rows)
+    if FAST:
+        table.update(rows)
+
+
+def faster(operation, args):
+    """The faster form of an operation on these plain arguments; None if there is none.
+
+    A form takes the arguments of the operation, and returns NotImplemented for those that it is not made for.
+    """
+    row = table.get(operation)
+    if row is None:
+        return None
+    return row[0] if args and type(args[0]) is numpy.ndarray else row[module_of(*args) is not numpy]
+
+
 @explains
-def use(name):
+def use(name, fast=FAST):
     """Switch the whole library to "numpy" or "cupy". Arrays made before the switch stay where they are.
 
+    fast: whether operations take their faster forms (minigrad/fast); False leaves the plain engine, to step through.
+    The environment variable MINIGRAD_FAST=0 makes that the default.
     Raises BackendError, with the reason and the way to install it, where CuPy cannot run; nothing is switched then.
     """
     if isinstance(name, types.ModuleType):
@@ -82,6 +107,9 @@ def use(name):
         xp._use(module)
     else:
         raise BackendError(f"use({name!r}): there is no such backend\n  help: use 'numpy' or 'cupy'")
+    table.clear()
+    if fast:
+        table.update(_rows)
 
 
 def name():
@@ -111,6 +139,11 @@ def is_float(x):
     return getattr(getattr(x, "dtype", None), "kind", "") == "f"
 
 
+def is_readable(x):
+    """Whether the elements of plain x can be read at once: those of a device would have to be waited for."""
+    return not on_device(x)
+
+
 def module_of(*xs):
     """The module whose functions take these plain arrays: CuPy if one of them is CuPy's, else NumPy (numbers too).
 
@@ -134,15 +167,6 @@ def by_name(name, args):
     if count != len(args):                                  # it would write into the one too many
         raise TypeError(f"{name} takes {count} arrays, not {len(args)}")
     return getattr(module_of(*args), name)
-
-
-def mixture(call, rows):
-    """The error to raise where both NumPy and CuPy have arrays among these rows (name, array, note); None elsewhere."""
-    modules = ["cupy" if on_device(a) else "numpy" if is_array(a) else "" for _, a, _ in rows]
-    if {"numpy", "cupy"} <= {*modules}:
-        rows = [(name, a, module) for (name, a, _), module in zip(rows, modules)]
-        return BackendError(message(call, "arrays of NumPy and of CuPy are mixed", rows,
-                                    "move all to one place with xp.asarray(x) or to_host(x)"))
 
 
 def as_array(x, *others):
@@ -211,21 +235,6 @@ def peak_memory():
             tracemalloc.stop()
 
 
-def keep_memory():
-    """Let the C library keep the memory of freed arrays for the next ones, instead of giving it back to the system.
-
-    A training step frees and takes the same few hundred megabytes again; handed back in between, they come as tens of
-    thousands of page faults, a tenth of the step and more. For glibc (elsewhere nothing happens); done when minigrad
-    is imported, unless MINIGRAD_KEEP_MEMORY=0.
-    """
-    trim_threshold, mmap_threshold = -1, -3                 # of mallopt(3); 32 MB is the most that the second may be
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-        return bool(mallopt(mmap_threshold, 32 << 20) and mallopt(trim_threshold, (1 << 31) - 1))
-    except (OSError, AttributeError, TypeError):            # another C library
-        return False
-
-
 def _choose():
     wanted = os.environ.get("MINIGRAD_BACKEND", "").strip().lower()
     use(wanted or ("cupy" if cupy_or_reason()[0] is not None else "numpy"))
@@ -233,5 +242,3 @@ def _choose():
 
 xp = _ArrayModule(numpy)
 _choose()
-if os.environ.get("MINIGRAD_KEEP_MEMORY", "1") != "0":
-    keep_memory()

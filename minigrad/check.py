@@ -27,7 +27,7 @@ import numpy
 from . import tree
 from .backend import as_array, is_array, is_float, module_of, to_host
 from .boundary import guard
-from .core import Forward, Tape, raw, run, unboxed
+from .core import Forward, Tape, raw, run, unbox
 from .errors import DTypeError, MinigradError, message, shape
 from .transforms import jvp, linearize, vjp
 
@@ -145,14 +145,14 @@ def _arrays_in(x):
 def _push(f, xs, ts):
     """jvp for lists of arrays as it comes out of the rules: complex numbers are not refused, types not put right."""
     trace = Forward()
-    pairs = [unboxed(y, trace) for y in run(trace, f, xs, ts)]
+    pairs = [unbox(y, trace) for y in run(trace, f, xs, ts)]
     return [_zeros(y) if t is None else t for y, t in pairs]
 
 
 def _pull(f, xs, gs):
     """vjp for lists of arrays, which may be complex. The transpose, without conjugation, is analytic as f is."""
     tape = Tape()
-    pairs = [unboxed(y, tape) for y in run(tape, f, xs, [tape.record(None, x, ()) for x in xs])]
+    pairs = [unbox(y, tape) for y in run(tape, f, xs, [tape.record(None, x, ()) for x in xs])]
     pulled = tape.pull(gs, [end for _, end in pairs], len(xs))
     return [_zeros(x) if c is None else c for x, c in zip(xs, pulled)]
 

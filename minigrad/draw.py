@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from . import tree
 from .boundary import guard
-from .core import floors, run, unboxed
+from .core import levels, run, unbox
 from .errors import dtype_name, shape
 
 
@@ -75,7 +75,7 @@ class Drawing:
     interpret = None
 
     def __init__(self):
-        self.floor, self.closed, self.operations = next(floors), False, []
+        self.level, self.closed, self.operations = next(levels), False, []
 
     def record(self, primitive, y, maps):
         self.operations.append(Operation(len(self.operations), primitive.name, tuple(place for place, _ in maps),
@@ -100,7 +100,7 @@ def draw(f, *xs):
     for path, x in zip(tree.paths(xs), leaves):
         trace.operations.append(Operation(len(trace.operations), f"argument {path}", (), shape(x), dtype_name(x)))
     y = run(trace, lambda *boxes: f(*tree.unflatten(structure, boxes)), leaves, range(len(leaves)))
-    places = [unboxed(leaf, trace)[1] for leaf in tree.flatten(y)[0]]
+    places = [unbox(leaf, trace)[1] for leaf in tree.flatten(y)[0]]
     return Graph(trace.operations, [place for place in places if place is not None])
 
 

@@ -89,12 +89,13 @@ def explained(call, rows, error, where=""):
     return kind(message(call, rule, rows, help))
 
 
-def check_walked(name, walk, found, s):
-    """Raise ShapeError where the push or pull of a rule gives another shape than s. None is zero, and fits anything."""
-    if not (found is None or s is None or shape(found) == s):               # a bundle (functions.py) has no shape
-        what = "tangent of shape {} for a result" if walk == "push" else "cotangent of shape {} for an argument"
-        raise ShapeError(f"{name}(...): the {walk} of its rule gives a {what.format(shape(found))} of shape {s}\n"
-                         "  help: minigrad.check.check_derivatives holds a rule to the laws")
+def check_walk(name, walk, v, s):
+    """Raise ShapeError unless v, which the push or pull of a rule returned, has shape s. None is zero, and fits."""
+    if v is None or s is None or shape(v) == s:             # a bundle (functions.py) has None for its shape
+        return
+    what = "tangent of shape {} for a result" if walk == "push" else "cotangent of shape {} for an argument"
+    raise ShapeError(f"{name}(...): the {walk} of its rule gives a {what.format(shape(v))} of shape {s}\n"
+                     "  help: minigrad.check_derivatives holds a rule to the laws")
 
 
 def undifferentiable(call, name, x):
@@ -131,3 +132,56 @@ def listed(x):
 def dtype_name(x):
     """The name of the type of the elements: "float32", or the Python type of what is no array."""
     return str(getattr(x, "dtype", type(x).__name__))
+
+
+# --------------------------------------------------------------------------------------- errors of primitives
+
+def failed(primitive, args, error, where=""):
+    """The error to raise where a primitive fails: it names the operation and shows every argument.
+
+    That is the error itself if it does so already, or where the argument is a bundle: the primitive is then a function
+    of the user's (functions.py).
+    """
+    if isinstance(error, MinigradError) or args and getattr(args[0], "shape", ()) is None:
+        return error
+    call, rows = called(primitive.name, primitive.fun, args)
+    return mixture(call, rows) or explained(call, rows, error, where)
+
+
+def untraceable(primitive, trace, args, params, box):
+    """The TraceError to raise where a primitive cannot be traced with these arguments, some of them of type `box`."""
+    call = f"{primitive.name}(...)"
+    if trace.closed:
+        boxes = [(f"argument {i}", a, "") for i, a in enumerate(args) if type(a) is box]
+        return TraceError(message(call, "a value from inside a derivative was used after it ended", boxes,
+                                  "return the value from the function that is differentiated (has_aux=True), "
+                                  "or keep stop_gradient(value)"))
+    if primitive.rule is None:
+        return TraceError(f"{call}: this primitive has no rule, and a derivative of it was asked for\n"
+                          "  help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear")
+    boxes = [(name, value, "") for name, value in params.items() if type(value) is box]
+    return TraceError(message(call, "a traced value is passed by keyword, as a setting", boxes,
+                              "pass arrays by position"))
+
+
+def mixture(call, rows):
+    """The error to raise where both NumPy and CuPy have arrays among these rows (name, array, note); None elsewhere."""
+    modules = ["numpy" if isinstance(a, numpy.ndarray) else "cupy" if type(a).__module__ == "cupy" else ""
+               for _, a, _ in rows]
+    if {"numpy", "cupy"} <= {*modules}:
+        rows = [(name, a, module) for (name, a, _), module in zip(rows, modules)]
+        return BackendError(message(call, "arrays of NumPy and of CuPy are mixed", rows,
+                                    "move all to one place with xp.asarray(x) or to_host(x)"))
+    return None
+
+
+def signature(fun, names=None):
+    """The signature of a primitive: its arrays by position, under these names or those of fun, then its settings."""
+    try:
+        known = list(inspect.signature(fun).parameters.values()) if fun else []
+    except (TypeError, ValueError):                         # a function of C
+        known = []
+    if names is None:
+        names = [p.name for p in known if p.kind <= p.POSITIONAL_OR_KEYWORD]
+    settings = [p.replace(kind=max(p.kind, p.KEYWORD_ONLY)) for p in known if p.name not in names]
+    return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names] + settings)

@@ -1,13 +1,13 @@
 """A whole function as one primitive.
 
-    checkpoint(f)        f with its inside forgotten and run again when a derivative needs it
-    with_derivative(f, passes)     f computed, with its first derivative, by hand-written passes over memory
+    checkpoint(f)                  f without stored intermediates: a derivative recomputes them
+    with_derivative(f, passes)     f whose value and first derivative are computed by hand-written passes
 
-Their arguments and results come in bundles, so that a derivative can treat them together. `bundle` and `pick` make and
-open these; tangents of a bundle are tuples, in which None is zero.
+Arguments and results of such a primitive come in bundles, so that a derivative can treat them together. `_bundle` and
+`_pick` make and open these; tangents of a bundle are tuples, in which None is zero.
 """
 from . import tree
-from .backend import is_float
+from .backend import faster, is_float
 from .core import Box, LinearMap, Primitive, raw
 from .errors import DTypeError, TraceError, message
 from .transforms import NO_DERIVATIVE, REAL, as_type_of, jvp, named, title, vjp
@@ -28,12 +28,12 @@ _pick = Primitive(lambda xs, k, n: xs[k],
                   lambda i, y, xs, k, n: LinearMap(lambda t: t[k], lambda g: _only(k, n, g)), "pick")
 
 
-def _picked(xs, count):
+def _unpack(xs, count):
     return [_pick(xs, k=k, n=count) for k in range(count)]
 
 
 def checkpoint(f):
-    """f with its inside forgotten: a derivative keeps only the arguments and runs f again where it is needed.
+    """Return f without stored intermediates: a derivative keeps the arguments alone, and runs f again.
 
     It trades time (one more run of f) for memory. Arguments and results are trees; f must be a pure function of its
     arguments: a traced value that it takes from outside raises TraceError. Any order of derivative, in any mix.
@@ -45,10 +45,10 @@ def checkpoint(f):
     12.0
     """
     @named(f, "checkpoint")
-    def forgetful(*xs, **params):
+    def checkpointed(*xs, **params):
         leaves, structure = tree.flatten((xs, params))
         watched = [k for k, leaf in enumerate(leaves) if type(leaf) is Box]
-        plain = [None if k in watched else leaf for k, leaf in enumerate(leaves)]       # no box, which would be a cycle
+        plain = [None if k in watched else leaf for k, leaf in enumerate(leaves)]   # a stored box would make a cycle
         outs, out_structure = [], None                      # the results, known once f has run
 
         def inside(*boxed):
@@ -65,32 +65,32 @@ def checkpoint(f):
             floats = tuple(out for out in outs if is_float(out))
             outs = [None if is_float(out) else out for out in outs]
             return floats
-        y = _forgotten(inside, title(f, "checkpoint"))(_bundle(*[leaves[k] for k in watched]))
-        floats = iter(_picked(y, len(raw(y))))
+        y = _recomputed(inside, title(f, "checkpoint"))(_bundle(*[leaves[k] for k in watched]))
+        floats = iter(_unpack(y, len(raw(y))))
         return tree.unflatten(out_structure, [next(floats) if out is None else out for out in outs])
-    return forgetful
+    return checkpointed
 
 
-def _forgotten(f, name):
+def _recomputed(f, name):
     """The primitive of checkpoint, from a tuple of arrays to a tuple of arrays: its push is jvp, its pull a new vjp."""
     def evaluate(xs):
         outs = f(*xs)
         if any(type(out) is Box for out in outs):
             raise TraceError(f"{name}: it uses a traced value from outside\n"
-                             "  help: hand over as an argument whatever is differentiated: checkpoint(f)(params, x)")
+                             "  help: pass as an argument whatever is differentiated: checkpoint(f)(params, x)")
         return Bundle(outs)
 
     def rule(i, y, xs):
-        parts = _picked(xs, len(raw(xs)))
+        parts = _unpack(xs, len(raw(xs)))
 
         def pull(gs):
             outs, back = vjp(f, *parts)
             return back(tuple(as_type_of(out, g) for out, g in zip(outs, gs)))
-        return LinearMap(lambda ts: _pushed_again(f, parts, ts), pull)
+        return LinearMap(lambda ts: _push_again(f, parts, ts), pull)
     return Primitive(evaluate, rule, name)
 
 
-def _pushed_again(f, xs, ts):
+def _push_again(f, xs, ts):
     """The derivative of f at xs along ts, where None is zero."""
     moved = [k for k, t in enumerate(ts) if t is not None]
 
@@ -102,14 +102,15 @@ def _pushed_again(f, xs, ts):
     return jvp(along, [xs[k] for k in moved], [ts[k] for k in moved])[1]
 
 
-# ------------------------------------------------------------------------------------------------- fusion
+# ------------------------------------------------------------------------------ derivatives written by hand
 
-def with_derivative(f, passes):
-    """f, whose value and first derivative are computed by hand-written passes over memory wherever arrays are plain.
+class with_derivative:
+    """f, whose value and first derivative are computed by hand-written passes wherever arrays are plain.
 
     passes(*xs, **params) -> (y, push, pull), all for plain arrays, y one array: push(*ts) with None for zero, pull(g) a
     tuple with None for whatever is no array. Where something is traced, the derivative is that of f; so derivatives of
-    every order are right if the passes are, and check.check_derivatives tells whether they are.
+    every order are right if the passes are, and check_derivatives tells whether they are. Where passes returns
+    NotImplemented, and where there are none (the table of minigrad/fast may have some), it is f and nothing more.
 
     >>> from minigrad import grad
     >>> def passes(x):
@@ -118,34 +119,41 @@ def with_derivative(f, passes):
     >>> float(grad(cube)(2.0)), float(grad(grad(cube))(2.0))
     (12.0, 12.0)
     """
-    @named(f, "with_derivative")
-    def called(*xs, **params):
-        places, count = [k for k, x in enumerate(xs) if x is not None], len(xs)     # no box, which would be a cycle
-        maps = []
 
-        def full(some):
-            given = dict(zip(places, some))
-            return [given.get(k) for k in range(count)]
+    def __init__(self, f, passes=None):
+        self.f, self.passes = f, passes
+        self.__name__ = self.__qualname__ = title(f, "with_derivative")
 
-        def slow(*some):
-            return f(*full(some), **params)
+    def __call__(self, *xs, **params):
+        plain = [raw(x) for x in xs]
+        passes = self.passes or faster(self, plain)
+        result = NotImplemented if passes is None else passes(*plain, **params)
+        if result is NotImplemented:
+            return self.f(*xs, **params)
+        return self._record(xs, params, *result) if Box in map(type, xs) else result[0]
 
-        def evaluate(some):
-            y, *maps[:] = passes(*full(some), **params)
-            return y
+    def _record(self, xs, params, y, push, pull):
+        """The box of y: a primitive of the bundle of all arrays among the arguments."""
+        given, count = [k for k, x in enumerate(xs) if x is not None], len(xs)      # indices: boxes would make a cycle
 
-        def rule(i, y, some):
-            parts, fast = _picked(some, len(places)), type(some) is not Box
+        def full(values):
+            known = dict(zip(given, values))
+            return [known.get(k) for k in range(count)]
 
-            def push(ts):
-                if fast and not any(type(t) is Box for t in ts):
-                    return maps[0](*full(ts))
-                return _pushed_again(slow, parts, ts)
+        def plain(*values):
+            return self.f(*full(values), **params)
 
-            def pull(g):
-                if fast and type(g) is not Box:
-                    return tuple(c for c in maps[1](g) if c is not None)
-                return vjp(slow, *parts)[1](g)
-            return LinearMap(push, pull)
-        return Primitive(evaluate, rule, getattr(f, "__name__", "f"))(_bundle(*[xs[k] for k in places]))
-    return called
+        def rule(i, _, bundle):
+            parts, first_order = _unpack(bundle, len(given)), type(bundle) is not Box
+
+            def push_all(ts):
+                if first_order and Box not in map(type, ts):
+                    return push(*full(ts))
+                return _push_again(plain, parts, ts)
+
+            def pull_all(g):
+                if first_order and type(g) is not Box:
+                    return tuple(c for c in pull(g) if c is not None)
+                return vjp(plain, *parts)[1](g)
+            return LinearMap(push_all, pull_all)
+        return Primitive(lambda bundle: y, rule, getattr(self.f, "__name__", "f"))(_bundle(*[xs[k] for k in given]))

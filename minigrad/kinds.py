@@ -9,15 +9,13 @@
 Broadcasting is undone here, by the pair broadcast_to / sum_to, so that no rule has to think of it.
 Names: d local derivative; s the shape of an argument; the rest as in core.py.
 """
-import math
 import operator
 
 import numpy
 
 from .backend import module_of
 from .core import LinearMap, Primitive
-from .errors import DTypeError, ShapeError, TraceError, message, shape
-from .pieces import column_sums, cut_rows, mapped, summed
+from .errors import DTypeError, ShapeError, TraceError, message, parameters, shape
 
 
 def elementwise(fun, *partials, name=None, doc=None):
@@ -39,8 +37,8 @@ def elementwise(fun, *partials, name=None, doc=None):
         d, s, sy = partials[i](y, *args), shape(args[i]), shape(y)
         if s == sy == shape(d):
             return LinearMap(lambda t: t * d, lambda g: g * d)
-        return LinearMap(lambda t: stretched(t * d, sy), lambda g: sum_to(g * d, shape=s))
-    primitive = Primitive(mapped(fun) if isinstance(fun, str) else fun, rule, name, doc)
+        return LinearMap(lambda t: stretch(t * d, sy), lambda g: sum_to(g * d, shape=s))
+    primitive = Primitive(fun, rule, name, doc, parameters(partials[0])[1:] if partials else None)
     return primitive
 
 
@@ -52,9 +50,9 @@ def signed(fun, *signs, name=None, doc=None):
     def rule(i, y, *args):
         s, sy = shape(args[i]), shape(y)
         if signs[i] == +1:
-            return LinearMap(lambda t: stretched(t, sy), lambda g: sum_to(g, shape=s))
-        return LinearMap(lambda t: stretched(-t, sy), lambda g: sum_to(-g, shape=s))
-    return Primitive(mapped(fun) if isinstance(fun, str) else fun, rule, name, doc)
+            return LinearMap(lambda t: stretch(t, sy), lambda g: sum_to(g, shape=s))
+        return LinearMap(lambda t: stretch(-t, sy), lambda g: sum_to(-g, shape=s))
+    return Primitive(fun, rule, name, doc, "abcdefgh"[:len(signs)])
 
 
 def linear(fun, adjoint, name=None):
@@ -70,7 +68,7 @@ def linear(fun, adjoint, name=None):
     def rule(i, y, x, **params):
         s = shape(x)
         return LinearMap(lambda t: primitive(t, **params), lambda g: adjoint(g, s, **params))
-    primitive = Primitive(fun, rule, name)
+    primitive = Primitive(fun, rule, name, parameters=parameters(fun)[:1])
     return primitive
 
 
@@ -90,7 +88,7 @@ def bilinear(fun, pull_a, pull_b, name=None):
             return LinearMap(lambda t: primitive(t, b, **params), lambda g: pull_a(g, b, s, **params))
         s = shape(b)
         return LinearMap(lambda t: primitive(a, t, **params), lambda g: pull_b(g, a, s, **params))
-    primitive = Primitive(fun, rule, name)
+    primitive = Primitive(fun, rule, name, parameters=parameters(fun)[:2])
     return primitive
 
 
@@ -101,39 +99,29 @@ def _sum_to(x, shape):
     if lead < 0 or any([n not in (1, x.shape[lead + i]) for i, n in enumerate(shape)]):
         raise ShapeError(message("sum_to(x, shape)", f"{shape} cannot have been broadcast to the shape of x",
                                  [("x", x, "")], "from the right, each length is that of x, or 1"))
-    if x.size > 4096 and shape == x.shape[-1:] and x.dtype.kind in "fc":        # a bias
-        return summed(lambda piece: column_sums(x[piece]), cut_rows(x), x)
     axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 != x.shape[lead + i]])
     return x.sum(axes).reshape(shape)
 
 
-def _broadcast_to(x, shape):
-    xp = module_of(x)
-    if math.prod(shape) > 4096 or not 0 <= getattr(x, "ndim", -1) <= len(shape):
-        return xp.broadcast_to(x, shape)
-    y = xp.empty(shape, x.dtype)                            # a small copy takes a tenth of the time of a view
-    y[...] = x
-    return y
-
-
-_stretch = linear(_broadcast_to, lambda g, s, shape: sum_to(g, shape=s), "broadcast_to")
-_gather = linear(_sum_to, lambda g, s, shape: broadcast_to(g, shape=s))
+_broadcast = linear(lambda x, shape: module_of(x).broadcast_to(x, shape), lambda g, s, shape: sum_to(g, shape=s),
+                    "broadcast_to")
+_sum_back = linear(_sum_to, lambda g, s, shape: broadcast_to(g, shape=s))
 
 
 def broadcast_to(x, shape):
     """x repeated along new axes and along axes of length 1, to this shape. Raises ShapeError where it does not fit."""
-    return _stretch(x, shape=shape if type(shape) is tuple else normal_shape(shape, "broadcast_to"))
+    return _broadcast(x, shape=shape if type(shape) is tuple else normal_shape(shape, "broadcast_to"))
 
 
-def stretched(x, s):
+def stretch(x, s):
     """broadcast_to where it is needed: x itself if it has the shape already."""
-    return x if shape(x) == s else _stretch(x, shape=s)
+    return x if shape(x) == s else _broadcast(x, shape=s)
 
 
 def sum_to(x, shape):
     """The adjoint of broadcast_to: adds up along the axes that a broadcast from this shape would have repeated."""
     shape = shape if type(shape) is tuple else normal_shape(shape, "sum_to")
-    return x if getattr(x, "shape", None) == shape else _gather(x, shape=shape)
+    return x if getattr(x, "shape", None) == shape else _sum_back(x, shape=shape)
 
 
 def normal_shape(shape, name):

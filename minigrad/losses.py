@@ -1,14 +1,13 @@
 """Losses: of each example, not their mean. Public as nn.cross_entropy and nn.sigmoid_cross_entropy."""
 import numpy
 
-from . import kernels
-from .backend import as_array, is_array, mixture, module_of, on_device
+from .backend import as_array, is_array, is_readable, module_of
 from .boundary import guard
 from .core import Box, LinearMap, Primitive, raw
-from .errors import DTypeError, ShapeError, message, shape
+from .errors import DTypeError, ShapeError, message, mixture, shape
 from .functions import with_derivative
 from .ops import reshape, softplus, stop_gradient, sum, where
-from .ops.elementwise import scaled
+from .ops.elementwise import scale
 from .ops.reductions import log_total, probabilities, shifted
 
 
@@ -40,11 +39,9 @@ def _check_labels(call, scores, labels, ndim):
         raise ShapeError(message(call, "scores and labels do not fit", [("scores", scores, ""), ("labels", labels, "")],
                                  f"n examples have scores {'(n, classes)' if ndim == 2 else '(n,)'} and labels (n,)"))
     last = shape(scores)[1] - 1 if ndim == 2 else 1
-    scores = raw(scores)
-    mixed = on_device(scores) != on_device(labels) and mixture(call, [("scores", scores, ""), ("labels", labels, "")])
-    if mixed:
-        raise mixed
-    if not on_device(labels) and labels.size and not 0 <= labels.min() <= labels.max() <= last:
+    if error := mixture(call, [("scores", raw(scores), ""), ("labels", labels, "")]):
+        raise error
+    if is_readable(labels) and labels.size and not 0 <= labels.min() <= labels.max() <= last:
         raise ShapeError(message(call, f"labels lie outside 0 ... {last}",
                                  [("labels", labels, f"from {labels.min()} to {labels.max()}")]))
     return labels
@@ -57,10 +54,10 @@ def cross_entropy(logits, labels):
     integers. On a GPU their range is not checked, as that would wait for the device.
     """
     labels = _check_labels("cross_entropy(logits, labels)", logits, labels, 2)
-    by_kernels = kernels.fit(raw(logits)) and on_device(labels)
-    return (_by_kernels if by_kernels else _cross_entropy)(logits, labels=labels)
+    return _cross_entropy(logits, labels=labels)
 
 
+@with_derivative
 def _cross_entropy(logits, labels):
     """One primitive: where the label is almost certain 1 - p cancels, so that all is written with the other classes.
 
@@ -90,9 +87,6 @@ def _cross_entropy(logits, labels):
     return Primitive(evaluate, rule, "cross_entropy")(logits)
 
 
-_by_kernels = with_derivative(_cross_entropy, kernels.cross_entropy)
-
-
 def sigmoid_cross_entropy(scores, labels):
     """The loss of each example of two classes, -log sigmoid(±score): scores (n,), labels (n,) of 0 and 1, losses (n,).
 
@@ -103,7 +97,7 @@ def sigmoid_cross_entropy(scores, labels):
     labels = _check_labels("sigmoid_cross_entropy(scores, labels)", scores, labels, 1)
     labels = stop_gradient(labels).astype(scores.dtype)
     nearest = module_of(labels).rint(labels)                # softplus(z) - z = softplus(-z), where nothing cancels
-    return softplus(scores * (1.0 - 2.0 * nearest)) - scaled(scores, by=labels - nearest)
+    return softplus(scores * (1.0 - 2.0 * nearest)) - scale(scores, by=labels - nearest)
 
 
 guard(__name__)

@@ -26,7 +26,7 @@ from typing import Any, dataclass_transform
 
 import numpy
 
-from . import kernels, tree
+from . import tree
 from .backend import as_array, is_array, is_float, module_of, xp
 from .boundary import guard, guard_class
 from .core import raw
@@ -40,7 +40,7 @@ from .initial import zeros as zeros
 from .losses import cross_entropy as cross_entropy
 from .losses import sigmoid_cross_entropy as sigmoid_cross_entropy
 from .ops import astype, conv2d, dropout, matmul, relu, sqrt, standardize, stop_gradient
-from .ops.normalize import NormalizePasses, moments
+from .ops.normalize import moments
 
 Array = Any                     # a NumPy or CuPy array, or a traced value; in a gradient or a state, whatever it holds
 
@@ -171,7 +171,7 @@ class Conv2d(Module):
 
 
 class BatchNorm(Module):
-    """standardize(x) * gain + bias over all axes but the last, and then relu if `rectify`.
+    """standardize(x) * gain + bias over all axes but the last.
 
     gain: (channels,), or None for 1; bias: (channels,).
 
@@ -183,12 +183,11 @@ class BatchNorm(Module):
     bias: Array
     momentum: float = static(0.9)
     eps: float = static(1e-5)
-    rectify: bool = static(False)
 
     @classmethod
-    def init(cls, channels, gain=True, momentum=0.9, eps=1e-5, rectify=False):
+    def init(cls, channels, gain=True, momentum=0.9, eps=1e-5):
         """A layer with gain 1 (or none) and bias 0."""
-        return cls(xp.ones(channels, "float32") if gain else None, zeros(channels), momentum, eps, rectify)
+        return cls(xp.ones(channels, "float32") if gain else None, zeros(channels), momentum, eps)
 
     def init_state(self):
         """Averages of a standard normal: mean 0, variance 1, in float32 at least."""
@@ -196,7 +195,7 @@ class BatchNorm(Module):
         xp, wide = module_of(bias), numpy.result_type(bias.dtype, numpy.float32)
         return {"mean": xp.zeros_like(bias, wide), "var": xp.ones_like(bias, wide)}
 
-    def apply(self, x, state=None, train=True, key=None):
+    def apply(self, x, state=None, train=True, key=None, then_relu=False):
         _check_array("BatchNorm(x)", x)
         x = x if hasattr(x, "dtype") else as_array(x)
         if shape(x)[-1:] != shape(self.bias):
@@ -207,46 +206,33 @@ class BatchNorm(Module):
                 raise ShapeError(message("BatchNorm(x)", "each channel has one value, which is its own mean: every "
                                          "example would give the same", [("x", x, "")],
                                          "y, _ = model.apply(x, state, train=False) goes by the averages of training"))
-            known = moments(stop_gradient(x))
-            y = batch_norm(x, self.gain, self.bias, self.eps, self.rectify, known)
-            return y, state and (self._moved(state, *known) if math.prod(shape(x)) else state)
+            statistics = moments(stop_gradient(x))
+            y = _normalize_batch(x, self.gain, self.bias, self.eps, then_relu, statistics)
+            return y, state and (self._move(state, *statistics) if math.prod(shape(x)) else state)
         if state is None:
             raise DTypeError("BatchNorm.apply(x, train=False): evaluation needs the running averages\n"
-                             "  help: hand over the state that training handed out")
+                             "  help: pass the state that training returned")
         y = astype((x - state["mean"]) / sqrt(state["var"] + self.eps), x.dtype)
         y = (y if self.gain is None else y * self.gain) + self.bias
-        return relu(y) if self.rectify else y, state
+        return relu(y) if then_relu else y, state
 
-    def _moved(self, state, mean, var):
-        def moved(old, now):
-            if kernels.fit(old, now):
-                return kernels.average(old, now, self.momentum)
-            return astype(self.momentum * old + (1.0 - self.momentum) * now, old.dtype)     # whatever x is of
-        return {"mean": moved(state["mean"], mean), "var": moved(state["var"], var)}
+    def _move(self, state, mean, var):
+        def move(old, now):
+            return astype(self.momentum * old + (1.0 - self.momentum) * now, old.dtype)     # whatever the type of x
+        return {"mean": move(state["mean"], mean), "var": move(state["var"], var)}
 
 
-def _by_primitives(x, gain, bias, known, eps, rectify):
-    """What batch_norm computes; `known` is for the passes that take its place."""
-    y = standardize(x, tuple(range(len(shape(x)) - 1)), eps)
-    y = (y if gain is None else y * gain) + bias
-    return relu(y) if rectify else y
+def batch_norm(x, gain, bias, eps=1e-5):
+    """standardize(x, all axes but the last) * gain + bias.
 
-
-def _by_passes(x, gain, bias, known, **settings):
-    on_device = kernels.fit(x, bias, *known, *([] if gain is None else [gain]))
-    passes = (kernels.NormalizePasses if on_device else NormalizePasses)(x, gain, bias, known, **settings)
-    return passes.y, passes.push, passes.pull
-
-
-_batch_norm = with_derivative(_by_primitives, _by_passes)
-
-
-def batch_norm(x, gain, bias, eps=1e-5, rectify=False, known=None):
-    """standardize(x, all axes but the last) * gain + bias, and relu of that if `rectify`, in few passes over memory.
-
-    gain: (channels,) or None for 1; bias: (channels,). known: moments(x), where they have been computed already.
-    Ioffe & Szegedy, 2015, Algorithm 1.
+    gain: (channels,) or None for 1; bias: (channels,). Ioffe & Szegedy, 2015, Algorithm 1. Raises ShapeError,
+    DTypeError.
     """
+    return _normalize_batch(x, gain, bias, eps)
+
+
+def _normalize_batch(x, gain, bias, eps, then_relu=False, statistics=None):
+    """batch_norm, and relu of it where that is wanted. statistics: moments(x), where they are known already."""
     x, gain, bias = (v if v is None or hasattr(v, "dtype") else as_array(v) for v in (x, gain, bias))
     rows = [("x", x, ""), *([] if gain is None else [("gain", gain, "")]), ("bias", bias, "")]
     if not all(is_float(v) for _, v, _ in rows):
@@ -258,8 +244,16 @@ def batch_norm(x, gain, bias, eps=1e-5, rectify=False, known=None):
     if raw(x).dtype == "float16":                           # sums over a batch go beyond 65,504, its end
         dtype = numpy.result_type(*(raw(a).dtype for a in (x, gain, bias) if a is not None))
         x, gain, bias = (a if a is None else astype(a, numpy.result_type(dtype, "float32")) for a in (x, gain, bias))
-        return astype(batch_norm(x, gain, bias, eps, rectify), dtype)
-    return _batch_norm(x, gain, bias, known=known or moments(stop_gradient(x)), eps=eps, rectify=rectify)
+        return astype(_normalize_batch(x, gain, bias, eps, then_relu), dtype)
+    return _batch_norm(x, gain, bias, eps=eps, then_relu=then_relu, statistics=statistics)
+
+
+@with_derivative
+def _batch_norm(x, gain, bias, eps, then_relu, statistics):
+    """The definition. `statistics` spares the row of the table a walk over x: here they are computed anew."""
+    y = standardize(x, tuple(range(len(shape(x)) - 1)), eps)
+    y = (y if gain is None else y * gain) + bias
+    return relu(y) if then_relu else y
 
 
 class Dropout(Module):
@@ -290,7 +284,12 @@ class Sequential(Module):
     def apply(self, x, state=None, train=True, key=None):
         states = list(state) if state is not None else [None] * len(self.layers)
         for i, layer in enumerate(self.layers):
-            if isinstance(layer, Module):
+            follower = self.layers[i + 1] if i + 1 < len(self.layers) else None
+            if isinstance(layer, BatchNorm) and follower is relu:   # as one operation: the table has a row for both
+                x, states[i] = layer.apply(x, states[i], train, then_relu=True)
+            elif layer is relu and i and isinstance(self.layers[i - 1], BatchNorm):
+                continue                                    # it came with the layer before
+            elif isinstance(layer, Module):
                 x, states[i] = layer.apply(x, states[i], train, fold_in(key, i + 1))
             else:
                 x = layer(x)

@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 import numpy
 
-from . import core, kernels, tree
-from .backend import as_array, module_of, on_device
+from . import core, tree
+from .backend import as_array, is_readable, module_of
 from .boundary import explains, guard
 from .core import raw
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
@@ -40,7 +40,7 @@ class Optimizer(NamedTuple):
 def _number(call, name, value):
     """A hyper-parameter as Python's float, which takes the type of the array that it meets: NumPy's would turn
     float32 into float64. A traced value is still to be differentiated, and an array of a device not waited for."""
-    if type(value) is core.Box or on_device(value):
+    if type(value) is core.Box or not is_readable(value):
         return value
     if isinstance(value, numpy.ndarray) and value.ndim == 0:
         value = value.item()
@@ -135,26 +135,27 @@ def sgd(rate, momentum=0.0, nesterov=False, weight_decay=0.0, decays=matrices):
     def init(params):
         return ({"momentum": _zeros_like(params)} if keeps else {}) | ({"count": _begun(params)} if counts else {})
 
-    def moved(p, g, m, r):
-        """The parameters and momentum of one leaf after the step."""
-        decay = weight_decay if decays(p) else 0.0
-        if keeps and kernels.fit(p, m, g) and type(momentum) is type(decay) is float and type(r) is not core.Box:
-            return kernels.sgd(p, m, g, r, momentum, decay, nesterov)
-        wide, dtype = m.dtype if keeps else _wide(p), p.dtype
-        if dtype != wide or g.dtype != wide:
-            p, g = astype(p, wide), astype(g, wide)
-        g = g if _absent(decay) else _axpy(decay, p, g)
-        m = _axpy(momentum, m, g) if keeps else g
-        return astype(_axpy(-r, _axpy(momentum, m, g) if nesterov else m, p), dtype), m
-
     def update(gradient, state, params, step=None, rate=None):
         structure, columns = _leaves("sgd.update", gradient, state, params, ["momentum"] * keeps + ["count"] * counts)
         step, count = _counted(state, step) if counts else (step, None)
         r = schedule(step) if rate is None else _number("sgd.update", "rate", rate)
-        pairs = [moved(*row, r) for row in zip(*columns, *([] if keeps else columns[1:]))]
+        columns = columns if keeps else [*columns, [None] * len(columns[0])]
+        pairs = [_sgd_step(p, g, m, r, momentum, weight_decay if decays(p) else 0.0, nesterov)
+                 for p, g, m in zip(*columns)]
         params, m = (tree.unflatten(structure, [pair[k] for pair in pairs])[0] for k in (0, 1))
         return params, ({"momentum": m} if keeps else {}) | ({"count": count} if counts else {})
     return Optimizer(init, update)
+
+
+@core.replaceable
+def _sgd_step(p, g, m, rate, momentum, decay, nesterov):
+    """Return the parameters and the momentum of one leaf after the step. m: its momentum, None if none is kept."""
+    wide, dtype = _wide(p) if m is None else m.dtype, p.dtype
+    if dtype != wide or g.dtype != wide:
+        p, g = astype(p, wide), astype(g, wide)
+    g = g if _absent(decay) else _axpy(decay, p, g)
+    m = g if m is None else _axpy(momentum, m, g)
+    return astype(_axpy(-rate, _axpy(momentum, m, g) if nesterov else m, p), dtype), m
 
 
 def adam(rate, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decays=matrices):

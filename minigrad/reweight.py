@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from . import core, tree
-from .backend import is_array, module_of, on_device
+from .backend import is_array, is_readable, module_of
 from .boundary import guard
 from .core import raw
 from .errors import ShapeError, message, shape
@@ -101,7 +101,7 @@ def reweighted_gradient(losses, clean_loss, params, has_aux=False):
     good = _finite(l) & _finite(u) & _finite(L)
     w = stop_gradient(normalize(where(good, u, 0.0)))                               # line 11
     all_good = good.all()
-    if on_device(good):
+    if not is_readable(good):
         gradient = tree.map(lambda g: where(all_good, g, 0.0), J.pull(w))           # lines 12-13
     elif all_good:
         gradient = J.pull(w)
@@ -132,7 +132,7 @@ def example_weights_unrolled(losses, clean_loss, params, rate=1.0, lookahead=Non
     """
     l = _per_example(losses(params), "example_weights_unrolled(losses, ...)")
     good = _finite(l)
-    apart = losses if on_device(good) or good.all() else _apart(losses, ~good)
+    apart = losses if not is_readable(good) or good.all() else _apart(losses, ~good)
 
     def descend(params, gradient):
         return tree.map(lambda p, g: p - rate * g, params, gradient)
@@ -165,7 +165,7 @@ def _apart(losses, bad):
         leaves, structure = tree.flatten(params)
         trace = _Apart(bad)
         l = core.run(trace, lambda *boxes: losses(tree.unflatten(structure, boxes)), leaves, [False] * len(leaves))
-        return core.unboxed(l, trace)[0]
+        return core.unbox(l, trace)[0]
     return f
 
 
@@ -178,10 +178,10 @@ class _Apart:
     """
 
     def __init__(self, bad):
-        self.floor, self.closed, self.bad = next(core.floors), False, bad
+        self.level, self.closed, self.bad = next(core.levels), False, bad
 
     def interpret(self, primitive, args, params):
-        pairs = [core.unboxed(a, self) for a in args]
+        pairs = [core.unbox(a, self) for a in args]
         batch = [is_array(raw(x)) if tag is None else tag for x, tag in pairs]
         y = primitive(*[self._select(x) if of_batch else x for (x, _), of_batch in zip(pairs, batch)], **params)
         return core.Box(self._select(y) if any(batch) else y, self, any(batch))

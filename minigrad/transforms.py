@@ -26,7 +26,7 @@ import numpy
 from . import tree
 from .backend import is_array, is_float, module_of
 from .boundary import explains
-from .core import Forward, LinearMap, Tape, raw, run, unboxed
+from .core import Forward, LinearMap, Tape, raw, run, unbox
 from .errors import DTypeError, ShapeError, message, shape
 from .kinds import integers
 from .ops import astype, reshape, stack, stop_gradient
@@ -48,8 +48,8 @@ def _traced(trace, f, leaves, structure, tags, has_aux, call):
     for k, out in enumerate(outs):
         if not is_float(out):
             _refuse_result(call, tree.paths(y)[k], out)
-    pairs = [unboxed(out, trace) for out in outs]
-    return pairs, out_structure, tree.map(lambda leaf: unboxed(leaf, trace)[0], aux) if has_aux else None
+    pairs = [unbox(out, trace) for out in outs]
+    return pairs, out_structure, tree.map(lambda leaf: unbox(leaf, trace)[0], aux) if has_aux else None
 
 
 def _refuse_result(call, path, out):

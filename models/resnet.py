@@ -61,19 +61,19 @@ def resnet(rng, depth=32, widen=1, classes=10, rate=0.0, checkpoint=False, momen
     resnet(rng) has 462,954 parameters.
     """
     _check_depth("resnet", depth, 2, "8, 14, 20, 26, 32, 44, 56")
-    norm = functools.partial(nn.BatchNorm.init, gain=False, momentum=momentum, eps=1e-3, rectify=True)
+    norm = functools.partial(nn.BatchNorm.init, gain=False, momentum=momentum, eps=1e-3)
 
     def conv(inputs, outputs, stride=1):
         draw = functools.partial(nn.truncated_normal, scale=math.sqrt(2.0 / (9 * outputs)))
         return nn.Conv2d.init(rng, inputs, outputs, 3, stride, "same", bias=False, initialize=draw)
 
-    layers = [conv(3, 16, stride), norm(16)]
+    layers = [conv(3, 16, stride), norm(16), relu]
     for stage, inputs, outputs, stride in _units(depth, widen):
-        before = [norm(inputs)] + [nn.Dropout(rate)] * (rate > 0) if stage else []
-        branch = nn.Sequential((*before, conv(inputs, outputs, stride), norm(outputs), conv(outputs, outputs)))
+        before = [norm(inputs), relu] + [nn.Dropout(rate)] * (rate > 0) if stage else []
+        branch = nn.Sequential((*before, conv(inputs, outputs, stride), norm(outputs), relu, conv(outputs, outputs)))
         layers.append(nn.Checkpoint(Unit(branch, stride)) if checkpoint else Unit(branch, stride))
     scores = nn.Linear.init(rng, outputs, classes, initialize=nn.uniform_unit_scaling)
-    return nn.Sequential((*layers, norm(outputs), pooled, scores))
+    return nn.Sequential((*layers, norm(outputs), relu, pooled, scores))
 
 
 def _check_depth(call, depth, rest, examples):
@@ -103,13 +103,13 @@ def standard_resnet(rng, depth=32, widen=1, classes=10, checkpoint=False, moment
     def conv(inputs, outputs, stride=1):
         return nn.Conv2d.init(rng, inputs, outputs, 3, stride, 1, bias=False)
 
-    def norm(channels, rectify):
-        return nn.BatchNorm.init(channels, momentum=momentum, rectify=rectify)
+    def norm(channels):
+        return nn.BatchNorm.init(channels, momentum=momentum)
 
-    layers = [conv(3, 16), norm(16, True)]
+    layers = [conv(3, 16), norm(16), relu]
     for _, inputs, outputs, stride in _units(depth, widen):
-        branch = nn.Sequential((conv(inputs, outputs, stride), norm(outputs, True),
-                                conv(outputs, outputs), norm(outputs, False)))
+        branch = nn.Sequential((conv(inputs, outputs, stride), norm(outputs), relu,
+                                conv(outputs, outputs), norm(outputs)))
         layers.append(nn.Checkpoint(Unit(branch, stride, True)) if checkpoint else Unit(branch, stride, True))
     return nn.Sequential((*layers, pooled, nn.Linear.init(rng, outputs, classes)))
 

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("MINIGRAD_BACKEND", "numpy")      # before minigrad is imported: most tests make NumPy arrays
 
 import minigrad as mg  # noqa: E402
-import minigrad.blas  # noqa: E402
-from minigrad import backend, pieces  # noqa: E402
+from minigrad import backend  # noqa: E402
+from minigrad.fast import cublas, threads  # noqa: E402
 
 from . import requirements  # noqa: E402
 
@@ -32,7 +32,7 @@ settings.load_profile("ci")
 @pytest.hookimpl(tryfirst=True)                             # before xdist looks at these options
 def pytest_cmdline_main(config):
     """Share the whole suite among the cores, where pytest-xdist is installed; parts of it stay in this process."""
-    whole, cores = config.args_source is config.ArgsSource.TESTPATHS, min(pieces.threads(), 4)
+    whole, cores = config.args_source is config.ArgsSource.TESTPATHS, min(threads.threads(), 4)
     if "PYTEST_XDIST_WORKER" in os.environ:                 # a worker comes by here too, and must not start more
         return
     if whole and cores > 1 and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
@@ -64,7 +64,7 @@ def _switched(name, monkeypatch):
         requirements.need("cupy", "g++")
         from .impersonator import array_module, blas
         monkeypatch.setattr(backend, "cupy_or_reason", lambda: (array_module(), ""))
-        monkeypatch.setattr(minigrad.blas, "library", blas)
+        monkeypatch.setattr(cublas, "library", blas)
     elif name == "cupy":
         requirements.need("gpu")
     before = backend.name()

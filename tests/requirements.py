@@ -16,6 +16,7 @@ import shutil
 import pytest
 
 from minigrad import backend
+from minigrad.fast import memory
 
 DATA = pathlib.Path(os.environ.get("MINIGRAD_DATA", "nowhere")).expanduser()
 PROC = pathlib.Path("/proc/self")
@@ -57,7 +58,7 @@ MISSING = {                                                 # name: () -> the re
     "mnist": lambda: _folder("mnist"),
     "cifar10": lambda: _folder("cifar-10-batches-py"),
     "fork": lambda: None if hasattr(os, "fork") else "this system does not fork",
-    "glibc": lambda: None if backend.keep_memory() else "the C library of this system is not glibc",
+    "glibc": lambda: None if memory.keep_memory() else "the C library of this system is not glibc",
     "proc": lambda: None if PROC.exists() else "processes are followed through /proc, which is not here",
 }
 

@@ -1,27 +1,31 @@
 """The house is in order: who imports whom, how long files are, and that everything public says what it is."""
 import ast
+import importlib
 import inspect
 import pathlib
 
 import pytest
 
 import minigrad as mg
-from minigrad import backend, blas, check, draw, errors, graphs, kernels, nn, optim, pieces, reweight, tree
+from minigrad import nn
 
 ROOT = pathlib.Path(mg.__file__).parent.parent
-LAYERS = [{"errors"}, {"boundary"}, {"backend", "files"}, {"tree", "kernels"}, {"pieces", "blas"}, {"core", "graphs"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"}, {"losses", "initial"},
-          {"nn", "optim", "reweight", "check", "draw"}]
+LAYERS = [{"errors"}, {"boundary"}, {"backend", "files"}, {"tree"}, {"box"}, {"core"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"},
+          {"losses", "initial"}, {"nn", "optim", "reweight", "check", "draw"}, {"fast"}]          # the ground floor, and the wing
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+IDEA = "core", "box", "kinds", "ops", "transforms", "functions", "losses", "nn", "optim", "reweight", "check", "draw"
 SOURCES = sorted(path for folder in ("minigrad", "models", "experiments") for path in (ROOT / folder).rglob("*.py"))
+MODULES = [mg, *(importlib.import_module(f"minigrad.{'.'.join(path.relative_to(ROOT / 'minigrad').with_suffix('').parts)}")
+                 for path in SOURCES if path.is_relative_to(ROOT / "minigrad") and path.name != "__init__.py")]
 
 
 def imported(path):
     """The first parts of the names of minigrad's own modules that a file imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
-            inside_ops = path.parent.name == "ops" and node.level == 1
+            inside = path.parent.name if path.parent.name in ("ops", "fast") and node.level == 1 else None
             names = [node.module] if node.module else [alias.name for alias in node.names]
-            yield from ("ops" if inside_ops else name.split(".")[0] for name in names)
+            yield from (inside or name.split(".")[0] for name in names)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             yield from (name.split(".")[0] for name in names)
@@ -34,8 +38,8 @@ def test_imports_go_one_way(path):
     if folder == "minigrad":
         assert not names & {"models", "experiments"}
         assert "cupy" not in names or path.name == "backend.py"
-        if path.name != "__init__.py" or path.parent.name == "ops":
-            own = "ops" if path.parent.name == "ops" else path.stem
+        if path.name != "__init__.py" or path.parent.name in ("ops", "fast"):
+            own = path.parent.name if path.parent.name in ("ops", "fast") else path.stem
             assert {LEVEL[name] for name in names if name in LEVEL and name != own} <= set(range(LEVEL[own]))
     if folder == "models":
         assert "experiments" not in names
@@ -53,13 +57,21 @@ def test_files_and_functions_stay_short(path):
             assert node.end_lineno - node.lineno - (ast.get_docstring(node) or "").count("\n") <= 40, node.name
 
 
-@pytest.mark.parametrize("module", [mg, backend, blas, check, draw, errors, graphs, kernels, nn, optim, pieces, reweight, tree], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("path", [path for path in SOURCES if set(IDEA) & set(path.with_suffix("").parts) and "fast" not in path.parts
+                                  and path.is_relative_to(ROOT / "minigrad")], ids=lambda path: path.name)
+def test_the_ground_floor_knows_no_device(path):
+    """Which array module is which is the business of backend.py, and of the wing."""
+    names = {getattr(node, "attr", getattr(node, "id", None)) for node in ast.walk(ast.parse(path.read_text()))}
+    assert not names & {"on_device", "cupy", "threads", "scratch", "as_strided"} or names & {"as_strided"} and path.name == "windows.py"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
 def test_everything_public_says_what_it_is(module):
     inherited = {inspect.getdoc(mg.Primitive), inspect.getdoc(nn.Module), None, ""}
     for name, value in vars(module).items():
         if name.startswith("_") or inspect.ismodule(value) or not callable(value):
             continue
-        if getattr(value, "__module__", "minigrad").startswith("minigrad"):
+        if getattr(value, "__module__", "") == module.__name__ and (inspect.isfunction(value) or inspect.isclass(value)):
             assert inspect.getdoc(value) not in inherited or value in (mg.Primitive, nn.Module), name
             for method, inside in vars(value).items() if inspect.isclass(value) else ():
                 if not method.startswith("_") and inspect.isfunction(inside) and method not in ("apply", "record"):

@@ -165,13 +165,13 @@ def test_the_error_says_which_law_where_and_the_seed():
 # --------------------------------------------------------------------------------------- an engine that is wrong
 
 def confused(monkeypatch):
-    """One floor for all derivatives."""
-    monkeypatch.setattr(core, "floors", itertools.repeat(1))
+    """One level for all derivatives."""
+    monkeypatch.setattr(core, "levels", itertools.repeat(1))
 
 
 def upside_down(monkeypatch):
-    """Inner derivatives on lower floors than outer ones."""
-    monkeypatch.setattr(core, "floors", itertools.count(10**9, -1))
+    """Inner derivatives on lower levels than outer ones."""
+    monkeypatch.setattr(core, "levels", itertools.count(10**9, -1))
 
 
 def not_closed(monkeypatch):
@@ -185,7 +185,7 @@ def not_closed(monkeypatch):
 
 def last_use_only(monkeypatch):
     """A value that is used twice gets the cotangent of one use."""
-    monkeypatch.setattr(core, "_plus", lambda a, b: a if b is None else b)
+    monkeypatch.setattr(core, "plus", lambda a, b: a if b is None else b)
 
 
 def no_sum(monkeypatch):

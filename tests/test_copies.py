@@ -56,8 +56,8 @@ OBJECTS = {
     "state": optim.adam(1e-3).init(model),
     "Primitive": mg.elementwise(np.exp, mg.exp, name="own"),
     "Reweighted": mg.reweight.reweighted_gradient(lambda p: p * p, mg.sum, np.ones(2)),
-    "Graph": mg.draw.draw(mg.exp, np.ones(2)), "Operation": mg.draw.draw(mg.exp, np.ones(2)).operations[0]}
-A_PROGRAM = {"LinearMap", "Box", "Bundle", "Forward", "Tape", "Drawing", "NormalizePasses", "Handle",        # of one run
+    "Graph": mg.draw(mg.exp, np.ones(2)), "Operation": mg.draw(mg.exp, np.ones(2)).operations[0]}
+A_PROGRAM = {"LinearMap", "Box", "Bundle", "Forward", "Tape", "Drawing", "Passes", "BatchNormPasses", "Handle", "Sums", "with_derivative",        # of one run
              "Optimizer"}               # made of closures
 
 

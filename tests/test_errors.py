@@ -21,6 +21,7 @@ from minigrad import (
     Primitive,
     ShapeError,
     TraceError,
+    box,
     grad,
     jvp,
     linearize,
@@ -31,7 +32,6 @@ from minigrad import (
 )
 from minigrad.check import check_derivatives
 from minigrad.errors import IndexingError
-from minigrad.ops import operators
 from minigrad.reweight import example_weights, example_weights_unrolled, reweighted_gradient
 
 ROOT = pathlib.Path(mg.__file__).parent.parent
@@ -367,7 +367,7 @@ told(DTypeError, lambda: nn.cross_entropy(ones(3, 2), np.zeros(3)), """
     """)
 told(DTypeError, lambda: nn.BatchNorm.init(3).apply(ones(2, 3), train=False), """
     BatchNorm.apply(x, train=False): evaluation needs the running averages
-      help: hand over the state that training handed out
+      help: pass the state that training returned
     """)
 told(DTypeError, lambda: Wrapped(nn.BatchNorm.init(2)).apply(ones(4, 2)), """
     Wrapped.apply: a layer inside keeps averages or drops elements: it needs state and key
@@ -438,7 +438,7 @@ told(DTypeError, lambda: vjp(lambda x: {"z": x * 1j}, 1.0), """
     """)
 told(ShapeError, lambda: grad(mg.linear(lambda x: x.sum(), lambda g, s: g, name="total"))(ones(3)), """
     total(...): the pull of its rule gives a cotangent of shape () for an argument of shape (3,)
-      help: minigrad.check.check_derivatives holds a rule to the laws
+      help: minigrad.check_derivatives holds a rule to the laws
     """)
 told(DTypeError, lambda: jvp(mg.exp, (ones(2),), (np.array([1j, 0]),)), """
     jvp(f, xs, ts): wrong type at 0
@@ -531,13 +531,13 @@ told(TraceError, lambda: grad(mg.elementwise(np.multiply, lambda y, a, b: b, nam
       help: elementwise(fun, *partials) takes one for each argument
     """)
 told(TraceError, lambda: grad(lambda x: Primitive(lambda x, k: k * x, lambda i, y, x, k: None, "scale")(x, k=x))(1.0), """
-    scale(...): a traced value is handed over by keyword, as a setting
+    scale(...): a traced value is passed by keyword, as a setting
       k  ()  float64
-      help: hand over arrays by position
+      help: pass arrays by position
     """)
 told(TraceError, lambda: grad(lambda w: mg.sum(mg.checkpoint(lambda x: x * w)(ones(3))))(ones(3)), """
     checkpoint(<lambda>): it uses a traced value from outside
-      help: hand over as an argument whatever is differentiated: checkpoint(f)(params, x)
+      help: pass as an argument whatever is differentiated: checkpoint(f)(params, x)
     """)
 told(ShapeError, lambda: reweighted_gradient(lambda p: mg.mean(p), lambda p: mg.sum(p), ones(3)), """
     reweighted_gradient(losses, ...): losses(params) must give one loss per example
@@ -707,8 +707,8 @@ def remedies():
                 for part in ast.walk(node.args[places[node.func.id]]):
                     if text(part):
                         yield path.name, text(part)
-    for instead in operators._ELSEWHERE.values():
-        yield "operators.py", "minigrad." + instead
+    for instead in box._ELSEWHERE.values():
+        yield "box.py", "minigrad." + instead
 
 
 DEFINED = {node.name for path in SOURCES for node in ast.walk(ast.parse(path.read_text()))
@@ -732,23 +732,23 @@ def test_a_remedy_names_functions_that_exist(file, text):
         assert exists(name), (name, text)
 
 
-@pytest.mark.parametrize("name", operators._ELSEWHERE)
+@pytest.mark.parametrize("name", box._ELSEWHERE)
 def test_what_to_write_for_a_function_of_numpy_is_that_function(name):
     """... and keeps the derivative."""
     f = getattr(np, name, None) or getattr(np.linalg, name)
     x, a, b = np.array([3.0, 1.0, 2.0]), np.array([1.0, 2.0, 4.0]), np.array([0.5, 3.0, 1.0])
-    code = eval("lambda x, a, b, arrays: mg." + re.sub(r"(?<![.\w])(sum|square)\(", r"mg.\1(", operators._ELSEWHERE[name]),
+    code = eval("lambda x, a, b, arrays: mg." + re.sub(r"(?<![.\w])(sum|square)\(", r"mg.\1(", box._ELSEWHERE[name]),
                 {"mg": mg, "numpy": np})
     args = {"dot": (a, b), "outer": (a, b), "vstack": ([a, b],), "hstack": ([a, b],)}.get(name, (x,))
     np.testing.assert_allclose(code(x, a, b, [a, b]), f(*args))
     y, J = linearize(lambda x, a, b: code(x, a, b, [a, b]), x, a, b)
     step = (code(x + 1e-6, a + 1e-6, b + 1e-6, [a + 1e-6, b + 1e-6]) - y) / 1e-6
     np.testing.assert_allclose(J.push(*map(np.ones_like, (x, a, b))), step, rtol=1e-4)
-    with pytest.raises(TraceError, match=re.escape("help: write minigrad." + operators._ELSEWHERE[name])):
+    with pytest.raises(TraceError, match=re.escape("help: write minigrad." + box._ELSEWHERE[name])):
         linearize(lambda x, a, b: f(*({"dot": (a, b), "outer": (a, b), "vstack": ([a, b],), "hstack": ([a, b],)}.get(name, (x,)))), x, a, b)
 
 
-@pytest.mark.parametrize("f", sorted(operators._PLAIN_FUNCTIONS, key=lambda f: f.__name__), ids=lambda f: f.__name__)
+@pytest.mark.parametrize("f", sorted(box._PLAIN_FUNCTIONS, key=lambda f: f.__name__), ids=lambda f: f.__name__)
 def test_functions_of_numpy_without_a_derivative_take_plain_values(f):
     x = np.array([3.0, 1.0, 2.0])
     args = {"full_like": lambda x: (x, 7.0), "can_cast": lambda x: (x.dtype, float), "searchsorted": lambda x: (np.arange(4.0), x)}.get(

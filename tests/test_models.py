@@ -75,7 +75,7 @@ def test_wide_resnet_28_10_at_full_size():
 def test_a_standard_unit_by_hand():
     """relu(shortcut(x) + branch(x)), the shortcut every second pixel and zeros for new channels."""
     model = standard_resnet(generator(0), 8)
-    unit = model.layers[3]
+    unit = model.layers[4]
     x = generator(1).standard_normal((5, 6, 6, 16)).astype("float32")
     y = x
     for layer in unit.branch.layers:
@@ -83,7 +83,7 @@ def test_a_standard_unit_by_hand():
     shortcut = np.zeros_like(y)
     shortcut[..., 8:24] = x[:, ::2, ::2]
     np.testing.assert_allclose(unit(x), np.maximum(y + shortcut, 0), rtol=1e-5, atol=1e-6)
-    assert y.min() < 0 and [layer.rectify for layer in unit.branch.layers if isinstance(layer, nn.BatchNorm)] == [True, False]
+    assert y.min() < 0 and [layer is mg.relu for layer in unit.branch.layers] == [False, False, True, False, False]
     assert abs(model.layers[0].kernel.std() - np.sqrt(2 / 27)) < 0.03 and model.layers[1].gain.all()
     scores, state = model.apply(generator(1).random((4, 8, 8, 3), "float32"), model.init_state())
     assert model.apply(np.ones((2, 8, 8, 3), "float32"), state, train=False)[0].shape == (2, 10)
@@ -165,7 +165,7 @@ def test_images_of_any_size(make, size):
 
 def test_a_shortcut_takes_the_mean_of_the_pixels_there_are():
     """... in each window of two by two, also where the image ends inside of it."""
-    unit = resnet(generator(0), 8).layers[3]
+    unit = resnet(generator(0), 8).layers[4]
     unit = dataclasses.replace(unit, branch=nn.Sequential((lambda x: np.zeros((2, *(-(-n // 2) for n in x.shape[1:3]), 32)),)))
     for h, w in ((4, 6), (5, 6), (5, 3), (1, 1)):
         x = generator(2).random((2, h, w, 16))

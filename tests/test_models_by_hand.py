@@ -183,8 +183,8 @@ def resnet_by_hand(leaves, x, norm, depth, widen=1, stride=1, rate=0.0, key=None
     x = rectified(conv(x, stride))
     for k, (stage, _, outputs, s) in enumerate(units(depth, widen)):
         y = rectified(x) if stage else x
-        if stage and rate and key is not None:              # layer k + 3 of the network, layer 2 of its branch
-            y = plain.dropout(y, rate, (*key, k + 3, 2))
+        if stage and rate and key is not None:              # layer k + 4 of the network, layer 3 of its branch
+            y = plain.dropout(y, rate, (*key, k + 4, 3))
         y = conv(rectified(conv(y, s)))
         if s == 2:
             n, h, w, c = x.shape

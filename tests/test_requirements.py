@@ -39,7 +39,7 @@ def test_unknown_requirements_are_refused(monkeypatch):
     ({"cov_source": ["minigrad"]}, None), ({"xdist": False}, None), ({"numprocesses": 0}, 0)])
 def test_the_whole_suite_is_shared_among_the_cores(monkeypatch, change, workers):
     given = dict(part=False, worker=False, cores=3, usepdb=False, cov_source=None, xdist=True, numprocesses=None) | change
-    monkeypatch.setattr(conftest.pieces, "threads", lambda: given["cores"])
+    monkeypatch.setattr(conftest.threads, "threads", lambda: given["cores"])
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     if given["worker"]:
         monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")

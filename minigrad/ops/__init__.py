@@ -1,5 +1,7 @@
-"""The operations, by their NumPy names. Importing this package also gives traced values their operators."""
-from . import operators
+"""The operations, by their NumPy names. Importing this package also gives boxes their operators."""
+import sys
+
+from .. import box
 from .convolution import conv2d
 from .dropout import dropout
 from .elementwise import (
@@ -50,3 +52,5 @@ from .shaping import (
                           transpose,
 )
 from .windows import avg_pool2d, fold, max_pool2d, unfold
+
+box.ops = sys.modules[__name__]        # what the operators of a box are written with

@@ -1,13 +1,14 @@
 """Dropout. Its random bits are a hash of the key and of an element's place: the same on every device, made there."""
+import functools
 import math
+import operator
 
 import numpy
 
-from ..backend import as_array, module_of, on_device
-from ..core import Box, raw
+from ..backend import as_array, module_of
+from ..core import Box, raw, replaceable
 from ..errors import DTypeError, ShapeError, message, shape
-from ..pieces import cut, each
-from .elementwise import scaled
+from .elementwise import scale
 
 ODD = numpy.uint32(0x9E3779B9)                              # 2^32 over the golden ratio: multiples of it lie far apart
 
@@ -29,18 +30,18 @@ def dropout(x, rate, key):
     if x.dtype.kind not in "fiubc":
         raise DTypeError(message("dropout(x)", "the elements are no numbers", [("x", x, "")]))
     rate = float(rate)                                      # a number of NumPy's would change types
-    known, count, plain = _hash(key), math.prod(shape(x)), raw(x)
-    xp = module_of(plain)
-    stays = xp.empty(count, bool)
-
-    def draw(piece):
-        places = xp.arange(piece.start, piece.stop, dtype="uint32")
-        stays[piece] = _scrambled(places * ODD ^ known) >= numpy.uint32(rate * 2**32)
-    each(draw, cut(count, 4, plain), plain)
-    return scaled(x, by=stays.reshape(shape(x)).astype(x.dtype) / (1.0 - rate))
+    stays = _keep(math.prod(shape(x)), rate, _hash(key), raw(x)).reshape(shape(x))
+    return scale(x, by=stays.astype(x.dtype) / (1.0 - rate))
 
 
-def _scrambled(x):
+@replaceable
+def _keep(count, rate, known, x):
+    """Return which of so many elements are kept, as a mask beside plain x. known: the hash of the key."""
+    index = module_of(x).arange(count, dtype="uint32")
+    return _scramble(index * ODD ^ known) >= numpy.uint32(rate * 2**32)
+
+
+def _scramble(x):
     """32 bits, each of which depends on all bits of x; one to one.
 
     The shifts and factors are those of Chris Wellons's lowbias32 (Prospecting for hash functions, 2018).
@@ -51,19 +52,16 @@ def _scrambled(x):
 
 
 def _hash(key):
-    """One integer for those of a key: the sum of their hashes, each with its place. The same for integers in arrays."""
-    total, place = numpy.zeros(1, "uint32"), 0              # what is known on the host is added up there
-    moving = None
+    """Return one integer for those of a key: the sum of their hashes, each with its index. Integers in arrays, too."""
+    terms, index = [], 0
     for part in key if isinstance(key, (tuple, list)) else (key,):
         if not isinstance(part, int) and getattr(getattr(part, "dtype", None), "kind", "") not in ("i", "u"):
             raise DTypeError(message("dropout(x)", "a key is an integer, or several", [("key", part, "")],
                                      "(seed of the run, step)"))
         part = part.ravel() if hasattr(part, "dtype") else numpy.array([part & 0xFFFFFFFF], "uint32")
-        at = _scrambled(module_of(part).arange(place, place + part.size, dtype="uint32") * ODD + ODD)
-        term = _scrambled(part.astype("uint32") ^ at).sum(keepdims=True, dtype="uint32")
-        place += part.size
-        if on_device(part):
-            moving = term if moving is None else moving + term
-        else:
-            total = total + term
-    return total[0] if moving is None else moving + total[0]
+        at = _scramble(module_of(part).arange(index, index + part.size, dtype="uint32") * ODD + ODD)
+        terms.append(_scramble(part.astype("uint32") ^ at).sum(dtype="uint32"))
+        index += part.size
+    terms.sort(key=lambda term: isinstance(term, numpy.generic))       # NumPy's last: they go with arrays of a device
+    with numpy.errstate(over="ignore"):
+        return functools.reduce(operator.add, terms or [numpy.uint32(0)])

@@ -26,9 +26,8 @@ import numpy
 from .. import tree
 from ..backend import as_array, module_of
 from ..core import Box, LinearMap, Primitive, raw
-from ..errors import DTypeError, message, shape
-from ..kinds import elementwise, linear, signed, stretched, sum_to
-from ..pieces import mapped
+from ..errors import DTypeError, message, parameters, shape
+from ..kinds import elementwise, linear, signed, stretch, sum_to
 
 add = signed("add", +1, +1, doc="a + b, broadcast.")
 subtract = signed("subtract", +1, -1, doc="a - b, broadcast.")
@@ -44,24 +43,23 @@ sqrt = elementwise("sqrt", lambda y, x: 0.5 / y, doc="The square root.")
 sin = elementwise("sin", lambda y, x: cos(x), doc="The sine of an angle in radians.")
 cos = elementwise("cos", lambda y, x: -sin(x), doc="The cosine of an angle in radians.")
 tanh = elementwise("tanh", lambda y, x: 4.0 * _bell(2.0 * x), doc="The hyperbolic tangent.")
-sigmoid = elementwise(mapped(lambda x, out=None: _sigmoid(x, out)), lambda y, x: _bell(x), name="sigmoid",
+sigmoid = elementwise(lambda x: _sigmoid(x), lambda y, x: _bell(x), name="sigmoid",
                       doc="The logistic function 1 / (1 + e^-x), exact at both ends.")
 softplus = elementwise(lambda x: module_of(x).logaddexp(x, 0.0), lambda y, x: sigmoid(x), name="softplus",
                        doc="log(1 + e^x), without overflow.")
-_bell = elementwise(mapped(lambda x, out=None: _sigmoid_slope(x, out)), lambda y, x: -y * tanh(0.5 * x),
-                    name="sigmoid'")
+_bell = elementwise(lambda x: _sigmoid_slope(x), lambda y, x: -y * tanh(0.5 * x), name="sigmoid'")
 
 
-def _sigmoid(x, out):
+def _sigmoid(x):
     xp = module_of(x)
     x, z = xp.asarray(x), _falling(x)
-    return xp.divide(xp.where(x.real >= 0, 1.0, z), 1.0 + z, out=out)
+    return xp.where(x.real >= 0, 1.0, z) / (1.0 + z)
 
 
-def _sigmoid_slope(x, out):
+def _sigmoid_slope(x):
     """sigmoid(x) sigmoid(-x): 1 - sigmoid(x) would lose all digits where x is large."""
     z = _falling(x)
-    return module_of(x).divide(z, (1.0 + z) * (1.0 + z), out=out)
+    return z / ((1.0 + z) * (1.0 + z))
 
 
 def _falling(x):
@@ -73,35 +71,30 @@ def _falling(x):
 
 # --------------------------------------------------------------------- straight lines with kinks: masks select
 
-BITS = {numpy.dtype(f"f{size}"): numpy.dtype(f"i{size}") for size in (2, 4, 8)}       # integers as wide as floats
+def _select(v, mask):
+    """v where the mask holds, and 0 elsewhere, whatever v is there: a product would make NaN of infinity."""
+    return module_of(v, mask).where(mask, v, 0.0)
 
 
-def selected(x, mask, out=None):
-    """Plain x where the mask holds, and 0 elsewhere, whatever x is there; written to `out`, which may be x.
-
-    A product with the mask would make NaN of infinity, and NumPy's `where` takes ten times as long as one where a mask
-    has no pattern. But as integers, 0 times the bits of any number is 0.
-    """
-    bits = BITS.get(x.dtype) if isinstance(x, (numpy.ndarray, numpy.generic)) else None
-    if bits is None:
-        y = module_of(x, mask).where(mask, x, 0.0)          # of CuPy, or of a type that no integer is as wide as
-        if out is None:
-            return y
-        out[...] = y
-        return out
-    return numpy.multiply(x.view(bits), mask, out=None if out is None else out.view(bits)).view(x.dtype)
-
-
-_times = mapped(lambda v, by, out=None: module_of(v, by).multiply(selected(v, by != 0), by, out=out))
-scaled = linear(lambda v, by: _times(v, by), lambda g, s, by: sum_to(scaled(g, by=by), s))
+scale = linear(lambda v, by: _select(v, by != 0) * by, lambda g, s, by: sum_to(scale(g, by=by), s))
+_gate = linear(lambda v, at: _select(v, at != 0), lambda g, s, at: _gate(g, at=at), "relu")
 
 
 def _straight(name, *slopes, doc):
     """A primitive made of straight lines: slopes(y, *args) are arrays of constants. Where one is 0, nothing flows."""
     def rule(i, y, *args):
         d, s, sy = slopes[i](raw(y), *map(raw, args)), shape(args[i]), shape(y)
-        return LinearMap(lambda t: scaled(stretched(t, sy), by=d), lambda g: sum_to(scaled(g, by=d), s))
-    return Primitive(mapped(name), rule, name, doc)
+        return LinearMap(lambda t: scale(stretch(t, sy), by=d), lambda g: sum_to(scale(g, by=d), s))
+    return Primitive(name, rule, name, doc, parameters(slopes[0])[1:])
+
+
+def _relu_rule(i, y, x):
+    at = raw(y)                                             # y is 0 where the gate is closed: x need not be kept
+    return LinearMap(lambda t: _gate(t, at=at), lambda g: _gate(g, at=at))
+
+
+relu = Primitive(lambda x: module_of(x).maximum(x, 0.0), _relu_rule, "relu",
+                 doc="max(x, 0). The derivative at 0 is 0.")
 
 
 def _wins(y, a, b):
@@ -125,13 +118,6 @@ minimum = _straight("minimum", lambda y, a, b: _wins(y, a, b), lambda y, a, b: _
                     doc="The smaller of a and b, broadcast. Where they are equal, each has the derivative 1/2.")
 
 
-_larger = mapped("maximum")
-_open = mapped(lambda v, y, out=None: selected(v, y != 0, out))
-_gate = linear(lambda v, at: _open(v, at), lambda g, s, at: _gate(g, at=at), "relu")
-relu = Primitive(lambda x: _larger(x, 0.0), lambda i, y, x: LinearMap(*2 * [lambda v: _gate(v, at=raw(y))]), "relu",
-                 doc="max(x, 0). The derivative at 0 is 0.")     # a line of its own: of y alone, and a piece at a time
-
-
 def clip(x, a_min=None, a_max=None):
     """x kept between a_min and a_max: minimum(maximum(x, a_min), a_max), with their conventions. None is no bound."""
     x = x if a_min is None else maximum(x, a_min)
@@ -141,11 +127,11 @@ def clip(x, a_min=None, a_max=None):
 def _divide_rule(i, y, a, b):
     s, sy = shape((a, b)[i]), shape(y)
     if i == 0:
-        return LinearMap(lambda t: stretched(t / b, sy), lambda g: sum_to(g / b, s))
-    return LinearMap(lambda t: stretched(-t * y / b, sy), lambda g: sum_to(-g * y / b, s))
+        return LinearMap(lambda t: stretch(t / b, sy), lambda g: sum_to(g / b, s))
+    return LinearMap(lambda t: stretch(-t * y / b, sy), lambda g: sum_to(-g * y / b, s))
 
 
-divide = Primitive("divide", _divide_rule, doc="a / b, broadcast.")
+divide = Primitive("divide", _divide_rule, doc="a / b, broadcast.", parameters="ab")
 
 
 def _base(y, a, b):
@@ -169,7 +155,7 @@ power = elementwise("power", _base, _exponent, doc="a^b, broadcast. The derivati
 def _where_rule(i, y, condition, a, b):
     s, sy, c = shape((condition, a, b)[i]), shape(y), raw(condition)
     pick = (lambda v: where(c, v, 0.0)) if i == 1 else (lambda v: where(c, 0.0, v))
-    return LinearMap(lambda t: stretched(pick(t), sy), lambda g: sum_to(pick(g), s))
+    return LinearMap(lambda t: stretch(pick(t), sy), lambda g: sum_to(pick(g), s))
 
 
 _where = Primitive("where", _where_rule)

@@ -3,43 +3,13 @@ import math
 
 import numpy
 
-from .. import blas
+from ..backend import module_of
 from ..core import LISTS, NUMBERS, as_arrays
 from ..errors import ShapeError, message, shape
 from ..kinds import bilinear, sum_to
-from ..pieces import cut, one_blas_thread, share
 from .shaping import expand_dims, matrix_transpose, normal_axes, reshape, transpose
 
-SMALL = 1 << 12         # multiplications up to which OpenBLAS uses no threads of its own, whatever the shapes and types
-PIECE = 1 << 26         # multiplications of a piece: a millisecond or so
-
-
-def _product(a, b):
-    """a @ b; of large matrices some rows or columns of the result at a time, of many some of them, on threads."""
-    (n, k), m = a.shape[-2:], b.shape[-1]
-    if not isinstance(a, numpy.ndarray) or n * k * m <= SMALL:
-        return blas.matmul(a, b)
-    lead = () if a.ndim == b.ndim == 2 else numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    if math.prod(lead) * n * k * m <= PIECE:
-        with one_blas_thread:
-            return blas.matmul(a, b)
-    y = numpy.empty((*lead, n, m), numpy.result_type(a, b))
-
-    def part(piece):
-        if lead:
-            return *[x[piece] if x.ndim == y.ndim and len(x) == lead[0] else x for x in (a, b)], y[piece]
-        return (a[piece], b, y[piece]) if n >= m else (a, b[:, piece], y[:, piece])
-
-    def work(pieces):
-        for piece in pieces:
-            left, right, out = part(piece)
-            numpy.matmul(left, right, out=out)
-    length = lead[0] if lead else max(n, m)
-    share(work, cut(length, math.prod(lead) * n * k * m // length, a, PIECE), a)
-    return y
-
-
-_matmul = bilinear(_product,
+_matmul = bilinear(lambda a, b: module_of(a, b).matmul(a, b),
                    lambda g, b, s: sum_to(_matmul(g, matrix_transpose(b)), s),
                    lambda g, a, s: sum_to(_matmul(matrix_transpose(a), g), s), "matmul")
 

@@ -12,7 +12,7 @@ from ..backend import as_array, module_of
 from ..core import LinearMap, Primitive, raw
 from ..errors import ShapeError, message, shape
 from ..kinds import broadcast_to, elementwise, linear
-from .elementwise import astype, exp, scaled, square, where
+from .elementwise import astype, exp, scale, square, where
 from .shaping import getitem, moveaxis, normal_axes, reshape
 
 _sum = linear(lambda x, axis, keepdims: module_of(x).sum(x, axis, keepdims=keepdims),
@@ -127,7 +127,7 @@ def _largest_rule(i, y, x, axis):
     top = (raw(x) == raw(y)).astype(raw(y).dtype)
     count = top.sum(axis, keepdims=True)
     share = top / (count + (count == 0.0))
-    return LinearMap(lambda t: sum(scaled(t, by=share), axis, keepdims=True), lambda g: scaled(g, by=share))
+    return LinearMap(lambda t: sum(scale(t, by=share), axis, keepdims=True), lambda g: scale(g, by=share))
 
 
 _largest_kept = Primitive(_largest, _largest_rule, "max")

@@ -6,9 +6,9 @@ import operator
 
 import numpy
 
-from ..backend import as_array, is_array, mixture, module_of, on_device
+from ..backend import as_array, is_array, module_of
 from ..core import LISTS, NUMBERS, LinearMap, Primitive, as_arrays, raw
-from ..errors import DTypeError, IndexingError, MinigradError, ShapeError, message
+from ..errors import DTypeError, IndexingError, MinigradError, ShapeError, message, mixture
 from ..errors import shape as shape_of
 from ..kinds import integers, linear, normal_shape, sum_to
 from .elementwise import add
@@ -122,7 +122,7 @@ def _put(g, shape, index):
     xp = module_of(g)
     x = xp.zeros(shape, g.dtype)
     if _may_repeat(index):
-        halves = on_device(g) and g.dtype.kind == "c"       # cupy.add.at takes no complex numbers
+        halves = g.dtype.kind == "c"                        # cupy.add.at takes no complex numbers
         for part, more in [(x.real, g.real), (x.imag, g.imag)] if halves else [(x, g)]:
             xp.add.at(part, index, more)
     else:
@@ -157,8 +157,8 @@ def _plain(part, x):
     if part is None or part is Ellipsis or isinstance(part, (slice, int)):
         return part
     if hasattr(part, "dtype"):
-        if is_array(part) and is_array(x) and on_device(part) != on_device(x):      # CuPy would copy it to the device
-            raise mixture("getitem(x, index)", [("x", x, ""), ("index", part, "")])
+        if error := is_array(part) and mixture("getitem(x, index)", [("x", x, ""), ("index", part, "")]):
+            raise error                                     # CuPy would copy the index to the device
         return part
     if not isinstance(part, (list, tuple, range)):
         raise IndexingError(message("getitem(x, index)", f"{part!r} is no index", [("x", x, "")],

@@ -62,9 +62,10 @@ def test_moments_and_batch_norm(device):
     for found, right in zip(moments(mg.xp.asarray(x)), (wide.mean(axes), wide.var(axes))):
         close(found, right)
     gain, bias = np.array([1.0, 2.0, -1.0], np.float16), np.array([0.5, 0.0, 1.0], np.float16)
-    for rectify in (False, True):
+    for followed in (False, True):
         def f(x, gain, bias):
-            return nn.batch_norm(x, gain, bias, rectify=rectify)
+            layer = nn.BatchNorm(gain, bias)
+            return nn.Sequential((layer, mg.relu))(x) if followed else layer(x)
         (y, J), (z, K) = (mg.linearize(f, *[mg.xp.asarray(a.astype(dtype)) for a in (x, gain, bias)])
                           for dtype in (np.float16, np.float64))
         close(y, mg.to_host(z), 8.0)

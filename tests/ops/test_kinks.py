@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import grad, nn
-from minigrad.ops.elementwise import selected
+from minigrad.fast.elementwise import select
 
 from ..strategies import arrays
 
@@ -26,7 +26,7 @@ def dropped(x):
 
 
 def normalized(x, gain=None):
-    return nn.batch_norm(x, gain, mg.xp.zeros(2), rectify=True)
+    return nn.Sequential((nn.BatchNorm(gain, mg.xp.zeros(2)), mg.relu))(x)
 
 
 GATES = {                   # f, x, where f(x) takes nothing from x, where x gives nothing to f(x) (None: everywhere something)
@@ -100,7 +100,7 @@ def test_selected_is_where(x, seed):
             a = x.astype(dtype)
         right = np.where(mask, a, dtype(0.0))
         out = np.full(x.shape, 7.0, dtype)
-        for found in (selected(a, mask), selected(a, mask, out=out), out):
+        for found in (select(a, mask), select(a, mask, out=out), out):
             assert np.asarray(found).dtype == dtype
             np.testing.assert_array_equal(found, right)
             np.testing.assert_array_equal(np.signbit(np.real(found)), np.signbit(np.real(right)))
@@ -123,7 +123,7 @@ def test_nan_wins_as_in_numpy(device):
         gradient = mg.to_host(pull(xp.ones(y.shape))[0])
         assert gradient[1] == 1.0 or (f is mg.abs and np.isnan(gradient[1]))
     x = np.array([[1.0, 2.0], [nan, 3.0], [0.0, 1.0]])
-    y, pull = mg.vjp(lambda x: nn.batch_norm(x, None, xp.zeros(2), rectify=True), xp.asarray(x))
+    y, pull = mg.vjp(lambda x: nn.Sequential((nn.BatchNorm(None, xp.zeros(2)), mg.relu))(x), xp.asarray(x))
     with np.errstate(invalid="ignore"):
         for found in (mg.to_host(y), mg.to_host(pull(xp.ones((3, 2)))[0])):
             assert np.isnan(found[:, 0]).all() and np.isfinite(found[:, 1]).all()

@@ -1,4 +1,4 @@
-"""Convolution and pooling beyond their values and laws (test_laws.py): pieces, winners, padding, refusals."""
+"""Convolution and pooling beyond their values and laws (test_laws.py): chunks, winners, padding, refusals."""
 
 import itertools
 
@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.backend import peak_memory
-from minigrad.ops import convolution as module
-from minigrad.pieces import cut
+from minigrad.fast import convolution as module
+from minigrad.fast import cuda_convolution
+from minigrad.fast.threads import split
 
 from ..plain import every_window, plain
 from ..strategies import convolutions, distinct
@@ -38,7 +39,7 @@ def test_every_geometry_of_a_convolution(window):
 
 def test_with_stride_one_the_gradient_is_a_convolution_too(monkeypatch):
     """... which is faster than folding windows back."""
-    monkeypatch.setattr(module, "fold_plain", lambda *args: pytest.fail("folded"))
+    monkeypatch.setattr(module, "_fold", lambda *args: pytest.fail("folded"))
     x, k = np.ones((1, 5, 6, 2)), np.ones((3, 3, 2, 1))
     for padding in ("valid", "same", 2):
         y, pull = mg.vjp(lambda x: mg.conv2d(x, k, 1, padding), x)
@@ -96,15 +97,14 @@ def test_windows_are_multiplied_a_piece_at_a_time():
         assert windows > 8 * module.WINDOWS
         for f, *args in ((lambda: mg.conv2d(x, k, 1, "same"),), (J.pull, y)):
             assert most(f, *args) < 1.1 * x.nbytes + 2 * module.WINDOWS < windows
-    x = np.ones((64, 64, 64, 4), np.float32)                # with a stride the gradient is folded, also piece by piece
+    x = np.ones((64, 64, 64, 4), np.float32)                # with a stride the gradient is folded, also chunk by chunk
     y, pull = mg.vjp(lambda x: mg.conv2d(x, np.ones((3, 3, 4, 8), np.float32), 2, "same"), x)
     assert most(pull, y) < 1.1 * x.nbytes + 4 * module.WINDOWS
 
 
-def test_windows_are_gathered_at_once_on_a_device(impersonator):
-    x = mg.xp.ones(1)
-    assert cut(100, 10 * module.WINDOWS, x, module.WINDOWS) == [slice(0, 100)]     # 3 GB
-    assert cut(1000, 10 * module.WINDOWS, x, module.WINDOWS) == [slice(i, i + 125) for i in range(0, 1000, 125)]
+def test_windows_are_gathered_at_once_on_a_device():
+    assert cuda_convolution._batches(100, 10 * module.WINDOWS) == [slice(0, 100)]         # 3 GB
+    assert split(1000, 10 * module.WINDOWS, 1 << 32) == [slice(i, i + 125) for i in range(0, 1000, 125)]
 
 
 def test_pooling_with_more_elements_than_a_byte_counts():
@@ -117,7 +117,7 @@ def test_pooling_with_more_elements_than_a_byte_counts():
 
 
 @given(convolutions())
-def test_pieces_do_not_change_the_result(case):
+def test_chunks_do_not_change_the_result(case):
     x, k, stride, padding = case
     x = np.concatenate([x] * 3)
     whole, J = mg.linearize(lambda x, k: mg.conv2d(x, k, stride, padding), x, k)

@@ -1,15 +1,15 @@
-"""Large arrays in pieces that stay in cache, worked on by several threads. On a GPU there is one piece, the whole.
+"""Large arrays of NumPy in chunks that stay in cache, worked on by several threads.
 
-NumPy walks through memory once for every operation and on one core. Here a batch is cut along its first axis into
-pieces that fit in a core's cache; threads take one piece after the other and do all that is to be done with it. NumPy
-gives the interpreter lock up while it computes, so that Python's own threads do.
+NumPy walks through memory once for every operation and on one core. Here a batch is split along its first axis into
+chunks that fit in a core's cache; threads take one chunk after the other and do all that is to be done with it. NumPy
+releases the interpreter lock while it computes, so Python's own threads do.
 
-    MINIGRAD_THREADS=4      how many threads; one for each core that this process may use if it is not set
+    MINIGRAD_THREADS=4      the number of threads; if it is not set, one for each core that this process may use
 
-The cutting depends on the shapes alone and partial sums are added up in the order of the pieces, so that **results do
-not depend on the number of threads**, bit for bit. While pieces are worked on, the matrix products of NumPy's BLAS run
+The chunks depend on the shapes alone and partial sums are added up in the order of the chunks, so that **results do
+not depend on the number of threads**, bit for bit. While chunks are worked on, the matrix products of NumPy's BLAS run
 on one thread each (threads within threads would only wait for one another, and BLAS's own threads change bits); the
-setting is put back afterwards.
+setting is restored afterwards.
 """
 import concurrent.futures
 import contextlib
@@ -24,19 +24,17 @@ import threading
 
 import numpy
 import threadpoolctl
+from numpy import ndarray
 
-from . import kernels
-from .backend import module_of, on_device
-from .errors import BackendError
+from ..errors import BackendError
 
-PIECE = 1 << 20         # bytes: a piece of each array at hand; a few of them stay in the cache of a core
-DEVICE_PIECE = 1 << 32  # on a GPU, whose kernels count elements in 32 bits
-GROUPS = 16             # partial results of a sum that are too large to keep one for each piece
+CHUNK = 1 << 20         # bytes of each array at hand; a few of them stay in the cache of a core
+GROUPS = 16             # at most this many partial sums are kept at once, where each is large (gradients of kernels)
 
 
 @functools.cache
 def threads():
-    """The number of threads: MINIGRAD_THREADS, or one for each core that this process may use. Read once."""
+    """Return the number of threads: MINIGRAD_THREADS, or one for each core that this process may use. Read once."""
     wanted = os.environ.get("MINIGRAD_THREADS", "").strip()
     if not wanted:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -45,35 +43,33 @@ def threads():
     return int(wanted)
 
 
-def cut(n, bytes_each, x=None, piece=None):
-    """Slices of range(n), in order, of at most a piece but for single elements. x: an array to be cut like this.
+def split(n, bytes_each, chunk=None):
+    """Split range(n) into slices of at most `chunk` bytes (at least one element each), CHUNK if it is not given.
 
-    Where there are several there are about 4, 8, 12 ...: equal shares for 2 or 4 threads. On a GPU a piece is 4 GB.
+    The number of slices is about a multiple of 4, so that 2 or 4 threads get equal shares.
     """
-    piece = DEVICE_PIECE if on_device(x) else piece or PIECE
-    if n * bytes_each <= piece:
+    chunk = chunk or CHUNK
+    if n * bytes_each <= chunk:
         return [slice(0, n)] if n else []
-    count = -(-n * bytes_each // piece)
+    count = -(-n * bytes_each // chunk)
     step = -(-n // (-(-count // 4) * 4))
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
-def cut_rows(x):
-    """Slices of an array along its first axis, each at most a piece; one where there is nothing to cut."""
-    return cut(len(x), x.nbytes // max(len(x), 1), x) or [slice(0, 0)]
+def split_rows(x):
+    """Split an array along its first axis: slices of at most a chunk; one slice of an array without rows."""
+    return split(len(x), x.nbytes // max(len(x), 1)) or [slice(0, 0)]
 
 
-def share(work, pieces, x=None):
-    """Let every thread call work(its pieces), where each takes the next piece that nobody has taken. No result.
+def run(work, chunks):
+    """Run work(chunks) on every thread; all threads draw from one shared iterator. Return nothing.
 
-    x: one of the arrays that are worked on. A GPU needs no threads. The thread that calls this works too, and needs no
-    help: where no other thread is free (inside of a piece, say) or none can be started, it does everything.
+    The calling thread works too and waits for no other: where no thread is free (inside of a chunk, say) or none can
+    be started, it does everything.
     """
-    if on_device(x):
-        return work(pieces)
-    left = iter(pieces)                                     # to take the next element of a list is one atomic step
+    left = iter(chunks)                                     # to take the next element of a list is one atomic step
     with one_blas_thread:
-        helpers = _ask_for_help(work, left, min(threads(), len(pieces)) - 1)
+        helpers = _ask_for_help(work, left, min(threads(), len(chunks)) - 1)
         try:
             work(left)
         finally:                                            # what nobody has begun by now has nothing left to do
@@ -83,24 +79,24 @@ def share(work, pieces, x=None):
             raise error
 
 
-def each(f, pieces, x=None):
-    """[f(piece) for piece in pieces], on threads. x: as for share."""
-    results = [None] * len(pieces)
+def map_chunks(f, chunks):
+    """Return [f(chunk) for chunk in chunks], computed on threads."""
+    results = [None] * len(chunks)
 
     def work(left):
-        for i, piece in left:
-            results[i] = f(piece)
-    share(work, list(enumerate(pieces)), x)
+        for i, chunk in left:
+            results[i] = f(chunk)
+    run(work, list(enumerate(chunks)))
     return results
 
 
-def scratch(role, shape, x):
-    """An array in the type of x for one purpose inside a piece, with anything in it.
+def sum_chunks(f, chunks):
+    """Return the sum of f(chunk) over all chunks, added up in their order."""
+    return functools.reduce(operator.add, map_chunks(f, chunks))
 
-    It lies in the same memory every time, one for each thread.
-    """
-    if on_device(x):
-        return module_of(x).empty(shape, x.dtype)           # its pool does the same
+
+def scratch(role, shape, x):
+    """Return an uninitialized buffer in the type of x, reused for every call with this role; one per thread."""
     count = math.prod(shape) * x.itemsize
     memory = getattr(_own, role, None)
     if memory is None or len(memory) < count:
@@ -109,62 +105,42 @@ def scratch(role, shape, x):
     return memory[:count].view(x.dtype).reshape(shape)
 
 
-def mapped(fun, doc=None):
-    """A function of each element that cuts large arrays: the ufunc of this name, or f(*arrays, out=None)."""
-    ufunc = isinstance(fun, str)
-    of_numpy = getattr(numpy, fun) if ufunc else fun
-    cuts = not ufunc or isinstance(of_numpy, numpy.ufunc)
-    count = getattr(of_numpy, "nin", None) if ufunc else None
+def chunked(f, arguments=None):
+    """Return f, which acts on each element of one array or two, with large arrays in chunks on threads.
 
-    def on_pieces(*args, out=None):
-        if count is not None and len(args) != count:        # NumPy would write into the one too many
-            raise TypeError(f"{fun} takes {count} arrays, not {len(args)}")
-        for a in args:
-            if type(a) is numpy.ndarray and a.nbytes > PIECE and cuts:
-                return _map(of_numpy, args, out)
-        f = of_numpy if type(args[0]) is numpy.ndarray or not ufunc else getattr(module_of(*args), fun)
-        return f(*args) if out is None else f(*args, out=out)
-    on_pieces.__name__, on_pieces.__doc__ = fun if ufunc else fun.__name__, doc
-    return on_pieces
+    f: a ufunc, or a function f(*arrays, out=None) of so many arguments.
+    """
+    def unary(a, *more, **settings):
+        if more or settings:
+            return NotImplemented                           # NumPy would write into the one too many
+        return map_elements(f, (a,)) if type(a) is ndarray and a.nbytes > CHUNK else f(a)
+
+    def binary(a, b, *more, **settings):
+        if more or settings:
+            return NotImplemented
+        large = type(a) is ndarray and a.nbytes > CHUNK or type(b) is ndarray and b.nbytes > CHUNK
+        return map_elements(f, (a, b)) if large else f(a, b)
+    return unary if (arguments or f.nin) == 1 else binary
 
 
-def _map(f, args, y):
+def map_elements(f, args, y=None):
+    """Return f(*args), written to y if that is given, chunk by chunk."""
     s = numpy.broadcast_shapes(*[numpy.shape(a) for a in args])
-    full = [numpy.ndim(a) == len(s) and a.shape[0] == s[0] for a in args]
+    is_split = [numpy.ndim(a) == len(s) and a.shape[0] == s[0] for a in args]
     if y is None:
-        y = numpy.empty(s, f(*[a[:0] if cuts else a for a, cuts in zip(args, full)]).dtype)
+        y = numpy.empty(s, f(*[a[:0] if splits else a for a, splits in zip(args, is_split)]).dtype)
 
     def work(left):
-        for piece in left:
-            f(*[a[piece] if cuts else a for a, cuts in zip(args, full)], out=y[piece])
-    share(work, cut_rows(y), y)
+        for chunk in left:
+            f(*[a[chunk] if splits else a for a, splits in zip(args, is_split)], out=y[chunk])
+    run(work, split_rows(y))
     return y
-
-
-added = mapped("add", "a + b for arrays; written to `out` where that is given.")
-
-
-def column_sums(x, y=None):
-    """The sums over all axes but the last, of x or of x y: forms that are many times faster than a sum."""
-    if y is None and kernels.fit(x):
-        return kernels.column_sums(x)
-    if y is None:
-        return module_of(x).ones(x.size // x.shape[-1], x.dtype) @ x.reshape(-1, x.shape[-1])
-    if not isinstance(x, numpy.ndarray):
-        return column_sums(x * y)                           # CuPy's einsum does the same
-    rows = (-1, math.prod(x.shape[-2:]) if x.ndim > 2 else x.shape[-1])
-    return numpy.einsum("ij,ij->j", x.reshape(rows), y.reshape(rows)).reshape(-1, x.shape[-1]).sum(0)
-
-
-def summed(f, pieces, x=None):
-    """The sum of f(piece) over all pieces, in their order. x: as for share."""
-    return functools.reduce(operator.add, each(f, pieces, x))
 
 
 # -------------------------------------------------------------------------------------------------- threads
 
 class _Own(threading.local):
-    """What each thread has for itself: scratch arrays, how deep it is in `one_blas_thread`, and what to put back."""
+    """What each thread has for itself: scratch arrays, how deep it is in `one_blas_thread`, and what to restore."""
     depth, before = 0, ()
 
 
@@ -239,7 +215,7 @@ class _OneBlasThread:
             with self.lock:
                 self.inside -= 1
                 if not self.inside:
-                    self._put_back()
+                    self._restore()
 
     def enter_thread(self):
         """The part of it that each thread has to do for itself: a helper does it once and for all."""
@@ -247,7 +223,7 @@ class _OneBlasThread:
         for _, set_to in _own.before:
             set_to(1)
 
-    def _put_back(self):
+    def _restore(self):
         for count, set_to in self.before:
             set_to(count)
         self.before = []                                    # not empty wherever BLAS may be at one thread
@@ -256,7 +232,7 @@ class _OneBlasThread:
         """In a forked child, where the thread that forked is the only one."""
         self.lock, self.inside = threading.Lock(), int(_own.depth > 0)
         if not self.inside:
-            self._put_back()
+            self._restore()
 
 
 @functools.cache

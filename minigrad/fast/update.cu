@@ -5,8 +5,6 @@
 // kernel: sgd<float, const float*>
 // kernel: sgd<double, double>
 // kernel: sgd<double, const double*>
-// kernel: average<float>
-// kernel: average<double>
 
 template <class T>
 __device__ T number(T rate) { return rate; }
@@ -21,11 +19,4 @@ __global__ void sgd(const T* p, const T* m, const T* g, T* p_new, T* m_new, long
         m_new[i] = moved;
         p_new[i] = p[i] - number(rate) * (nesterov ? momentum * moved + d : moved);
     }
-}
-
-// A running average, moved one step: momentum old + rest now.
-template <class T>
-__global__ void average(const T* old, const T* now, T* moved, int count, T momentum, T rest) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count) moved[i] = momentum * old[i] + rest * now[i];
 }

@@ -10,9 +10,9 @@ import functools
 import logging
 import threading
 
-from . import backend, kernels
-from .backend import module_of, on_device
-from .errors import BackendError
+from .. import backend
+from ..backend import module_of, on_device
+from ..errors import BackendError
 
 WORKSPACE = 32 << 20                                        # bytes, NVIDIA's recommendation for Hopper
 REAL = {"float32": 0, "float64": 1}                         # cudaDataType: CUDA_R_32F, CUDA_R_64F
@@ -20,13 +20,24 @@ COMPUTE = {"float32": 68, "float64": 70}                    # cublasComputeType:
 TF32 = 77                                                   # CUBLAS_COMPUTE_32F_FAST_TF32
 
 
-def matmul(a, b, out=None):
-    """a @ b, written to `out` where that is given."""
-    if on_device(a) and a.ndim == getattr(b, "ndim", 0) == 2 and kernels.fit(a, b):
-        own = handle(module_of(a))
-        if own:
-            return own.product(a, b, out)
-    xp = module_of(a, b)
+def has_kernels(*xs):
+    """Return whether there are kernels for these arrays: all CuPy's, all float32 or all float64, none of them empty."""
+    if not all(map(on_device, xs)):
+        return False
+    types = {x.dtype for x in xs}
+    return len(types) == 1 and next(iter(types)) in ("float32", "float64") and all(x.size for x in xs)
+
+
+def matmul(a, b):
+    """a @ b of two matrices."""
+    return product(a, b) if a.ndim == b.ndim == 2 and has_kernels(a, b) else NotImplemented
+
+
+def product(a, b, out=None):
+    """a @ b of two matrices of one type, written to `out` where that is given; by CuPy where cuBLAS is not found."""
+    own, xp = handle(module_of(a)), module_of(a)
+    if own:
+        return own.product(a, b, out)
     return xp.matmul(a, b) if out is None else xp.matmul(a, b, out=out)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import minigrad
 
-from .kernels import compiled
+from ..nvrtc import compiled
 
 pytestmark = pytest.mark.needs("nvrtc")
 SOURCES = sorted(pathlib.Path(minigrad.__file__).parent.rglob("*.cu"))

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import BackendError, backend, blas, kernels, nn, optim, pieces
+from minigrad import BackendError, backend, nn, optim
 from minigrad.backend import generator, to_host
+from minigrad.fast import batch_norm, cublas, cuda, cuda_convolution
 from minigrad.ops import normalize, windows
 
-from . import emulator
+from .. import emulator
 
 GEOMETRIES = [((2, 5, 6, 3), (3, 3), (1, 1), ((1, 1), (1, 1))), ((1, 7, 4, 4), (3, 2), (2, 1), ((0, 1), (2, 0))),
               ((3, 4, 4, 8), (1, 1), (2, 2), ((0, 0), (0, 0))), ((2, 6, 6, 1), (5, 5), (1, 1), ((2, 2), (2, 2))),
               ((1, 8, 9, 2), (3, 3), (2, 3), ((0, 1), (1, 0)))]
 TYPES = ["float32", "float64"]
-FIND = blas.library.__wrapped__                             # before a fixture puts a stand-in there
+FIND = cublas.library.__wrapped__                             # before a fixture puts a stand-in there
 
 
 def drawn(s, dtype="float64", key=0):
@@ -49,20 +50,20 @@ def with_numpy(function):
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("s, window, stride, padding", GEOMETRIES)
 def test_windows(impersonator, s, window, stride, padding, dtype):
-    x, places = drawn(s, dtype), windows.counts(s[1:3], window, stride, padding)
+    x, places = drawn(s, dtype), windows.output_size(s[1:3], window, stride, padding)
     expected = with_numpy(lambda: windows._unfold(x, window, stride, padding))
     (device_x,) = on_device(x)
-    rows = to_host(kernels.unfold(device_x, places, window, stride, padding))
+    rows = to_host(cuda.unfold(device_x, places, window, stride, padding))
     np.testing.assert_array_equal(rows, expected.reshape(rows.shape))
     v = drawn(expected.shape, dtype, 1)
-    same(kernels.fold(*on_device(v), s[1:3], stride, padding),
-         with_numpy(lambda: windows.fold_plain(v, s[1:3], stride, padding)))
+    same(cuda.fold(*on_device(v), s[1:3], stride, padding),
+         with_numpy(lambda: windows._fold(v, s[1:3], stride, padding)))
     images = mg.xp.full((2, *x.shape), 7.0, dtype)
-    windows.fold_plain(*on_device(v), s[1:3], stride, padding, images[1])   # written where it is wanted
-    np.testing.assert_array_equal(to_host(images[1]), to_host(kernels.fold(*on_device(v), s[1:3], stride, padding)))
+    cuda.fold(*on_device(v), s[1:3], stride, padding, images[1])   # written where it is wanted
+    np.testing.assert_array_equal(to_host(images[1]), to_host(cuda.fold(*on_device(v), s[1:3], stride, padding)))
     assert (to_host(images[0]) == 7.0).all()
     strided = mg.xp.asarray(np.repeat(x, 2, axis=2))[:, :, ::2]             # a view with gaps
-    np.testing.assert_array_equal(to_host(kernels.unfold(strided, places, window, stride, padding)), rows)
+    np.testing.assert_array_equal(to_host(cuda.unfold(strided, places, window, stride, padding)), rows)
 
 
 def of_pooling(s, window, stride, padding):
@@ -76,18 +77,18 @@ def test_pooling(impersonator, s, window, stride, padding, dtype):
     x = np.round(drawn(s, dtype) * 2) / 2                                   # with equal elements
     x.reshape(-1)[::7] = np.nan
     x.reshape(-1)[1::11] = -np.inf
-    geometry, places = (window, stride, padding), windows.counts(s[1:3], window, stride, padding)
-    best, winners = with_numpy(lambda: windows._max_pool2d(x, geometry, True))
-    found, chosen = kernels.max_pool(*on_device(x), places, *geometry)
+    geometry = window, stride, padding
+    best, winners = with_numpy(lambda: windows._max_pool2d.__wrapped__(x, *geometry))
+    found, chosen = cuda.max_pool2d(*on_device(x), *geometry)
     np.testing.assert_array_equal(to_host(found), best)
     finite = ~np.isinf(best)                                # a border ties with -infinity: NumPy's code may choose it
     np.testing.assert_array_equal(to_host(chosen)[finite], winners[finite])
     n, count = len(x), best[0].size
     flat, y = drawn((n, x[0].size), dtype, 1), drawn((n, count), dtype, 2)
     w = winners.reshape(n, count)
-    same(kernels.take_winners(*on_device(flat, w)), np.take_along_axis(flat, w, 1))
-    expected = with_numpy(lambda: windows._put_winners(y, w, s[1:], geometry))
-    same(kernels.put_winners(*on_device(y, w), s[1:], places, *geometry), expected)
+    same(cuda.take_winners(*on_device(flat, w)), np.take_along_axis(flat, w, 1))
+    expected = with_numpy(lambda: windows._put_winners(y, w, s[1:], *geometry))
+    same(cuda.put_winners(*on_device(y, w), s[1:], *geometry), expected)
 
 
 # ------------------------------------------------------------------------------------------- normalization
@@ -97,29 +98,29 @@ def test_pooling(impersonator, s, window, stride, padding, dtype):
 def test_sums(impersonator, s, dtype):
     x = drawn(s, dtype) + 3
     (device_x,) = on_device(x)
-    same(kernels.column_sums(device_x), x.reshape(-1, s[-1]).sum(0))
-    mean, var = kernels.moments(device_x)
+    same(cuda.column_sums(device_x), x.reshape(-1, s[-1]).sum(0))
+    mean, var = cuda.moments(device_x)
     same(mean, x.reshape(-1, s[-1]).mean(0))
     same(var, x.reshape(-1, s[-1]).var(0))
 
 
 def test_the_variance_of_numbers_far_from_0_does_not_cancel(impersonator):
     x = drawn((1000, 2)) + 1e9
-    np.testing.assert_allclose(to_host(kernels.moments(*on_device(x))[1]), x.var(0), rtol=1e-9)
-    constant = kernels.moments(*on_device(np.full((9, 3), 0.1, "float32")))
+    np.testing.assert_allclose(to_host(cuda.moments(*on_device(x))[1]), x.var(0), rtol=1e-9)
+    constant = cuda.moments(*on_device(np.full((9, 3), 0.1, "float32")))
     assert (to_host(constant[1]) == 0).all() and (to_host(constant[0]) == np.float32(0.1)).all()
 
 
-@pytest.mark.parametrize("gained, rectify", [*itertools.product([True, False], repeat=2)])
+@pytest.mark.parametrize("gained, then_relu", [*itertools.product([True, False], repeat=2)])
 @pytest.mark.parametrize("dtype", TYPES)
-def test_normalization(impersonator, gained, rectify, dtype):
+def test_normalization(impersonator, gained, then_relu, dtype):
     x, g, t = (drawn((6, 5, 4, 7), dtype, k) for k in range(3))
     gain, bias, t_gain, t_bias = (drawn((7,), dtype, k) for k in range(4))
     gain, t_gain = (gain, t_gain) if gained else (None, None)
-    settings = {"eps": 1e-3, "rectify": rectify}
-    theirs = with_numpy(lambda: normalize.NormalizePasses(x, gain, bias, normalize.moments(x), **settings))
+    settings = {"eps": 1e-3, "then_relu": then_relu}
+    theirs = with_numpy(lambda: batch_norm.Passes(x, gain, bias, normalize.moments(x), **settings))
     known = on_device(*with_numpy(lambda: normalize.moments(x)))
-    ours = kernels.NormalizePasses(*on_device(x, gain, bias), known, **settings)
+    ours = cuda.BatchNormPasses(*on_device(x, gain, bias), known, **settings)
     same(ours.y, theirs.y)
     for tangents in [(t, t_gain, t_bias), (t, None, None), (None, t_gain, t_bias), (None, None, t_bias)]:
         same(ours.push(*on_device(*tangents)), with_numpy(lambda: theirs.push(*tangents)))
@@ -134,7 +135,7 @@ def test_a_closed_relu_lets_nothing_through(impersonator, dtype):
     """Neither NaN nor infinity from above; what is NaN itself stays so."""
     x, bias = drawn((40, 3), dtype), np.array([0.0, 0.5, -0.5], dtype)
     known = on_device(*with_numpy(lambda: normalize.moments(x)))
-    passes = kernels.NormalizePasses(*on_device(x, None, bias), known, eps=1e-3, rectify=True)
+    passes = cuda.BatchNormPasses(*on_device(x, None, bias), known, eps=1e-3, then_relu=True)
     shut, g = to_host(passes.y) == 0.0, drawn((40, 3), dtype, 1)
     for bad in (np.inf, np.nan):
         for found, expected in zip(passes.pull(*on_device(np.where(shut, bad, g).astype(dtype))),
@@ -145,8 +146,8 @@ def test_a_closed_relu_lets_nothing_through(impersonator, dtype):
     pushed = to_host(passes.push(*on_device(t), None, None))
     assert (pushed[shut] == 0.0).all() and not np.isfinite(pushed[:, 0][~shut[:, 0]]).any()
     x[0, 1] = np.nan
-    theirs = with_numpy(lambda: normalize.NormalizePasses(x, None, bias, normalize.moments(x), eps=1e-3, rectify=True))
-    ours = kernels.NormalizePasses(*on_device(x, None, bias), kernels.moments(*on_device(x)), eps=1e-3, rectify=True)
+    theirs = with_numpy(lambda: batch_norm.Passes(x, None, bias, normalize.moments(x), eps=1e-3, then_relu=True))
+    ours = cuda.BatchNormPasses(*on_device(x, None, bias), cuda.moments(*on_device(x)), eps=1e-3, then_relu=True)
     same(ours.y, theirs.y)
     with np.errstate(invalid="ignore"):
         same(ours.pull(*on_device(g))[0], with_numpy(lambda: theirs.pull(g))[0])
@@ -160,7 +161,7 @@ def test_cross_entropy(impersonator, dtype, labels):
     x, t, g = drawn((300, 5), dtype) * 20, drawn((300, 5), dtype, 1), drawn((300,), dtype, 2)
     y = generator(0).integers(0, 5, 300).astype(labels)
     losses, J = with_numpy(lambda: mg.linearize(lambda x: nn.cross_entropy(x, y), x))
-    found, push, pull = kernels.cross_entropy(*on_device(x, y))
+    found, push, pull = cuda.cross_entropy(*on_device(x, y))
     same(found, losses)
     same(push(*on_device(t)), with_numpy(lambda: J.push(t)))
     same(pull(*on_device(g))[0], with_numpy(lambda: J.pull(g)))
@@ -172,7 +173,7 @@ def test_cross_entropy_far_out(impersonator, dtype):
     x = np.array([[0.0, -1.0, -2.0], [17.0, 0.0, 3.0], [80.0, 0.0, 1.0], [0.0, 80.0, 79.0]]) + np.array([[0.0], [-1e6], [1e6], [0.0]])
     x, t, y = x.astype(dtype), drawn((4, 3), dtype), np.zeros(4, int)
     right = np.log1p(np.exp(x[:, 1:].astype(float) - x[:, :1]).sum(1))
-    found, push, pull = kernels.cross_entropy(*on_device(x, y))
+    found, push, pull = cuda.cross_entropy(*on_device(x, y))
     losses, J = with_numpy(lambda: mg.linearize(lambda x: nn.cross_entropy(x, y), x))
     g = np.ones(4, dtype)
     for a, b in ((found, right), (losses, right), (push(*on_device(t)), J.push(t)), (pull(*on_device(g))[0], J.pull(g))):
@@ -186,7 +187,7 @@ def test_cross_entropy_of_scores_that_are_not_finite(impersonator):
     with np.errstate(all="ignore"):
         losses, J = with_numpy(lambda: mg.linearize(lambda x: nn.cross_entropy(x, y), x))
         expected = with_numpy(lambda: J.pull(np.ones(5)))
-    found, _, pull = kernels.cross_entropy(*on_device(x, y))
+    found, _, pull = cuda.cross_entropy(*on_device(x, y))
     np.testing.assert_array_equal(to_host(found), losses)
     np.testing.assert_array_equal(to_host(pull(*on_device(np.ones(5)))[0]), expected)
 
@@ -215,18 +216,18 @@ LAYOUTS = {"rows": lambda a: a, "turned": lambda a: mg.xp.asarray(to_host(a).T.c
 def test_products(impersonator, n, k, m, dtype):
     a, b = drawn((n, k), dtype), drawn((k, m), dtype, 1)
     for left, right in itertools.product(LAYOUTS.values(), repeat=2):
-        same(blas.matmul(left(mg.xp.asarray(a)), right(mg.xp.asarray(b))), a @ b)
+        same(cublas.product(left(mg.xp.asarray(a)), right(mg.xp.asarray(b))), a @ b)
     y = mg.xp.asarray(np.zeros((2, n, m), dtype))
-    blas.matmul(*on_device(a, b), out=y[1])
+    cublas.product(*on_device(a, b), out=y[1])
     same(y, np.stack([np.zeros((n, m), dtype), a @ b]))
 
 
 def test_products_that_are_not_for_the_handle(impersonator):
     for a, b in [((2, 3, 4), (4, 5)), ((0, 4), (4, 5)), ((3, 0), (0, 5)), ((4,), (4, 5))]:
         a, b = drawn(a), drawn(b)
-        same(blas.matmul(*on_device(a, b)), np.matmul(a, b))
+        same(cublas.product(*on_device(a, b)), np.matmul(a, b))
     a, b = np.arange(6).reshape(2, 3), np.arange(6).reshape(3, 2)
-    np.testing.assert_array_equal(to_host(blas.matmul(*on_device(a, b))), a @ b)
+    np.testing.assert_array_equal(to_host(cublas.product(*on_device(a, b))), a @ b)
 
 
 class Noted:
@@ -240,12 +241,12 @@ class Noted:
 
 def test_precision_of_products(impersonator, monkeypatch):
     noted = Noted()
-    monkeypatch.setattr(blas, "library", lambda: noted)
+    monkeypatch.setattr(cublas, "library", lambda: noted)
     x, y = on_device(np.ones((2, 2), "float32"), np.ones((2, 2)))
     try:
         for name in ("float32", "tf32"):
             assert backend.matmul_precision(name) == backend.matmul_precision() == name
-            blas.matmul(x, x), blas.matmul(y, y)
+            cublas.product(x, x), cublas.product(y, y)
     finally:
         backend.matmul_precision("float32")
     computed = [args[-2] for name, args in noted.calls if name == "cublasGemmEx"]
@@ -259,9 +260,9 @@ def test_precision_of_products(impersonator, monkeypatch):
 
 def test_what_cublas_refuses_is_an_error(impersonator, monkeypatch):
     broken = Noted(status=3)
-    monkeypatch.setattr(blas, "library", lambda: broken)
+    monkeypatch.setattr(cublas, "library", lambda: broken)
     with pytest.raises(BackendError, match="cublasCreate_v2: cuBLAS answers with status 3\n  help: .* memory is full"):
-        blas.matmul(*on_device(np.ones((2, 2)), np.ones((2, 2))))
+        cublas.product(*on_device(np.ones((2, 2)), np.ones((2, 2))))
 
 
 def test_without_cublas_the_product_is_cupys(impersonator, monkeypatch, caplog):
@@ -270,9 +271,9 @@ def test_without_cublas_the_product_is_cupys(impersonator, monkeypatch, caplog):
     def missing(name):
         raise RuntimeError(f"no {name}")
     monkeypatch.setattr(cuda.pathfinder, "load_nvidia_dynamic_lib", missing)
-    monkeypatch.setattr(blas, "library", FIND)
+    monkeypatch.setattr(cublas, "library", FIND)
     with caplog.at_level(logging.WARNING):
-        same(blas.matmul(*on_device(np.full((2, 2), 2.0), np.ones((2, 2)))), np.full((2, 2), 4.0))
+        same(cublas.product(*on_device(np.full((2, 2), 2.0), np.ones((2, 2)))), np.full((2, 2), 4.0))
     assert "cuBLAS was not found (no cublas): matrix products go through CuPy" in caplog.text
 
 
@@ -280,20 +281,20 @@ def test_without_cublas_the_product_is_cupys(impersonator, monkeypatch, caplog):
 
 def test_what_there_are_kernels_for(impersonator):
     f, d, i = on_device(np.ones(2, "float32"), np.ones(2), np.ones(2, int))
-    assert kernels.fit(f) and kernels.fit(d, d)
+    assert cublas.has_kernels(f) and cublas.has_kernels(d, d)
     for arrays in [(f, d), (i,), (f, np.ones(2, "float32")), (f, 1.0), (f, None), on_device(np.ones((0, 3)))]:
-        assert not kernels.fit(*arrays)
+        assert not cublas.has_kernels(*arrays)
     mg.use("numpy")                                         # which decides what is created, and nothing else
-    assert kernels.fit(f) and not kernels.fit(np.ones(2))
+    assert cublas.has_kernels(f) and not cublas.has_kernels(np.ones(2))
 
 
 def test_the_operations_take_them(impersonator, monkeypatch):
     """A step of a small network runs every kernel there is; in float16, where there are none, it runs without."""
     launched = []
-    real = kernels._launch
-    monkeypatch.setattr(kernels, "_launch", lambda source, name, *args: (launched.append(name), real(source, name, *args)))
+    real = cuda._launch
+    monkeypatch.setattr(cuda, "_launch", lambda source, name, *args: (launched.append(name), real(source, name, *args)))
     rng = generator(0)
-    net = nn.Sequential((nn.Conv2d.init(rng, 4, 8, padding=1), nn.BatchNorm.init(8, rectify=True), lambda x: mg.max_pool2d(x, 3, 2, 1),
+    net = nn.Sequential((nn.Conv2d.init(rng, 4, 8, padding=1), nn.BatchNorm.init(8, then_relu=True), lambda x: mg.max_pool2d(x, 3, 2, 1),
                          nn.Conv2d.init(rng, 8, 3, stride=2), lambda x: mg.mean(x, (1, 2))))
     x, y = on_device(drawn((5, 9, 9, 4), "float32"), np.arange(5) % 3)
 
@@ -307,7 +308,7 @@ def test_the_operations_take_them(impersonator, monkeypatch):
     optimizer.update(gradient, optimizer.init(net), net)
     kinds = {name.partition("<")[0] for name in launched}
     assert kinds == {"unfold", "fold", "max_pool", "take_winners", "put_winners", "partial_sums", "total_sums", "normalize",
-                     "normalize_slope", "cross_entropy", "cross_entropy_push", "cross_entropy_pull", "sgd", "average"}
+                     "normalize_slope", "cross_entropy", "cross_entropy_push", "cross_entropy_pull", "sgd"}
     assert "unfold<float4>" in launched and not any("double" in name for name in launched)
     launched.clear()
     half = mg.tree.map(lambda p: p.astype("float16"), net)
@@ -315,9 +316,9 @@ def test_the_operations_take_them(impersonator, monkeypatch):
     assert not launched and mg.value_and_grad(loss)(half)[0].dtype == "float16"
 
 
-def test_a_piece_of_a_device_holds_what_32_bits_count(impersonator, monkeypatch):
-    assert pieces.cut(3, 1 << 31, mg.xp.ones(1)) == [slice(0, 1), slice(1, 2), slice(2, 3)]
-    monkeypatch.setattr(pieces, "DEVICE_PIECE", 600)
+def test_a_chunk_of_a_device_holds_what_32_bits_count(impersonator, monkeypatch):
+    assert cuda_convolution._batches(3, 1 << 31) == [slice(0, 2), slice(2, 4)]
+    monkeypatch.setattr(cuda_convolution, "CHUNK", 600)
     x, k, g = drawn((5, 4, 4, 2)), drawn((3, 3, 2, 3), key=1), drawn((5, 2, 2, 3), key=2)
     y, J = with_numpy(lambda: mg.linearize(mg.conv2d, x, k))
     found, on = mg.linearize(mg.conv2d, *on_device(x, k))

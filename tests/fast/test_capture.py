@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import DTypeError, capture, grad, graphs, nn, optim, tree
+from minigrad import DTypeError, capture, grad, nn, optim, tree
 from minigrad.backend import generator, to_host
+from minigrad.fast import capture as module
 from minigrad.reweight import reweighted_gradient
 from models import mlp, resnet
 
-from .test_device import other_devices
+from ..test_device import other_devices
 
 N = 6
 
@@ -158,13 +159,13 @@ def test_a_graph_gives_its_memory_back(impersonator, caplog):
 
 def test_memory_that_runs_out_ends_the_capture_and_frees_nothing(impersonator, monkeypatch):
     """A pool of CuPy's answers a CUDARuntimeError with freeing what the graph needs: it must not see one."""
-    assert graphs._memory(mg.xp, 512) == (512, 0)
+    assert module._memory(mg.xp, 512) == (512, 0)
 
     def full(size):
         raise mg.xp.cuda.runtime.CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
     monkeypatch.setattr(mg.xp.cuda, "Memory", full)
     with pytest.raises(MemoryError, match="out of memory"):
-        graphs._memory(mg.xp, 512)
+        module._memory(mg.xp, 512)
 
 
 def test_another_state_may_be_handed_in(impersonator):

@@ -1,4 +1,4 @@
-"""Arrays in pieces: the same bits for any number of threads, the same values as in one piece, nothing left behind."""
+"""Arrays in chunks: the same bits for any number of threads, the same values as in one chunk, nothing left behind."""
 import concurrent.futures
 import os
 import subprocess
@@ -11,23 +11,26 @@ import pytest
 import threadpoolctl
 
 import minigrad as mg
-from minigrad import nn, pieces, reweight, tree
+from minigrad import nn, reweight, tree
 from minigrad.backend import generator
+from minigrad.fast import convolution
+from minigrad.fast import products as fast_products
+from minigrad.fast import threads as th
 from models import lenet, resnet
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
-    """Pieces so small that the arrays of a test have many."""
-    monkeypatch.setattr(pieces, "PIECE", 1 << 12)
-    monkeypatch.setattr(mg.ops.convolution, "WINDOWS", 1 << 14)
+def small_chunks(monkeypatch):
+    """Chunks so small that the arrays of a test have many."""
+    monkeypatch.setattr(th, "CHUNK", 1 << 12)
+    monkeypatch.setattr(convolution, "WINDOWS", 1 << 14)
 
 
 @pytest.fixture
 def threads(monkeypatch):
     """A function that sets the number of threads."""
     def use(count):
-        monkeypatch.setattr(pieces, "threads", lambda: count)
+        monkeypatch.setattr(th, "threads", lambda: count)
     return use
 
 
@@ -43,7 +46,7 @@ def step(make):
 
 
 @pytest.mark.parametrize("make", [lenet, lambda rng: resnet(rng, 8)], ids=["lenet", "resnet"])
-def test_the_number_of_threads_changes_no_bit(make, small_pieces, threads):
+def test_the_number_of_threads_changes_no_bit(make, small_chunks, threads):
     threads(1)
     one = step(make)
     for count in (2, 3, 8):
@@ -54,10 +57,10 @@ def test_the_number_of_threads_changes_no_bit(make, small_pieces, threads):
 
 
 @pytest.mark.parametrize("make", [lenet, lambda rng: resnet(rng, 8)], ids=["lenet", "resnet"])
-def test_pieces_do_not_change_the_step(make, small_pieces, monkeypatch):
+def test_chunks_do_not_change_the_step(make, small_chunks, monkeypatch):
     many = step(make)
-    monkeypatch.setattr(pieces, "PIECE", 1 << 30)
-    monkeypatch.setattr(mg.ops.convolution, "WINDOWS", 1 << 30)
+    monkeypatch.setattr(th, "CHUNK", 1 << 30)
+    monkeypatch.setattr(convolution, "WINDOWS", 1 << 30)
     for a, b in zip(many, step(make), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
 
@@ -65,7 +68,7 @@ def test_pieces_do_not_change_the_step(make, small_pieces, monkeypatch):
 @pytest.mark.parametrize("name, shapes", [
     ("add", [(40, 30), (40, 30)]), ("multiply", [(40, 30), (30,)]), ("subtract", [(40, 1), (40, 30)]), ("divide", [(1, 30), (40, 1)]),
     ("maximum", [(40, 30, 2), ()]), ("exp", [(40, 30)]), ("add", [(30,), (40, 5, 30)]), ("add", [(1, 900), (1, 900)])])
-def test_functions_of_each_element_in_pieces(name, shapes, small_pieces):
+def test_functions_of_each_element_in_chunks(name, shapes, small_chunks):
     xs = [np.random.default_rng(0).random(s) for s in shapes]
     y = getattr(mg, name)(*xs)
     np.testing.assert_array_equal(y, getattr(np, name)(*xs))
@@ -73,20 +76,20 @@ def test_functions_of_each_element_in_pieces(name, shapes, small_pieces):
     assert y.dtype == np.float32 or not all(shapes)         # a 0-d array is no Python number: NumPy widens for it
 
 
-def test_large_transposed_arrays_and_sums(small_pieces):
+def test_large_transposed_arrays_and_sums(small_chunks):
     x = np.random.default_rng(0).random((30, 20, 40))
     np.testing.assert_array_equal(mg.add(x.transpose(2, 0, 1), 1.0), x.transpose(2, 0, 1) + 1.0)
     np.testing.assert_allclose(mg.sum_to(x, (40,)), x.sum((0, 1)))
     np.testing.assert_allclose(mg.sum_to(x.transpose(1, 2, 0), (30,)), x.sum((1, 2)))
-    np.testing.assert_allclose(pieces.column_sums(x, x), (x * x).sum((0, 1)))
+    np.testing.assert_allclose(fast_products.column_sums(x, x), (x * x).sum((0, 1)))
 
 
 @pytest.mark.parametrize("n, bytes_each", [(0, 8), (1, 10), (1, 1 << 30), (100, 65536), (7, 1 << 30), (1000, 1), (5, 1 << 19), (3, 0)])
-def test_pieces_cover_everything_once_and_fit(n, bytes_each):
-    found = pieces.cut(n, bytes_each)
-    assert [i for piece in found for i in range(n)[piece]] == list(range(n))
-    assert all((piece.stop - piece.start) * bytes_each <= pieces.PIECE or piece.stop - piece.start == 1 for piece in found)
-    assert len(found) <= 1 or len({piece.stop - piece.start for piece in found[:-1]}) == 1
+def test_chunks_cover_everything_once_and_fit(n, bytes_each):
+    found = th.split(n, bytes_each)
+    assert [i for chunk in found for i in range(n)[chunk]] == list(range(n))
+    assert all((chunk.stop - chunk.start) * bytes_each <= th.CHUNK or chunk.stop - chunk.start == 1 for chunk in found)
+    assert len(found) <= 1 or len({chunk.stop - chunk.start for chunk in found[:-1]}) == 1
 
 
 def test_an_error_in_any_thread_comes_out_and_the_next_call_works(threads):
@@ -97,11 +100,11 @@ def test_an_error_in_any_thread_comes_out_and_the_next_call_works(threads):
                 if i == bad:
                     raise ZeroDivisionError(i)
         with pytest.raises(ZeroDivisionError, match=str(bad)):
-            pieces.share(work, list(range(10)))
-    assert pieces.each(lambda i: i * i, list(range(10))) == [i * i for i in range(10)]
+            th.run(work, list(range(10)))
+    assert th.map_chunks(lambda i: i * i, list(range(10))) == [i * i for i in range(10)]
 
 
-def test_the_settings_of_numpy_hold_in_the_threads(threads, small_pieces):
+def test_the_settings_of_numpy_hold_in_the_threads(threads, small_chunks):
     threads(4)
     with np.errstate(over="ignore"):
         assert np.isinf(mg.exp(np.full((64, 64), 1e4))).all()
@@ -113,16 +116,16 @@ def test_blas_has_one_thread_inside_and_what_it_had_outside(threads):
     threads(2)
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         before = blas_threads()
-        assert {n for inside in pieces.each(lambda i: blas_threads(), list(range(4))) for n in inside} == {1}
+        assert {n for inside in th.map_chunks(lambda i: blas_threads(), list(range(4))) for n in inside} == {1}
         assert blas_threads() == before
         with pytest.raises(ZeroDivisionError):
-            pieces.each(lambda i: 1 // 0, [0])
+            th.map_chunks(lambda i: 1 // 0, [0])
         assert blas_threads() == before
         start = threading.Barrier(2)
 
         def both(i):                                        # two callers whose work overlaps
             start.wait()
-            pieces.each(lambda i: blas_threads(), list(range(200)))
+            th.map_chunks(lambda i: blas_threads(), list(range(200)))
         callers = [threading.Thread(target=both, args=(i,)) for i in range(2)]
         for caller in callers:
             caller.start()
@@ -153,7 +156,7 @@ def products(dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_threads_of_blas_change_no_bit(dtype, monkeypatch):
     """However many they are when an operation begins, and whichever thread it runs in."""
-    monkeypatch.setattr(mg.ops.products, "PIECE", 1 << 18)
+    monkeypatch.setattr(fast_products, "CHUNK", 1 << 18)
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
         expected = list(products(dtype))
     for count in (2, 3):
@@ -172,7 +175,7 @@ def blas_threads():
 def test_blas_can_be_held_by_any_thread_one_after_the_other():
     """threadpoolctl 3.8 lets but the first thread that sets a limit set another one."""
     def held():
-        with pieces.one_blas_thread:
+        with th.one_blas_thread:
             return blas_threads()
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         before = blas_threads()
@@ -184,24 +187,24 @@ def test_a_blas_whose_threads_are_counted_for_each_thread(monkeypatch):
     """OpenBLAS with OpenMP: the helpers hold it for themselves, and the caller puts back what it had."""
     counts = threading.local()
     setting = (lambda: getattr(counts, "now", 4)), (lambda n: setattr(counts, "now", n))
-    monkeypatch.setattr(pieces, "_blas", lambda: ([], [setting]))
-    monkeypatch.setattr(pieces, "_helpers", pieces._Helpers())          # threads that begin with this BLAS
-    monkeypatch.setattr(pieces, "threads", lambda: 3)
+    monkeypatch.setattr(th, "_blas", lambda: ([], [setting]))
+    monkeypatch.setattr(th, "_helpers", th._Helpers())          # threads that begin with this BLAS
+    monkeypatch.setattr(th, "threads", lambda: 3)
     setting[1](5)
-    seen = pieces.each(lambda i: (threading.get_ident(), setting[0](), time.sleep(0.01)), list(range(12)))
+    seen = th.map_chunks(lambda i: (threading.get_ident(), setting[0](), time.sleep(0.01)), list(range(12)))
     assert {count for _, count, _ in seen} == {1} and len({ident for ident, _, _ in seen}) > 1
     assert setting[0]() == 5 and in_a_thread(setting[0]) == 4
 
 
-def test_pieces_inside_of_pieces(threads):
-    """They wait for nobody: several callers whose pieces ask for pieces, which ask again."""
+def test_chunks_inside_of_chunks(threads):
+    """They wait for nobody: several callers whose chunks ask for chunks, which ask again."""
     threads(2)
 
     def inner(i, depth=2):
-        return sum(pieces.each(lambda j: inner(j, depth - 1) if depth else time.sleep(0.0005) or i * j, list(range(3))))
+        return sum(th.map_chunks(lambda j: inner(j, depth - 1) if depth else time.sleep(0.0005) or i * j, list(range(3))))
     expected = [inner(i) for i in range(4)]
     with concurrent.futures.ThreadPoolExecutor(3) as callers:
-        for found in [callers.submit(pieces.each, inner, list(range(4))) for _ in range(3)]:
+        for found in [callers.submit(th.map_chunks, inner, list(range(4))) for _ in range(3)]:
             assert found.result(60) == expected
 
 
@@ -209,20 +212,20 @@ def test_without_a_thread_that_can_be_started_the_caller_does_it_all(threads, mo
     def refuse(self):
         raise RuntimeError("can't start new thread")
     threads(4)
-    monkeypatch.setattr(pieces, "_helpers", pieces._Helpers())
+    monkeypatch.setattr(th, "_helpers", th._Helpers())
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert pieces.each(lambda i: i * i, list(range(10))) == [i * i for i in range(10)]
-    assert pieces._helpers.started == 0 and pieces._helpers.jobs.empty()
+    assert th.map_chunks(lambda i: i * i, list(range(10))) == [i * i for i in range(10)]
+    assert th._helpers.started == 0 and th._helpers.jobs.empty()
 
 
 def test_each_thread_has_its_own_scratch():
     x = np.ones(1, "float32")
-    mine = pieces.scratch("test", (3, 4), x)
+    mine = th.scratch("test", (3, 4), x)
     assert mine.shape == (3, 4) and mine.dtype == np.float32
-    again = pieces.scratch("test", (2,), np.ones(1))
+    again = th.scratch("test", (2,), np.ones(1))
     assert np.shares_memory(mine, again)
     others = []
-    thread = threading.Thread(target=lambda: others.append(pieces.scratch("test", (3, 4), x)))
+    thread = threading.Thread(target=lambda: others.append(th.scratch("test", (3, 4), x)))
     thread.start()
     thread.join()
     assert not np.shares_memory(mine, others[0])
@@ -234,7 +237,7 @@ def run(program, **environment):
 
 
 def test_the_environment_sets_the_number_of_threads():
-    program = "from minigrad import pieces; print(pieces.threads())"
+    program = "from minigrad.fast import threads as th; print(th.threads())"
     assert run(program, MINIGRAD_THREADS="3").stdout.strip() == "3"
     assert run(program, MINIGRAD_THREADS="").stdout.strip() == str(len(os.sched_getaffinity(0)))
     for wrong in ("0", "two", "-1", "²"):
@@ -243,7 +246,7 @@ def test_the_environment_sets_the_number_of_threads():
 
 FORKS = """
 import os, numpy as np, minigrad as mg
-from minigrad import pieces
+from minigrad.fast import threads as th
 x = np.ones((8, 1 << 20), "float32")
 mg.exp(x)
 child = os.fork()
@@ -262,28 +265,28 @@ def test_a_forked_child_has_threads_of_its_own():
 
 FORKS_INSIDE = """
 import os, threading, time, threadpoolctl, numpy as np
-from minigrad import pieces
+from minigrad.fast import threads as th
 def counts():
     return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
 def child_says():
     read, write = os.pipe()
     if not os.fork():
         inside = counts()
-        pieces.each(lambda i: counts(), [0, 1, 2])
+        th.map_chunks(lambda i: counts(), [0, 1, 2])
         os.write(write, repr((inside, counts())).encode())
         os._exit(0)
     os.wait()
     return eval(os.read(read, 1000))
 before, one = counts(), [1] * len(counts())
 entered, leave = threading.Event(), threading.Event()
-other = threading.Thread(target=lambda: pieces.each(lambda i: (entered.set(), leave.wait()), [0]))
+other = threading.Thread(target=lambda: th.map_chunks(lambda i: (entered.set(), leave.wait()), [0]))
 other.start()
 entered.wait()
 assert counts() == one and child_says() == (before, before)             # while another thread is inside
 leave.set()
 other.join()
 assert counts() == before
-(inside,) = pieces.each(lambda i: child_says(), [0])                    # from inside: there it is still held
+(inside,) = th.map_chunks(lambda i: child_says(), [0])                    # from inside: there it is still held
 assert inside == (one, one) and counts() == before
 print("fine", before)
 """
@@ -318,7 +321,7 @@ def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     [np.ones(1 << 18) for _ in range(20)]
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(faults(), minigrad.backend.keep_memory())
+print(faults(), minigrad.fast.memory.keep_memory())
 """
 
 
@@ -329,9 +332,8 @@ def test_freed_memory_is_kept_unless_it_is_not_wanted():
 
 
 @pytest.mark.parametrize("n, k, m", [(90, 70, 50), (50, 70, 90), (1, 600, 600), (600, 600, 1), (7, 100_000, 1)])
-def test_large_products_in_pieces(n, k, m, threads, monkeypatch):
-    products = mg.ops.products
-    monkeypatch.setattr(products, "PIECE", 1 << 14)
+def test_large_products_in_chunks(n, k, m, threads, monkeypatch):
+    monkeypatch.setattr(fast_products, "CHUNK", 1 << 14)
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(n, k)), rng.normal(size=(k, m)).astype("float32")
     found = []

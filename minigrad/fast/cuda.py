@@ -1,8 +1,8 @@
-"""Kernels for CuPy's arrays: CUDA sources (minigrad/cuda/*.cu) and the functions that launch them.
+"""Forms for CuPy's arrays: CUDA kernels (the sources *.cu beside this file) and the functions that launch them.
 
-Each computes what a few lines of xp compute elsewhere in this library, in one pass over memory or two instead of ten;
-the lines stay, for NumPy and as what the tests hold the kernels against. They take plain arrays (no derivative is taken
-in here) for which `fit` is true. A kernel waits for nothing and gives the same bits every time.
+Each computes in one pass over memory or two what the plain form computes in ten. They take plain arrays (no derivative
+is taken in here); the rows of the table return NotImplemented for arrays that have no kernels: see has_kernels. A
+kernel waits for nothing and returns the same bits every time.
 """
 import functools
 import math
@@ -11,21 +11,16 @@ import re
 
 import numpy
 
-from .backend import module_of, on_device
+from ..backend import module_of, on_device
+from ..ops.windows import output_size
+from .cublas import has_kernels
+from .elementwise import SMALL
 
-SOURCES = pathlib.Path(__file__).parent / "cuda"
+SOURCES = pathlib.Path(__file__).parent
 THREADS = 256           # of a block
 BLOCKS = 2048           # at most, of a kernel whose threads take one element after the other: enough for any device
 SUM_BLOCKS = 1024       # at most, of a sum over rows: the second step adds up one partial sum for each
 PLAIN, MOMENTS, CENTERED = 0, 1, 2       # see normalize.cu
-
-
-def fit(*xs):
-    """Whether there are kernels for these arrays: all of CuPy, all float32 or all float64, none of them empty."""
-    if not all(map(on_device, xs)):
-        return False
-    types = {x.dtype for x in xs}
-    return len(types) == 1 and next(iter(types)) in ("float32", "float64") and all(x.size for x in xs)
 
 
 @functools.cache
@@ -60,23 +55,25 @@ def _contiguous(*xs):
 
 # ------------------------------------------------------------------------------------------------- windows
 
-def _geometry(size, channels, places, window, stride, padding):
-    return (*size, channels, *places, *window, *stride, padding[0][0], padding[1][0])
+def _geometry(size, channels, counts, window, stride, padding):
+    return (*size, channels, *counts, *window, *stride, padding[0][0], padding[1][0])
 
 
-def unfold(x, places, window, stride, padding):
+def unfold(x, counts, window, stride, padding):
     """The windows of images (n, h, w, c), one in each row of a matrix: (n rows columns, A B c)."""
     (x,), channels, kind, xp = _contiguous(x), x.shape[3], _c_type(x), module_of(x)
-    rows = xp.empty((x.shape[0] * places[0] * places[1], window[0] * window[1] * channels), x.dtype)
+    rows = xp.empty((x.shape[0] * counts[0] * counts[1], window[0] * window[1] * channels), x.dtype)
     four = kind == "float" and channels % 4 == 0 and x.data.ptr % 16 == 0
     count, channels = (rows.size // 4, channels // 4) if four else (rows.size, channels)
     _launch("windows", f"unfold<{kind}{'4' if four else ''}>", _blocks(count), x, rows, numpy.uint32(count),
-            *_geometry(x.shape[1:3], channels, places, window, stride, padding))
+            *_geometry(x.shape[1:3], channels, counts, window, stride, padding))
     return rows
 
 
 def fold(windows, size, stride, padding, out=None):
     """The adjoint of unfold: windows (n, rows, columns, A, B, c), added up in images (n, *size, c), contiguous ones."""
+    if not has_kernels(windows):
+        return NotImplemented
     (windows,) = _contiguous(windows)
     n, rows, columns, A, B, channels = windows.shape
     x = module_of(windows).empty((n, *size, channels), windows.dtype) if out is None else out
@@ -85,29 +82,37 @@ def fold(windows, size, stride, padding, out=None):
     return x
 
 
-def max_pool(x, places, window, stride, padding):
-    """The largest element of each window of images, and its place among the elements of its image, flattened."""
+def max_pool2d(x, window, stride, padding, winners=True):
+    """The largest element of each window of images, and its index in the flattened image."""
+    if not has_kernels(x):
+        return NotImplemented
     (x,), channels, xp = _contiguous(x), x.shape[3], module_of(x)
-    best = xp.empty((x.shape[0], *places, channels), x.dtype)
+    counts = output_size(x.shape[1:3], window, stride, padding)
+    best = xp.empty((x.shape[0], *counts, channels), x.dtype)
     winners = xp.empty(best.shape, "int64")
     _launch("windows", f"max_pool<{_c_type(x)}>", _blocks(best.size), x, best, winners, numpy.uint32(best.size),
-            *_geometry(x.shape[1:3], channels, places, window, stride, padding))
+            *_geometry(x.shape[1:3], channels, counts, window, stride, padding))
     return best, winners
 
 
-def take_winners(x, winners):
-    """Of every image its elements at these places: x (n, size), winners (n, pooled)."""
+def take_winners(x, winners, **geometry):
+    """Of every image its elements at these indices: x (n, size), winners (n, pooled)."""
+    if not has_kernels(x):
+        return NotImplemented
     (x,), y = _contiguous(x), module_of(x).empty(winners.shape, x.dtype)
     _launch("windows", f"take_winners<{_c_type(x)}>", _blocks(y.size), x, winners, y, numpy.uint32(y.size),
             x.shape[1], winners.shape[1])
     return y
 
 
-def put_winners(y, winners, image, places, window, stride, padding):
+def put_winners(y, winners, image, window, stride, padding):
     """The adjoint of take_winners: (n, pooled) to images, flattened (n, h w c), image = (h, w, c)."""
+    if not has_kernels(y):
+        return NotImplemented
     (y,), x = _contiguous(y), module_of(y).empty((len(y), image[0] * image[1] * image[2]), y.dtype)
+    counts = output_size(image[:2], window, stride, padding)
     _launch("windows", f"put_winners<{_c_type(x)}>", _blocks(x.size), y, winners, x, numpy.uint32(x.size),
-            *_geometry(image[:2], image[2], places, window, stride, padding))
+            *_geometry(image[:2], image[2], counts, window, stride, padding))
     return x
 
 
@@ -132,6 +137,13 @@ def _sums(a, x, mean, y, kind, gated):
     return sums
 
 
+def sum_to(x, shape):
+    """The sums over all axes but the last: the gradient of a bias."""
+    if x.size <= SMALL or shape != x.shape[-1:] or not has_kernels(x):
+        return NotImplemented
+    return column_sums(x)
+
+
 def column_sums(x):
     """The sums over all axes but the last."""
     (x,) = _contiguous(x)
@@ -140,20 +152,31 @@ def column_sums(x):
 
 def moments(x):
     """The mean and the variance (without Bessel's correction) of each channel, the last axis."""
+    if not has_kernels(x):
+        return NotImplemented
     (x,) = _contiguous(x)
     return tuple(_sums(x, x, x, x, MOMENTS, False))
 
 
-class NormalizePasses:
-    """What ops.normalize.NormalizePasses computes, with its names: y, push and pull of a batch normalization."""
+def batch_norm(x, gain, bias, eps, then_relu, statistics):
+    """y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative."""
+    statistics = statistics or moments(x)
+    if statistics is NotImplemented or not has_kernels(x, bias, *statistics, *([] if gain is None else [gain])):
+        return NotImplemented
+    passes = BatchNormPasses(x, gain, bias, statistics, eps, then_relu)
+    return passes.y, passes.push, passes.pull
 
-    def __init__(self, x, gain, bias, known, eps, rectify):
-        self.x, self.mean, self.var, bias = _contiguous(x, *known, bias)
+
+class BatchNormPasses:
+    """What batch_norm.Passes computes, with its names: y, push and pull of a batch normalization."""
+
+    def __init__(self, x, gain, bias, statistics, eps, then_relu):
+        self.x, self.mean, self.var, bias = _contiguous(x, *statistics, bias)
         xp = self.xp = module_of(x)
-        self.gain, self.rectify = gain if gain is None else xp.ascontiguousarray(gain), rectify
+        self.gain, self.then_relu = gain if gain is None else xp.ascontiguousarray(gain), then_relu
         self.eps, self.y = x.dtype.type(eps), xp.empty(x.shape, x.dtype)
         self._launch("normalize", self.x, self.mean, self.var, self._given(self.gain), bias, self.y, *self._size(),
-                     self.eps, gain is not None, rectify)
+                     self.eps, gain is not None, then_relu)
 
     def _launch(self, name, *args):
         """As many blocks as the channels want: they divide the number of threads."""
@@ -181,20 +204,22 @@ class NormalizePasses:
         t, sums = None if t is None else _contiguous(t)[0], self.mean
         if t is not None:
             sums = _sums(t, self.x, self.mean, self.y, CENTERED, False)
-        return self._slope(t, sums, t_gain, t_bias, False, self.rectify)
+        return self._slope(t, sums, t_gain, t_bias, False, self.then_relu)
 
     def pull(self, g):
         """The cotangents of x, gain (None if there is no gain) and bias."""
         (g,) = _contiguous(g)
-        sums = _sums(g, self.x, self.mean, self.y, CENTERED, self.rectify)
+        sums = _sums(g, self.x, self.mean, self.y, CENTERED, self.then_relu)
         gain = None if self.gain is None else sums[1] / self.xp.sqrt(self.var + self.eps)
-        return self._slope(g, sums, None, None, self.rectify, False), gain, sums[0]
+        return self._slope(g, sums, None, None, self.then_relu, False), gain, sums[0]
 
 
 # ------------------------------------------------------------------------------------------ loss and update
 
 def cross_entropy(x, labels):
     """The losses (n,) of scores (n, classes) with integer labels (n,), their push and pull (with_derivative)."""
+    if not has_kernels(x):
+        return NotImplemented
     (x,), (n, classes), xp = _contiguous(x), x.shape, module_of(x)
     labels = xp.ascontiguousarray(labels.astype("int64", copy=False))
     losses, most, more = (xp.empty(n, x.dtype) for _ in range(3))
@@ -215,8 +240,10 @@ def cross_entropy(x, labels):
     return losses, push, pull
 
 
-def sgd(p, m, g, rate, momentum, decay, nesterov):
+def sgd(p, g, m, rate, momentum, decay, nesterov):
     """The new parameters and momentum of one array: see update.cu. rate: a number, or an array of one."""
+    if not has_kernels(p, m, g) or type(momentum) is not float or type(decay) is not float:
+        return NotImplemented
     (p, m, g), xp = _contiguous(p, m, g), module_of(p)
     kind, new, moved = _c_type(p), xp.empty(p.shape, p.dtype), xp.empty(p.shape, p.dtype)
     number = p.dtype.type
@@ -225,12 +252,3 @@ def sgd(p, m, g, rate, momentum, decay, nesterov):
     _launch("update", f"sgd<{kind}, {f'const {kind}*' if by_array else kind}>", _blocks(p.size), p, m, g, new, moved,
             numpy.int64(p.size), rate, number(momentum), number(decay), nesterov)
     return new, moved
-
-
-def average(old, now, momentum):
-    """momentum old + (1 - momentum) now, of short arrays."""
-    (old, now), number = _contiguous(old, now), old.dtype.type
-    moved = module_of(old).empty(old.shape, old.dtype)
-    _launch("update", f"average<{_c_type(old)}>", (-(-old.size // THREADS),), old, now, moved, old.size,
-            number(momentum), number(1.0 - momentum))
-    return moved

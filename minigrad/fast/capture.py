@@ -12,9 +12,10 @@ import re
 
 import numpy
 
-from . import blas, tree
-from .backend import module_of, on_device
-from .errors import DTypeError, message, shape
+from .. import tree
+from ..backend import module_of, on_device
+from ..errors import DTypeError, message, shape
+from . import cublas
 
 
 def capture(step):
@@ -101,7 +102,7 @@ class _Graph:
 
     def __init__(self, xp, name, step, pool, state, inputs):
         self.pool, self.stream = pool, xp.cuda.Stream(non_blocking=True)
-        self.handle = blas.handle(xp)                        # its workspace is the graph's too
+        self.handle = cublas.handle(xp)                        # its workspace is the graph's too
         xp.cuda.Device().synchronize()
         leaves, structure = tree.flatten((state, inputs))
         with self.stream, xp.cuda.using_allocator(self.pool.malloc), _no_collection():

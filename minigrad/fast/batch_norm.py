@@ -1,0 +1,106 @@
+"""Batch normalization on NumPy: moments, and the whole layer with its first derivative, in few passes over memory."""
+import numpy
+
+from ..ops.normalize import moments as plain_moments
+from .elementwise import select
+from .products import column_sums
+from .threads import map_chunks, run, scratch, split_rows, sum_chunks
+
+
+def moments(x):
+    """Return the mean and the variance of each channel: those of the chunks, joined. Chan, Golub & LeVeque, 1979."""
+    if not x.size or x.dtype == "float16":
+        return NotImplemented
+
+    def one(chunk):                                         # of each chunk, while it is in the cache
+        count = x[chunk].size // x.shape[-1]
+        mean = column_sums(x[chunk]) / count
+        deviation = numpy.subtract(x[chunk], _tile(mean, x), out=scratch("deviation", x[chunk].shape, x))
+        return count, mean, column_sums(deviation, deviation)
+    n, mean, squares = 0, 0.0, 0.0
+    for m, mean_here, squares_here in map_chunks(one, split_rows(x)):
+        deviation = mean_here - mean
+        squares = squares + squares_here + deviation * deviation * (n * m / (n + m))
+        n, mean = n + m, mean + deviation * (m / (n + m))
+    return mean, squares / n
+
+
+def _tile(a, x):
+    """Return per-channel values tiled along the width of x, so that NumPy's inner loop is long."""
+    return numpy.ascontiguousarray(numpy.broadcast_to(a, x.shape[-2:])) if x.ndim > 2 else a
+
+
+def batch_norm(x, gain, bias, eps, then_relu, statistics):
+    """Return y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative."""
+    passes = Passes(x, gain, bias, statistics or plain_moments(x), eps, then_relu)
+    return passes.y, passes.push, passes.pull
+
+
+class Passes:
+    """y = A c + bias with c = x - mean, A = gain r, r = 1 / sqrt(var + eps), and relu of it; its push and pull.
+
+    x: channels last; statistics: moments(x); gain: (c,) or None for 1; bias: (c,). For each channel,
+
+        push    t A + c B + C,  where y > 0    B = r t_gain - A r^2 mean(c t)    C = t_bias - A mean(t)
+        pull    v A + c B + C                  B = -A r^2 mean(c v)              C = -A mean(v)      v = g where y > 0
+
+    and the cotangents of gain and bias are r sum(c v) and sum(v). Each walks over its arrays twice: for the sums over
+    the batch, and for the rest. Kept are x and y alone.
+    """
+
+    def __init__(self, x, gain, bias, statistics, eps, then_relu):
+        self.x, self.then_relu, self.has_gain = x, then_relu, gain is not None
+        self.y = numpy.empty(x.shape, numpy.result_type(x, bias, bias if gain is None else gain))
+        self.mean, self.r = _tile(statistics[0], x), 1.0 / numpy.sqrt(statistics[1] + eps)
+        self.A = self.r if gain is None else gain * self.r
+        self.n, self.chunks = max(x.size / x.shape[-1], 1), split_rows(x)
+        A, bias = _tile(self.A, x), _tile(bias, x)
+
+        def work(chunks):
+            for chunk in chunks:
+                y = numpy.subtract(x[chunk], self.mean, out=self.y[chunk])
+                y *= A
+                y += bias
+                if then_relu:
+                    numpy.maximum(y, 0.0, out=y)
+        run(work, self.chunks)
+
+    def _center(self, chunk):
+        x = self.x[chunk]
+        return numpy.subtract(x, self.mean, out=scratch("c", x.shape, x))
+
+    def _slope(self, v, A, B, C, out, gated):
+        """v A + c B + C, where y > 0 if it is gated; written to `out`, which may be v."""
+        A, B, C = (_tile(a, self.x) for a in (A, B, C))
+
+        def work(chunks):
+            for chunk in chunks:
+                c, part = self._center(chunk), numpy.multiply(v[chunk], A, out=out[chunk])
+                c *= B
+                part += c
+                part += C
+                if gated:
+                    select(part, self.y[chunk] != 0, out=part)
+        run(work, self.chunks)
+        return out
+
+    def push(self, t, t_gain, t_bias):
+        """The tangent of y; None is zero."""
+        t, A = (self.x, 0.0 * self.A) if t is None else (t, self.A)     # whatever t is, it is then multiplied by 0
+        sums = sum_chunks(lambda chunk: numpy.stack([column_sums(t[chunk]),
+                                                   column_sums(self._center(chunk), t[chunk])]), self.chunks)
+        B = (0.0 if t_gain is None else self.r * t_gain) - A * self.r ** 2 * (sums[1] / self.n)
+        C = (0.0 if t_bias is None else t_bias) - A * (sums[0] / self.n)
+        return self._slope(t, A, B, C, numpy.empty_like(self.y), self.then_relu)
+
+    def pull(self, g):
+        """The cotangents of x, gain (None if there is no gain) and bias."""
+        v = numpy.empty_like(self.y) if self.then_relu else g
+
+        def sums_of(chunk):
+            part = select(g[chunk], self.y[chunk] != 0, out=v[chunk]) if self.then_relu else g[chunk]
+            return numpy.stack([column_sums(part), column_sums(self._center(chunk), part)])
+        sums = sum_chunks(sums_of, self.chunks)
+        B, C = -self.A * self.r ** 2 * (sums[1] / self.n), -self.A * (sums[0] / self.n)
+        out = v if self.then_relu else numpy.empty_like(self.y)
+        return self._slope(v, self.A, B, C, out, False), self.r * sums[1] if self.has_gain else None, sums[0]

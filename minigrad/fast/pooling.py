@@ -1,0 +1,85 @@
+"""Max pooling on NumPy: all windows at once, one of their elements after the other, in chunks on threads."""
+import math
+
+import numpy
+
+from ..ops.windows import output_size
+from .threads import run, split_rows
+
+
+def max_pool2d(x, window, stride, padding, winners=True):
+    """Return the largest element of each window, and its index in the flattened image if `winners` are wanted."""
+    s, geometry = (len(x), *output_size(x.shape[1:3], window, stride, padding), x.shape[3]), (window, stride, padding)
+    best, indices = numpy.empty(s, x.dtype), numpy.empty(s if winners else 0, int)
+
+    def work(chunks):
+        for chunk in chunks:
+            taps = _taps(x[chunk], *geometry)
+            best[chunk] = taps[0]
+            for tap in taps[1:]:
+                numpy.maximum(best[chunk], tap, out=best[chunk])
+            if winners:
+                indices[chunk] = _winners(best[chunk], taps, x.shape, *geometry)
+    run(work, split_rows(x))
+    return best, indices
+
+
+def _winners(best, taps, s, window, stride, padding):
+    """Return for each window the index of its largest element in the flattened image of shape s[1:]."""
+    (_, _, w, c), (rows, columns) = s, best.shape[1:3]
+    lost, winner = numpy.ones(best.shape, bool), numpy.zeros(best.shape, "uint8" if len(taps) < 256 else "int32")
+    careful = numpy.isnan(best).any()
+    for tap in taps[:-1]:                                   # index = number of leading taps that lose
+        lost &= tap != best
+        if careful:
+            lost &= tap == tap                              # as in argmax, the first NaN wins
+        winner += lost.view("uint8")
+    a, b = numpy.arange(window[0])[:, None], numpy.arange(window[1])
+    top = numpy.arange(rows)[:, None, None, None] * stride[0] - padding[0][0] + a
+    left = numpy.arange(columns)[:, None, None] * stride[1] - padding[1][0] + b
+    pixel = numpy.maximum(top, 0) * w + numpy.maximum(left, 0)     # padding "wins" against -inf alone
+    which = winner + numpy.arange(rows * columns).reshape(rows, columns, 1) * len(taps)
+    return numpy.take((pixel * c).ravel(), which) + numpy.arange(c)
+
+
+def take_winners(x, winners, **geometry):
+    """Return the winners of each flattened image."""
+    y = numpy.empty(winners.shape, x.dtype)
+
+    def work(chunks):
+        for chunk in chunks:
+            y[chunk] = numpy.take_along_axis(x[chunk], winners[chunk], 1)
+    run(work, split_rows(x))
+    return y
+
+
+def put_winners(g, winners, image, **geometry):
+    """Add g at the winners of each flattened image: the adjoint of take_winners."""
+    size = math.prod(image)
+    x = numpy.zeros((len(g), size), g.dtype)
+
+    def work(chunks):                                       # adding up in one row is many times faster than in rows
+        for chunk in chunks:
+            part = x[chunk]
+            indices = winners[chunk] + numpy.arange(len(part))[:, None] * size
+            numpy.add.at(part.reshape(-1), indices.ravel(), g[chunk].ravel())
+    run(work, split_rows(x))
+    return x
+
+
+def _taps(x, window, stride, padding):
+    """Return the first, second ... element of all windows: one view (n, rows, columns, c) for each.
+
+    The pixels are sorted by their remainder modulo the stride first, so that neighbors in a view are neighbors in
+    memory.
+    """
+    n, h, w, c = x.shape
+    (rows, columns), (sh, sw) = output_size((h, w), window, stride, padding), stride
+    down, across = rows + (window[0] - 1) // sh, columns + (window[1] - 1) // sw
+    (top, _), (left, _) = padding
+    image = numpy.full((n, max(down * sh, top + h), max(across * sw, left + w), c), -numpy.inf, x.dtype)
+    image[:, top:top + h, left:left + w] = x
+    image = image[:, :down * sh, :across * sw].reshape(n, down, sh, across, sw, c).transpose(2, 4, 0, 1, 3, 5)
+    phases = numpy.ascontiguousarray(image)
+    return [phases[a % sh, b % sw, :, a // sh:a // sh + rows, b // sw:b // sw + columns]
+            for a in range(window[0]) for b in range(window[1])]
