@@ -45,7 +45,9 @@ class Graph(NamedTuple):
             x, y = at[op.place]
             for parent in op.parents:
                 px, py = at[parent]
-                axes.annotate("", (x, y + 0.25), (px, py - 0.25), arrowprops=dict(arrowstyle="->", color="#888888"))
+                bend = 1.6 / (py - y) if py - y > 1 else 0.0    # around the boxes between, always by the same width
+                axes.annotate("", (x, y + 0.25), (px, py - 0.25), zorder=1, arrowprops=dict(
+                    arrowstyle="->", color="#888888", connectionstyle=f"arc3,rad={bend}"))
             color = "#ffe2b8" if op.place in self.results else "#d8e8f8" if not op.parents else "#ffffff"
             axes.text(x, y, f"{op.name}\n{'×'.join(map(str, op.shape)) or 'scalar'}", ha="center", va="center",
                       fontsize=7, bbox=dict(boxstyle="round", facecolor=color, edgecolor="#555555"))
