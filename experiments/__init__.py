@@ -32,6 +32,7 @@ SCRIPTS = [
     Entry("figure6", "Figure 6: what is taken for what", "18 min", "GPU"),
     Entry("figure7", "Figure 7: accuracy during training", "15 min", "GPU"),
     Entry("contradiction", "imbalance wants high losses, noise wants low ones", "90 s"),
+    Entry("tour", "a tour: the engine built on one page, with pictures", "5 s", runs=False),
     Entry("walkthrough", "one step of Algorithm 1 in seven pictures", "5 s", runs=False),
     Entry("nested", "the exact two loops against the single one", "10 s", runs=False),
     Entry("benchmark", "the cost of one step, against PyTorch and JAX", "10 min; with --growth 20 min", runs=False),

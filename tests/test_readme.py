@@ -10,7 +10,7 @@ import pytest
 from experiments import SCRIPTS, script
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "experiments/README.md", "experiments/gpu.md", "experiments/results/README.md")]
+PAGES = [ROOT / name for name in ("README.md", "experiments/README.md", "experiments/tour.md", "experiments/gpu.md", "experiments/results/README.md")]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 COMMANDS = sorted({line.split("#")[0].strip() for line in re.findall(r"python -m experiments[^`\n]*", TEXT)})
 

@@ -459,11 +459,11 @@ def test_pages_on_a_terminal_without_unicode(small, ascii_screen, tmp_path, monk
     text = ascii_screen()
     monkeypatch.setattr(nested, "SEEDS", range(1))
     monkeypatch.setattr(benchmark, "measure", lambda *args: made_up())
-    for name, arguments in (("walkthrough", []), ("nested", []), ("benchmark", ["--rounds", "2", "--problems", "mlp"])):
+    for name, arguments in (("tour", []), ("walkthrough", []), ("nested", []), ("benchmark", ["--rounds", "2", "--problems", "mlp"])):
         assert importlib.import_module(f"experiments.{name}").main([*arguments, "--out", str(tmp_path / name)]) == 0
     runpy.run_module("experiments", run_name="__main__")
     assert sweep.main(["--help"]) == 0
-    assert text().count("written: ") == 3
+    assert text().count("written: ") == 4
 
 
 def test_signs_that_a_terminal_lacks_are_replaced(ascii_screen):
