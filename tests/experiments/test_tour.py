@@ -7,7 +7,7 @@ import pytest
 import minigrad as mg
 from experiments import tour
 from minigrad import MinigradError
-from minigrad.backend import seed as generator
+from minigrad.backend import generator
 
 PAGE = tour.TEXT.read_text(encoding="utf-8")
 SHAPES = [(5, 3), (16, 10), (3, 2, 4), (8, 4, 5), (3, 2, 4, 4), (2, 3, 4, 5, 2)]
