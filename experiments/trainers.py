@@ -70,7 +70,7 @@ class Descent(_Trainer):
         super().__init__(run)
         s = run.settings
         self.rate = optim.piecewise(s.rate, s.drops)
-        self.optimizer = optim.sgd(s.rate, s.momentum, weight_decay=s.decay)
+        self.optimizer = optim.sgd(momentum=s.momentum, weight_decay=s.decay)
         self.images, self.labels = xp.asarray(self.pool.images), xp.asarray(self.pool.labels)
         self.clean_images, self.clean_labels = xp.asarray(self.task.clean.images), xp.asarray(self.task.clean.labels)
         wrong = self.pool.wrong
@@ -136,7 +136,7 @@ class Descent(_Trainer):
             """Of images of the clean set the averages of batch norm take no notice."""
             return self.losses(params, part, None if part is clean else learned["state"])
         r = self.method.rule(losses, learned["params"], batch, clean, context)
-        params, momentum = self.optimizer.update(r.gradient, learned["momentum"], learned["params"], rate=rate)
+        params, momentum = self.optimizer.update(r.gradient, learned["momentum"], learned["params"], rate)
         learned = {"params": params, "state": r.aux.state, "momentum": momentum, "memory": r.memory}
         return learned, self._row(r, batch, marks, true)
 

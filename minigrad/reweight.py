@@ -125,8 +125,8 @@ def example_weights_unrolled(losses, clean_loss, params, rate=1.0, lookahead=Non
     """The weights of Algorithm 1, lines 4 to 11, as the paper writes it: backward on backward through the look-ahead.
 
     rate: α. lookahead(params, gradient) -> params: line 7, any differentiable step; plain descent if not given, and
-    for an optimizer `lambda p, g: optimizer.update(g, state, p)[0]`. One without a derivative at ε = 0, where that
-    gradient is 0 (such as a root of its square), gives scores that are not finite, and weights of 0.
+    for an optimizer `lambda p, g: optimizer.update(g, state, p, rate)[0]`. One without a derivative at ε = 0, where
+    that gradient is 0 (such as a root of its square), gives scores that are not finite, and weights of 0.
 
     Examples that are not finite have weight 0, as in reweighted_gradient; on a GPU all weights of such a batch are 0.
     """

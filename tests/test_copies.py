@@ -53,7 +53,7 @@ OBJECTS = {
     "Checkpoint": model.layers[3], "Dropout": model.layers[4], "mlp": mlp(generator(0), (3, 4, 2), normalize=True),
     "lenet": lenet(generator(0)), "resnet": resnet(generator(0), 8), "Module": Layer({"a": np.ones(2)}, np.zeros(2)),
     "Structure": tree.flatten({"a": (1.0, None, "b"), 2: [model, Point(1.0, mg.sin)]})[1], "End": tree.LEAF,
-    "state": optim.adam(1e-3).init(model),
+    "state": optim.adam().init(model),
     "Primitive": mg.elementwise(np.exp, mg.exp, name="own"),
     "Reweighted": mg.reweight.reweighted_gradient(lambda p: p * p, mg.sum, np.ones(2)),
     "Graph": mg.draw(mg.exp, np.ones(2)), "Operation": mg.draw(mg.exp, np.ones(2)).operations[0]}
@@ -85,12 +85,12 @@ def test_an_error_comes_back_from_another_process(error):
 def test_a_copy_goes_on_as_the_original():
     x, y = mg.xp.asarray(generator(1).normal(size=(5, 3)).astype("float32")), mg.xp.asarray([0, 1, 1, 0, 1])
 
-    optimizer = optim.sgd(optim.cosine(0.1, 10), momentum=0.9)
+    optimizer, rate = optim.sgd(momentum=0.9), optim.cosine(0.1, 10)
 
     def train(model, state):
-        for _ in range(3):
+        for step in range(3):
             gradient = mg.grad(lambda m: mg.mean(nn.cross_entropy(m(x), y)))(model)
-            model, state = optimizer.update(gradient, state, model)
+            model, state = optimizer.update(gradient, state, model, rate(step))
         return [leaf.tobytes() for leaf in tree.flatten(model)[0]]
     model = mlp(generator(0), (3, 4, 2))
     whole = model, optimizer.init(model)

@@ -170,7 +170,7 @@ def test_reweighting_makes_no_cycle(no_collector, weights):
 
 def test_a_thousand_steps_hold_what_one_holds(no_collector):
     """The curve of memory over 1,000 steps of training is flat, and no garbage collector helps."""
-    x, optimizer = np.ones((4, 3)), optim.sgd(1e-3, momentum=0.9)
+    x, optimizer = np.ones((4, 3)), optim.sgd(momentum=0.9)
     model = {"w": np.ones((3, 1)), "b": np.zeros(1)}
     state, curve = optimizer.init(model), []
 
@@ -180,7 +180,7 @@ def test_a_thousand_steps_hold_what_one_holds(no_collector):
     try:
         for step in range(1200):
             gradient = reweighted_gradient(losses, lambda m: mg.mean(losses(m)), model).gradient
-            model, state = optimizer.update(gradient, state, model, step)
+            model, state = optimizer.update(gradient, state, model, 1e-3)
             if step % 100 == 99:
                 curve.append(tracemalloc.get_traced_memory()[0])
     finally:

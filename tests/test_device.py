@@ -24,7 +24,7 @@ def residual_like(rng):
 MODELS = {"mlp": (lambda rng: mlp(rng, (64, 12, 3), normalize=True), (64,), nn.cross_entropy, 3),
           "lenet": (lenet, (28, 28, 1), nn.sigmoid_cross_entropy, 2),
           "residual": (residual_like, (12, 9, 1), nn.cross_entropy, 3)}
-OPTIMISERS = {"sgd": lambda: optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=1e-3), "adam": lambda: optim.adam(1e-3)}
+OPTIMIZERS = {"sgd": (optim.sgd(momentum=0.9, nesterov=True, weight_decay=1e-3), 0.1), "adam": (optim.adam(), 1e-3)}
 
 
 def plain(losses, clean_loss, model):
@@ -51,7 +51,7 @@ def step(name, rule, optimizer, dtype, device, in_use=None):
     x, x_clean = (mg.xp.asarray(rng.normal(size=(n, *s)).astype(dtype)) for n in (6, 4))
     y, y_clean = (mg.xp.asarray(rng.integers(0, classes, n)) for n in (6, 4))
     mg.use(in_use or backend.name())
-    optimizer, averages = OPTIMISERS[optimizer](), model.init_state()
+    (optimizer, rate), averages = OPTIMIZERS[optimizer], model.init_state()
     state = optimizer.init(model)
 
     def losses(m):
@@ -61,7 +61,7 @@ def step(name, rule, optimizer, dtype, device, in_use=None):
         return mg.mean(loss(m.apply(x_clean, averages, key=(3,))[0], y_clean))
     with without_host_reads(device):
         gradient = RULES[rule](losses, clean_loss, model)
-        model, state = optimizer.update(gradient, state, model, 0)
+        model, state = optimizer.update(gradient, state, model, rate)
         averages = model.apply(x, averages, key=(1, 2))[1]
     leaves = tree.flatten((model, state, averages))[0]
     assert {backend.on_device(leaf) for leaf in leaves} == {backend.on_device(x)}
@@ -81,7 +81,7 @@ other_devices = pytest.mark.parametrize("device", ["impersonator", "cupy"], indi
 
 
 @other_devices
-@pytest.mark.parametrize("optimizer", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_training_step(device, name, rule, optimizer):

@@ -82,14 +82,14 @@ def test_scores_are_the_finite_difference_of_the_look_ahead():
 def test_any_differentiable_look_ahead():
     losses, clean_loss, model = problem("mlp")
     plain = example_weights(losses, clean_loss, model)
-    optimizer = optim.sgd(0.1, momentum=0.9)                # from rest, its first step is plain descent
+    optimizer = optim.sgd(momentum=0.9)                # from rest, its first step is plain descent
     state = optimizer.init(model)
     same = example_weights_unrolled(losses, clean_loss, model,
-                                    lookahead=lambda p, g: optimizer.update(g, state, p)[0])
+                                    lookahead=lambda p, g: optimizer.update(g, state, p, 0.1)[0])
     np.testing.assert_allclose(same, plain, atol=1e-9)
     moving = tree.map(lambda p: 0.1 * np.sign(p), state | {"momentum": model})
     other = example_weights_unrolled(losses, clean_loss, model,
-                                     lookahead=lambda p, g: optimizer.update(g, moving, p)[0])
+                                     lookahead=lambda p, g: optimizer.update(g, moving, p, 0.1)[0])
     assert abs(other - plain).max() > 1e-3 and abs(other.sum() - 1) < 1e-9
 
 
@@ -369,7 +369,7 @@ def test_normalize_in_half_precision_does_not_overflow():
 def test_the_first_step_of_adam_is_a_look_ahead():
     """From rest it divides by |g| + eps, where g = 0: a derivative of 1 / eps for all, which cancels."""
     losses, clean_loss, model = problem("mlp")
-    adam = optim.adam(1e-3)
+    adam = optim.adam()
     state = adam.init(model)
-    w = example_weights_unrolled(losses, clean_loss, model, lookahead=lambda p, g: adam.update(g, state, p)[0])
+    w = example_weights_unrolled(losses, clean_loss, model, lookahead=lambda p, g: adam.update(g, state, p, 1e-3)[0])
     np.testing.assert_allclose(w, example_weights(losses, clean_loss, model), atol=1e-9)

@@ -56,7 +56,7 @@ def test_a_tree_comes_back_in_the_order_in_which_it_was_made(t):
     copies = {"unflatten": tree.unflatten(*tree.flatten(t)[::-1]), "map": tree.map(lambda x: x + 0.0, t),
               "stop_gradient": mg.stop_gradient(t), "pickle": pickle.loads(pickle.dumps(t)), "deepcopy": copy.deepcopy(t),
               "gradient": tree.map(lambda x, g: x + 0.0 * g, t, mg.grad(walk)(t)) if tree.flatten(t)[0] else t,
-              "sgd": optim.sgd(0.0).update(t, optim.sgd(0.0).init(t), t)[0]}
+              "sgd": optim.sgd().update(t, optim.sgd().init(t), t, 0.0)[0]}
     for name, again in copies.items():
         assert walk(again) == expected and equal(again, t), name
     assert mg.checkpoint(walk)(t) == mg.value_and_grad(lambda t, x: walk(t) * x, 1)(t, 1.0)[0] == expected
@@ -77,9 +77,9 @@ def test_where_trees_meet_dicts_are_matched_by_name(t, seed):
     both(J.pull(t), J.pull(other))
     both(mg.jvp(lambda t: t, (t,), (t,)), mg.jvp(lambda t: t, (t,), (other,)))
     both(mg.hvp(walk, t, t), mg.hvp(walk, t, other))
-    for optimizer in (optim.sgd(0.1), optim.sgd(0.1, momentum=0.9, nesterov=True), optim.adam(0.1)):
-        state = optimizer.update(t, optimizer.init(t), t)[1]
-        both(optimizer.update(t, state, t), optimizer.update(other, permuted(np.random.default_rng(seed), state), t))
+    for optimizer in (optim.sgd(), optim.sgd(momentum=0.9, nesterov=True), optim.adam()):
+        state = optimizer.update(t, optimizer.init(t), t, 0.1)[1]
+        both(optimizer.update(t, state, t, 0.1), optimizer.update(other, permuted(np.random.default_rng(seed), state), t, 0.1))
     reweight = mg.reweight.reweighted_gradient
     both(reweight(lambda p: mg.stack([walk(p), 0.0]), walk, t).gradient,
          reweight(lambda p: mg.stack([walk(p), 0.0]), lambda p: walk(p) + 0.0 * walk(other), t).gradient)

@@ -11,11 +11,11 @@ P = {"w": RNG.standard_normal((2, 3)), "b": RNG.standard_normal(3)}
 GRADIENTS = [{key: 10.0 ** -t * RNG.standard_normal(p.shape) for key, p in P.items()} for t in (0, 1, 4, 8)]
 
 
-def updated(optimizer):
+def updated(optimizer, rate):
     """The parameters after each of the steps."""
     p, state, found = P, optimizer.init(P), []
-    for t, g in enumerate(GRADIENTS):
-        p, state = optimizer.update(g, state, p, t)
+    for g in GRADIENTS:
+        p, state = optimizer.update(g, state, p, rate)
         found.append(p)
     return found
 
@@ -43,7 +43,7 @@ def test_sgd(momentum, nesterov, decay):
     def move(p, g, m, t):
         m = g + (0.0 if m is None else momentum * m)
         return p - 0.3 * (g + momentum * m if nesterov else m), m
-    same(updated(optim.sgd(0.3, momentum, nesterov, decay)), by_hand(move, decay))
+    same(updated(optim.sgd(momentum=momentum, nesterov=nesterov, weight_decay=decay), 0.3), by_hand(move, decay))
 
 
 @pytest.mark.parametrize("settings", [{}, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3}])
@@ -54,32 +54,32 @@ def test_adam(settings):
         m, v = memory or (0.0, 0.0)
         m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
         return p - 0.02 * (m / (1 - beta1 ** (t + 1))) / (np.sqrt(v / (1 - beta2 ** (t + 1))) + eps), (m, v)
-    same(updated(optim.adam(0.02, **settings)), by_hand(move))
+    same(updated(optim.adam(**settings), 0.02), by_hand(move))
 
 
 def test_adam_with_decoupled_decay():
     """p <- p - rate (change + decay p), for matrices alone: the decay does not go through the averages."""
-    plain = updated(optim.adam(0.02))
-    first = updated(optim.adam(0.02, weight_decay=0.5))
+    plain = updated(optim.adam(), 0.02)
+    first = updated(optim.adam(weight_decay=0.5), 0.02)
     np.testing.assert_allclose(first[0]["w"], plain[0]["w"] - 0.01 * P["w"], rtol=1e-12)
     np.testing.assert_allclose(first[1]["w"] - first[0]["w"], plain[1]["w"] - plain[0]["w"] - 0.01 * first[0]["w"], rtol=1e-9)
     np.testing.assert_array_equal(first[3]["b"], plain[3]["b"])
-    everything = updated(optim.adam(0.02, weight_decay=0.5, decays=lambda p: True))
+    everything = updated(optim.adam(weight_decay=0.5, decays=lambda p: True), 0.02)
     np.testing.assert_allclose(everything[0]["b"], plain[0]["b"] - 0.01 * P["b"], rtol=1e-12)
 
 
 def test_tiny_gradients_meet_eps():
     """A first gradient as large as eps moves Adam by half the rate."""
     p, g = np.array([1.0]), np.array([1e-8])
-    optimizer = optim.adam(0.1)
-    np.testing.assert_allclose(optimizer.update(g, optimizer.init(p), p, 0)[0], [0.95], rtol=1e-9)
+    optimizer = optim.adam()
+    np.testing.assert_allclose(optimizer.update(g, optimizer.init(p), p, 0.1)[0], [0.95], rtol=1e-9)
 
 
-@pytest.mark.parametrize("optimizer", [optim.sgd(0.1), optim.sgd(0.1, 0.9), optim.adam(0.1)])
+@pytest.mark.parametrize("optimizer", [optim.sgd(), optim.sgd(momentum=0.9), optim.adam()])
 def test_a_gradient_of_another_form_is_refused(optimizer):
     for other in ({"w": P["w"]}, {"w": P["w"], "c": P["b"]}, [P["w"], P["b"]]):
         with pytest.raises(MinigradError):
-            optimizer.update(other, optimizer.init(P), P, 0)
+            optimizer.update(other, optimizer.init(P), P, 0.1)
 
 
 def test_what_is_used_where_nobody_says():

@@ -168,14 +168,14 @@ def network(x, y, weights, rng, classes, steps=200, hidden=32, rate=0.05, batch=
     """
     images, labels = xp.asarray(_flat(x)), xp.asarray(y)
     model = mlp(rng, (images.shape[1], hidden, classes))
-    optimizer = optim.sgd(rate, momentum=0.9)
+    optimizer = optim.sgd(momentum=0.9)
     state = optimizer.init(model)
     batches = rng.choice(len(y), (steps, batch), p=weights / weights.sum())
     for step in range(steps):
         chosen = xp.asarray(batches[step])
         some, theirs = images[chosen], labels[chosen]
         gradient = grad(lambda model: mean(nn.cross_entropy(model(some), theirs)))(model)
-        model, state = optimizer.update(gradient, state, model)
+        model, state = optimizer.update(gradient, state, model, rate)
     return lambda x: _classified(model, x)
 
 

@@ -167,10 +167,10 @@ def reweighted(decay=False, redraw=False):
 
 def _decay(params, rate):
     return 0.5 * rate * functools.reduce(lambda a, b: a + b, [sum(p * p) for p in tree.flatten(params)[0]
-                                                              if optim.matrices(p)], 0.0)
+                                                              if optim.has_matrix_shape(p)], 0.0)
 
 
-_adam = optim.adam(1e-3)
+_adam = optim.adam()
 
 
 def meta_weight_net_memory(rng):
@@ -196,6 +196,6 @@ def meta_weight_net(losses, params, batch, clean, context):
         moved = tree.map(lambda p, g: p - context.rate * g, params, grad(total)(params))
         return mean(losses(moved, clean)[0])
     L, direction = value_and_grad(clean_loss_after)(context.memory["net"])
-    net, state = _adam.update(direction, context.memory["adam"], context.memory["net"])
+    net, state = _adam.update(direction, context.memory["adam"], context.memory["net"], 1e-3)
     step = by_losses(lambda l, context: (weights(net, l), {"net": net, "adam": state}))
     return step(losses, params, batch, clean, context)._replace(clean_loss=L)

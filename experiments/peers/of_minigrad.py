@@ -79,12 +79,12 @@ def routes(problem, model):
     evaluation = {"evaluation": lambda: model(batches[0])} if problem.network == "mlp" else {}
     if not problem.clean:
         return evaluation | {"gradient": lambda: found["plain"](model, *batches)}
-    optimizer = optim.sgd(RATE, MOMENTUM)
+    optimizer = optim.sgd(momentum=MOMENTUM)
     start = model, optimizer.init(model)
 
     def step(gradient, state, *inputs):
         model, momentum = state
-        return optimizer.update(gradient(model, *inputs), momentum, model), ()
+        return optimizer.update(gradient(model, *inputs), momentum, model, RATE), ()
     steps = {route: functools.partial(step, gradient) for route, gradient in found.items()}
     eager = {route: lambda run=run: run(start, *batches)[0][0] for route, run in steps.items()}
     captured = {f"{route}, captured": Captured(steps[route], start, batches) for route in ("plain", "Algorithm 1")}

@@ -265,7 +265,7 @@ def steps_of(found, route, count):
 def test_captured_routes_take_the_same_steps(name, impersonator, freed):
     found = peers.use("minigrad", SMALL[name])
     batches = [mg.xp.asarray(a) for a in peers.data(SMALL[name])]
-    optimizer, model = mg.optim.sgd(peers.RATE, peers.MOMENTUM), peers.minigrad_model(SMALL[name])
+    optimizer, model = mg.optim.sgd(momentum=peers.MOMENTUM), peers.minigrad_model(SMALL[name])
     for route in ("plain", "Algorithm 1"):
         eager = found.host(found.routes[route]())
         captured = f"{route}, captured"
@@ -276,7 +276,7 @@ def test_captured_routes_take_the_same_steps(name, impersonator, freed):
         state = optimizer.init(model), model
         for _ in range(2):
             gradient = of_minigrad.gradients(SMALL[name])[route](state[1], *batches)
-            state = optimizer.update(gradient, state[0], state[1])[::-1]
+            state = optimizer.update(gradient, state[0], state[1], peers.RATE)[::-1]
         for a, b in zip(steps_of(found, captured, 1), found.host(state[1]), strict=True):       # momentum is handed on
             np.testing.assert_allclose(a, b, atol=1e-7)
         assert found.routes[captured].launches > 10

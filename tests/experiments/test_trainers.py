@@ -151,7 +151,7 @@ def test_equal_weights_are_plain_training(tmp_path):
     """Checklist E5: the loop with weights 1 / n takes the steps of a loop that is written out here."""
     run = run_of(tmp_path, steps=5, every=5, decay=1e-3, drops=(3,))
     train(run)
-    part, optimizer = task(0).train, optim.sgd(optim.piecewise(0.1, (3,)), 0.9, weight_decay=1e-3)
+    part, optimizer, rate = task(0).train, optim.sgd(momentum=0.9, weight_decay=1e-3), optim.piecewise(0.1, (3,))
     params = {"model": init(generator((0, INIT)), 10), "layer": None}
     averages, state = params["model"].init_state(), optimizer.init(params)
     for t in range(5):
@@ -161,7 +161,7 @@ def test_equal_weights_are_plain_training(tmp_path):
             scores, moved = params["model"].apply(part.images[chosen], averages)
             return mg.mean(nn.cross_entropy(scores, part.labels[chosen])), moved
         gradient, averages = mg.grad(loss, has_aux=True)(params)
-        params, state = optimizer.update(gradient, state, params, t)
+        params, state = optimizer.update(gradient, state, params, rate(t))
     saved = tree.load(run.checkpoint, trainers.trainer_of(run).blank())
     for a, b in zip(tree.flatten((saved["params"], saved["state"]))[0], tree.flatten((params, averages))[0]):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -19,7 +19,7 @@ N = 6
 
 def algorithm1(model):
     """A step of Algorithm 1, and what it begins with."""
-    optimizer = optim.sgd(0.1, momentum=0.9, weight_decay=1e-3)
+    optimizer = optim.sgd(momentum=0.9, weight_decay=1e-3)
     begin = {"model": model, "averages": model.init_state(), "momentum": optimizer.init(model)}
 
     def step(state, images, labels, clean_images, clean_labels, rate):
@@ -28,7 +28,7 @@ def algorithm1(model):
             return nn.cross_entropy(y, labels), averages
         r = reweighted_gradient(losses, lambda m: mg.mean(nn.cross_entropy(m(clean_images), clean_labels)),
                                 state["model"], has_aux=True)
-        model, momentum = optimizer.update(r.gradient, state["momentum"], state["model"], rate=rate)
+        model, momentum = optimizer.update(r.gradient, state["momentum"], state["model"], rate)
         return {"model": model, "averages": r.aux, "momentum": momentum}, (r.losses, r.weights, r.clean_loss)
     return step, begin
 

@@ -196,10 +196,10 @@ def test_cross_entropy_of_scores_that_are_not_finite(impersonator):
 @pytest.mark.parametrize("dtype", TYPES)
 def test_sgd(impersonator, dtype, nesterov, decay):
     p, m, g = (drawn((3, 5), dtype, k) for k in range(3))
-    optimizer = optim.sgd(1.0, 0.9, nesterov, decay)
-    (new, state) = with_numpy(lambda: optimizer.update(g, {"momentum": m}, p, rate=0.25))
+    optimizer = optim.sgd(momentum=0.9, nesterov=nesterov, weight_decay=decay)
+    (new, state) = with_numpy(lambda: optimizer.update(g, {"momentum": m}, p, 0.25))
     for rate in (0.25, *(mg.xp.asarray(np.array(0.25, kind)) for kind in TYPES)):
-        found, moved = optimizer.update(*on_device(g), {"momentum": on_device(m)[0]}, *on_device(p), rate=rate)
+        found, moved = optimizer.update(*on_device(g), {"momentum": on_device(m)[0]}, *on_device(p), rate)
         same(found, new)
         same(moved["momentum"], state["momentum"])
 
@@ -300,12 +300,12 @@ def test_the_operations_take_them(impersonator, monkeypatch):
 
     def loss(net):
         return mg.mean(nn.cross_entropy(net(x), y))
-    optimizer = optim.sgd(0.1, 0.9)
+    optimizer = optim.sgd(momentum=0.9)
     net.apply(x, net.init_state())
     value, J = mg.linearize(loss, net)
     J.push(net)
     gradient = J.pull(mg.xp.ones((), "float32"))
-    optimizer.update(gradient, optimizer.init(net), net)
+    optimizer.update(gradient, optimizer.init(net), net, 0.1)
     kinds = {name.partition("<")[0] for name in launched}
     assert kinds == {"unfold", "fold", "max_pool", "take_winners", "put_winners", "partial_sums", "total_sums", "normalize",
                      "normalize_slope", "cross_entropy", "cross_entropy_push", "cross_entropy_pull", "sgd"}
