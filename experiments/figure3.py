@@ -32,7 +32,7 @@ def weights_of(trainer, learned, images, labels, rng):
 
     def losses(model, batch):
         y, _ = scores(model, batch.images, learned["state"])
-        return criteria.plain(y, batch.labels, None, trainer.shares)
+        return criteria.plain(y, batch.labels, None, trainer.frequencies)
     return to_host(reweight.example_weights(lambda model: losses(model, noisy),
                                             lambda model: mean(losses(model, clean)), learned["params"]["model"]))
 

@@ -13,7 +13,7 @@ from minigrad import FileError, capture, mean, optim, stack, to_host, tree, xp
 from minigrad.backend import generator
 
 from .biases import Part
-from .methods import METHODS, Aux, Batch, Context, boosting, criteria, samplers
+from .methods import METHODS, NOT_GIVEN, Aux, Batch, Known, Now, boosting, criteria, samplers
 from .runs import DIVERGED, INIT, MASKS, METHOD, REBUILD, STEPS, finished, not_finite, restored
 
 CHUNK = 500                     # images evaluated at once
@@ -47,7 +47,7 @@ class _Trainer:
                                                          generator((run.seed, REBUILD)))
             true = np.where(origin < 0, labels, self.pool.true[origin])     # what is made up is what it was made for
             self.pool = Part(images, labels, self.pool.indices[origin], true)
-        self.shares = np.bincount(self.pool.labels, minlength=self.classes) / len(self.pool)
+        self.frequencies = np.bincount(self.pool.labels, minlength=self.classes) / len(self.pool)
 
     def errors(self, decide):
         """Errors in percent on test and validation (true labels, and the labels a practitioner would have)."""
@@ -76,9 +76,9 @@ class Descent(_Trainer):
         wrong = self.pool.wrong
         self.marks = np.stack([self.pool.labels == self.task.minority, wrong, ~wrong], 1).astype(np.float32)
         self.true = xp.asarray(self.pool.true)
-        trust = [np.mean(~wrong[self.pool.labels == c]) if (self.pool.labels == c).any() else 0.0
-                 for c in range(self.classes)]
-        self.trust = np.array(trust)
+        precision = [np.mean(~wrong[self.pool.labels == c]) if (self.pool.labels == c).any() else 0.0
+                     for c in range(self.classes)]
+        self.known = Known(self.frequencies, np.array(precision), s.decay)
         self.update = capture(self._update)
 
     def blank(self):
@@ -110,40 +110,33 @@ class Descent(_Trainer):
     def losses(self, params, batch, state):
         """The method's loss of each example of a batch; the averages moved, and the scores."""
         y, state = scores(params["model"], batch.images, state, key=batch.key)
-        return self.method.criterion(y, batch.labels, params["layer"], self.shares), Aux(state, y)
+        return self.method.criterion(y, batch.labels, params["layer"], self.frequencies), Aux(state, y)
 
     def step(self, learned, t):
         """One step of the method's rule and of the optimizer."""
         run, rng = self.run, generator((self.run.seed, STEPS, t))
         chosen = self.method.sampler(self.pool.labels, self.method.batch or run.settings.batch, rng)
         where, labels, rate = xp.asarray(chosen), self.pool.labels[chosen], self.rate(t)
-        context = Context(**self._known(learned), step=t, steps=run.settings.steps, rate=rate, labels=labels, rng=rng)
+        now = Now(t, run.settings.steps, rate, labels, rng)
         batch = Batch(self.problem.prepare(self.images[where], rng), self.labels[where], self._key(t, 0),
-                      xp.asarray(self.method.weigh(context), np.float32))
+                      xp.asarray(self.method.weigh(self.known, now), np.float32))
         parts = batch, self._clean(rng, t), self.marks[chosen], self.true[where], np.asarray(rate, np.float32)
         if self.method.host:
-            return self._update(learned, *tree.map(xp.asarray, parts), context=context)
+            return self._update(learned, *tree.map(xp.asarray, parts), now=now)
         return self.update(learned, *parts)
 
     def _key(self, t, which):
         return np.array([self.run.seed % 2**32, MASKS, t, which], np.uint32)
 
-    def _update(self, learned, batch, clean, marks, true, rate, context=None):
-        """What a step does on the device. context: of methods that look at the host; the others may be captured."""
-        context = context or Context(**self._known(learned))
-
+    def _update(self, learned, batch, clean, marks, true, rate, now=NOT_GIVEN):
+        """What a step does on the device. now: for methods that look at the host; the others may be captured."""
         def losses(params, part):
             """Of images of the clean set the averages of batch norm take no notice."""
             return self.losses(params, part, None if part is clean else learned["state"])
-        r = self.method.rule(losses, learned["params"], batch, clean, context)
+        r = self.method.rule(losses, learned["params"], batch, clean, learned["memory"], self.known, now)
         params, momentum = self.optimizer.update(r.gradient, learned["momentum"], learned["params"], rate)
         learned = {"params": params, "state": r.aux.state, "momentum": momentum, "memory": r.memory}
         return learned, self._row(r, batch, marks, true)
-
-    def _known(self, learned):
-        """What a rule may know in every step."""
-        return {"shares": self.shares, "trust": self.trust, "decay": self.run.settings.decay,
-                "memory": learned["memory"]}
 
     def _clean(self, rng, t):
         count = self.run.settings.clean_batch
@@ -180,7 +173,7 @@ class Descent(_Trainer):
         loss, total, rare, on_wrong, on_right, wrong, right, other, rightly, clean = np.array(rows).T
         model, state = learned["params"]["model"], learned["state"]
         clean_loss = float(mean(criteria.plain(predict(model, state, self.clean_images, self.problem.prepare),
-                                               self.clean_labels, None, self.shares)))
+                                               self.clean_labels, None, self.frequencies)))
         if not clean_loss < DIVERGED:
             raise not_finite(self.run, t + 1, clean_loss)
         seen = (wrong + right).sum()
@@ -199,14 +192,14 @@ class Boosting(_Trainer):
     def __init__(self, run):
         super().__init__(run)
         self.learner = self.method.learner(self.classes)
-        self.costs = self.method.costs(self.shares) if self.method.costs else None
+        self.costs = self.method.costs(self.frequencies) if self.method.costs else None
         sets = [self.task.test, *([self.task.validation] if self.task.validation is not None else [])]
         self.x, *self.others = (to_host(self.problem.prepare(xp.asarray(part.images), None))
                                 for part in (self.pool, *sets))
 
     def blank(self):
         """No votes yet; weights equal, or by what the class costs."""
-        weights = self.method.first(self.shares)[self.pool.labels] if self.method.first else None
+        weights = self.method.first(self.frequencies)[self.pool.labels] if self.method.first else None
         return boosting.begin(len(self.pool), [len(x) for x in self.others], self.classes, weights)
 
     begin = blank

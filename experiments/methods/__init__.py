@@ -12,7 +12,7 @@ import numpy as np
 
 from . import boosting, criteria, resampling, rules, samplers
 from .rules import by_losses, reweighted, weighted
-from .step import Aux, Batch, Context, Step
+from .step import NOT_GIVEN, Aux, Batch, Known, NotGiven, Now, Step
 
 
 class Method(NamedTuple):
@@ -20,13 +20,13 @@ class Method(NamedTuple):
 
     trains_on: "baseline" (what the task gives to methods that know no clean set), "train" (without the clean set, which
     the rule uses) or "clean". batch: examples in a batch, if not those of the settings. layer: what the criterion
-    learns beside the model, None, "identity" or "confusion". weigh: context -> weights that are known before the
-    losses, for the rule `weighted`. memory: rng -> what the rule keeps from step to step. host: whether the rule looks
-    at the host in every step: its context then knows the step, the rate and the labels (see Context), and its steps
+    learns beside the model, None, "identity" or "confusion". weigh: (known, now) -> weights that are known before
+    the losses, for the rule `weighted`. memory: rng -> what the rule keeps from step to step. host: whether the rule
+    looks at the host in every step: it is then passed a Now, with the step, the rate and the labels, and its steps
     cannot be captured as a CUDA graph. rebuild: (images, labels, rng) -> images, labels, origins, before training.
     base: the method whose finished run this one begins from. learner: makes a weak learner of boosting, for `rounds`
-    rounds; first, costs: shares -> a cost for each class, in the first weights or in every round. classes: how many
-    there must be, if the method is for so many alone.
+    rounds; first, costs: frequencies -> a cost for each class, in the first weights or in every round. classes: how
+    many there must be, if the method is for so many alone.
     """
     summary: str
     source: str
@@ -48,9 +48,9 @@ class Method(NamedTuple):
     classes: int = None
 
 
-def _dearer(shares):
+def _dearer(frequencies):
     """Costs of 2 for the classes that are rarer than all would be if they were equal, 1 for the others."""
-    return np.where(shares < 1.0 / len(shares), 2.0, 1.0)
+    return np.where(frequencies < 1.0 / len(frequencies), 2.0, 1.0)
 
 
 def _stump(classes):

@@ -43,7 +43,8 @@ def begin(n, sizes, classes, weights=None):
     """The state before the first round: n training examples, no votes yet; sizes: of each other set.
 
     weights (n,): positive numbers, to which the weights are proportional at first; None: all equal. So a cost can count
-    once, at the start, as inverse_costs(shares)[y], and what follows is AdaBoost (Landesa-Vázquez & Alba-Castro, 2012).
+    once, at the start, as inverse_costs(frequencies)[y], and what follows is AdaBoost (Landesa-Vázquez & Alba-Castro,
+    2012).
     """
     weights = np.ones(n) if weights is None else np.asarray(weights, np.float64)
     return Ensemble(_normalized(weights), np.zeros((n, classes)), tuple(np.zeros((m, classes)) for m in sizes))
@@ -102,13 +103,13 @@ def boost_round(state, labels, predictions, other_predictions, classes, costs=No
     return Ensemble(weights, _voted(state.votes, predictions, alpha), others), Round(error, alpha)
 
 
-def inverse_costs(shares):
-    """Costs inverse to the classes' shares in training, 1 for the commonest: (classes,) to (classes,).
+def inverse_costs(frequencies):
+    """Costs inverse to the classes' frequencies in training, 1 for the commonest: (classes,) to (classes,).
 
-    Classes of equal shares, and one that does not occur, cost 1.
+    Classes of equal frequency, and one that does not occur, cost 1.
     """
-    shares = np.asarray(shares, np.float64)
-    return np.divide(shares.max(), shares, out=np.ones_like(shares), where=shares > 0)
+    frequencies = np.asarray(frequencies, np.float64)
+    return np.divide(frequencies.max(), frequencies, out=np.ones_like(frequencies), where=frequencies > 0)
 
 
 def _normalized(weights):

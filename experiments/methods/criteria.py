@@ -1,7 +1,7 @@
-"""Criteria: the loss of each example. criterion(scores, labels, layer, shares) -> (n,).
+"""Criteria: the loss of each example. criterion(scores, labels, layer, frequencies) -> (n,).
 
 scores: (n, classes), log-probabilities up to a constant; labels: (n,) integers; layer: what the criterion learns
-beside the model, or None; shares: (classes,), the share of each class in training. Losses are in nats.
+beside the model, or None; frequencies: (classes,), of the labels in training. Losses are in nats.
 """
 import numpy as np
 
@@ -21,18 +21,18 @@ from minigrad import (
 )
 
 
-def plain(scores, labels, layer, shares):
+def plain(scores, labels, layer, frequencies):
     """Cross-entropy, -log p(y)."""
     return nn.cross_entropy(scores, labels)
 
 
-def focal(scores, labels, layer, shares, gamma=2.0):
+def focal(scores, labels, layer, frequencies, gamma=2.0):
     """(1 - p(y))^gamma times cross-entropy: what is learned already counts little. Lin et al., 2017, equation 4."""
     l = nn.cross_entropy(scores, labels)
     return (1.0 - exp(-l)) ** gamma * l
 
 
-def bootstrap_soft(scores, labels, layer, shares, beta=0.95):
+def bootstrap_soft(scores, labels, layer, frequencies, beta=0.95):
     """beta times cross-entropy + (1 - beta) times that against the model's own probabilities q: - sum q log p.
 
     q is a constant of the derivative, as in the authors' code. Reed et al., 2015, equation 6.
@@ -41,7 +41,7 @@ def bootstrap_soft(scores, labels, layer, shares, beta=0.95):
     return beta * nn.cross_entropy(scores, labels) - (1.0 - beta) * sum(exp(stop_gradient(p)) * p, axis=1)
 
 
-def bootstrap_hard(scores, labels, layer, shares, beta=0.8):
+def bootstrap_hard(scores, labels, layer, frequencies, beta=0.8):
     """beta times cross-entropy + (1 - beta) times that against the class the model finds likeliest itself.
 
     Reed et al., 2015, equation 7.
@@ -50,14 +50,14 @@ def bootstrap_hard(scores, labels, layer, shares, beta=0.8):
     return beta * nn.cross_entropy(scores, labels) + (1.0 - beta) * nn.cross_entropy(scores, own)
 
 
-def adaptation(scores, labels, layer, shares):
+def adaptation(scores, labels, layer, frequencies):
     """Cross-entropy after a noise adaptation layer: -log sum_k p(k) Q(k, y).
 
     Q(k, y): the probability that an example of class k has the label y, a softmax over each row of the layer, which is
     learned beside the network and left out at test. The layer is kept flat, (classes * classes,), so that weight decay,
     which is for matrices, passes it by. Sukhbaatar et al., 2015; Goldberger & Ben-Reuven, 2017, the simple model.
     """
-    Q = log_softmax(reshape(layer, (len(shares), len(shares))), axis=1)
+    Q = log_softmax(reshape(layer, (len(frequencies), len(frequencies))), axis=1)
     return -logsumexp(log_softmax(scores, axis=1) + getitem(Q.T, labels), axis=1)
 
 
@@ -75,16 +75,16 @@ def flip_probabilities(layer):
     return softmax(reshape(layer, (classes, classes)), axis=1)
 
 
-def dice(scores, labels, layer, shares, gamma=1.0):
+def dice(scores, labels, layer, frequencies, gamma=1.0):
     """The self-adjusting dice loss of two classes: 1 - (2 (1 - p) p y + gamma) / ((1 - p) p + y + gamma).
 
     p: the probability of the rarer class; y: 1 for its examples, else 0. An example the model is sure of, either way,
     counts little. Li et al., 2020, equation 9. Raises MinigradError for more classes.
     """
-    if len(shares) != 2:
-        raise MinigradError(f"dice: {len(shares)} classes, and it tells the rarer of two from the other\n"
+    if len(frequencies) != 2:
+        raise MinigradError(f"dice: {len(frequencies)} classes, and it tells the rarer of two from the other\n"
                             "  help: use it on a task of two classes (experiments.imbalance)")
-    rare = int(np.argmin(shares))
+    rare = int(np.argmin(frequencies))
     p = exp(log_softmax(scores, axis=1)[:, rare])
     y = (labels == rare).astype(scores.dtype)
     q = (1.0 - p) * p

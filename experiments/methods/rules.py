@@ -1,9 +1,12 @@
-"""Rules: what a batch is worth. rule(losses, params, batch, clean, context) -> Step.
+"""Rules: the gradient that a batch gives, and the weight of each example in it.
 
-losses(params, batch) -> ((n,), Aux): runs the network in training mode. Three kinds cover nearly all methods:
+    rule(losses, params, batch, clean, memory, known, now) -> Step
+
+losses(params, batch) -> ((n,), Aux): runs the network in training mode. clean: a Batch of the clean set, or None.
+memory: what the rule returned in the step before. known, now: see step.py. Three kinds cover nearly all methods:
 
     weighted                the weights are known before the losses: one pass forwards, one backwards
-    by_losses(weigh)        the weights depend on the losses: the network is linearised, weighed, and read backwards
+    by_losses(weigh)        the weights depend on the losses: linearize, weigh, pull the weights back
     reweighted(...)         the weights depend on what helps the clean set: Algorithm 1
 
 Where the authors' published code does something else than the paper says, the paper's definition is implemented, and a
@@ -34,58 +37,58 @@ from minigrad import (
 from .step import Step
 
 
-def weighted(losses, params, batch, clean, context):
-    """The rule whose update is the gradient of sum w_i l_i, w = batch.weights: weigh(context) of the method, (n,)."""
+def weighted(losses, params, batch, clean, memory, known, now):
+    """The rule whose update is the gradient of sum w_i l_i, w = batch.weights, (n,): from `weigh` of the method."""
     def total(params):
         l, aux = losses(params, batch)
         return sum(batch.weights * l), (l, aux)
     (_, (l, aux)), gradient = value_and_grad(total, has_aux=True)(params)
-    return Step(gradient, batch.weights, l, aux, context.memory)
+    return Step(gradient, batch.weights, l, aux, memory)
 
 
 def by_losses(weigh):
-    """The rule whose weights are w, memory = weigh(losses, context): constants of the update."""
-    def rule(losses, params, batch, clean, context):
+    """The rule whose weights are w, memory = weigh(losses, memory, known, now): constants of the update."""
+    def rule(losses, params, batch, clean, memory, known, now):
         l, J, aux = linearize(lambda params: losses(params, batch), params, has_aux=True)
-        w, memory = weigh(l, context)
-        return Step(J.pull(astype(w, l.dtype)), w, l, aux, memory)
+        w, new = weigh(l, memory, known, now)
+        return Step(J.pull(astype(w, l.dtype)), w, l, aux, new)
     return rule
 
 
 # ------------------------------------------------------------------------ known before the losses
 
-def equal(context):
+def equal(known, now):
     """w_i = 1 / n."""
-    return np.full(len(context.labels), 1.0 / len(context.labels))
+    return np.full(len(now.labels), 1.0 / len(now.labels))
 
 
-def rectified_noise(context):
+def rectified_noise(known, now):
     """w_i = max(z_i, 0) / sum max(z, 0), z normal and new at every step; all 0 if no z is positive."""
-    return reweight.normalize(xp.asarray(context.rng.standard_normal(len(context.labels))))
+    return reweight.normalize(xp.asarray(now.rng.standard_normal(len(now.labels))))
 
 
-def inverse_frequency(context):
-    """w_i = 1 / (n K p(y_i)), with K classes and p their shares in training: each class counts the same on average.
+def inverse_frequency(known, now):
+    """w_i = 1 / (n K p(y_i)), with K classes and p their frequencies in training: each counts the same on average.
 
     The sum of the weights is 1 on average. The authors' weights, 1 - p(y_i), not divided by n, sum to 2 n p (1 - p)
-    instead: 18 at a share of 0.9, 1 at 0.995, where both are the same. So their rate changes with the imbalance.
+    instead: 18 at a frequency of 0.9, 1 at 0.995, where both are the same. So their rate changes with the imbalance.
     """
-    return 1.0 / (len(context.labels) * len(context.shares) * context.shares[context.labels])
+    return 1.0 / (len(now.labels) * len(known.frequencies) * known.frequencies[now.labels])
 
 
-def oracle(context):
+def oracle(known, now):
     """w_i in proportion to the share of the label y_i that is right in training: what only an oracle knows.
 
     The paper's Weighted, where the background's label alone is doubtful. The authors' code writes 0.1 / (0.4 + 0.6 / K)
     for that share, which is right for 10 classes and a noise of 40 %, and finds the background by its frequency.
     """
-    trust = context.trust[context.labels]
-    return trust / max(trust.sum(), 1e-12)
+    precision = known.precision[now.labels]
+    return precision / max(precision.sum(), 1e-12)
 
 
 # ------------------------------------------------------------------------ from the losses
 
-def hard_mining(losses, params, batch, clean, context):
+def hard_mining(losses, params, batch, clean, memory, known, now):
     """Hard mining: of each class the examples with the highest losses, as many as the batch has of the rarest class.
 
     With two classes: all of the minority and as many of the majority. Equal weights; a batch without any of the rarest
@@ -94,16 +97,16 @@ def hard_mining(losses, params, batch, clean, context):
     """
     l, aux = losses(params, batch)
     w = xp.zeros(len(l), l.dtype)
-    classes = [np.flatnonzero(context.labels == c) for c in range(len(context.shares))]
+    classes = [np.flatnonzero(now.labels == c) for c in range(len(known.frequencies))]
     k = min(map(len, classes))
     if k == 0:
-        return Step(tree.map(xp.zeros_like, params), w, l, aux, context.memory)
+        return Step(tree.map(xp.zeros_like, params), w, l, aux, memory)
     classes = [xp.asarray(where) for where in classes]
     chosen = xp.concatenate([where[xp.argsort(-l[where])[:k]] for where in classes])
     w[chosen] = 1.0 / len(chosen)
     part = batch._replace(images=batch.images[chosen], labels=batch.labels[chosen])
     gradient, state = grad(lambda params: _mean_and_state(losses(params, part)), has_aux=True)(params)
-    return Step(gradient, w, l, aux._replace(state=state), context.memory)
+    return Step(gradient, w, l, aux._replace(state=state), memory)
 
 
 def _mean_and_state(result):
@@ -111,18 +114,18 @@ def _mean_and_state(result):
     return mean(l), aux.state
 
 
-def low_loss(l, context, keep=0.6):
+def low_loss(l, memory, known, now, keep=0.6):
     """The `keep` share of the batch with the lowest losses, equal weights, after a fifth of training with all of it.
 
     Self-paced learning (Kumar et al., 2010) with the threshold at a share of the batch, as in Co-teaching (Han et al.,
     2018). It is told nothing of the classes; `keep` supposes the noise of the paper, 40 %.
     """
-    if context.step < 0.2 * context.steps:
-        return xp.full(len(l), 1.0 / len(l), l.dtype), context.memory
+    if now.step < 0.2 * now.steps:
+        return xp.full(len(l), 1.0 / len(l), l.dtype), memory
     k = max(round(keep * len(l)), 1)
     w = xp.zeros(len(l), l.dtype)
     w[xp.argsort(l)[:k]] = 1.0 / k
-    return w, context.memory
+    return w, memory
 
 
 def mentor_memory(rng):
@@ -130,16 +133,16 @@ def mentor_memory(rng):
     return xp.zeros((), "float32")
 
 
-def mentor(l, context, share=0.75, average=0.95, slope=1.0):
+def mentor(l, memory, known, now, share=0.75, average=0.95, slope=1.0):
     """The predefined curriculum of MentorNet: v = 1 up to the threshold, then falling to 0 within `slope` nats.
 
     threshold: the moving average (memory) of the `share` quantile of the losses; all examples count in the first fifth
     of training. w = v / sum v. Jiang et al., 2018, equation 5 and section 4; the learned MentorNet is not here.
     """
     quantile = xp.quantile(l, share)
-    threshold = average * context.memory + (1.0 - average) * quantile if context.step else quantile
+    threshold = average * memory + (1.0 - average) * quantile if now.step else quantile
     v = xp.clip(1.0 - (l - threshold) / slope, 0.0, 1.0)
-    if context.step < 0.2 * context.steps:
+    if now.step < 0.2 * now.steps:
         v = xp.ones_like(l)
     return reweight.normalize(astype(v, l.dtype)), astype(threshold, "float32")
 
@@ -153,20 +156,20 @@ def reweighted(decay=False, redraw=False):
     redraw: dropout draws other masks for the update than for the weights; the network is run once more for that.
     With both, this is what the authors' code for CIFAR computes.
     """
-    def rule(losses, params, batch, clean, context):
+    def rule(losses, params, batch, clean, memory, known, now):
         def clean_loss(params):
-            return mean(losses(params, clean)[0]) + (_decay(params, context.decay) if decay else 0.0)
+            return mean(losses(params, clean)[0]) + (_decay(params, known.decay) if decay else 0.0)
         if redraw:
             w = reweight.example_weights(lambda params: losses(params, batch)[0], clean_loss, params)
             again = batch._replace(key=nn.fold_in(batch.key, 1), weights=w)
-            return weighted(losses, params, again, clean, context)
+            return weighted(losses, params, again, clean, memory, known, now)
         r = reweight.reweighted_gradient(lambda params: losses(params, batch), clean_loss, params, has_aux=True)
-        return Step(r.gradient, r.weights, r.losses, r.aux, context.memory, r.clean_loss)
+        return Step(r.gradient, r.weights, r.losses, r.aux, memory, r.clean_loss)
     return rule
 
 
-def _decay(params, rate):
-    return 0.5 * rate * functools.reduce(lambda a, b: a + b, [sum(p * p) for p in tree.flatten(params)[0]
+def _decay(params, decay):
+    return 0.5 * decay * functools.reduce(lambda a, b: a + b, [sum(p * p) for p in tree.flatten(params)[0]
                                                               if optim.has_matrix_shape(p)], 0.0)
 
 
@@ -179,7 +182,7 @@ def meta_weight_net_memory(rng):
     return {"net": net, "adam": _adam.init(net)}
 
 
-def meta_weight_net(losses, params, batch, clean, context):
+def meta_weight_net(losses, params, batch, clean, memory, known, now):
     """Meta-Weight-Net: w = V(l) / sum V(l); V is trained so that a step with its weights lowers the clean loss.
 
     The derivative goes back through the look-ahead step, theta - rate * gradient of sum w_i l_i: backward on backward,
@@ -193,9 +196,9 @@ def meta_weight_net(losses, params, batch, clean, context):
         def total(params):
             l, _ = losses(params, batch)
             return sum(weights(net, l) * l)
-        moved = tree.map(lambda p, g: p - context.rate * g, params, grad(total)(params))
+        moved = tree.map(lambda p, g: p - now.rate * g, params, grad(total)(params))
         return mean(losses(moved, clean)[0])
-    L, direction = value_and_grad(clean_loss_after)(context.memory["net"])
-    net, state = _adam.update(direction, context.memory["adam"], context.memory["net"], 1e-3)
-    step = by_losses(lambda l, context: (weights(net, l), {"net": net, "adam": state}))
-    return step(losses, params, batch, clean, context)._replace(clean_loss=L)
+    L, direction = value_and_grad(clean_loss_after)(memory["net"])
+    net, state = _adam.update(direction, memory["adam"], memory["net"], 1e-3)
+    step = by_losses(lambda l, *_: (weights(net, l), {"net": net, "adam": state}))
+    return step(losses, params, batch, clean, memory, known, now)._replace(clean_loss=L)

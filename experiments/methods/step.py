@@ -1,5 +1,7 @@
-"""What a method is made of: the batch that a rule is given, what else it may know, and what it gives back."""
+"""What a rule is called with, and what it returns: rule(losses, params, batch, clean, memory, known, now) -> Step."""
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from minigrad import MinigradError
 
@@ -7,7 +9,7 @@ from minigrad import MinigradError
 class Batch(NamedTuple):
     """Images as the network takes them and labels, on the array module in use.
 
-    key: integers from which dropout draws its masks for this batch. weights: (n,), float32, of rules whose weights are
+    key: integers from which dropout draws its masks for this batch. weights: (n,), float32, for rules whose weights are
     known before the losses.
     """
     images: Any
@@ -16,35 +18,39 @@ class Batch(NamedTuple):
     weights: Any = None
 
 
-class Context:
-    """What a rule may know besides the batch, under these names; what a context was not given cannot be read.
+class Known(NamedTuple):
+    """What every rule may know besides the batch. Constant during a run, so that a captured step may hold it."""
+    frequencies: np.ndarray     # (classes,), of the labels in training: their sum is 1
+    precision: np.ndarray       # (classes,), the share of each label's examples that have it rightly; for oracles only
+    decay: float                # the optimizer's weight decay
 
-    Always there, and constant during a run but for the memory:
-      shares   (classes,), the share of each class in training
-      trust    (classes,), the share of the examples with this label that have it rightly; only oracles may look
-      decay    of the weights, by the optimizer
-      memory   what the rule handed out in the step before
-    Of this step, and on the host, so only for methods with host=True (a captured step would freeze it) and for `weigh`,
-    which comes before the step:
-      step, steps   the number of this step, from 0, and of all
-      rate     of the optimizer, now
-      labels   (n,), of the batch
-      rng      the generator of this step
+
+class Now(NamedTuple):
+    """What changes from step to step and lives on the host: for rules with host=True, and for every `weigh`.
+
+    A step without host=True may be captured as a CUDA graph, in which such a value would stay what it was at first. Its
+    rule is passed NOT_GIVEN instead.
     """
-    HOST = "step", "steps", "rate", "labels", "rng"
-
-    def __init__(self, **known):
-        vars(self).update(known)
-
-    def __getattr__(self, name):
-        if name in self.HOST:
-            raise NotGiven(f"context.{name}: it is not given to a rule whose step may be captured, where it would stay "
-                           "as it was at first\n  help: Method(..., host=True)")
-        raise NotGiven(f"context.{name}: this context holds {', '.join(sorted(vars(self)))} and nothing else")
+    step: int                   # the number of this step, from 0
+    steps: int                  # of the run
+    rate: float                 # of the optimizer, in this step
+    labels: np.ndarray          # (n,), of the batch
+    rng: np.random.Generator    # of this step
 
 
 class NotGiven(MinigradError, AttributeError):
-    """Something about a step that its rule asks for and is not given."""
+    """A rule asks for something about the step that it is not given."""
+
+
+class _NotGiven:
+    """Stands where a Now would be; reading anything from it raises NotGiven."""
+
+    def __getattr__(self, name):
+        raise NotGiven(f"now.{name}: not given to a rule whose step may be captured, where it would never change\n"
+                       "  help: Method(..., host=True)")
+
+
+NOT_GIVEN = _NotGiven()
 
 
 class Aux(NamedTuple):
@@ -59,5 +65,5 @@ class Step(NamedTuple):
     weights: Any                # (n,) of the batch's examples, for the record
     losses: Any                 # (n,)
     aux: Aux
-    memory: Any = None
-    clean_loss: Any = None      # of the rules that compute it anyway
+    memory: Any = None          # passed to the rule in the next step
+    clean_loss: Any = None      # from rules that compute it anyway

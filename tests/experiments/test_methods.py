@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments.methods import METHODS, Aux, Batch, Context, by_losses, criteria, reweighted, rules, weighted
+from experiments.methods import METHODS, Aux, Batch, Known, Now, by_losses, criteria, reweighted, rules, weighted
 from minigrad import nn, optim
 from minigrad.backend import generator
 
@@ -18,20 +18,20 @@ def losses(params, batch):
     return mg.matmul(batch.images, params), Aux()
 
 
-def context(shares=(0.25, 0.75), **rest):
-    return Context(**{"rng": generator(0), "shares": np.array(shares), "memory": None, "decay": 0.0, "step": 0,
-                      "steps": 1, "rate": 1.0, **rest})
+def known_and_now(frequencies=(0.25, 0.75), precision=(1.0, 1.0), decay=0.0, step=0, steps=1, rate=1.0, labels=LABELS):
+    """What a rule may know besides the batch."""
+    return Known(np.array(frequencies), np.array(precision), decay), Now(step, steps, rate, labels, generator(0))
 
 
-def batch_for(method, x, context):
+def batch_for(method, x, known, now):
     """The batch, with the weights that the method gives to the labels."""
-    weights = method.weigh(context) if method.rule is weighted else None
-    return Batch(x, context.labels, weights=None if weights is None else weights.astype("float32"))
+    weights = method.weigh(known, now) if method.rule is weighted else None
+    return Batch(x, now.labels, weights=None if weights is None else weights.astype("float32"))
 
 
-def step(name, labels=LABELS, x=X, clean=CLEAN, **rest):
-    method, c = METHODS[name], context(labels=labels, **rest)
-    return method.rule(losses, MODEL, batch_for(method, x, c), clean, c)
+def step(name, labels=LABELS, x=X, clean=CLEAN, memory=None, **rest):
+    method, (known, now) = METHODS[name], known_and_now(labels=labels, **rest)
+    return method.rule(losses, MODEL, batch_for(method, x, known, now), clean, memory, known, now)
 
 
 @pytest.mark.parametrize("name, weights", [
@@ -47,7 +47,7 @@ def step(name, labels=LABELS, x=X, clean=CLEAN, **rest):
     ("mentor", np.array([1, 1, 0, 0.0625]) / 2.0625),
 ])
 def test_weights_and_gradient(name, weights):
-    result = step(name, trust=np.array([0.3, 0.9]), step=50, steps=100, memory=np.float32(1.0))
+    result = step(name, precision=(0.3, 0.9), step=50, steps=100, memory=np.float32(1.0))
     np.testing.assert_allclose(result.weights, weights, rtol=1e-6)
     np.testing.assert_allclose(result.gradient, np.array(weights) @ X, rtol=1e-6)
     np.testing.assert_allclose(result.losses, [1, 1, 3, 2])
@@ -63,7 +63,7 @@ def test_random_weights():
 
 def test_proportion_counts_each_class_the_same_on_average():
     labels = np.repeat([0, 1], [5, 995])
-    w = step("proportion", labels, np.ones((1000, 2)), shares=(0.005, 0.995)).weights
+    w = step("proportion", labels, np.ones((1000, 2)), frequencies=(0.005, 0.995)).weights
     np.testing.assert_allclose([w[:5].sum(), w[5:].sum()], [0.5, 0.5], rtol=1e-5)
 
 
@@ -73,8 +73,8 @@ def test_hard_mining_without_a_minority_does_nothing():
 
 
 def test_hard_mining_takes_as_many_of_each_class():
-    np.testing.assert_allclose(step("hard_mining", np.array([0, 0, 1, 1]), shares=(0.4, 0.6)).weights, [0.25] * 4)
-    three = step("hard_mining", np.array([0, 1, 2, 2]), shares=(0.25, 0.25, 0.5))
+    np.testing.assert_allclose(step("hard_mining", np.array([0, 0, 1, 1]), frequencies=(0.4, 0.6)).weights, [0.25] * 4)
+    three = step("hard_mining", np.array([0, 1, 2, 2]), frequencies=(0.25, 0.25, 0.5))
     np.testing.assert_allclose(three.weights, [1 / 3, 1 / 3, 1 / 3, 0], rtol=1e-6)
 
 
@@ -93,8 +93,8 @@ def test_weight_decay_in_the_direction():
     def losses(params, batch):
         return mg.matmul(batch.images, params[0]), Aux()
     batch = Batch(X, LABELS)
-    plain = reweighted()(losses, W, batch, CLEAN, context(decay=0.5)).weights
-    with_decay = reweighted(decay=True)(losses, W, batch, CLEAN, context(decay=0.5)).weights
+    plain = reweighted()(losses, W, batch, CLEAN, None, *known_and_now(decay=0.5)).weights
+    with_decay = reweighted(decay=True)(losses, W, batch, CLEAN, None, *known_and_now(decay=0.5)).weights
     np.testing.assert_allclose(plain, [1, 0, 0, 0])
     u = X @ np.array([0.5, 0.5])
     np.testing.assert_allclose(with_decay, u / u.sum(), rtol=1e-6)
@@ -109,8 +109,8 @@ def test_the_authors_draw_dropout_twice():
     batch, clean = Batch(x, np.zeros(6, int), key), Batch(np.ones((1, 40)), None)
     params = np.ones(40)
     first, second = (np.asarray(mg.dropout(x, 0.5, k)) for k in (key, nn.fold_in(key, 1)))
-    once = reweighted()(losses, params, batch, clean, context())
-    twice = reweighted(decay=True, redraw=True)(losses, params, batch, clean, context())
+    once = reweighted()(losses, params, batch, clean, None, *known_and_now())
+    twice = reweighted(decay=True, redraw=True)(losses, params, batch, clean, None, *known_and_now())
     w = first.sum(1) / first.sum()
     np.testing.assert_allclose(once.weights, w, rtol=1e-6)
     np.testing.assert_allclose(twice.weights, w, rtol=1e-6)
@@ -135,7 +135,7 @@ def test_meta_weight_net():
         slope = 1 / (1 + np.exp(-(x @ params)))
         moved = params - 0.1 * ((v / v.sum() * slope) @ x)
         return np.log1p(np.exp(clean.images @ moved)).mean(), v / v.sum()
-    result = rules.meta_weight_net(losses, params, Batch(x, None), clean, context(memory=memory, rate=0.1))
+    result = rules.meta_weight_net(losses, params, Batch(x, None), clean, memory, *known_and_now(rate=0.1))
     leaves, structure = mg.tree.flatten(memory["net"])
     new = mg.tree.flatten(result.memory["net"])[0]
     checked = 0
@@ -167,8 +167,8 @@ def test_every_rule_hands_on_what_the_network_gives():
         def losses(params, batch):
             return mg.matmul(batch.images, params), marked
         memory = method.memory(generator(0)) if method.memory else np.float32(0.5)
-        c = context(labels=LABELS, memory=memory, trust=np.ones(2))
-        result = method.rule(losses, MODEL.astype("float32"), batch_for(method, X.astype("float32"), c), CLEAN, c)
+        batch = batch_for(method, X.astype("float32"), *known_and_now())
+        result = method.rule(losses, MODEL.astype("float32"), batch, CLEAN, memory, *known_and_now())
         assert result.aux.state == 7.0 and result.aux.scores == 3.0, name
         assert mg.tree.flatten(result.memory)[1] == mg.tree.flatten(memory)[1], name
 
@@ -293,7 +293,7 @@ def test_the_table():
 def test_two_kinds_of_rules_give_the_same_with_the_same_weights():
     w = np.array([0.1, 0.2, 0.3, 0.4], "float32")
     batch = Batch(X.astype("float32"), LABELS)
-    a = weighted(losses, MODEL.astype("float32"), batch._replace(weights=w), None, context())
-    b = by_losses(lambda losses, context: (w, None))(losses, MODEL.astype("float32"), batch, None, context())
+    a = weighted(losses, MODEL.astype("float32"), batch._replace(weights=w), None, None, *known_and_now())
+    b = by_losses(lambda *_: (w, None))(losses, MODEL.astype("float32"), batch, None, None, *known_and_now())
     np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-6)
     np.testing.assert_allclose(a.losses, b.losses)

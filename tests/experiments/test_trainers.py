@@ -9,7 +9,7 @@ import pytest
 import minigrad as mg
 from experiments import data, imbalance, trainers
 from experiments.biases import Part, Task, noisy
-from experiments.methods import METHODS, Aux, Context, Step, boosting, by_losses
+from experiments.methods import METHODS, Aux, Known, Now, Step, boosting, by_losses
 from experiments.runs import INIT, STEPS, Problem, Run, Settings, restored
 from experiments.training import train
 from minigrad import FileError, MinigradError, nn, optim, tree
@@ -56,7 +56,7 @@ def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
     """Three steps of a rule that says what its weights, losses and scores are: every number of the line by hand."""
     rng, seen = np.random.default_rng(0), []
 
-    def rule(losses, params, batch, clean, context):
+    def rule(losses, params, batch, clean, memory, known, now):
         n = len(batch.labels)
         scores = np.eye(10)[rng.integers(0, 10, n)].astype("float32")
         step = Step(tree.map(np.zeros_like, params), rng.random(n).astype("float32"), rng.random(n).astype("float32"),
@@ -108,23 +108,25 @@ def test_a_rule_cannot_read_what_it_is_not_given(tmp_path, monkeypatch):
     seen = []
 
     def curriculum(name):
-        def weigh(losses, context):
-            seen.append(getattr(context, name))
+        def weigh(losses, memory, known, now):
+            seen.append(getattr(known if name in Known._fields else now, name))
             return np.full(len(losses), 1.0 / len(losses), np.float32), None
         return METHODS["uniform"]._replace(rule=by_losses(weigh))
-    for name in Context.HOST:
+    for name in Now._fields:
         monkeypatch.setitem(METHODS, "own", curriculum(name))
-        with pytest.raises(MinigradError, match=rf"context.{name}: (.|\n)*help: Method\(..., host=True\)"):
+        with pytest.raises(MinigradError, match=rf"now.{name}: not given to a rule(.|\n)*help: Method\(..., host=True\)"):
             train(run_of(tmp_path / name, "own", steps=4, every=4))
     assert not seen
     monkeypatch.setitem(METHODS, "own", curriculum("step")._replace(host=True))
     train(run_of(tmp_path / "host", "own", steps=4, every=4))
     assert seen == [0, 1, 2, 3]
-    for name in ("shares", "trust", "decay", "memory"):
+    for name in Known._fields:
         monkeypatch.setitem(METHODS, "own", curriculum(name))
         train(run_of(tmp_path / name, "own", steps=1, every=1))
-    with pytest.raises(AttributeError, match="this context holds shares, step and nothing else"):
-        Context(shares=0, step=1).epoch
+    for host in (False, True):                              # a name that nothing has, with and without a Now
+        monkeypatch.setitem(METHODS, "own", curriculum("epoch")._replace(host=host))
+        with pytest.raises(AttributeError, match="epoch"):
+            train(run_of(tmp_path / f"epoch{host}", "own", steps=1, every=1))
 
 
 def test_errors_are_those_of_the_model_with_its_averages(tmp_path):
@@ -197,7 +199,7 @@ def test_a_rebuilt_training_set_is_balanced_and_knows_what_is_true(tmp_path, met
     run = run_of(tmp_path, method)
     trainer, part = trainers.trainer_of(run), task(0).train
     pool = trainer.pool
-    assert len(set(np.bincount(pool.labels))) == 1 and np.allclose(trainer.shares, 0.1)
+    assert len(set(np.bincount(pool.labels))) == 1 and np.allclose(trainer.frequencies, 0.1)
     if method != "smote":
         at = {index: k for k, index in enumerate(part.indices)}
         for image, label, index, true in zip(*pool):
@@ -209,8 +211,8 @@ def test_a_rebuilt_training_set_is_balanced_and_knows_what_is_true(tmp_path, met
 def test_the_oracle_is_told_how_far_to_trust_each_label(tmp_path):
     trainer, part = trainers.trainer_of(run_of(tmp_path, "oracle")), task(0).train
     for k in range(10):
-        assert np.isclose(trainer.trust[k], np.mean(part.true[part.labels == k] == k))
-    assert trainer.trust[3] < 0.3 and np.delete(trainer.trust, 3).min() == 1.0
+        assert np.isclose(trainer.known.precision[k], np.mean(part.true[part.labels == k] == k))
+    assert trainer.known.precision[3] < 0.3 and np.delete(trainer.known.precision, 3).min() == 1.0
 
 
 def test_dice_is_for_two_classes(tmp_path):

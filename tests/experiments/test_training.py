@@ -307,9 +307,9 @@ def test_a_rule_gets_what_it_should(tmp_path, monkeypatch):
     task = dataclasses.replace(part, baseline=part.train + part.clean)
     seen = []
 
-    def spy(losses, params, batch, clean, context):
-        seen.append((batch, clean, context))
-        return METHODS["uniform"].rule(losses, params, batch, clean, context)
+    def spy(losses, params, batch, clean, memory, known, now):
+        seen.append((batch, clean, known, now))
+        return METHODS["uniform"].rule(losses, params, batch, clean, memory, known, now)
     for trains_on, size in (("train", None), ("baseline", None), ("baseline", 50), ("clean", 5)):
         monkeypatch.setitem(METHODS, "spy", METHODS["uniform"]._replace(rule=spy, trains_on=trains_on, batch=size,
                                                                           host=True))
@@ -317,17 +317,17 @@ def test_a_rule_gets_what_it_should(tmp_path, monkeypatch):
         train(run_of(tmp_path / f"{trains_on}{size}", "spy")._replace(task=lambda: task))
         pool = getattr(task, trains_on)
         rows = {image.tobytes() for image in pool.images}
-        for t, (batch, clean, context) in enumerate(seen):
+        for t, (batch, clean, known, now) in enumerate(seen):
             if trains_on == "train":
                 np.testing.assert_array_equal(clean.images, task.clean.images)
             else:
                 assert clean is None
-            np.testing.assert_array_equal(batch.labels, context.labels)
+            np.testing.assert_array_equal(batch.labels, now.labels)
             assert len(batch.labels) == (size or 20) and {image.tobytes() for image in batch.images} <= rows
-            np.testing.assert_allclose(context.shares, np.bincount(pool.labels) / len(pool))
-            assert (context.step, context.steps, context.rate) == (t, 60, 0.05)
+            np.testing.assert_allclose(known.frequencies, np.bincount(pool.labels) / len(pool))
+            assert (now.step, now.steps, now.rate) == (t, 60, 0.05)
         if trains_on == "baseline":
-            reached = {image.tobytes() for batch, _, _ in seen for image in batch.images}
+            reached = {image.tobytes() for batch, *_ in seen for image in batch.images}
             assert reached & {image.tobytes() for image in task.clean.images}
 
 
