@@ -24,7 +24,7 @@ from minigrad import MinigradError
 
 from . import data, script
 from .biases import noisy
-from .methods import METHODS
+from .methods import METHODS, Boosted
 from .runs import Problem, Run, Settings
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -97,7 +97,7 @@ def split(name):
     if suffixes != [s for s in SUFFIXES if s in suffixes] or len(set(suffixes) - {"ft"}) > 1:
         raise MinigradError(f"there is no method {name}\n  help: after {method} may stand +es, +half or +short, and "
                             "then +ft")
-    if suffixes and METHODS[method].learner:
+    if suffixes and isinstance(METHODS[method], Boosted):
         raise MinigradError(f"there is no method {name}: it trains no network by the schedules that +{suffixes[0]} is "
                             f"about\n  help: {method}")
     return method, tuple(suffixes)
@@ -118,8 +118,8 @@ def settings(name, mode, network, steps=None, rate=None):
     T, rate = steps or MODES[mode].steps, rate or 0.1
     steps, drops = _schedule(method, suffixes[-1] if suffixes else "", network, T)
     tuned = "ft" in suffixes or method == "fine_tune"
-    return Settings(steps, rate / 100 if tuned else rate, 0.9, 100, 1 if METHODS[method].rounds else MODES[mode].every,
-                    clean_batch=100, decay=2e-4, drops=drops)
+    every = 1 if isinstance(METHODS[method], Boosted) else MODES[mode].every
+    return Settings(steps, rate / 100 if tuned else rate, 0.9, 100, every, clean_batch=100, decay=2e-4, drops=drops)
 
 
 def _schedule(method, suffix, network, T):
@@ -128,7 +128,7 @@ def _schedule(method, suffix, network, T):
         return max(T // 16, 1), ()
     if method == "clean_only":
         return max(T // 40, 1), ()
-    if METHODS[method].rounds:
+    if isinstance(METHODS[method], Boosted):
         return min(METHODS[method].rounds, T), ()
     if suffix == "short":
         return max(T // 4, 1), (9 * T // 40,)
@@ -184,7 +184,7 @@ def choose(runs, wanted):
 def _check_settings(name, options, along, network):
     """Raise MinigradError for what the figure cannot show, and for what would change nothing in it."""
     def unfit(method):
-        if network and method.learner:
+        if network and isinstance(method, Boosted):
             return f"{name} looks into a network, and it trains none"
         return script.wrong_classes(method, CLASSES[options.data])
     script.check_methods([split(method)[0] for method in options.methods], unfit)

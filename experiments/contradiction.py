@@ -29,7 +29,7 @@ from models import mlp
 from . import data, script
 from .biases import imbalance
 from .figures.common import color, label, legend, saved, spread, wrapped
-from .methods import METHODS
+from .methods import METHODS, TrainsOn, Weighting
 from .runs import DATA, Problem, Run, Settings
 
 TASKS = {"imbalance": {"share": 0.97},
@@ -79,7 +79,7 @@ def _checked(options):
 
 
 def _unfit(method):
-    if method.learner or method.base:
+    if not isinstance(method, Weighting) or method.base:
         return "the tasks compare what one training of the network makes of its losses"
     return script.wrong_classes(method, 2)
 
@@ -137,8 +137,8 @@ def final_errors(lines):
     """{task: {method: {seed: test error in percent at the last step}}}; methods that ask the clean set come last."""
     found = {(line["task"], line["method"], line["seed"]): line["test_error"]
              for line in sorted(lines, key=lambda line: line["step"])}
-    methods = [name for name in sorted(METHODS, key=lambda name: METHODS[name].trains_on != "baseline")
-               if any(method == name for _, method, _ in found)]
+    ran = [name for name in METHODS if any(method == name for _, method, _ in found)]
+    methods = sorted(ran, key=lambda name: METHODS[name].trains_on is not TrainsOn.BASELINE)
     return {task: {method: {s: error for (t, m, s), error in sorted(found.items()) if (t, m) == (task, method)}
                    for method in methods} for task in TASKS}
 

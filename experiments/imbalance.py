@@ -15,7 +15,7 @@ from models import lenet
 
 from . import data, figures, script
 from .biases import check_share, imbalance
-from .methods import METHODS
+from .methods import METHODS, Boosted
 from .runs import DATA, Problem, Run, Settings
 from .trainers import trainer_of
 
@@ -87,9 +87,10 @@ def run_of(options, method, share, seed):
     """One run, with the one it begins from."""
     script.check_methods([method], lambda method: None)
     settings, own_steps = _settings(options)
-    own, base = settings._replace(steps=own_steps.get(method, settings.steps)), METHODS[method].base
-    if METHODS[method].rounds:
-        own = settings._replace(steps=min(METHODS[method].rounds, settings.steps), every=1)
+    row = METHODS[method]
+    own, base = settings._replace(steps=own_steps.get(method, settings.steps)), row.base
+    if isinstance(row, Boosted):
+        own = settings._replace(steps=min(row.rounds, settings.steps), every=1)
     if method == "fine_tune":                               # a sixteenth more, as the paper does on CIFAR
         own = settings._replace(steps=max(settings.steps // 16, 1))
     return Run(f"{method}-{share}-{seed}", {"method": method, "share": share, "seed": seed}, method, seed,
@@ -119,7 +120,7 @@ def report(options, runs, lines, caption):
     print("written:", figures.weight_over_training(lines, options.out / "weight.png", caption))
     for share in dict.fromkeys(line["share"] for line in lines):
         print("written:", figures.all_methods(lines, options.out / f"methods-{share}.png", caption, share, paper))
-    boosted = [run for run in runs if METHODS[run.method].learner]
+    boosted = [run for run in runs if isinstance(METHODS[run.method], Boosted)]
     if boosted:
         print(f"drawn of {len(boosted)} runs of boosting: {boosted[0].name}")
         print("written:", boosting_picture(boosted[0], options.out / "boosting.png", caption))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from minigrad import FileError, MinigradError, ShapeError, backend, tree, xp
 
 from .folders import check_lines, parsed, read_record
-from .methods import METHODS
+from .methods import METHODS, Boosted
 
 DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK = range(7)  # the second integer of a key: what the numbers are for
 DIVERGED = 1e6                          # nats: a mean loss above it is no result, though it be finite
@@ -87,7 +87,8 @@ def not_finite(run, step, loss):
 
 def out_of_memory(run, step, error):
     """The error to raise: what did not fit, and what is kept."""
-    count, clean, used = METHODS[run.method].batch or run.settings.batch, run.settings.clean_batch or "all", ""
+    method, clean, used = METHODS[run.method], run.settings.clean_batch or "all", ""
+    count = run.settings.batch if isinstance(method, Boosted) else method.batch or run.settings.batch
     if backend.name() == "cupy":
         free, total = xp.cuda.runtime.memGetInfo()          # pools give nothing back, so this is the peak
         used = f", with {(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB of the device in use"
@@ -117,9 +118,11 @@ def position(run):
         step, lines, rows = _progress(run, metadata)
     except (KeyError, ValueError, TypeError) as error:
         raise _foreign(run, error) from error
-    if found == own or found.get("base") == own.get("base") and not METHODS[run.method].host:
+    method = METHODS[run.method]                            # a rule on the host may look at how many steps there are
+    looks = not isinstance(method, Boosted) and method.host
+    if found == own or found.get("base") == own.get("base") and not looks:
         return step, lines, rows
-    return 0, [], []                                        # a rule on the host may look at how many steps there are
+    return 0, [], []
 
 
 def _described(text):
@@ -137,7 +140,8 @@ def _progress(run, metadata):
     """The step, the lines and the rows in the metadata of a checkpoint. Raises ValueError where they do not fit."""
     step, lines, rows = int(metadata["step"]), parsed(metadata["record"]), parsed(metadata["rows"])
     check_lines(lines)
-    since, width = lines[-1]["step"] if lines else 0, 2 if METHODS[run.method].learner else 10      # see trainers.py
+    since = lines[-1]["step"] if lines else 0
+    width = 2 if isinstance(METHODS[run.method], Boosted) else 10       # see trainers.py
     if not since <= step <= run.settings.steps:
         raise ValueError(f"step {step} of {run.settings.steps}, after a line of step {since}")
     if not isinstance(rows, list) or len(rows) != step - since or not all(_is_row(row, width) for row in rows):

@@ -13,7 +13,20 @@ from minigrad import FileError, capture, mean, optim, stack, to_host, tree, xp
 from minigrad.backend import generator
 
 from .biases import Part
-from .methods import METHODS, NOT_GIVEN, Aux, Batch, Known, Now, boosting, criteria, samplers
+from .methods import (
+    METHODS,
+    NOT_GIVEN,
+    Aux,
+    Batch,
+    Boosted,
+    Known,
+    NoiseLayer,
+    Now,
+    TrainsOn,
+    boosting,
+    criteria,
+    samplers,
+)
 from .runs import DIVERGED, INIT, MASKS, METHOD, REBUILD, STEPS, finished, not_finite, restored
 
 CHUNK = 500                     # images evaluated at once
@@ -40,13 +53,7 @@ class _Trainer:
 
     def __init__(self, run):
         self.run, self.method, self.task, self.problem = run, METHODS[run.method], run.task(), run.problem
-        self.pool = getattr(self.task, self.method.trains_on)
-        self.classes = self.task.classes
-        if self.method.rebuild:
-            images, labels, origin = self.method.rebuild(self.pool.images, self.pool.labels,
-                                                         generator((run.seed, REBUILD)))
-            true = np.where(origin < 0, labels, self.pool.true[origin])     # what is made up is what it was made for
-            self.pool = Part(images, labels, self.pool.indices[origin], true)
+        self.pool, self.classes = self._training_set(), self.task.classes
         self.frequencies = np.bincount(self.pool.labels, minlength=self.classes) / len(self.pool)
 
     def errors(self, decide):
@@ -81,6 +88,14 @@ class Descent(_Trainer):
         self.known = Known(self.frequencies, np.array(precision), s.decay)
         self.update = capture(self._update)
 
+    def _training_set(self):
+        part = self.method.trains_on.part(self.task)
+        if self.method.rebuild is None:
+            return part
+        images, labels, origin = self.method.rebuild(part.images, part.labels, generator((self.run.seed, REBUILD)))
+        true = np.where(origin < 0, labels, part.true[origin])      # what is made up is what it was made for
+        return Part(images, labels, part.indices[origin], true)
+
     def blank(self):
         """What is learned, before anything is."""
         model = self.problem.init(generator((self.run.seed, INIT)), self.classes)
@@ -101,7 +116,7 @@ class Descent(_Trainer):
                             "  help: train that run first, as every sweep does; if it failed, its error says why")
         trainer = trainer_of(base)
         trained = restored(base, trainer)
-        if self.method.layer:                               # only the noise layer knows the base
+        if self.method.layer is NoiseLayer.CONFUSION:       # only the noise layer knows the base
             layer = criteria.adaptation_layer(confusion(trainer, trained))
             return {**learned, "params": {**learned["params"], "layer": layer}}
         return {**learned, "params": {**learned["params"], "model": trained["params"]["model"]},
@@ -140,7 +155,7 @@ class Descent(_Trainer):
 
     def _clean(self, rng, t):
         count = self.run.settings.clean_batch
-        if self.method.trains_on != "train":
+        if self.method.trains_on is not TrainsOn.TRAIN:
             return None
         chosen = samplers.with_repetition(self.task.clean.labels, count, rng) if count else np.arange(
             len(self.task.clean))
@@ -197,6 +212,9 @@ class Boosting(_Trainer):
         self.x, *self.others = (to_host(self.problem.prepare(xp.asarray(part.images), None))
                                 for part in (self.pool, *sets))
 
+    def _training_set(self):
+        return self.task.baseline
+
     def blank(self):
         """No votes yet; weights equal, or by what the class costs."""
         weights = self.method.first(self.frequencies)[self.pool.labels] if self.method.first else None
@@ -228,7 +246,7 @@ class Boosting(_Trainer):
 
 def trainer_of(run):
     """What takes the steps of a run."""
-    return (Boosting if METHODS[run.method].learner else Descent)(run)
+    return (Boosting if isinstance(METHODS[run.method], Boosted) else Descent)(run)
 
 
 def confusion(trainer, learned, part=None):

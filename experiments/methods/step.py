@@ -47,7 +47,7 @@ class _NotGiven:
 
     def __getattr__(self, name):
         raise NotGiven(f"now.{name}: not given to a rule whose step may be captured, where it would never change\n"
-                       "  help: Method(..., host=True)")
+                       "  help: Weighting(..., host=True)")
 
 
 NOT_GIVEN = _NotGiven()

@@ -3,10 +3,25 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments.methods import METHODS, Aux, Batch, Known, Now, by_losses, criteria, reweighted, rules, weighted
+from experiments.methods import (
+    METHODS,
+    Aux,
+    Batch,
+    Known,
+    NoiseLayer,
+    Now,
+    TrainsOn,
+    Weighting,
+    by_losses,
+    criteria,
+    reweighted,
+    rules,
+    weighted,
+)
 from minigrad import nn, optim
 from minigrad.backend import generator
 
+WEIGHTINGS = {name: method for name, method in METHODS.items() if isinstance(method, Weighting)}
 LABELS = np.array([0, 1, 1, 1])
 X = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 3.0], [0.0, 2.0]])
 MODEL = np.array([1.0, 1.0])
@@ -159,9 +174,7 @@ def test_meta_weight_net():
 
 def test_every_rule_hands_on_what_the_network_gives():
     """The averages of batch norm, the scores and the memory pass through every rule."""
-    for name, method in METHODS.items():
-        if method.learner:
-            continue
+    for name, method in WEIGHTINGS.items():
         marked = Aux(state=np.array([7.0]), scores=np.array([[3.0]]))
 
         def losses(params, batch):
@@ -177,13 +190,13 @@ def test_every_rule_hands_on_what_the_network_gives():
 
 def test_samplers():
     labels = np.repeat([0, 1], [4, 396])
-    for name, method in METHODS.items():
+    for name, method in WEIGHTINGS.items():
         chosen = method.sampler(labels, 100, generator(0))
         assert len(chosen) == 100
         if name == "resample":
             assert np.bincount(labels[chosen]).tolist() == [50, 50]
             assert len(set(chosen[50:])) == 50              # the majority without repetition
-        elif method.trains_on != "clean":
+        elif method.trains_on is not TrainsOn.CLEAN:
             assert len(set(chosen)) == 100
     assert len(METHODS["uniform"].sampler(labels, 500, generator(0))) == 400
     assert len(METHODS["clean_only"].sampler(labels[:3], 100, generator(0))) == 100
@@ -259,8 +272,7 @@ def test_dice():
     np.testing.assert_allclose(criteria.dice(scores, labels, None, np.array([0.9, 0.1])), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items()
-                                  if not method.learner and "bootstrap" not in name])     # constant targets: see above
+@pytest.mark.parametrize("name", [name for name in WEIGHTINGS if "bootstrap" not in name])      # constant targets: see above
 def test_the_gradients_of_criteria(name):
     """Against central differences, in the scores and in the layer."""
     rng = np.random.default_rng(1)
@@ -283,11 +295,13 @@ def test_the_gradients_of_criteria(name):
 
 def test_the_table():
     for name, method in METHODS.items():
-        assert method.summary and method.source and method.trains_on in ("baseline", "train", "clean"), name
-        assert (method.rounds is not None) == (method.learner is not None)
-        assert method.base is None or METHODS[method.base].base is None
-    assert [m for m in METHODS if METHODS[m].trains_on == "train"] == [
+        assert method.summary and method.source, name
+        assert method.base is None or METHODS[method.base].base is None, name
+    assert [name for name, method in WEIGHTINGS.items() if method.trains_on is TrainsOn.TRAIN] == [
         "reweight", "reweight_decay", "reweight_authors", "meta_weight_net"]
+    for name, method in WEIGHTINGS.items():                 # a layer exists where the criterion reads it
+        assert (method.layer is not None) == (method.criterion is criteria.adaptation), name
+        assert method.layer is not NoiseLayer.CONFUSION or method.base is not None, name
 
 
 def test_two_kinds_of_rules_give_the_same_with_the_same_weights():

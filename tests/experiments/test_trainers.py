@@ -9,7 +9,7 @@ import pytest
 import minigrad as mg
 from experiments import data, imbalance, trainers
 from experiments.biases import Part, Task, noisy
-from experiments.methods import METHODS, Aux, Known, Now, Step, boosting, by_losses
+from experiments.methods import METHODS, Aux, Boosted, Known, Now, Step, boosting, by_losses
 from experiments.runs import INIT, STEPS, Problem, Run, Settings, restored
 from experiments.training import train
 from minigrad import FileError, MinigradError, nn, optim, tree
@@ -114,7 +114,7 @@ def test_a_rule_cannot_read_what_it_is_not_given(tmp_path, monkeypatch):
         return METHODS["uniform"]._replace(rule=by_losses(weigh))
     for name in Now._fields:
         monkeypatch.setitem(METHODS, "own", curriculum(name))
-        with pytest.raises(MinigradError, match=rf"now.{name}: not given to a rule(.|\n)*help: Method\(..., host=True\)"):
+        with pytest.raises(MinigradError, match=rf"now.{name}: not given to a rule(.|\n)*help: Weighting\(..., host=True\)"):
             train(run_of(tmp_path / name, "own", steps=4, every=4))
     assert not seen
     monkeypatch.setitem(METHODS, "own", curriculum("step")._replace(host=True))
@@ -184,7 +184,7 @@ def test_the_clean_pass_leaves_the_averages_alone(tmp_path):
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "dice"])
 def test_every_method_trains_on_ten_classes(tmp_path, method, monkeypatch):
     """A few steps of each on the same biased task, without a warning; boosting for a few rounds."""
-    if METHODS[method].learner:
+    if isinstance(METHODS[method], Boosted):
         monkeypatch.setitem(METHODS, method, METHODS[method]._replace(rounds=2))
     run = run_of(tmp_path, method, batch=30, steps=4, every=2)
     if run.base:
@@ -252,7 +252,7 @@ def three_steps(run, quiet=contextlib.nullcontext):
 
 
 @other_devices
-@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if not m.learner and not m.base and name != "dice"])
+@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if not isinstance(m, Boosted) and not m.base and name != "dice"])
 def test_a_step_of_every_method_on_each_device(device, method, tmp_path):
     """The same numbers as on NumPy (see test_what_methods_do.py); no step waits for the device, and most become a CUDA graph."""
     quiet = contextlib.nullcontext

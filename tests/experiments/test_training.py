@@ -18,7 +18,7 @@ import pytest
 import minigrad as mg
 from experiments import imbalance, pool, runs, script, trainers, training
 from experiments.folders import prepare_folder, read_record
-from experiments.methods import METHODS
+from experiments.methods import METHODS, TrainsOn
 from experiments.runs import NotFinite, OutOfMemory, Problem, Run, Settings
 from experiments.training import train
 from minigrad import FileError, MinigradError, nn, tree
@@ -310,15 +310,16 @@ def test_a_rule_gets_what_it_should(tmp_path, monkeypatch):
     def spy(losses, params, batch, clean, memory, known, now):
         seen.append((batch, clean, known, now))
         return METHODS["uniform"].rule(losses, params, batch, clean, memory, known, now)
-    for trains_on, size in (("train", None), ("baseline", None), ("baseline", 50), ("clean", 5)):
+    parts = {TrainsOn.TRAIN: task.train, TrainsOn.BASELINE: task.baseline, TrainsOn.CLEAN: task.clean}
+    for trains_on, size in ((TrainsOn.TRAIN, None), (TrainsOn.BASELINE, None), (TrainsOn.BASELINE, 50), (TrainsOn.CLEAN, 5)):
         monkeypatch.setitem(METHODS, "spy", METHODS["uniform"]._replace(rule=spy, trains_on=trains_on, batch=size,
                                                                           host=True))
         seen.clear()
-        train(run_of(tmp_path / f"{trains_on}{size}", "spy")._replace(task=lambda: task))
-        pool = getattr(task, trains_on)
+        train(run_of(tmp_path / f"{trains_on.name}{size}", "spy")._replace(task=lambda: task))
+        pool = parts[trains_on]
         rows = {image.tobytes() for image in pool.images}
         for t, (batch, clean, known, now) in enumerate(seen):
-            if trains_on == "train":
+            if trains_on is TrainsOn.TRAIN:
                 np.testing.assert_array_equal(clean.images, task.clean.images)
             else:
                 assert clean is None
@@ -326,7 +327,7 @@ def test_a_rule_gets_what_it_should(tmp_path, monkeypatch):
             assert len(batch.labels) == (size or 20) and {image.tobytes() for image in batch.images} <= rows
             np.testing.assert_allclose(known.frequencies, np.bincount(pool.labels) / len(pool))
             assert (now.step, now.steps, now.rate) == (t, 60, 0.05)
-        if trains_on == "baseline":
+        if trains_on is TrainsOn.BASELINE:
             reached = {image.tobytes() for batch, *_ in seen for image in batch.images}
             assert reached & {image.tobytes() for image in task.clean.images}
 
