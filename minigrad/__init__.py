@@ -13,6 +13,7 @@ A derivative at a point is a linear map that can be walked both ways. To read th
     optim.py       sgd and adam: pairs of pure functions
     reweight.py    Learning to Reweight Examples, one linearization read both ways
     check.py       the laws that every derivative obeys, to hold your own primitives against
+    deprecated.py  old names that still work for one version
     draw.py        what ran, as text and as a picture
 
 and below them, when you want to know:
@@ -22,7 +23,7 @@ and below them, when you want to know:
     tree.py        nested dicts, lists, tuples and modules of arrays (files.py: their files)
     fast/          what makes it fast: one table, operation -> (its form on NumPy, on CuPy)
 """
-from . import backend, boundary, check, nn, optim, reweight, tree
+from . import backend, boundary, check, deprecated, nn, optim, reweight, tree
 from .backend import to_host, use, xp
 from .check import check_buffers, check_derivatives
 from .core import LinearMap, Primitive
@@ -97,5 +98,6 @@ from .reweight import example_weights, reweighted_gradient
 from .transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
 
 globals().update(boundary.gathered(__name__))
+deprecated.names(__name__, put="scatter_add", fused="with_derivative")
 
 __version__ = "0.1.0"

@@ -19,6 +19,7 @@ import types
 
 import numpy
 
+from . import deprecated
 from .boundary import explains
 from .errors import BackendError, DTypeError, listed, message
 
@@ -242,3 +243,4 @@ def _choose():
 
 xp = _ArrayModule(numpy)
 _choose()
+deprecated.names(__name__, seed="generator")

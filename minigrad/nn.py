@@ -26,7 +26,7 @@ from typing import Any, dataclass_transform
 
 import numpy
 
-from . import tree
+from . import deprecated, tree
 from .backend import as_array, is_array, is_float, module_of, xp
 from .boundary import guard, guard_class
 from .core import raw
@@ -55,6 +55,7 @@ class Module:
     """The base of all layers: subclasses become frozen dataclasses and nodes of trees."""
 
     def __init_subclass__(cls):
+        deprecated.methods(cls, state="init_state")
         guard_class(cls)
         dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
         fields = dataclasses.fields(cls)
@@ -79,12 +80,15 @@ class Module:
         inside = [value for value in vars(self).values() if value is not None and not hasattr(value, "dtype")]
         if inside and _needs_apply(tree.flatten(self)[1]):
             raise DTypeError(f"{type(self).__name__}.apply: a layer inside keeps averages or drops elements: it needs "
-                             "state and key\n  help: write apply (and state) in place of __call__, as Sequential does")
+                             "state and key\n  help: write apply (and init_state) in place of __call__, as Sequential "
+                             "does")
         return self(x), state
 
     def init_state(self):
         """The running averages that this module begins with: None if it keeps none."""
         return
+
+    state = deprecated.Method("init_state")
 
     def __repr__(self):
         inside = (f"{f.name}={_brief(getattr(self, f.name))}" for f in dataclasses.fields(self))
@@ -116,6 +120,7 @@ class Linear(Module):
     bias: Array = None
 
     @classmethod
+    @deprecated.keywords(initialise="initialize")
     def init(cls, rng, inputs, outputs, bias=True, initialize=he_normal):
         """A layer with weights drawn by initialize(rng, shape) and biases 0. rng: see backend.generator."""
         return cls(initialize(rng, (inputs, outputs)), zeros(outputs) if bias else None)
@@ -160,9 +165,10 @@ class Conv2d(Module):
     padding: Any = static(0)
 
     @classmethod
-    def init(cls, rng, inputs, outputs, window=3, stride=1, padding=0, bias=True, initialize=he_normal):
+    @deprecated.keywords(window="kernel_size", initialise="initialize")
+    def init(cls, rng, inputs, outputs, kernel_size=3, stride=1, padding=0, bias=True, initialize=he_normal):
         """A layer with a kernel drawn by initialize(rng, shape) and biases 0. rng: see backend.generator."""
-        A, B = (window, window) if isinstance(window, int) else window
+        A, B = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
         return cls(initialize(rng, (A, B, inputs, outputs)), zeros(outputs) if bias else None, stride, padding)
 
     def __call__(self, x):
@@ -320,3 +326,4 @@ def fold_in(key, *parts):
 
 
 guard(__name__)
+deprecated.names(__name__, subkey="fold_in")

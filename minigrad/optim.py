@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy
 
-from . import core, kernels, tree
+from . import core, deprecated, kernels, tree
 from .backend import as_array, module_of, on_device
 from .boundary import explains, guard
 from .core import raw
@@ -265,3 +265,4 @@ def cosine(rate, steps, warmup=0):
 
 
 guard(__name__)
+deprecated.names(__name__, Optimiser="Optimizer", matrices="has_matrix_shape")

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from . import core, tree
+from . import core, deprecated, tree
 from .backend import is_array, is_readable, module_of
 from .boundary import guard
 from .core import raw
@@ -198,3 +198,4 @@ class _Apart:
 
 
 guard(__name__)
+deprecated.names(__name__, normalise="normalize")

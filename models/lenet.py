@@ -18,7 +18,7 @@ class LeNet(nn.Module):
 
     def __call__(self, x):
         for conv in (self.conv1, self.conv2, self.conv3):
-            x = relu(max_pool2d(conv(x), window=3, stride=2, padding="same"))
+            x = relu(max_pool2d(conv(x), kernel_size=3, stride=2, padding="same"))
         x = relu(self.hidden(x.reshape(x.shape[0], -1)))
         return self.score(x)[:, 0]
 
@@ -28,6 +28,6 @@ def lenet(rng):
     draw = functools.partial(nn.truncated_normal, scale=0.1)
 
     def conv(inputs, outputs):
-        return nn.Conv2d.init(rng, inputs, outputs, window=5, padding="same", initialize=draw)
+        return nn.Conv2d.init(rng, inputs, outputs, kernel_size=5, padding="same", initialize=draw)
     return LeNet(conv(1, 16), conv(16, 32), conv(32, 64),
                  nn.Linear.init(rng, 1024, 100, initialize=draw), nn.Linear.init(rng, 100, 1, initialize=draw))

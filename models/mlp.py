@@ -1,7 +1,8 @@
 """A multilayer perceptron."""
-from minigrad import ShapeError, nn, relu
+from minigrad import ShapeError, deprecated, nn, relu
 
 
+@deprecated.keywords(normalise="normalize")
 def mlp(rng, sizes, activation=relu, normalize=False):
     """Linear layers of these sizes, (inputs, hidden ..., outputs), with an activation between them.
 

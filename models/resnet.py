@@ -3,8 +3,10 @@ import functools
 import math
 import numbers
 
-from minigrad import ShapeError, avg_pool2d, mean, nn, pad, relu, stop_gradient
+from minigrad import ShapeError, avg_pool2d, deprecated, mean, nn, pad, relu, stop_gradient
 from minigrad.backend import module_of
+
+_remember = deprecated.keywords(remember=lambda value: {"checkpoint": not value})
 
 
 class Unit(nn.Module):
@@ -46,7 +48,8 @@ def pooled(x):
     return mean(x, (1, 2))
 
 
-def resnet(rng, depth=32, widen=1, classes=10, rate=0.0, checkpoint=False, momentum=0.999, stride=1):
+@_remember
+def resnet(rng, depth=32, widen=1, classes=10, rate=0.0, *, checkpoint=False, momentum=0.999, stride=1):
     """A ResNet with 6 k + 2 = depth layers: a convolution, three stages of k units, and one score for each class.
 
     Images (n, h, w, 3) of any size to scores (n, classes). Widths 16, then 16, 32, 64 times `widen`; the image is
@@ -90,7 +93,8 @@ def _units(depth, widen):
             inputs = outputs
 
 
-def standard_resnet(rng, depth=32, widen=1, classes=10, checkpoint=False, momentum=0.9):
+@_remember
+def standard_resnet(rng, depth=32, widen=1, classes=10, *, checkpoint=False, momentum=0.9):
     """The ResNet for CIFAR of He, Zhang, Ren & Sun, 2016, section 4.2, with parameter-free shortcuts (option A).
 
     Images (n, h, w, 3) to scores (n, classes). Normalization (gain and bias, eps 1e-5) comes after each convolution,
@@ -114,7 +118,8 @@ def standard_resnet(rng, depth=32, widen=1, classes=10, checkpoint=False, moment
     return nn.Sequential((*layers, pooled, nn.Linear.init(rng, outputs, classes)))
 
 
-def wide_resnet(rng, depth=28, widen=10, classes=10, rate=0.3, checkpoint=False, momentum=0.999):
+@_remember
+def wide_resnet(rng, depth=28, widen=10, classes=10, rate=0.3, *, checkpoint=False, momentum=0.999):
     """WRN-28-10, the paper's other network for CIFAR: depth 6 k + 4. Zagoruyko & Komodakis, 2016."""
     _check_depth("wide_resnet", depth, 4, "10, 16, 22, 28, 40")
-    return resnet(rng, depth - 2, widen, classes, rate, checkpoint, momentum)
+    return resnet(rng, depth - 2, widen, classes, rate, checkpoint=checkpoint, momentum=momentum)

@@ -58,7 +58,8 @@ OBJECTS = {
     "Reweighted": mg.reweight.reweighted_gradient(lambda p: p * p, mg.sum, np.ones(2)),
     "Graph": mg.draw(mg.exp, np.ones(2)), "Operation": mg.draw(mg.exp, np.ones(2)).operations[0]}
 A_PROGRAM = {"LinearMap", "Box", "Bundle", "Forward", "Tape", "Drawing", "Passes", "BatchNormPasses", "Handle", "Sums", "with_derivative",        # of one run
-             "Optimizer"}               # made of closures
+             "Optimizer",               # made of closures
+             "Method"}                  # of a class
 
 
 def test_there_is_an_object_of_every_public_class():

@@ -371,7 +371,7 @@ told(DTypeError, lambda: nn.BatchNorm.init(3).apply(ones(2, 3), train=False), ""
     """)
 told(DTypeError, lambda: Wrapped(nn.BatchNorm.init(2)).apply(ones(4, 2)), """
     Wrapped.apply: a layer inside keeps averages or drops elements: it needs state and key
-      help: write apply (and state) in place of __call__, as Sequential does
+      help: write apply (and init_state) in place of __call__, as Sequential does
     """)
 told(DTypeError, lambda: Empty()(ones(2)), """
     Empty has neither __call__ nor apply

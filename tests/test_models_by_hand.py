@@ -201,7 +201,7 @@ RESNETS = {                                                 # name: (model, sett
     "with dropout": (lambda rng: resnet(rng, 14, rate=0.4), dict(depth=14, rate=0.4), 0.999, 8),
     "checkpointed": (lambda rng: resnet(rng, 8, rate=0.4, checkpoint=True), dict(depth=8, rate=0.4), 0.999, 8),
     "wide_resnet": (lambda rng: wide_resnet(rng, 10, 2, 4), dict(depth=8, widen=2, rate=0.3), 0.999, 8),
-    "wide_resnet, checkpointed": (lambda rng: wide_resnet(rng, 16, 1, 4, 0.25, True, 0.7), dict(depth=14, rate=0.25), 0.7, 8),
+    "wide_resnet, checkpointed": (lambda rng: wide_resnet(rng, 16, 1, 4, 0.25, checkpoint=True, momentum=0.7), dict(depth=14, rate=0.25), 0.7, 8),
     "wide_resnet of depth 28": (lambda rng: wide_resnet(rng, widen=1), dict(depth=26, rate=0.3), 0.999, 8),
 }
 

@@ -1,4 +1,5 @@
 """Normalization."""
+from .. import deprecated
 from ..backend import module_of
 from ..core import LinearMap, Primitive, replaceable
 from ..errors import shape
@@ -29,13 +30,14 @@ def _standardize_rule(i, y, x, axes, eps):
 _standardize_primitive = Primitive(_standardize, _standardize_rule)
 
 
+@deprecated.keywords(axes="axis")
 @in_wider
-def standardize(x, axes, eps=1e-5):
+def standardize(x, axis, eps=1e-5):
     """(x - mean) / sqrt(variance + eps) over these axes: batch normalization without its gain and bias.
 
     Ioffe & Szegedy, 2015, Algorithm 1.
     """
-    return _standardize_primitive(x, axes=normal_axes(axes, len(shape(x)), "standardize"), eps=eps)
+    return _standardize_primitive(x, axes=normal_axes(axis, len(shape(x)), "standardize"), eps=eps)
 
 
 @replaceable

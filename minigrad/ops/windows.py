@@ -6,6 +6,7 @@ functions take them as a user writes them, the primitives as pairs. Convolution 
 import math
 import operator
 
+from .. import deprecated
 from ..backend import as_array, is_float, module_of
 from ..core import Box, raw, replaceable
 from ..errors import DTypeError, ShapeError, message, shape
@@ -28,7 +29,7 @@ def _pair(value, what, least=1):
 
 def geometry(call, x, window, stride, padding):
     """Window, stride and padding ((top, bottom), (left, right)) as pairs, checked against the image."""
-    window, stride, size = _pair(window, f"{call}: window"), _pair(stride, f"{call}: stride"), shape(x)[1:3]
+    window, stride, size = _pair(window, f"{call}: kernel_size"), _pair(stride, f"{call}: stride"), shape(x)[1:3]
     name = padding if isinstance(padding, str) else None
     if name == "same":                                      # ceil(size / stride) windows, the odd row at the end
         total = [max((-(-n // s) - 1) * s + w - n, 0) for n, w, s in zip(size, window, stride)]
@@ -97,9 +98,10 @@ _fold_primitive = linear(_fold, lambda g, s, size, stride, padding: _unfold_prim
     g, window=s[3:5], stride=stride, padding=padding))
 
 
-def unfold(x, window, stride=1, padding=0):
+@deprecated.keywords(window="kernel_size")
+def unfold(x, kernel_size, stride=1, padding=0):
     """All windows of a batch of images: (n, h, w, c) to (n, rows, columns, A, B, c). A view where nothing is padded."""
-    return _unfolded("unfold(x)", x, window, stride, padding)
+    return _unfolded("unfold(x)", x, kernel_size, stride, padding)
 
 
 def _unfolded(call, x, window, stride, padding):
@@ -115,7 +117,8 @@ def fold(v, size, stride, padding):
 
 # ----------------------------------------------------------------------------------------------- pooling
 
-def max_pool2d(x, window, stride=None, padding=0):
+@deprecated.keywords(window="kernel_size")
+def max_pool2d(x, kernel_size, stride=None, padding=0):
     """The largest element of each window and channel: (n, h, w, c) to (n, rows, columns, c).
 
     stride: that of the window if not given; padding as in conv2d, and never a winner. Where several elements are
@@ -126,7 +129,8 @@ def max_pool2d(x, window, stride=None, padding=0):
     if not is_float(raw(x)):
         raise DTypeError(message("max_pool2d(x)", "only floating-point images are pooled: padding is -infinity",
                                  [("x", x, "")], "x.astype(float)"))
-    window, stride, padding = geometry("max_pool2d(x)", x, window, window if stride is None else stride, padding)
+    stride = kernel_size if stride is None else stride
+    window, stride, padding = geometry("max_pool2d(x)", x, kernel_size, stride, padding)
     if any(p >= w for w, pair in zip(window, padding) for p in pair):
         raise ShapeError(f"max_pool2d(x): padding {padding} leaves windows {window} without an element")
     best, winners = _max_pool2d(raw(x), window, stride, padding, winners=type(x) is Box)
@@ -167,9 +171,11 @@ _take = linear(lambda x, winners, image, window, stride, padding: module_of(x).t
 _put = linear(_put_winners, lambda g, s, **geometry: _take(g, **geometry))
 
 
-def avg_pool2d(x, window, stride=None, padding=0):
+@deprecated.keywords(window="kernel_size")
+def avg_pool2d(x, kernel_size, stride=None, padding=0):
     """The mean of each window and channel: (n, h, w, c) to (n, rows, columns, c).
 
     stride: that of the window if not given. Padding counts as zeros, as in PyTorch.
     """
-    return mean(_unfolded("avg_pool2d(x)", x, window, window if stride is None else stride, padding), axis=(3, 4))
+    stride = kernel_size if stride is None else stride
+    return mean(_unfolded("avg_pool2d(x)", x, kernel_size, stride, padding), axis=(3, 4))
