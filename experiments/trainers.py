@@ -1,11 +1,14 @@
-"""What takes the steps of a run: gradient descent on a network, or rounds of boosting. Both have
+"""Trainers take the steps of a run: gradient descent on a network (Descent), or rounds of boosting (Boosting).
 
-    blank() -> learned          a tree of the shape of what is learned, for loading
-    begin() -> learned          what training begins with
-    step(learned, t) -> learned, row        row: what happened, kept for the next line of the record
+Both have
+
+    blank() -> learned          a tree with the structure of the learned one, for loading
+    begin() -> learned          the tree that training begins with
+    step(learned, t) -> learned, row        row: numbers of this step, kept for the next line of the record
     checked(rows, t) -> rows    on the host, as lists of floats; raises NotFinite
     line(learned, rows, t) -> dict          evaluation after step t
 """
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,13 +36,13 @@ CHUNK = 500                     # images evaluated at once
 
 
 def scores(model, images, state=None, train=True, key=None):
-    """Scores (n, classes) and the moved averages. A model with one score, (n,), has the two classes' 0 and that."""
+    """Return the scores (n, classes) and the moved averages. One score, (n,), becomes the two classes' 0 and itself."""
     y, state = model.apply(images, state, train, key)
     return (stack([xp.zeros(len(y), y.dtype), y], axis=1) if len(y.shape) == 1 else y), state
 
 
 def predict(model, state, images, prepare):
-    """The scores of many images, a chunk at a time, by the averages: (n, classes)."""
+    """Return the scores (n, classes) of many images, in evaluation mode, computed a chunk at a time."""
     return xp.concatenate([scores(model, prepare(xp.asarray(images[k:k + CHUNK]), None), state, train=False)[0]
                            for k in range(0, len(images), CHUNK)])
 
@@ -48,8 +51,22 @@ def _percent_wrong(decisions, labels):
     return 100.0 * float(np.mean(decisions != labels))
 
 
+class Row(NamedTuple):
+    """The numbers of one step of Descent, in one array of the device until the host asks for them, or of many steps."""
+    loss: Any                   # the mean over the batch
+    weight: Any                 # the sums of the weights: of all examples,
+    minority_weight: Any        # of the rare class,
+    wrong_weight: Any           # of wrong labels,
+    right_weight: Any           # and of right ones
+    wrong: Any                  # how many labels are wrong, and right
+    right: Any
+    other: Any                  # how many examples the model would label otherwise,
+    other_right: Any            # and how many of them rightly
+    clean_loss: Any             # -1 where the rule computes none
+
+
 class _Trainer:
-    """What both have in common: the task, and the images that are trained on."""
+    """The task of a run and the set it trains on, common to both kinds."""
 
     def __init__(self, run):
         self.run, self.method, self.task, self.problem = run, METHODS[run.method], run.task(), run.problem
@@ -57,7 +74,7 @@ class _Trainer:
         self.frequencies = np.bincount(self.pool.labels, minlength=self.classes) / len(self.pool)
 
     def errors(self, decide):
-        """Errors in percent on test and validation (true labels, and the labels a practitioner would have)."""
+        """Return the errors in percent on test and validation (true labels, and those a practitioner would have)."""
         result = {"test_error": _percent_wrong(decide(self.task.test.images), self.task.test.labels)}
         if self.task.validation is not None:
             decisions = decide(self.task.validation.images)
@@ -97,7 +114,7 @@ class Descent(_Trainer):
         return Part(images, labels, part.indices[origin], true)
 
     def blank(self):
-        """What is learned, before anything is."""
+        """Return new parameters, the first averages, no momentum, and the first memory of the rule."""
         model = self.problem.init(generator((self.run.seed, INIT)), self.classes)
         layer = criteria.adaptation_layer(np.eye(self.classes)) if self.method.layer else None
         memory = self.method.memory(generator((self.run.seed, METHOD))) if self.method.memory else None
@@ -106,7 +123,7 @@ class Descent(_Trainer):
                 "memory": memory}
 
     def begin(self):
-        """What training begins with: new parameters, or those of the run it begins from."""
+        """Return new parameters, or those of the run that this one begins from."""
         learned = self.blank()
         if self.method.base is None:
             return learned
@@ -123,12 +140,12 @@ class Descent(_Trainer):
                 "state": trained["state"]}
 
     def losses(self, params, batch, state):
-        """The method's loss of each example of a batch; the averages moved, and the scores."""
+        """Return the method's loss of each example of a batch, and the moved averages and scores as Aux."""
         y, state = scores(params["model"], batch.images, state, key=batch.key)
         return self.method.criterion(y, batch.labels, params["layer"], self.frequencies), Aux(state, y)
 
     def step(self, learned, t):
-        """One step of the method's rule and of the optimizer."""
+        """Take one step of the method's rule and of the optimizer."""
         run, rng = self.run, generator((self.run.seed, STEPS, t))
         chosen = self.method.sampler(self.pool.labels, self.method.batch or run.settings.batch, rng)
         where, labels, rate = xp.asarray(chosen), self.pool.labels[chosen], self.rate(t)
@@ -144,9 +161,9 @@ class Descent(_Trainer):
         return np.array([self.run.seed % 2**32, MASKS, t, which], np.uint32)
 
     def _update(self, learned, batch, clean, marks, true, rate, now=NOT_GIVEN):
-        """What a step does on the device. now: for methods that look at the host; the others may be captured."""
+        """Do the part of a step that runs on the device. now: for methods with host=True; the others are captured."""
         def losses(params, part):
-            """Of images of the clean set the averages of batch norm take no notice."""
+            """Return the losses; the clean batch does not update the running averages."""
             return self.losses(params, part, None if part is clean else learned["state"])
         r = self.method.rule(losses, learned["params"], batch, clean, learned["memory"], self.known, now)
         params, momentum = self.optimizer.update(r.gradient, learned["momentum"], learned["params"], rate)
@@ -163,9 +180,7 @@ class Descent(_Trainer):
         return Batch(self.problem.prepare(self.clean_images[where], rng), self.clean_labels[where], self._key(t, 1))
 
     def _row(self, r, batch, marks, true):
-        """Stays on the device until somebody looks: mean loss, sum of w, w on the minority, on wrong and on right
-        labels, counts of wrong and right ones, how often the model would give another label, how often rightly, and
-        the clean loss or -1."""
+        """Return a Row as one array, in few launches: nothing here waits for the device."""
         own = r.aux.scores.argmax(1)
         other = own != batch.labels
         counts = xp.stack([r.losses / len(r.losses), r.weights, other, other & (own == true)]).sum(1)
@@ -174,31 +189,34 @@ class Descent(_Trainer):
         return xp.concatenate([part.astype(np.float32) for part in parts])
 
     def checked(self, rows, t):
-        """The rows on the host; raises NotFinite if a loss among them is not finite, or beyond DIVERGED."""
+        """Return the rows on the host; raise NotFinite if a loss among them is not finite, or beyond DIVERGED."""
         new = [row for row in rows if not isinstance(row, list)]
-        host = to_host(xp.stack(new)).astype(float) if new else np.zeros((0, 10))
-        largest = np.abs(host[:, [0, -1]]).max(1)           # the clean loss is -1 where there is none
+        host = to_host(xp.stack(new)).astype(float) if new else np.zeros((0, len(Row._fields)))
+        all_rows = Row(*host.T)
+        largest = np.maximum(np.abs(all_rows.loss), np.abs(all_rows.clean_loss))
         if not (largest < DIVERGED).all():                  # nor is NaN
             k = int(np.argmin(largest < DIVERGED))
             raise not_finite(self.run, t + 2 - len(host) + k, largest[k])
         return [row for row in rows if isinstance(row, list)] + host.tolist()
 
     def line(self, learned, rows, t):
-        """Losses, errors and where the weight went, since the line before."""
-        loss, total, rare, on_wrong, on_right, wrong, right, other, rightly, clean = np.array(rows).T
+        """Return losses, errors and where the weight went, since the line before."""
+        r = Row(*np.array(rows).T)
         model, state = learned["params"]["model"], learned["state"]
         clean_loss = float(mean(criteria.plain(predict(model, state, self.clean_images, self.problem.prepare),
                                                self.clean_labels, None, self.frequencies)))
         if not clean_loss < DIVERGED:
             raise not_finite(self.run, t + 1, clean_loss)
-        seen = (wrong + right).sum()
-        line = {"train_loss": loss.mean(), "train_error": 100.0 * other.sum() / seen, "clean_loss": clean_loss,
+        other, total = r.other.sum(), r.weight.sum()
+        line = {"train_loss": r.loss.mean(), "train_error": 100.0 * other / (r.wrong + r.right).sum(),
+                "clean_loss": clean_loss,
                 **self.errors(lambda images: to_host(predict(model, state, images, self.problem.prepare).argmax(1))),
-                "own_label_right": rightly.sum() / other.sum() if other.sum() else None,
-                "minority_weight": rare.sum() / total.sum() if total.sum() else 0.0,
-                "noisy_weight": (on_wrong.sum() / wrong.sum()) / (on_right.sum() / right.sum())
-                if wrong.sum() and on_right.sum() else None}
-        return line | ({"clean_losses": [float(f"{x:.4g}") for x in clean]} if (clean >= 0).all() else {})
+                "own_label_right": r.other_right.sum() / other if other else None,
+                "minority_weight": r.minority_weight.sum() / total if total else 0.0,
+                "noisy_weight": (r.wrong_weight.sum() / r.wrong.sum()) / (r.right_weight.sum() / r.right.sum())
+                if r.wrong.sum() and r.right_weight.sum() else None}
+        has_clean = (r.clean_loss >= 0).all()
+        return line | ({"clean_losses": [float(f"{x:.4g}") for x in r.clean_loss]} if has_clean else {})
 
 
 class Boosting(_Trainer):
@@ -216,25 +234,25 @@ class Boosting(_Trainer):
         return self.task.baseline
 
     def blank(self):
-        """No votes yet; weights equal, or by what the class costs."""
+        """Return an ensemble without votes; weights are equal, or by the cost of the class."""
         weights = self.method.first(self.frequencies)[self.pool.labels] if self.method.first else None
         return boosting.begin(len(self.pool), [len(x) for x in self.others], self.classes, weights)
 
     begin = blank
 
     def step(self, learned, t):
-        """One round: a learner, its weighted error and its vote."""
+        """Do one round: train a learner, and add its vote."""
         predict = self.learner(self.x, self.pool.labels, to_host(learned.weights), generator((self.run.seed, STEPS, t)))
         learned, r = boosting.boost_round(learned, self.pool.labels, predict(self.x), [predict(x) for x in self.others],
                                           self.classes, self.costs)
         return learned, [r.error, r.alpha]
 
     def checked(self, rows, t):
-        """As they are: errors and logarithms of errors are finite."""
+        """Return the rows as they are: errors and logarithms of errors are finite."""
         return rows
 
     def line(self, learned, rows, t):
-        """Errors of the vote, and where the weight is."""
+        """Return the errors of the vote, and where the weight is."""
         decisions = iter(votes.argmax(1) for votes in learned.other_votes)
         w, pool = learned.weights, self.pool
         return {"learner_error": 100.0 * rows[-1][0], "alpha": rows[-1][1],
@@ -245,18 +263,18 @@ class Boosting(_Trainer):
 
 
 def trainer_of(run):
-    """What takes the steps of a run."""
+    """Return the trainer of a run."""
     return (Boosting if isinstance(METHODS[run.method], Boosted) else Descent)(run)
 
 
 def confusion(trainer, learned, part=None):
-    """How often an example of each class (row) is taken for each class (column) by a trained network: rows of sum 1.
+    """Return the confusion matrix of a trained network: true classes by predicted ones, each row divided by its sum.
 
-    part: of the task; the validation set if not given, else the clean set where there is none.
+    part: of the task; the validation set if not given, or the clean set where there is none.
     """
     part = part or (trainer.task.validation if trainer.task.validation is not None else trainer.task.clean)
     model, prepare = learned["params"]["model"], trainer.problem.prepare
-    taken = to_host(predict(model, learned["state"], part.images, prepare).argmax(1))
+    predicted = to_host(predict(model, learned["state"], part.images, prepare).argmax(1))
     counts = np.zeros((trainer.classes, trainer.classes))
-    np.add.at(counts, (part.true, taken), 1.0)
+    np.add.at(counts, (part.true, predicted), 1.0)
     return counts / np.maximum(counts.sum(1, keepdims=True), 1.0)

@@ -90,7 +90,7 @@ class Boosted(NamedTuple):
 
 
 def _dearer(frequencies):
-    """Costs of 2 for the classes that are rarer than all would be if they were equal, 1 for the others."""
+    """Return a cost of 2 for each class that is rarer than the average one, 1 for the others."""
     return np.where(frequencies < 1.0 / len(frequencies), 2.0, 1.0)
 
 

@@ -40,7 +40,7 @@ class Round(NamedTuple):
 
 
 def begin(n, sizes, classes, weights=None):
-    """The state before the first round: n training examples, no votes yet; sizes: of each other set.
+    """Return the state before the first round, for n training examples; sizes: of each other set.
 
     weights (n,): positive numbers, to which the weights are proportional at first; None: all equal. So a cost can count
     once, at the start, as inverse_costs(frequencies)[y], and what follows is AdaBoost (Landesa-Vázquez & Alba-Castro,
@@ -51,12 +51,12 @@ def begin(n, sizes, classes, weights=None):
 
 
 def predicted(votes):
-    """The label with the most votes for each example: votes (n, classes) to labels (n,); the lowest where they tie."""
+    """Return the label with the most votes for each example: (n, classes) to (n,); the lowest where they tie."""
     return votes.argmax(1)
 
 
 def boost_round(state, labels, predictions, other_predictions, classes, costs=None):
-    """One round of AdaBoost: what a learner's predictions make of the state. Gives (state, Round).
+    """Do one round of AdaBoost with a learner's predictions; return (state, Round).
 
         e = sum of w_i of the examples that it gets wrong
         alpha = log((1 - e) / e) + log(classes - 1)
@@ -104,7 +104,7 @@ def boost_round(state, labels, predictions, other_predictions, classes, costs=No
 
 
 def inverse_costs(frequencies):
-    """Costs inverse to the classes' frequencies in training, 1 for the commonest: (classes,) to (classes,).
+    """Return costs inverse to the classes' frequencies in training, 1 for the commonest: (classes,) to (classes,).
 
     Classes of equal frequency, and one that does not occur, cost 1.
     """
@@ -146,7 +146,7 @@ def _check_predictions(state, labels, predictions, other_predictions):
 # -------------------------------------------------------------------------------------------------- learners
 
 def stump(x, y, weights, rng):
-    """A decision tree of one question, "is this pixel at most that bright?", which weighs the examples.
+    """Train a decision tree of one question, "is this pixel at most that bright?", on weighted examples.
 
     scikit-learn's, on flattened images. Raises MinigradError where it is not installed.
     """
@@ -161,7 +161,7 @@ def stump(x, y, weights, rng):
 
 
 def network(x, y, weights, rng, classes, steps=200, hidden=32, rate=0.05, batch=100):
-    """A small network: one hidden layer on flattened images, trained by SGD with momentum 0.9, from new parameters.
+    """Train a small network: one hidden layer on flattened images, SGD with momentum 0.9, from new parameters.
 
     Each batch is drawn with repetition, every example with its weight as probability ("boosting by resampling",
     Freund & Schapire, 1996): on average the gradient is that of the weighted loss, and a step is as long when a few
@@ -185,6 +185,6 @@ def _flat(x):
 
 
 def _classified(model, x, chunk=2000):
-    """Labels on the host; images go to the device by the chunk."""
+    """Return labels on the host; images go to the device by the chunk."""
     parts = [to_host(model(xp.asarray(_flat(x[i:i + chunk]))).argmax(1)) for i in range(0, len(x), chunk)]
     return np.concatenate([np.zeros(0, np.int64), *parts])

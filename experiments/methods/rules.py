@@ -9,8 +9,8 @@ memory: what the rule returned in the step before. known, now: see step.py. Thre
     by_losses(weigh)        the weights depend on the losses: linearize, weigh, pull the weights back
     reweighted(...)         the weights depend on what helps the clean set: Algorithm 1
 
-Where the authors' published code does something else than the paper says, the paper's definition is implemented, and a
-note says so. Weights sum to 1 over a batch, so that the rate means the same for every rule, if nothing else is said.
+Where the authors' published code differs from the paper, the paper's definition is implemented, and a note says so.
+Weights sum to 1 over a batch, so that the rate means the same for every rule, unless a docstring says otherwise.
 """
 import functools
 
@@ -38,7 +38,7 @@ from .step import Step
 
 
 def weighted(losses, params, batch, clean, memory, known, now):
-    """The rule whose update is the gradient of sum w_i l_i, w = batch.weights, (n,): from `weigh` of the method."""
+    """Update by the gradient of sum w_i l_i, where w = batch.weights, (n,), comes from the method's `weigh`."""
     def total(params):
         l, aux = losses(params, batch)
         return sum(batch.weights * l), (l, aux)
@@ -47,7 +47,7 @@ def weighted(losses, params, batch, clean, memory, known, now):
 
 
 def by_losses(weigh):
-    """The rule whose weights are w, memory = weigh(losses, memory, known, now): constants of the update."""
+    """Return the rule with w, memory = weigh(losses, memory, known, now); w is a constant of the update."""
     def rule(losses, params, batch, clean, memory, known, now):
         l, J, aux = linearize(lambda params: losses(params, batch), params, has_aux=True)
         w, new = weigh(l, memory, known, now)
@@ -58,17 +58,17 @@ def by_losses(weigh):
 # ------------------------------------------------------------------------ known before the losses
 
 def equal(known, now):
-    """w_i = 1 / n."""
+    """Weigh all equally: w_i = 1 / n."""
     return np.full(len(now.labels), 1.0 / len(now.labels))
 
 
 def rectified_noise(known, now):
-    """w_i = max(z_i, 0) / sum max(z, 0), z normal and new at every step; all 0 if no z is positive."""
+    """Weigh at random: w_i = max(z_i, 0) / sum max(z, 0), z normal and new at every step; all 0 if no z is positive."""
     return reweight.normalize(xp.asarray(now.rng.standard_normal(len(now.labels))))
 
 
 def inverse_frequency(known, now):
-    """w_i = 1 / (n K p(y_i)), with K classes and p their frequencies in training: each counts the same on average.
+    """Let each of the K classes count the same on average: w_i = 1 / (n K p(y_i)), p their frequencies in training.
 
     The sum of the weights is 1 on average. The authors' weights, 1 - p(y_i), not divided by n, sum to 2 n p (1 - p)
     instead: 18 at a frequency of 0.9, 1 at 0.995, where both are the same. So their rate changes with the imbalance.
@@ -77,10 +77,10 @@ def inverse_frequency(known, now):
 
 
 def oracle(known, now):
-    """w_i in proportion to the share of the label y_i that is right in training: what only an oracle knows.
+    """Weigh in proportion to the precision of the label y_i in training, which only an oracle knows.
 
     The paper's Weighted, where the background's label alone is doubtful. The authors' code writes 0.1 / (0.4 + 0.6 / K)
-    for that share, which is right for 10 classes and a noise of 40 %, and finds the background by its frequency.
+    for that precision, which is right for 10 classes and a noise of 40 %, and finds the background by its frequency.
     """
     precision = known.precision[now.labels]
     return precision / max(precision.sum(), 1e-12)
@@ -89,11 +89,11 @@ def oracle(known, now):
 # ------------------------------------------------------------------------ from the losses
 
 def hard_mining(losses, params, batch, clean, memory, known, now):
-    """Hard mining: of each class the examples with the highest losses, as many as the batch has of the rarest class.
+    """Mine hard examples: of each class those with the highest losses, as many as the batch has of the rarest class.
 
-    With two classes: all of the minority and as many of the majority. Equal weights; a batch without any of the rarest
-    is worth nothing, all weights are 0. The paper, section 4.1. The authors rank by the mean loss of the batch, one
-    number for all, so that theirs chooses at random; here each example has its own loss.
+    With two classes: all of the minority and as many of the majority. Equal weights; all are 0 in a batch without any
+    example of the rarest class. The paper, section 4.1. The authors rank by the mean loss of the batch, one number for
+    all, so that theirs chooses at random; here each example has its own loss.
     """
     l, aux = losses(params, batch)
     w = xp.zeros(len(l), l.dtype)
@@ -115,7 +115,7 @@ def _mean_and_state(result):
 
 
 def low_loss(l, memory, known, now, keep=0.6):
-    """The `keep` share of the batch with the lowest losses, equal weights, after a fifth of training with all of it.
+    """Weigh the `keep` share of the batch with the lowest losses equally, after a fifth of training with all of it.
 
     Self-paced learning (Kumar et al., 2010) with the threshold at a share of the batch, as in Co-teaching (Han et al.,
     2018). It is told nothing of the classes; `keep` supposes the noise of the paper, 40 %.
@@ -129,12 +129,12 @@ def low_loss(l, memory, known, now, keep=0.6):
 
 
 def mentor_memory(rng):
-    """The threshold."""
+    """Return a threshold of 0."""
     return xp.zeros((), "float32")
 
 
 def mentor(l, memory, known, now, share=0.75, average=0.95, slope=1.0):
-    """The predefined curriculum of MentorNet: v = 1 up to the threshold, then falling to 0 within `slope` nats.
+    """Weigh by MentorNet's predefined curriculum: v = 1 up to the threshold, then falling to 0 within `slope` nats.
 
     threshold: the moving average (memory) of the `share` quantile of the losses; all examples count in the first fifth
     of training. w = v / sum v. Jiang et al., 2018, equation 5 and section 4; the learned MentorNet is not here.
@@ -150,11 +150,11 @@ def mentor(l, memory, known, now, share=0.75, average=0.95, slope=1.0):
 # ------------------------------------------------------------------------ from the clean set
 
 def reweighted(decay=False, redraw=False):
-    """The rule of Algorithm 1 of the paper: weights by how much each example helps the clean set.
+    """Return the rule of Algorithm 1 of the paper: weights by how much each example helps the clean set.
 
-    decay: the clean loss has the weight decay's term, decay / 2 |W|^2, in it, so that u_i = <grad l_i, v + decay W>.
-    redraw: dropout draws other masks for the update than for the weights; the network is run once more for that.
-    With both, this is what the authors' code for CIFAR computes.
+    decay: add the weight decay's term, decay / 2 |W|^2, to the clean loss, so that u_i = <grad l_i, v + decay W>.
+    redraw: run the network once more for the update, with other dropout masks than for the weights.
+    With both, this is the computation of the authors' code for CIFAR.
     """
     def rule(losses, params, batch, clean, memory, known, now):
         def clean_loss(params):
@@ -177,13 +177,13 @@ _adam = optim.adam()
 
 
 def meta_weight_net_memory(rng):
-    """A network from a loss to a weight, 1 - 100 - 1, and the state of its optimizer."""
+    """Return a network from a loss to a weight, 1 - 100 - 1, and the state of its optimizer."""
     net = nn.Sequential((nn.Linear.init(rng, 1, 100), relu, nn.Linear.init(rng, 100, 1), sigmoid))
     return {"net": net, "adam": _adam.init(net)}
 
 
 def meta_weight_net(losses, params, batch, clean, memory, known, now):
-    """Meta-Weight-Net: w = V(l) / sum V(l); V is trained so that a step with its weights lowers the clean loss.
+    """Weigh by a Meta-Weight-Net: w = V(l) / sum V(l), V trained so that a step with its weights lowers the clean loss.
 
     The derivative goes back through the look-ahead step, theta - rate * gradient of sum w_i l_i: backward on backward,
     by the engine's gradient of a gradient. Shu et al., 2019, equations 4 to 8; V's rate is their 1e-3, with Adam.
