@@ -19,8 +19,8 @@ import builtins
 import functools
 import math
 import numbers
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy
 
@@ -30,20 +30,28 @@ from .boundary import explains, guard
 from .core import raw
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
 from .ops import add, astype, multiply, sqrt, square, sum, where
+from .typing import Array, Rate, Tree
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Update(Protocol):
+    """One step: update(gradient, state, params, rate) -> (params, state).
+
+    The rate is a float, a 0-d array (in a captured step one of the device), or a traced value, to be differentiated.
+    """
+
+    def __call__(self, gradient: Tree, state: Tree, params: Tree, rate: Rate) -> tuple[Tree, Tree]:
+        """Return the parameters and the state after the step."""
 
 
 class Optimizer(NamedTuple):
-    """A pair of pure functions.
-
-    init(params) -> state.
-    update(gradient, state, params, rate) -> (params, state): one step. The rate is a float, a 0-d array (in a captured
-    step one of the device), or a traced value that is being differentiated.
-    """
-    init: Callable
-    update: Callable
+    """A pair of pure functions: init(params) -> state, and update, see Update."""
+    init: Callable[[Tree], Tree]
+    update: Update
 
 
-def _number(call, name, value):
+def _number(call: str, name: str, value: Any) -> Any:
     """Return a hyper-parameter as a Python float, which adapts to the type of the array that it meets.
 
     A NumPy float would turn float32 into float64. A traced value stays as it is, to be differentiated, and so does an
@@ -59,29 +67,29 @@ def _number(call, name, value):
     return float(value)
 
 
-def _is_zero(number):
+def _is_zero(number: Any) -> bool:
     return type(number) is float and number == 0.0
 
 
-def _like(number, x):
+def _like(number: Any, x: Array) -> Any:
     return number if type(number) is float else astype(number, x.dtype)
 
 
-def _axpy(a, x, y):
+def _axpy(a: Any, x: Array, y: Array) -> Array:
     """Return a x + y."""
     return add(multiply(_like(a, x), x), y)
 
 
-def _wide(x):
+def _wide(x: Array) -> Any:
     """Return the type in which to keep the state of x: its own, but float32 at least."""
     return numpy.result_type(x.dtype, numpy.float32)
 
 
-def _zeros_like(params):
+def _zeros_like(params: Tree) -> Tree:
     return tree.map(lambda p: module_of(raw(p)).zeros(shape(p), _wide(p)), params)
 
 
-def _leaves(call, gradient, state, params, names):
+def _leaves(call: str, gradient: Tree, state: Tree, params: Tree, names: list[str]) -> tuple[Any, list[list[Array]]]:
     """Return the structure of the parameters, and the leaves of parameters, gradient and these parts of the state.
 
     Raises ShapeError where they do not belong together, DTypeError for parameters that are not floating-point.
@@ -102,25 +110,26 @@ def _leaves(call, gradient, state, params, names):
     return structure, columns
 
 
-def has_matrix_shape(p):
+def has_matrix_shape(p: Array) -> bool:
     """Return whether a leaf has two axes or more, as kernels and matrices have, but not biases and gains."""
     return len(shape(p)) > 1
 
 
-def _rate_belongs_to_update(make):
+def _rate_belongs_to_update(make: F) -> F:
     """Let the constructor of an optimizer refuse a rate, which it took in minigrad 0.1."""
     @functools.wraps(make)
-    def checked(*args, **settings):
+    def checked(*args: Any, **settings: Any) -> Any:
         if args or "rate" in settings:
             raise DTypeError(message(
                 make.__name__, "the rate is an argument of update, and settings are passed by name", [],
                 "sgd(momentum=0.9) or adam(beta1=0.9), then optimizer.update(gradient, state, params, rate)"))
         return make(**settings)
-    return checked
+    return cast(F, checked)
 
 
 @_rate_belongs_to_update
-def sgd(*, momentum=0.0, nesterov=False, weight_decay=0.0, decays=has_matrix_shape):
+def sgd(*, momentum: Rate = 0.0, nesterov: bool = False, weight_decay: Rate = 0.0,
+        decays: Callable[[Array], bool] = has_matrix_shape) -> Optimizer:
     """Return stochastic gradient descent with momentum: g <- g + decay p;  m <- momentum m + g;  p <- p - rate m.
 
     With nesterov, p <- p - rate (g + momentum m). This is the form of PyTorch and TensorFlow. Sutskever et al., 2013.
@@ -128,8 +137,8 @@ def sgd(*, momentum=0.0, nesterov=False, weight_decay=0.0, decays=has_matrix_sha
     Args:
         momentum: 0 keeps no momentum in the state, which is then {}; otherwise it is {"momentum": float32 at least}.
         nesterov: whether to look ahead along the momentum, which then must not be 0.
-        weight_decay: adds the gradient of decay / 2 |p|^2 to that of a leaf ...
-        decays: ... for which decays(leaf) is true.
+        weight_decay: adds its gradient, that of decay / 2 |p|^2, to the gradient of each leaf p with decays(p).
+        decays: which leaves decay: leaf -> bool.
 
     Raises DTypeError for a hyper-parameter that is no number; update raises ShapeError where gradient and parameters
     differ.
@@ -139,10 +148,10 @@ def sgd(*, momentum=0.0, nesterov=False, weight_decay=0.0, decays=has_matrix_sha
     if nesterov and not keeps:
         raise DTypeError("sgd: nesterov without momentum\n  help: give a momentum, such as 0.9")
 
-    def init(params):
+    def init(params: Tree) -> Tree:
         return {"momentum": _zeros_like(params)} if keeps else {}
 
-    def step(p, g, m, rate):
+    def step(p: Array, g: Array, m: Array, rate: Any) -> tuple[Array, Array]:
         """Return the parameters and momentum of one leaf after the step."""
         decay = weight_decay if decays(p) else 0.0
         if keeps and kernels.fit(p, m, g) and type(momentum) is type(decay) is float and type(rate) is not core.Box:
@@ -154,18 +163,20 @@ def sgd(*, momentum=0.0, nesterov=False, weight_decay=0.0, decays=has_matrix_sha
         m = _axpy(momentum, m, g) if keeps else g
         return astype(_axpy(-rate, _axpy(momentum, m, g) if nesterov else m, p), dtype), m
 
-    def update(gradient, state, params, rate):
+    def update(gradient: Tree, state: Tree, params: Tree, rate: Rate) -> tuple[Tree, Tree]:
         rate = _number("sgd.update", "rate", rate)
         structure, columns = _leaves("sgd.update", gradient, state, params, ["momentum"] * keeps)
-        pairs = [step(*row, rate) for row in zip(*columns, *([] if keeps else columns[1:]))]
-        params, momentum = (tree.unflatten(structure, [pair[k] for pair in pairs])[0] for k in (0, 1))
-        return params, {"momentum": momentum} if keeps else {}
+        rows = zip(*columns) if keeps else zip(*columns, columns[1])
+        pairs = [step(p, g, m, rate) for p, g, m in rows]
+        params, moved = (tree.unflatten(structure, [pair[k] for pair in pairs])[0] for k in (0, 1))
+        return params, {"momentum": moved} if keeps else {}
     return Optimizer(init, update)
 
 
 @_rate_belongs_to_update
-def adam(*, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decays=has_matrix_shape):
-    """Return Adam: m, v are averages of g and g^2, freed of their bias towards 0;  p <- p - rate m / (sqrt(v) + eps).
+def adam(*, beta1: Rate = 0.9, beta2: Rate = 0.999, eps: Rate = 1e-8, weight_decay: Rate = 0.0,
+         decays: Callable[[Array], bool] = has_matrix_shape) -> Optimizer:
+    """Return Adam: m, v are averages of g and g^2, corrected for their bias to 0;  p <- p - rate m / (sqrt(v) + eps).
 
     Kingma & Ba, 2015, Algorithm 1; Loshchilov & Hutter, 2019. Where v is 0 the derivative of its root counts as 0: the
     first step from rest, m / (|g| + eps), has the derivative 1 / eps at g = 0.
@@ -176,42 +187,42 @@ def adam(*, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decays=has_matri
         beta1: by which the average of g decays in a step, in [0, 1).
         beta2: by which the average of g^2 decays in a step, in [0, 1).
         eps: added to the root.
-        weight_decay: decoupled (AdamW): subtracts rate decay p from a leaf ...
-        decays: ... for which decays(leaf) is true.
+        weight_decay: subtracts rate decay p from each leaf p with decays(p), apart from the averages (AdamW).
+        decays: which leaves decay: leaf -> bool.
 
     Raises DTypeError for a hyper-parameter that is no number and MinigradError for a beta outside [0, 1); update raises
     ShapeError where gradient and parameters differ.
     """
-    beta1, beta2, eps, weight_decay = (_number("adam", name, value) for name, value in (
+    b1, b2, tiny, decay = (_number("adam", name, value) for name, value in (
         ("beta1", beta1), ("beta2", beta2), ("eps", eps), ("weight_decay", weight_decay)))
-    for name, beta in (("beta1", beta1), ("beta2", beta2)):
+    for name, beta in (("beta1", b1), ("beta2", b2)):
         if type(beta) is float and not 0.0 <= beta < 1.0:
             raise MinigradError(f"adam: {name} = {beta} lies outside [0, 1)\n  help: beta1=0.9, beta2=0.999")
 
-    def init(params):
+    def init(params: Tree) -> Tree:
         # The count is an array beside the parameters, so that a captured step counts too.
         count = module_of(*map(raw, tree.flatten(params)[0])).zeros((), "int64")
         return {"mean": _zeros_like(params), "square": _zeros_like(params), "count": count}
 
-    def step(p, g, m, v, rate, fair1, fair2):
+    def step(p: Array, g: Array, m: Array, v: Array, rate: Any, fair1: Any, fair2: Any) -> tuple[Array, Array, Array]:
         """Return the parameters and averages of one leaf after the step."""
         wide, dtype = m.dtype, p.dtype
         p, g = astype(p, wide), astype(g, wide)
-        m = add(multiply(_like(beta1, m), m), multiply(_like(1.0 - beta1, m), g))
-        v = add(multiply(_like(beta2, v), v), multiply(_like(1.0 - beta2, v), multiply(g, g)))
+        m = add(multiply(_like(b1, m), m), multiply(_like(1.0 - b1, m), g))
+        v = add(multiply(_like(b2, v), v), multiply(_like(1.0 - b2, v), multiply(g, g)))
         unbiased = v / _like(fair2, v)
         root = where(raw(unbiased) > 0, sqrt(where(raw(unbiased) > 0, unbiased, 1.0)), raw(unbiased))
-        change = (m / _like(fair1, m)) / (root + _like(eps, v))
-        change = change if _is_zero(weight_decay) or not decays(p) else _axpy(weight_decay, p, change)
+        change = (m / _like(fair1, m)) / (root + _like(tiny, v))
+        change = change if _is_zero(decay) or not decays(p) else _axpy(decay, p, change)
         return astype(_axpy(-rate, change, p), dtype), m, v
 
-    def update(gradient, state, params, rate):
+    def update(gradient: Tree, state: Tree, params: Tree, rate: Rate) -> tuple[Tree, Tree]:
         rate = _number("adam.update", "rate", rate)
         structure, columns = _leaves("adam.update", gradient, state, params, ["mean", "square", "count"])
         count = raw(state["count"])
         count = module_of(count).asarray(count + 1, "int64")
-        fair1, fair2 = (_number("adam.update", "beta", 1.0 - beta ** count) for beta in (beta1, beta2))
-        rows = [step(*row, rate, fair1, fair2) for row in zip(*columns)]
+        fair1, fair2 = (_number("adam.update", "beta", 1.0 - beta ** count) for beta in (b1, b2))
+        rows = [step(p, g, m, v, rate, fair1, fair2) for p, g, m, v in zip(*columns)]
         params, mean, square = (tree.unflatten(structure, [row[k] for row in rows])[0] for k in range(3))
         return params, {"mean": mean, "square": square, "count": count}
     return Optimizer(init, update)
@@ -219,7 +230,7 @@ def adam(*, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decays=has_matri
 
 # ------------------------------------------------------------------------------------------------- gradients
 
-def clip_by_global_norm(gradient, max_norm):
+def clip_by_global_norm(gradient: Tree, max_norm: Rate) -> Tree:
     """Return the gradient g, scaled by max_norm / |g| where its norm over all leaves exceeds max_norm.
 
     |g|^2 = sum of g_k^2 over all elements of all leaves, in float64, so that it does not overflow. A gradient that is
@@ -235,28 +246,28 @@ def clip_by_global_norm(gradient, max_norm):
     above = raw(squared) > raw(most) * raw(most)
     scale = where(above, most / sqrt(where(above, squared, 1.0)), 1.0)
 
-    def scaled(g):
+    def scaled(g: Array) -> Array:
         return astype(multiply(astype(g, _wide(g)), astype(scale, _wide(g))), g.dtype)
     return tree.unflatten(structure, [scaled(g) for g in leaves])
 
 
 # ------------------------------------------------------------------------------------------------- schedules
 
-def piecewise(rate, boundaries, factor=0.1):
+def piecewise(rate: Rate, boundaries: Iterable[int], factor: Rate = 0.1) -> Callable[[Any], Any]:
     """Return the schedule that multiplies the rate by `factor` at each of the boundaries (steps)."""
     @explains
-    def schedule(step):
+    def schedule(step: Any) -> Any:
         return rate * factor ** builtins.sum(step >= b for b in boundaries)
     return schedule
 
 
-def cosine(rate, steps, warmup=0):
+def cosine(rate: Rate, steps: int, warmup: int = 0) -> Callable[[Any], Any]:
     """Return the schedule that rises to the rate in `warmup` steps, then falls to 0 along half a cosine until `steps`.
 
     The step may be an array of a device: nothing is read from it.
     """
     @explains
-    def schedule(step):
+    def schedule(step: Any) -> Any:
         xp = module_of(step)
         done = xp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
         rising, falling = (step + 1) / max(warmup, 1), 0.5 * (1.0 + xp.cos(math.pi * done))

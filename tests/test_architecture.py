@@ -10,7 +10,7 @@ import minigrad as mg
 from minigrad import nn
 
 ROOT = pathlib.Path(mg.__file__).parent.parent
-LAYERS = [{"errors", "deprecated"}, {"boundary"}, {"backend", "files"}, {"tree"}, {"box"}, {"core"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"},
+LAYERS = [{"typing"}, {"errors", "deprecated"}, {"boundary"}, {"backend", "files"}, {"tree"}, {"box"}, {"core"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"},
           {"losses", "initial"}, {"nn", "optim", "reweight", "check", "draw"}, {"fast"}]          # the ground floor, and the wing
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 IDEA = "core", "box", "kinds", "ops", "transforms", "functions", "losses", "nn", "optim", "reweight", "check", "draw"
