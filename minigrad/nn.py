@@ -191,6 +191,7 @@ class BatchNorm(Module):
     eps: float = static(1e-5)
 
     @classmethod
+    @deprecated.flags(rectify=(lambda layer: Sequential((layer, relu)), "Sequential((layer, relu))"))
     def init(cls, channels, gain=True, momentum=0.9, eps=1e-5):
         """A layer with gain 1 (or none) and bias 0."""
         return cls(xp.ones(channels, "float32") if gain else None, zeros(channels), momentum, eps)
@@ -228,6 +229,7 @@ class BatchNorm(Module):
         return {"mean": move(state["mean"], mean), "var": move(state["var"], var)}
 
 
+@deprecated.flags(rectify=(relu, "relu(batch_norm(x, gain, bias))"))
 def batch_norm(x, gain, bias, eps=1e-5):
     """standardize(x, all axes but the last) * gain + bias.
 

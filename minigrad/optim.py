@@ -24,8 +24,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy
 
-from . import core, deprecated, kernels, tree
-from .backend import as_array, module_of, on_device
+from . import core, deprecated, tree
+from .backend import as_array, is_readable, module_of
 from .boundary import explains, guard
 from .core import raw
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
@@ -57,7 +57,7 @@ def _number(call: str, name: str, value: Any) -> Any:
     A NumPy float would turn float32 into float64. A traced value stays as it is, to be differentiated, and so does an
     array of a device, which to read would mean to wait for it. Raises DTypeError for anything but a real number.
     """
-    if type(value) is core.Box or on_device(value):
+    if type(value) is core.Box or not is_readable(value):
         return value
     if isinstance(value, numpy.ndarray) and value.ndim == 0:
         value = value.item()
@@ -151,26 +151,27 @@ def sgd(*, momentum: Rate = 0.0, nesterov: bool = False, weight_decay: Rate = 0.
     def init(params: Tree) -> Tree:
         return {"momentum": _zeros_like(params)} if keeps else {}
 
-    def step(p: Array, g: Array, m: Array, rate: Any) -> tuple[Array, Array]:
-        """Return the parameters and momentum of one leaf after the step."""
-        decay = weight_decay if decays(p) else 0.0
-        if keeps and kernels.fit(p, m, g) and type(momentum) is type(decay) is float and type(rate) is not core.Box:
-            return kernels.sgd(p, m, g, rate, momentum, decay, nesterov)
-        wide, dtype = m.dtype if keeps else _wide(p), p.dtype
-        if dtype != wide or g.dtype != wide:
-            p, g = astype(p, wide), astype(g, wide)
-        g = g if _is_zero(decay) else _axpy(decay, p, g)
-        m = _axpy(momentum, m, g) if keeps else g
-        return astype(_axpy(-rate, _axpy(momentum, m, g) if nesterov else m, p), dtype), m
-
     def update(gradient: Tree, state: Tree, params: Tree, rate: Rate) -> tuple[Tree, Tree]:
         rate = _number("sgd.update", "rate", rate)
         structure, columns = _leaves("sgd.update", gradient, state, params, ["momentum"] * keeps)
-        rows = zip(*columns) if keeps else zip(*columns, columns[1])
-        pairs = [step(p, g, m, rate) for p, g, m in rows]
+        columns = columns if keeps else [*columns, [None] * len(columns[0])]
+        pairs = [_sgd_step(p, g, m, rate, momentum, weight_decay if decays(p) else 0.0, nesterov)
+                 for p, g, m in zip(*columns)]
         params, moved = (tree.unflatten(structure, [pair[k] for pair in pairs])[0] for k in (0, 1))
         return params, {"momentum": moved} if keeps else {}
     return Optimizer(init, update)
+
+
+@core.replaceable
+def _sgd_step(p: Array, g: Array, m: Array, rate: Any, momentum: Any, decay: Any,
+              nesterov: bool) -> tuple[Array, Array]:
+    """Return the parameters and the momentum of one leaf after the step. m: its momentum, None if none is kept."""
+    wide, dtype = _wide(p) if m is None else m.dtype, p.dtype
+    if dtype != wide or g.dtype != wide:
+        p, g = astype(p, wide), astype(g, wide)
+    g = g if _is_zero(decay) else _axpy(decay, p, g)
+    m = g if m is None else _axpy(momentum, m, g)
+    return astype(_axpy(-rate, _axpy(momentum, m, g) if nesterov else m, p), dtype), m
 
 
 @_rate_belongs_to_update
