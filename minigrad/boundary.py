@@ -1,43 +1,49 @@
-"""The boundary of the library: what Python and NumPy raise of a wrong argument leaves it as an error that explains it.
+"""The boundary of the library: where an exception of Python or NumPy becomes an error that explains itself.
 
-Operations check what they can say something useful about. What nobody thought of ends in an exception from somewhere
-inside, with words about things that the caller never named. `explains` puts the call and its arguments in front of
-them, in one place for all public functions.
+Operations check the mistakes that they can say something useful about. Any other mistake ends in an exception from
+deep inside, in words that the caller never used. `explains` puts the call and its arguments in front of such an
+exception, in one place for all public functions.
 """
 import sys
 import types
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 from . import errors
 from .errors import IndexingError, MinigradError, ShapeError, SizeError, message, parameters
 
-KINDS = {**errors.KINDS, KeyError: IndexingError, MemoryError: SizeError, ZeroDivisionError: ShapeError,
-         RuntimeError: ShapeError}                          # also what only comes from farther inside
+P = ParamSpec("P")
+R = TypeVar("R")
+KINDS: dict[type[Exception], type[MinigradError]] = {      # besides those of an operation: what only comes from deeper
+    **errors.KINDS, KeyError: IndexingError, MemoryError: SizeError, ZeroDivisionError: ShapeError,
+    RuntimeError: ShapeError}
 OURS = {"minigrad", "numpy", "cupy", "safetensors", "threadpoolctl"} | sys.stdlib_module_names
 
 
-def explains(f):
-    """f, with errors that name it and its arguments.
+def explains(f: Callable[P, R]) -> Callable[P, R]:
+    """Return f with errors that name it and its arguments.
 
-    Errors of this library stay as they are, and so do those of a function that the caller handed over.
+    Errors of this library pass unchanged, and so do those of a function that the caller passed.
     """
-    def called(*args, **params):
+    def called(*args: P.args, **params: P.kwargs) -> R:
         try:
             return f(*args, **params)
         except tuple(KINDS) as error:
-            if isinstance(error, MinigradError) or _is_the_callers(error):
+            if isinstance(error, MinigradError) or _is_from_caller(error):
                 raise
-            raise _explained(f, args, params, error) from error
+            raise _explain(f, args, params, error) from error
     called.__name__, called.__qualname__, called.__module__ = f.__name__, f.__qualname__, f.__module__
-    called.__doc__, called.__wrapped__ = f.__doc__, f       # functools.wraps takes ten times as long, in every grad(f)
-    return called
+    called.__doc__ = f.__doc__
+    called.__wrapped__ = f      # type: ignore[attr-defined]
+    return called               # without functools.wraps, which takes ten times as long: every grad(f) comes here
 
 
 _CALLED = explains(lambda: None).__code__
 
 
-def _is_the_callers(error):
-    """Whether there is code on the way from here to the error that is neither this library's nor of one it uses."""
-    step = error.__traceback__.tb_next
+def _is_from_caller(error: BaseException) -> bool:
+    """Return whether the traceback passes through code that is neither this library's nor of one that it uses."""
+    step = error.__traceback__.tb_next if error.__traceback__ else None
     while step:
         if step.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in OURS:
             return True
@@ -45,7 +51,8 @@ def _is_the_callers(error):
     return False
 
 
-def _explained(f, args, params, error):
+def _explain(f: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any],
+             error: Exception) -> MinigradError:
     kind = next(ours for theirs, ours in KINDS.items() if isinstance(error, theirs))
     names = parameters(f)
     names += [f"argument {i}" for i in range(len(names), len(args))]
@@ -57,38 +64,40 @@ def _explained(f, args, params, error):
     return explained
 
 
-def _brief(value):
+def _brief(value: Any) -> str:
     if hasattr(value, "shape"):
         return ""
     try:
         text = repr(value)
-    except Exception:                                       # whatever the repr of a strange object raises
+    except Exception:           # whatever the repr of a strange object raises
         return ""
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def guard(name):
-    """Let the public functions that a module has defined so far explain themselves; doctest finds them as they were."""
+def guard(name: str) -> None:
+    """Let the public functions that the module of this name has defined so far explain their errors.
+
+    Doctest collects the functions as they were, without the wrapper.
+    """
     module = sys.modules[name]
-    found = {key: f for key, f in vars(module).items() if _is_open(key, f) and f.__module__ == name}
-    module.__test__ = found
-    vars(module).update({key: explains(f) for key, f in found.items()})
+    public = {key: f for key, f in vars(module).items() if _is_public(key, f) and f.__module__ == name}
+    vars(module).update({"__test__": public}, **{key: explains(f) for key, f in public.items()})
 
 
-def gathered(package):
-    """Let the functions that a package has gathered explain themselves there: {name: function}."""
-    found = {key: explains(f) for key, f in vars(sys.modules[package]).items() if _is_open(key, f)}
-    for f in found.values():
-        f.__module__ = package                              # where a pickle looks for it
-    return found
+def gathered(package: str) -> dict[str, Callable[..., Any]]:
+    """Return {name: function} of the public functions in a package's namespace, which explain their errors."""
+    public = {key: explains(f) for key, f in vars(sys.modules[package]).items() if _is_public(key, f)}
+    for f in public.values():
+        f.__module__ = package  # pickle looks for the function there
+    return public
 
 
-def _is_open(name, f):
+def _is_public(name: str, f: Any) -> bool:
     return not name.startswith("_") and isinstance(f, types.FunctionType) and f.__code__ is not _CALLED
 
 
-def guard_class(cls):
-    """Let the methods of a layer explain themselves."""
+def guard_class(cls: type) -> None:
+    """Let the methods __call__, apply and init of a layer explain their errors."""
     for name in ("__call__", "apply", "init"):
         method = vars(cls).get(name)
         if isinstance(method, classmethod):

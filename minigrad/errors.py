@@ -1,4 +1,4 @@
-"""How an error explains itself: what was called, with which arrays, which rule was broken, and what to do.
+"""Errors that explain themselves: the call, its arrays, the rule broken and the remedy.
 
     ShapeError: conv2d(x, k): channels differ
       x  (8, 32, 32, 3)  float32    channels 3 (last axis)
@@ -9,12 +9,17 @@ Every error of this library is a `MinigradError` and also the built-in error tha
 `ShapeError` is a `ValueError`), so that either may be caught.
 """
 import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy
+from numpy.typing import NDArray
+
+from .typing import Array, Shape
 
 
 class MinigradError(Exception):
-    """Anything that minigrad itself refuses."""
+    """The base of all errors that minigrad raises."""
 
 
 class ShapeError(MinigradError, ValueError):
@@ -22,11 +27,11 @@ class ShapeError(MinigradError, ValueError):
 
 
 class DTypeError(MinigradError, TypeError):
-    """A type of array that cannot be differentiated, or cannot be used here."""
+    """A type that cannot be differentiated, or cannot be used here."""
 
 
 class IndexingError(MinigradError, IndexError):
-    """An index outside the array."""
+    """An index outside the array, or an object that cannot index one."""
 
 
 class TraceError(MinigradError, RuntimeError):
@@ -38,23 +43,25 @@ class TracedAttributeError(TraceError, AttributeError):
 
 
 class BackendError(MinigradError, RuntimeError):
-    """An array module that cannot run here, or two of them in one operation."""
+    """An array module that cannot run here, or arrays of two modules in one operation."""
 
 
 class SizeError(MinigradError, MemoryError):
-    """An array that is too large for the memory."""
+    """An array that does not fit into memory."""
 
 
 class FileError(MinigradError, OSError):
-    """A file that cannot be read as what it should be."""
+    """A file that cannot be read or written."""
 
 
-KINDS = {TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError, AttributeError: DTypeError,
-         KeyError: DTypeError, OverflowError: ShapeError}               # what is raised, and what it becomes
+Row = tuple[str, Any, str]      # of an error's table: the name of an argument, its value, a note
+KINDS: dict[type[Exception], type[MinigradError]] = {      # the error of Python or NumPy: the error that explains it
+    TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError, AttributeError: DTypeError,
+    KeyError: DTypeError, OverflowError: ShapeError}
 
 
-def message(call, rule, rows=(), help=None):
-    """The text of an error: `call`: `rule`, then one aligned line for each (name, array, note), then the remedy."""
+def message(call: str, rule: str, rows: Iterable[Row] = (), help: str | None = None) -> str:
+    """Return the text of an error: "call: rule", one aligned line per row (name, array, note), and the remedy."""
     table = [(str(name), str(getattr(array, "shape", ())), dtype_name(array), note) for name, array, note in rows]
     widths = [max((len(row[column]) for row in table), default=0) for column in range(3)]
     lines = [f"{call}: {rule}"]
@@ -66,81 +73,84 @@ def message(call, rule, rows=(), help=None):
     return "\n".join(lines)
 
 
-def parameters(fun):
-    """The names of the parameters that a function takes by position; none where Python cannot tell."""
+def parameters(fun: Any) -> list[str]:
+    """Return the names of the positional parameters of a function; none where it has no readable signature."""
     try:
         return [p.name for p in inspect.signature(fun).parameters.values() if p.kind < p.VAR_POSITIONAL]
     except (TypeError, ValueError):
         return []
 
 
-def called(name, fun, args):
-    """The call of a function with these arguments, as text, and the rows (name, argument, note) that show them."""
+def called(name: str, fun: Any, args: Sequence[Any]) -> tuple[str, list[Row]]:
+    """Return a call as text, such as "add(a, b)", and the rows (name, argument, note) that show its arguments."""
     names = parameters(fun)
     names = (names + list("abcdefgh"))[:len(args)] if len(names) < len(args) else names[:len(args)]
     return f"{name}({', '.join(names)})", [(name, a, "") for name, a in zip(names, args)]
 
 
-def explained(call, rows, error, where=""):
-    """The error of this library that says what a TypeError, ValueError ... of another one says, of which call."""
+def explained(call: str, rows: Iterable[Row], error: BaseException, where: str = "") -> MinigradError:
+    """Return the error of this library for a TypeError, ValueError ... that Python or NumPy raised in this call."""
     kind = next(ours for theirs, ours in KINDS.items() if isinstance(error, theirs))
     rule = where + str(error).strip()
     help = "shapes fit where, from the right, lengths are equal or one of them is 1" if "broadcast" in rule else None
     return kind(message(call, rule, rows, help))
 
 
-def check_walk(name, walk, v, s):
-    """Raise ShapeError unless v, which the push or pull of a rule returned, has shape s. None is zero, and fits."""
-    if v is None or s is None or shape(v) == s:             # a bundle (functions.py) has None for its shape
+def check_walk(name: str, walk: str, v: Array, s: Shape | None) -> None:
+    """Raise ShapeError unless v, the result of a rule's push or pull, has shape s. None stands for zero."""
+    if v is None or s is None or shape(v) == s:         # s of a bundle (functions.py) is None
         return
     what = "tangent of shape {} for a result" if walk == "push" else "cotangent of shape {} for an argument"
-    raise ShapeError(f"{name}(...): the {walk} of its rule gives a {what.format(shape(v))} of shape {s}\n"
-                     "  help: minigrad.check_derivatives holds a rule to the laws")
+    raise ShapeError(f"{name}(...): the {walk} of its rule returns a {what.format(shape(v))} of shape {s}\n"
+                     "  help: minigrad.check_derivatives tests a rule")
 
 
-def undifferentiable(call, name, x):
-    """The error to raise for an argument that is no floating-point array, and so has no derivative."""
+def undifferentiable(call: str, name: str, x: Any) -> DTypeError:
+    """Return the error for an argument that is not a floating-point array, and so has no derivative."""
     if hasattr(x, "dtype") or isinstance(x, (int, complex)):
         help = "convert it (x.astype(float)), or leave it out of the differentiated arguments"
     else:
         cls = type(x).__name__
-        help = (f"leave it out; or, if there are arrays in it, make {cls} a subclass of minigrad.nn.Module, or "
+        help = (f"leave it out; or, if there are arrays in it, make {cls} a subclass of minigrad.nn.Module, or call "
                 f"minigrad.tree.register({cls}, split, join)")
     return DTypeError(message(call, "only floating-point arrays have derivatives", [(name, x, "")], help))
 
 
-def shape(x):
-    """The shape of an array, a traced value, a number, or a list of numbers. Raises DTypeError for another list."""
+def shape(x: Array) -> Shape:
+    """Return the shape of an array, a traced value, a number or a list of numbers; None for a bundle (functions.py).
+
+    Raises DTypeError for a list that is not an array of numbers, and for an object with another kind of shape.
+    """
     try:
         s = x.shape
     except AttributeError:
         return listed(x).shape if isinstance(x, (list, tuple)) else ()
-    if type(s) is tuple or s is None:                       # None is that of a bundle (functions.py)
-        return s
-    raise DTypeError(f"{x!r} is no array\n  help: an array has a tuple of lengths as its shape")
+    if type(s) is tuple or s is None:
+        return s        # type: ignore[return-value]
+    raise DTypeError(f"{x!r} is not an array\n  help: an array has a tuple of lengths as its shape")
 
 
-def listed(x):
-    """The array of NumPy that is made of a list of numbers, or of one. Raises DTypeError where none can be."""
+def listed(x: Any) -> NDArray[Any]:
+    """Return a number or a list of numbers as an array of NumPy. Raises DTypeError for anything else."""
     try:
         return numpy.asarray(x)
-    except (TypeError, ValueError, RuntimeError):           # the last from a traced value
-        raise DTypeError(f"a {type(x).__name__} that is no array of numbers\n"
-                         "  help: stack(x) if traced values are in it; rows must have equal lengths") from None
+    except (TypeError, ValueError, RuntimeError):       # RuntimeError: from a traced value in the list
+        raise DTypeError(f"this {type(x).__name__} is not an array of numbers\n"
+                         "  help: stack(x) if it holds traced values; rows must have equal lengths") from None
 
 
-def dtype_name(x):
-    """The name of the type of the elements: "float32", or the Python type of what is no array."""
+def dtype_name(x: Any) -> str:
+    """Return the name of an array's dtype, such as "float32", or of the Python type of anything else."""
     return str(getattr(x, "dtype", type(x).__name__))
 
 
 # --------------------------------------------------------------------------------------- errors of primitives
 
-def failed(primitive, args, error, where=""):
-    """The error to raise where a primitive fails: it names the operation and shows every argument.
+def failed(primitive: Any, args: Sequence[Any], error: Exception, where: str = "") -> Exception:
+    """Return the error to raise where a primitive fails: it names the operation and shows every argument.
 
-    That is the error itself if it does so already, or where the argument is a bundle: the primitive is then a function
-    of the user's (functions.py).
+    That is the error itself if it already does so, or if the argument is a bundle: the primitive is then a function of
+    the user's (functions.py).
     """
     if isinstance(error, MinigradError) or args and getattr(args[0], "shape", ()) is None:
         return error
@@ -148,8 +158,8 @@ def failed(primitive, args, error, where=""):
     return mixture(call, rows) or explained(call, rows, error, where)
 
 
-def untraceable(primitive, trace, args, params, box):
-    """The TraceError to raise where a primitive cannot be traced with these arguments, some of them of type `box`."""
+def untraceable(primitive: Any, trace: Any, args: Sequence[Any], params: Mapping[str, Any], box: type) -> TraceError:
+    """Return the error for a primitive that cannot be traced with these arguments, some of which are of type `box`."""
     call = f"{primitive.name}(...)"
     if trace.closed:
         boxes = [(f"argument {i}", a, "") for i, a in enumerate(args) if type(a) is box]
@@ -157,15 +167,15 @@ def untraceable(primitive, trace, args, params, box):
                                   "return the value from the function that is differentiated (has_aux=True), "
                                   "or keep stop_gradient(value)"))
     if primitive.rule is None:
-        return TraceError(f"{call}: this primitive has no rule, and a derivative of it was asked for\n"
+        return TraceError(f"{call}: this primitive has no rule, so it has no derivative\n"
                           "  help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear")
     boxes = [(name, value, "") for name, value in params.items() if type(value) is box]
     return TraceError(message(call, "a traced value is passed by keyword, as a setting", boxes,
                               "pass arrays by position"))
 
 
-def mixture(call, rows):
-    """The error to raise where both NumPy and CuPy have arrays among these rows (name, array, note); None elsewhere."""
+def mixture(call: str, rows: Sequence[Row]) -> BackendError | None:
+    """Return the error for arrays of both NumPy and CuPy in these rows (name, array, note); None if there is no mix."""
     modules = ["numpy" if isinstance(a, numpy.ndarray) else "cupy" if type(a).__module__ == "cupy" else ""
                for _, a, _ in rows]
     if {"numpy", "cupy"} <= {*modules}:
@@ -175,11 +185,11 @@ def mixture(call, rows):
     return None
 
 
-def signature(fun, names=None):
-    """The signature of a primitive: its arrays by position, under these names or those of fun, then its settings."""
+def signature(fun: Any, names: Sequence[str] | None = None) -> inspect.Signature:
+    """Return the signature of a primitive: its arrays by position, under these names or those of fun, then settings."""
     try:
         known = list(inspect.signature(fun).parameters.values()) if fun else []
-    except (TypeError, ValueError):                         # a function of C
+    except (TypeError, ValueError):     # a function of C
         known = []
     if names is None:
         names = [p.name for p in known if p.kind <= p.POSITIONAL_OR_KEYWORD]

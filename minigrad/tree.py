@@ -1,22 +1,24 @@
-"""Trees: nested dicts, lists, tuples and modules whose leaves are arrays. Also their files.
+"""Trees: nested dicts, lists, tuples and modules whose leaves are arrays; how to save and load them.
 
-A model is a tree, and so are its gradients, a direction in its parameter space and the state of an optimizer.
+A model is a tree, and so are its gradient, a direction in its parameter space and the state of an optimizer.
 
     flatten(tree)         -> leaves, structure          unflatten(structure, leaves) -> tree
     map(f, tree, *rest)   -> tree of f(leaf, ...)        paths(tree)                  -> "conv1.kernel", ...
     save(path, tree)                                    load(path, like)             -> tree
 
-A node is a dict, list, tuple, named tuple, or a class made known by `register`. A dict keeps the order of its keys,
-which may be anything; where two trees meet, the children of dicts are matched by name, in whatever order they stand.
-None, strings and functions hold no array: they belong to the structure. Everything else is a leaf, but for containers
-and dataclasses that are not registered: their arrays would be overlooked, so they are refused.
+A node is a dict, list, tuple, named tuple, or a class that was passed to `register`. A dict keeps the order of its
+keys, which may be of any type; where two trees meet, the children of dicts are matched by key, whatever their order.
+None, strings and functions hold no array: they belong to the structure. Everything else is a leaf, except containers
+and dataclasses that are not registered: these raise DTypeError, because their arrays would be overlooked.
 """
 import collections
 import dataclasses
 import enum
 import functools
 import math
-from typing import Any, NamedTuple
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy
 import safetensors.numpy
@@ -25,92 +27,96 @@ from .backend import is_float, to_host, xp
 from .boundary import guard
 from .errors import DTypeError, ShapeError, message, shape, undifferentiable
 from .files import TYPES, read, write_whole
+from .typing import Tree
+
+T = TypeVar("T")
 
 
 class End(enum.Enum):
-    """How a structure ends, in place of the type of a node. A member remains itself when it is copied or pickled."""
+    """The end of a structure, in place of the type of a node. Copies and pickles of a member are the member itself."""
     LEAF = "leaf"
     STATIC = "static"
 
 
-LEAF, STATIC = End
+LEAF, STATIC = End.LEAF, End.STATIC
 
 
 class Structure(NamedTuple):
     """A tree without its leaves. Equal structures have the same nodes, names in the same order, and settings."""
-    node: Any               # the type of the node; LEAF or STATIC where the tree ends
-    names: tuple            # of the children: keys, positions or fields
-    static: Any             # what the node holds besides its children
-    children: tuple         # one Structure each
+    node: Any                               # the type of the node; LEAF or STATIC where the tree ends
+    names: tuple[Any, ...]                  # of the children: keys, indices or fields
+    static: Any                             # settings that the node holds besides its children
+    children: tuple["Structure", ...]
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return self is other or (
             isinstance(other, Structure) and self.node is other.node and self.names == other.names
             and (self.static is other.static or same(self.static, other.static)) and self.children == other.children)
 
-    def __ne__(self, other):
+    def __ne__(self, other: object) -> bool:
         return not self == other
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((self.node, self.names, self.children))
 
 
 class _Node(NamedTuple):
-    split: Any              # tree -> names, children, static
-    join: Any               # names, children, static -> tree
+    split: Callable[[Any], tuple[Iterable[Any], Iterable[Any], Any]]        # tree -> names, children, static
+    join: Callable[[Any, Any, Any], Any]                                    # names, children, static -> tree
 
 
 _leaf = Structure(LEAF, (), None, ())
 
 
-def _positions(sequence):
+def _split_sequence(sequence: Sequence[Any]) -> tuple[Iterable[Any], Iterable[Any], None]:
     return range(len(sequence)), sequence, None
 
 
-def _split_dict(tree):
+def _split_dict(tree: Mapping[Any, Any]) -> tuple[Iterable[Any], Iterable[Any], None]:
     return tree.keys(), tree.values(), None
 
 
-_nodes = {
+_nodes: dict[type, _Node] = {
     dict: _Node(_split_dict, lambda names, children, static: dict(zip(names, children))),
     collections.OrderedDict: _Node(_split_dict, lambda names, children, static: collections.OrderedDict(
         zip(names, children))),
     collections.defaultdict: _Node(lambda tree: (*_split_dict(tree)[:2], tree.default_factory),
                                    lambda names, children, static: collections.defaultdict(
                                        static, zip(names, children))),
-    tuple: _Node(_positions, lambda names, children, static: tuple(children)),
-    list: _Node(_positions, lambda names, children, static: list(children)),
+    tuple: _Node(_split_sequence, lambda names, children, static: tuple(children)),
+    list: _Node(_split_sequence, lambda names, children, static: list(children)),
 }
 
 
-def register(cls, split, join):
+def register(cls: type[T], split: Callable[[T], tuple[Iterable[Any], Iterable[Any], Any]],
+             join: Callable[[tuple[Any, ...], list[Any], Any], T]) -> None:
     """Make a class a node: split(tree) -> names, children, static; join(names, children, static) -> tree.
 
-    names: different and hashable, one for each child.
+    names: one for each child, hashable and all different.
     """
     _nodes[cls] = _Node(split, join)
 
 
-def _node(cls):
-    """How to split and join this class, or None at a leaf. Named tuples become known when they are first seen."""
+def _node(cls: Any) -> _Node | None:
+    """Return how to split and join this class, or None for a leaf. Registers a named tuple when it meets one."""
     if cls not in _nodes and issubclass(cls, tuple) and hasattr(cls, "_fields"):
         register(cls, lambda t: (cls._fields, t, None), lambda names, children, static: cls._make(children))
     return _nodes.get(cls)
 
 
 @functools.cache
-def _is_container(cls):
-    """Whether this class, if it is no node, is a container or a dataclass: no leaf either."""
-    return dataclasses.is_dataclass(cls) or issubclass(cls, (collections.abc.Mapping, list, tuple, collections.deque,
+def _is_container(cls: type) -> bool:
+    """Return whether this class, which is not a node, is a container or a dataclass, and so not a leaf either."""
+    return dataclasses.is_dataclass(cls) or issubclass(cls, (Mapping, list, tuple, collections.deque,
                                                              collections.UserList))
 
 
-def flatten(tree):
-    """The leaves, from left to right, and the structure that holds them.
+def flatten(tree: Tree) -> tuple[list[Any], Structure]:
+    """Return the leaves, from left to right, and the structure without them.
 
-    Raises DTypeError for a container or a dataclass that is not registered, ShapeError for a tree without an end.
+    Raises DTypeError for a container or a dataclass that is not registered, ShapeError for a tree that holds itself.
     """
-    leaves = []
+    leaves: list[Any] = []
     try:
         return leaves, _flatten(tree, leaves)
     except RecursionError:
@@ -118,8 +124,8 @@ def flatten(tree):
                          "  help: stack equal layers into one array with one more axis") from None
 
 
-def _flatten(tree, leaves):
-    cls = type(tree)
+def _flatten(tree: Tree, leaves: list[Any]) -> Structure:
+    cls: Any = type(tree)
     node = _nodes.get(cls)
     if node is None:
         if hasattr(cls, "dtype") and not issubclass(cls, tuple):        # an array, or a traced value
@@ -142,72 +148,78 @@ def _flatten(tree, leaves):
     return _leaf
 
 
-def unflatten(structure, leaves):
-    """The tree of this structure with these leaves. Raises ShapeError where their number is another."""
+def unflatten(structure: Structure, leaves: Iterable[Any]) -> Tree:
+    """Return the tree with this structure and these leaves. Raises ShapeError where there are too few or too many."""
     left, missing = iter(leaves), object()
     try:
         tree = _unflatten(structure, left)
     except StopIteration:
         tree = missing
     if tree is missing or next(left, missing) is not missing:
-        raise ShapeError("tree.unflatten(structure, leaves): the structure has another number of leaves\n"
-                         "  help: flatten gives both")
+        raise ShapeError("tree.unflatten(structure, leaves): too few or too many leaves for this structure\n"
+                         "  help: flatten returns both")
     return tree
 
 
-def _unflatten(structure, leaves):
+def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Tree:
     if structure.node is LEAF:
         return next(leaves)
     if structure.node is STATIC:
         return structure.static
     children = [_unflatten(child, leaves) for child in structure.children]
-    return (_nodes.get(structure.node) or _node(structure.node)).join(structure.names, children, structure.static)
+    node = _nodes.get(structure.node) or _node(structure.node)
+    assert node is not None
+    return node.join(structure.names, children, structure.static)
 
 
-def same(a, b):
-    """Whether two settings are equal: arrays by type and elements, NaN to itself, objects without == by attributes."""
+def same(a: Any, b: Any) -> bool:
+    """Return whether two settings are equal.
+
+    Arrays are equal if dtype, shape and elements are; NaN equals NaN; objects without == are compared by attributes.
+    """
     if a is b:
         return True
     if type(a) is type(b):
-        cls = type(a)
-        if cls is tuple and len(a) == len(b) and all([x is y for x, y in zip(a, b)]):          # as settings mostly are
+        cls: Any = type(a)
+        if cls is tuple and len(a) == len(b) and all([x is y for x, y in zip(a, b)]):       # the usual case, at once
             return True
-        if _node(cls) is not None:
-            (names, inside, static), (others, other, others_static) = _node(cls).split(a), _node(cls).split(b)
-            x, y = dict(zip(names, inside)), dict(zip(others, other))
-            return x.keys() == y.keys() and all([same(x[k], y[k]) for k in x]) and same(static, others_static)
+        node = _node(cls)
+        if node is not None:
+            (a_names, a_children, a_static), (b_names, b_children, b_static) = node.split(a), node.split(b)
+            x, y = dict(zip(a_names, a_children)), dict(zip(b_names, b_children))
+            return x.keys() == y.keys() and all([same(x[k], y[k]) for k in x]) and same(a_static, b_static)
         if issubclass(cls, functools.partial):
             return same((a.func, a.args, a.keywords), (b.func, b.args, b.keywords))
         if (cls.__eq__ is object.__eq__ or dataclasses.is_dataclass(cls)) and getattr(a, "__dict__", None):
             return same(vars(a), vars(b))
     if hasattr(type(a), "dtype") or hasattr(type(b), "dtype"):
         a, b = to_host(a), to_host(b)
-        return a.dtype == b.dtype and numpy.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
-    return a == b or (isinstance(a, float) and isinstance(b, float) and a != a and b != b)
+        return bool(a.dtype == b.dtype and numpy.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
+    return bool(a == b or (isinstance(a, float) and isinstance(b, float) and a != a and b != b))
 
 
-def map(f, tree, *rest):
-    """The tree of f(leaf, leaf of each of the rest). Raises ShapeError, with the place, where structures differ."""
+def map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
+    """Return the tree of f(leaf, leaf of each of the rest). Raises ShapeError, with a path, where structures differ."""
     leaves, structure = flatten(tree)
     columns = [leaves, *[leaves_like(structure, other, "tree.map") for other in rest]]
     return unflatten(structure, [f(*row) for row in zip(*columns)])
 
 
-def leaves_like(structure, tree, call):
-    """The leaves of a tree in the order of this structure: the children of a dict are matched by name.
+def leaves_like(structure: Structure, tree: Tree, call: str) -> list[Any]:
+    """Return the leaves of a tree in the order of this structure: the children of a dict are matched by key.
 
-    Raises ShapeError, naming the call and the first place of difference, where the tree has another structure.
+    Raises ShapeError, naming the call and the path to the first difference, where the tree has another structure.
     """
     leaves, own = flatten(tree)
-    return leaves if own == structure else list(_matched(structure, own, _nested(own, iter(leaves)), (), call))
+    return leaves if own == structure else list(_match(structure, own, _nest(own, iter(leaves)), (), call))
 
 
-def _nested(structure, leaves):
-    """The leaves in lists like the nodes of this structure."""
-    return next(leaves) if structure.node is LEAF else [_nested(child, leaves) for child in structure.children]
+def _nest(structure: Structure, leaves: Iterator[Any]) -> Any:
+    """Return the leaves in nested lists, one list for each node of this structure."""
+    return next(leaves) if structure.node is LEAF else [_nest(child, leaves) for child in structure.children]
 
 
-def _matched(structure, own, nested, path, call):
+def _match(structure: Structure, own: Structure, nested: Any, path: tuple[str, ...], call: str) -> Iterator[Any]:
     index = {name: i for i, name in enumerate(own.names)}
     if structure.node is not own.node or index.keys() != {*structure.names} or not same(structure.static, own.static):
         raise ShapeError(f"{call}: two trees differ in structure at {'.'.join(path) or 'the top'}\n"
@@ -216,70 +228,71 @@ def _matched(structure, own, nested, path, call):
         yield nested
     for name, child in zip(structure.names, structure.children):
         i = index[name]
-        yield from _matched(child, own.children[i], nested[i], (*path, str(name)), call)
+        yield from _match(child, own.children[i], nested[i], (*path, str(name)), call)
 
 
-def paths(tree):
-    """A name for each leaf: the way to it, such as "layers.0.weight"."""
+def paths(tree: Tree) -> list[str]:
+    """Return the path of each leaf as its name, such as "layers.0.weight"."""
     return list(_paths(flatten(tree)[1], ()))
 
 
-def _paths(structure, path):
+def _paths(structure: Structure, path: tuple[str, ...]) -> Iterator[str]:
     if structure.node is LEAF:
         yield ".".join(path)
     for name, child in zip(structure.names, structure.children):
         yield from _paths(child, (*path, str(name)))
 
 
-def size(tree):
-    """The number of elements of all leaves: of a model, its parameters."""
+def size(tree: Tree) -> int:
+    """Return the number of elements in all leaves: for a model, its number of parameters."""
     return sum(math.prod(shape(leaf)) for leaf in flatten(tree)[0])
 
 
-def float_leaves(xs, call):
-    """The leaves and the structure of the tuple xs. Raises DTypeError, naming the leaf, unless all are of floats.
+def float_leaves(xs: Iterable[Tree], call: str) -> tuple[list[Any], Structure]:
+    """Return the leaves and the structure of the tuple xs. Raises DTypeError, naming the leaf, unless all are floats.
 
-    A number becomes a scalar of NumPy, which goes with arrays of either module.
+    A Python float becomes a scalar of NumPy, which goes with arrays of either module.
     """
-    leaves, structure = flatten(tuple(xs))
+    xs = tuple(xs)
+    leaves, structure = flatten(xs)
     for k, (x, part) in enumerate(zip(xs, structure.children)):
-        if part.node is STATIC and x is not None:      # a function, or an object that acts as one
+        if part.node is STATIC and x is not None:       # a function, or a callable object
             raise undifferentiable(call, f"argument {k}", x)
     leaves = [numpy.float64(x) if type(x) is float else x for x in leaves]
     for k, x in enumerate(leaves):
         if not is_float(x):
-            raise undifferentiable(call, f"argument {paths(tuple(xs))[k]}", x)
+            raise undifferentiable(call, f"argument {paths(xs)[k]}", x)
     return leaves, structure
 
 
 # ------------------------------------------------------------------------------------------------- files
 
-def save(path, tree, metadata=None):
-    """Write the leaves to a safetensors file under their paths. The file appears whole or not at all.
+def save(path: str | os.PathLike[str], tree: Tree, metadata: dict[str, str] | None = None) -> None:
+    """Write the leaves to a safetensors file, each under its path. The file appears whole or not at all.
 
-    metadata: a dict of strings to strings, written beside the arrays. Raises FileError where the file cannot be
-    written, ShapeError for leaves of the same name, DTypeError for what such a file cannot hold.
+    metadata: strings to write beside the arrays. Raises FileError where the file cannot be written, ShapeError where
+    two leaves have the same path, DTypeError for dtypes and metadata that such a file cannot hold.
     """
     call, names, leaves = f"tree.save({str(path)!r})", paths(tree), flatten(tree)[0]
     if len(set(names)) < len(names):
-        raise ShapeError(f"{call}: two leaves have the same name, {max(names, key=names.count)!r}\n"
-                         "  help: use keys without dots, and of one type")
+        raise ShapeError(f"{call}: two leaves have the same path, {max(names, key=names.count)!r}\n"
+                         "  help: use keys without dots, all of one type")
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for pair in metadata.items() for text in pair):
         raise DTypeError(f"{call}: metadata must be a dict of strings to strings, not {metadata!r}\n"
-                         "  help: json.dumps(value) makes a string of anything plain")
+                         "  help: json.dumps(value) makes a string of plain data")
     arrays = {name: to_host(leaf).copy(order="C") for name, leaf in zip(names, leaves)}
     unfit = [(name, array, "") for name, array in arrays.items() if array.dtype.name not in TYPES.values()]
     if unfit:
         raise DTypeError(message(call, "a safetensors file cannot hold this type", unfit,
-                                 "convert it (x.astype(float)); of complex numbers save real and imaginary part"))
+                                 "convert it (x.astype(float)); save the real and imaginary parts of complex numbers"))
     write_whole(path, safetensors.numpy.save(arrays, metadata or None))
 
 
-def load(path, like):
-    """The tree of the shape of `like` with the arrays of a file that `save` wrote, on the array module in use.
+def load(path: str | os.PathLike[str], like: Tree) -> Tree:
+    """Return a tree like `like` with the arrays of a file that `save` wrote, on the array module in use.
 
-    Raises FileError where the file is not whole, ShapeError where its names, shapes or types are not those of `like`.
+    Raises FileError where the file is damaged, ShapeError where its paths, shapes or dtypes are not those of `like`.
     """
     arrays, leaves = read(path)[0], []
     names, (old, structure) = paths(like), flatten(like)

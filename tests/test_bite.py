@@ -62,7 +62,7 @@ FAULTS = {                                                  # function, order, w
             x[:, :2], x[:, 1:])[0, 0] * np.eye(3)), 1, "transpose"),
     "no sum over a broadcast axis": (
         lambda x: rule(lambda t: mg.broadcast_to(t, (2, 3)), lambda g: g, lambda a: a + np.zeros((2, 3)))(x[0]), 1,
-        r"f\(...\): the pull of its rule gives a cotangent of shape \(2, 3\) for an argument of shape \(3,\)"),
+        r"f\(...\): the pull of its rule returns a cotangent of shape \(2, 3\) for an argument of shape \(3,\)"),
     "a broadcast axis averaged, not summed": (
         lambda x: rule(lambda t: mg.broadcast_to(t, (2, 3)), lambda g: mg.mean(g, 0), lambda a: a + np.zeros((2, 3)))(x[0]), 1,
         "transpose"),
@@ -72,7 +72,7 @@ FAULTS = {                                                  # function, order, w
     "a second derivative lost in the pull alone": (
         Primitive(lambda x: x ** 3, lambda i, y, x: LinearMap(
             lambda t: 3.0 * x * x * t, lambda g: mg.stop_gradient(3.0 * x * x) * g), "cube"), 2, "by pull of cube"),
-    "a derivative of another shape": (rule(lambda t: t, lambda g: g[0], lambda x: x * 1.0), 1, "the pull of its rule gives"),
+    "a derivative of another shape": (rule(lambda t: t, lambda g: g[0], lambda x: x * 1.0), 1, "the pull of its rule returns"),
     "a pull in float32": (rule(lambda t: t * 2.0, lambda g: g.astype("float32") * np.float32(2)), 1, "cotangents have the form"),
     "float64 that leaks in": (rule(lambda t: t * np.float64(2), lambda g: g * 2.0), 1, "tangents have the form of values"),
     "a mask of float64": (

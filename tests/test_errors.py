@@ -298,8 +298,8 @@ told(ShapeError, lambda: nn.sigmoid_cross_entropy(ones(3, 1), np.zeros(3, int)),
 # ---------------------------------------------------------------------------------------------------------------- types
 
 told(DTypeError, lambda: mg.sum([[1.0, 2.0], [3.0]]), """
-    a list that is no array of numbers
-      help: stack(x) if traced values are in it; rows must have equal lengths
+    this list is not an array of numbers
+      help: stack(x) if it holds traced values; rows must have equal lengths
     """)
 told(DTypeError, lambda: mg.reshape("abc", (3,)), """
     reshape(x): 'str' object has no attribute 'reshape'
@@ -433,7 +433,7 @@ told(DTypeError, lambda: grad(lambda p: mg.sum(p["w"]))({"w": ones(2), "steps": 
 told(DTypeError, lambda: grad(lambda p: 0.0)([Plain()]), """
     grad(f): only floating-point arrays have derivatives
       argument 0.0  ()  Plain
-      help: leave it out; or, if there are arrays in it, make Plain a subclass of minigrad.nn.Module, or minigrad.tree.register(Plain, split, join)
+      help: leave it out; or, if there are arrays in it, make Plain a subclass of minigrad.nn.Module, or call minigrad.tree.register(Plain, split, join)
     """)
 told(ShapeError, lambda: grad(lambda a, b: a * b, "b")(1.0, 2.0), """
     grad(f): argnums='b' with 2 positional arguments
@@ -450,8 +450,8 @@ told(DTypeError, lambda: vjp(lambda x: {"z": x * 1j}, 1.0), """
       help: keep real and imaginary part as two arrays: only real numbers have derivatives here
     """)
 told(ShapeError, lambda: grad(mg.linear(lambda x: x.sum(), lambda g, s: g, name="total"))(ones(3)), """
-    total(...): the pull of its rule gives a cotangent of shape () for an argument of shape (3,)
-      help: minigrad.check_derivatives holds a rule to the laws
+    total(...): the pull of its rule returns a cotangent of shape () for an argument of shape (3,)
+      help: minigrad.check_derivatives tests a rule
     """)
 told(DTypeError, lambda: jvp(mg.exp, (ones(2),), (np.array([1j, 0]),)), """
     jvp(f, xs, ts): wrong type at 0
@@ -536,7 +536,7 @@ told(ShapeError, lambda: vjp(mg.exp, ones(3))[1](ones(4)), """
       help: a tangent or cotangent has the shape of the value it belongs to
     """)
 told(TraceError, lambda: grad(Primitive(np.sort, name="sort"))(1.0), """
-    sort(...): this primitive has no rule, and a derivative of it was asked for
+    sort(...): this primitive has no rule, so it has no derivative
       help: Primitive(fun, rule), or declare it by its kind: elementwise, linear, bilinear
     """)
 told(TraceError, lambda: grad(mg.elementwise(np.multiply, lambda y, a, b: b, name="half"), 1)(1.0, 2.0), """

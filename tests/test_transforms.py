@@ -363,9 +363,9 @@ def keeps(push, pull, fun=np.copy, name="bad"):
 def test_a_rule_of_the_wrong_shape_is_found(before, wrong):
     """Wherever it stands, though what comes before it in the program may broadcast its mistake away."""
     x, f = np.ones(3), lambda op: lambda x: mg.sum(op(before(x)) * np.arange(3.0))
-    with pytest.raises(mg.ShapeError, match=r"bad\(...\): the pull of its rule gives a cotangent of shape \S.* for an argument of shape"):
+    with pytest.raises(mg.ShapeError, match=r"bad\(...\): the pull of its rule returns a cotangent of shape \S.* for an argument of shape"):
         grad(f(keeps(lambda t: t, wrong)))(x)
-    with pytest.raises(mg.ShapeError, match=r"bad\(...\): the push of its rule gives a tangent of shape \S.* for a result of shape"):
+    with pytest.raises(mg.ShapeError, match=r"bad\(...\): the push of its rule returns a tangent of shape \S.* for a result of shape"):
         jvp(f(keeps(wrong, lambda g: g)), (x,), (x,))
     with pytest.raises(mg.ShapeError, match=r"bad\(...\): the push of its rule"):
         linearize(f(keeps(wrong, lambda g: g)), x)[1].push(x)
