@@ -51,7 +51,9 @@ def test_files_and_functions_stay_short(path):
     docs = sum((ast.get_docstring(node) or "").count("\n") + 1 for node in ast.walk(module)
                if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)))
     imports = sum(node.end_lineno - node.lineno + 1 for node in module.body if isinstance(node, (ast.Import, ast.ImportFrom)))
-    assert path.read_text().count("\n") - docs - imports <= 250
+    overloads = sum(node.end_lineno - node.lineno + 2 for node in module.body if isinstance(node, ast.FunctionDef)
+                    and "overload" in [getattr(name, "id", "") for name in node.decorator_list])     # for type checkers alone
+    assert path.read_text().count("\n") - docs - imports - overloads <= 250
     for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno - (ast.get_docstring(node) or "").count("\n") <= 40, node.name

@@ -436,8 +436,8 @@ told(DTypeError, lambda: grad(lambda p: 0.0)([Plain()]), """
       help: leave it out; or, if there are arrays in it, make Plain a subclass of minigrad.nn.Module, or call minigrad.tree.register(Plain, split, join)
     """)
 told(ShapeError, lambda: grad(lambda a, b: a * b, "b")(1.0, 2.0), """
-    grad(f): argnums='b' with 2 positional arguments
-      help: arguments that are differentiated are given by position, counted from 0, each once
+    grad(f): argnums='b' does not fit 2 positional argument(s)
+      help: pass what is differentiated by position; argnums counts from 0 and names each once
     """)
 told(DTypeError, lambda: grad(lambda x: x > 0)(1.0), """
     grad(f): only real floating-point results have derivatives
@@ -447,7 +447,7 @@ told(DTypeError, lambda: grad(lambda x: x > 0)(1.0), """
 told(DTypeError, lambda: vjp(lambda x: {"z": x * 1j}, 1.0), """
     vjp(f, *xs): only real floating-point results have derivatives
       f(...).z  ()  complex128
-      help: keep real and imaginary part as two arrays: only real numbers have derivatives here
+      help: keep the real and imaginary parts as two arrays: only real numbers have derivatives here
     """)
 told(ShapeError, lambda: grad(mg.linear(lambda x: x.sum(), lambda g, s: g, name="total"))(ones(3)), """
     total(...): the pull of its rule returns a cotangent of shape () for an argument of shape (3,)
@@ -484,23 +484,23 @@ told(DTypeError, lambda: grad(lambda x: {1})(ones(3)), """
       help: return it beside y, with has_aux=True
     """)
 told(ShapeError, lambda: grad(mg.sum, 1)(ones(3)), """
-    grad(f): argnums=1 with 1 positional arguments
-      help: arguments that are differentiated are given by position, counted from 0, each once
+    grad(f): argnums=1 does not fit 1 positional argument(s)
+      help: pass what is differentiated by position; argnums counts from 0 and names each once
     """)
 told(ShapeError, lambda: grad(lambda a, b: a * b, (0, -2))(1.0, 1.0), """
-    grad(f): argnums=(0, -2) with 2 positional arguments
-      help: arguments that are differentiated are given by position, counted from 0, each once
+    grad(f): argnums=(0, -2) does not fit 2 positional argument(s)
+      help: pass what is differentiated by position; argnums counts from 0 and names each once
     """)
 told(ShapeError, lambda: grad(mg.sum, has_aux=True)(ones(3)), """
     has_aux: f must return a pair, (y, aux)
       help: return y, aux; or leave has_aux out
     """)
 told(DTypeError, lambda: jvp(mg.exp, ones(3), ones(3)), """
-    jvp(f, xs, ts): xs and ts are tuples, one element per argument of f
+    jvp(f, xs, ts): xs and ts must be tuples, with one element per argument of f
       help: jvp(f, (x,), (t,))
     """)
 told(DTypeError, lambda: jvp(mg.exp, (ones(3),), ones(3)), """
-    jvp(f, xs, ts): xs and ts are tuples, one element per argument of f
+    jvp(f, xs, ts): xs and ts must be tuples, with one element per argument of f
       help: jvp(f, (x,), (t,))
     """)
 told(ShapeError, lambda: jvp(mg.exp, (ones(3),), (ones(4),)), """

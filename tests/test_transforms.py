@@ -341,6 +341,18 @@ def test_any_mapping_is_a_tree():
     assert counts["a"] == 2.0 and counts["b"] == []
 
 
+def test_jacobian_and_hessian_return_aux_as_plain_values():
+    def f(x):
+        return x * x * x, {"x": x, "name": "cubes"}
+    x = np.array([1.0, 2.0])
+    for (found, aux), expected in ((jacobian(f, has_aux=True)(x), np.diag(3.0 * x ** 2)),
+                                   (hessian(f, has_aux=True)(x), 6.0 * np.einsum("i,ij,ik->ijk", x, np.eye(2), np.eye(2)))):
+        np.testing.assert_allclose(found, expected)
+        assert aux["x"] is x and aux["name"] == "cubes"
+    (H,), aux = hessian(lambda a, b: (mg.sum(a ** 3 * b), b), (0,), has_aux=True)(2.0, 3.0)
+    assert H[0] == 36.0 and aux == 3.0
+
+
 def test_hessian_of_several_values():
     """As in JAX and torch.func: for each value a symmetric matrix."""
     A = np.array([[2.0, 1.0], [0.0, 3.0]])
