@@ -1,28 +1,31 @@
-"""The laws that every derivative obeys, to hold your own primitives against.
+"""The laws that every derivative obeys, to test your own primitives with.
 
-    check_derivatives(f, x, ...)
-    check_buffers(f, x, ...)         that f does not write into an array that its derivative needs
+    check_derivatives(f, x, ...)     the derivatives of f at x obey the laws
+    check_buffers(f, x, ...)         f does not write into an array that its derivative needs
 
-For J, the LinearMap of f at x, a random tangent t and cotangent g:
+With J the LinearMap of f at x, t a random tangent and g a random cotangent:
 
     1  push is the derivative     J.push(t) = (f(x + h t) - f(x - h t)) / 2h       a central difference
        ... and where f is analytic            Im f(x + i h t) / h                  a complex step: exact to rounding
     2  pull is its transpose      <g, J.push(t)> = <J.pull(g), t>                  no step size
-    3  push and pull are linear   J.push(a t + b t') = a J.push(t) + b J.push(t'), and the same of pull
-    4  one derivative             jvp and vjp give what linearize gives
+    3  push and pull are linear   J.push(a t + b t') = a J.push(t) + b J.push(t'), and the same for pull
+    4  one derivative             jvp and vjp agree with linearize
     5  nothing is changed         neither x nor f(x) nor t nor g is written to
-    6  the form                   tangents have the shapes and types of values, cotangents those of arguments;
-                                  where every step of f makes float32 of float32, so do push and pull
-    7  of any order               laws 1 to 6 hold of (x, t) -> J.push(t) and of (x, g) -> J.pull(g) in turn:
-                                  to third order these are eight derivatives, every mix of forwards and backwards
+    6  the form                   tangents have the shapes and dtypes of values, cotangents those of arguments;
+                                  where every step of f maps float32 to float32, so do push and pull
+    7  any order                  laws 1 to 6 hold for (x, t) -> J.push(t) and for (x, g) -> J.pull(g) in turn:
+                                  to third order these are eight derivatives, every mix of forward and backward
 
-Give float64 arrays: differences of float32 are too coarse to judge by. Squire & Trapp, Using complex variables to
+Use float64 arrays: differences of float32 are too coarse to judge by. Squire & Trapp, Using complex variables to
 estimate derivatives of real functions, 1998.
 """
 import math
 import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy
+from numpy.typing import NDArray
 
 from . import tree
 from .backend import as_array, is_array, is_float, module_of, to_host
@@ -30,25 +33,33 @@ from .boundary import guard
 from .core import Forward, Tape, raw, run, unbox
 from .errors import DTypeError, MinigradError, message, shape
 from .transforms import jvp, linearize, vjp
+from .typing import Array, Tree
 
-STEP = 1e-5                 # h, for a direction of about unit length: its error is about 1e-10 of the third derivative
-COMPLEX_STEP = 1e-30        # its error is h^2 of the third derivative: none, and nothing is subtracted
+STEP = 1e-5                 # h, for a direction of about unit length: the error is about 1e-10 of the third derivative
+COMPLEX_STEP = 1e-30        # the error, h^2 of the third derivative, vanishes: there is no difference to cancel
+Flat = Callable[..., list[Array]]       # a function of arrays that returns a list of arrays
 
 
 class DerivativeError(MinigradError, AssertionError):
-    """A law of derivatives that does not hold."""
+    """A derivative that breaks one of the laws."""
 
 
-def check_derivatives(f, *xs, order=3, analytic=False, rtol=1e-6, seed=0):
-    """Raise DerivativeError unless f obeys the laws at xs, and its derivatives do up to this order.
+def check_derivatives(f: Callable[..., Tree], *xs: Tree, order: int = 3, analytic: bool = False, rtol: float = 1e-6,
+                      seed: int = 0) -> None:
+    """Raise DerivativeError unless f and its derivatives up to this order obey the laws at xs.
 
-    f: a function of trees of float64 arrays to one. It must be smooth near xs: keep away from kinks. order: 1 looks at
-    f's linear map, 2 also at the linear maps of that, and so on. analytic: whether f is made of operations that also
-    take complex numbers and have the same derivative there (not abs, relu, maximum, stop_gradient, checkpoint ...);
-    the derivatives are then held against complex steps too. rtol: error allowed of a difference, relative to the
-    largest element of a result, or to 1e-3 if that is smaller (so scale what is tiny); a complex step may err by 1e-4
-    of that. seed: of the directions.
-    The error says which law, of which derivative, the numbers compared, and the seed that repeats it.
+    The error names the law, the derivative, the numbers compared, and the seed that repeats them.
+
+    Args:
+        f: a function of trees of float64 arrays that returns such a tree. It must be smooth near xs: choose xs away
+            from kinks.
+        xs: the arguments of f.
+        order: 1 checks f's linear map, 2 also the linear maps of its push and pull, and so on.
+        analytic: True if f accepts complex inputs and is holomorphic there (not abs, relu, maximum, stop_gradient,
+            checkpoint ...); the derivatives are then compared with complex steps too.
+        rtol: the error allowed in a difference, relative to the largest element of a result, or to 1e-3 where all are
+            smaller (so scale tiny results up); a complex step may err by 1e-4 of that.
+        seed: of the random directions.
 
     >>> import numpy as np, minigrad as mg
     >>> square = mg.elementwise(lambda x: x * x, lambda y, x: 2.0 * x, name="square")
@@ -65,22 +76,22 @@ def check_derivatives(f, *xs, order=3, analytic=False, rtol=1e-6, seed=0):
         if x.dtype != numpy.float64:
             raise DTypeError(message("check_derivatives(f, ...)", "float64 is needed to tell an error from rounding",
                                      [(f"argument {path}", x, "")],
-                                     "x.astype('float64'), or close over what is constant"))
+                                     "x.astype('float64'); or leave constants out of the arguments, in a lambda"))
 
-    def flat(*leaves):
+    def flat(*leaves: Array) -> list[Array]:
         ys = tree.flatten(f(*tree.unflatten(structure, leaves)))[0]
         ys = [numpy.asarray(y) if isinstance(y, float) else y for y in ys]
         return [y for y in ys if getattr(getattr(y, "dtype", None), "kind", "") in ("f", "c")]      # others have none
     name, laws = getattr(f, "name", getattr(f, "__name__", "f")), _Laws(rtol, analytic, seed)
     laws.hold(name, flat, leaves, order)
-    laws.single(name, flat, leaves)
+    laws.hold_in_float32(name, flat, leaves)
 
 
-def check_buffers(f, *xs):
-    """Raise DerivativeError if f(*xs) writes into an array that its derivative needs: a buffer that is used again.
+def check_buffers(f: Callable[..., Tree], *xs: Tree) -> None:
+    """Raise DerivativeError if f(*xs) writes into an array that its derivative needs, such as a buffer used twice.
 
-    A derivative keeps the arrays that its rules name, not copies of them. Such a write makes it wrong without a word;
-    so f is run once here with copies beside them. xs: trees of floating-point arrays, of any type.
+    A derivative keeps the arrays that its rules name, not copies of them, so such a write silently makes it wrong.
+    Here f runs once with copies beside them. xs: trees of floating-point arrays, of any precision.
 
     >>> import numpy as np, minigrad as mg
     >>> def f(w):
@@ -96,7 +107,7 @@ def check_buffers(f, *xs):
       help: make a new array for each use: numpy.array(values) in place of buffer[:] = values
     """
     leaves, structure = tree.float_leaves(xs, "check_buffers(f, ...)")
-    tape = _Copying()
+    tape = _CopyingTape()
     run(tape, lambda *boxes: f(*tree.unflatten(structure, boxes)), leaves, [tape.record(None, x, ()) for x in leaves])
     for array, copy, name, step in tape.kept.values():
         if not numpy.array_equal(to_host(array), copy, equal_nan=copy.dtype.kind in "fc"):
@@ -106,22 +117,22 @@ def check_buffers(f, *xs):
                                   "buffer[:] = values")
 
 
-class _Copying(Tape):
-    """A tape with a copy of every array that the rules on it keep, as it was when it was recorded."""
+class _CopyingTape(Tape):
+    """A tape that copies every array that the rules on it keep, at the moment of recording."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.kept = {}                                      # id: the array, its copy, and the first step that keeps it
+        self.kept: dict[int, tuple[Array, NDArray[Any], str, int]] = {}     # id: array, copy, first step that keeps it
 
-    def record(self, primitive, y, maps):
-        place = super().record(primitive, y, maps)
-        for array in _arrays_in([J for _, J in maps]):
-            self.kept.setdefault(id(array), (array, to_host(array).copy(), primitive.name, place))
-        return place
+    def record(self, primitive: Any, y: Array, maps: Any) -> int:
+        index: int = super().record(primitive, y, maps)
+        for array in _reachable_arrays([J for _, J in maps]):
+            self.kept.setdefault(id(array), (array, to_host(array).copy(), primitive.name, index))
+        return index
 
 
-def _arrays_in(x):
-    """Every array that these functions and containers can reach: what their closures name."""
+def _reachable_arrays(x: Any) -> Iterator[Array]:
+    """Yield every array that these functions and containers refer to, also through closures and attributes."""
     left, seen = [x], {}
     while left:
         x = left.pop()
@@ -142,46 +153,46 @@ def _arrays_in(x):
             left += vars(x).values()
 
 
-def _push(f, xs, ts):
-    """jvp for lists of arrays as it comes out of the rules: complex numbers are not refused, types not put right."""
+def _push(f: Flat, xs: Sequence[Array], ts: Sequence[Array]) -> list[Array]:
+    """Return jvp for lists of arrays as the rules compute it: complex numbers pass, dtypes are not converted."""
     trace = Forward()
     pairs = [unbox(y, trace) for y in run(trace, f, xs, ts)]
     return [_zeros(y) if t is None else t for y, t in pairs]
 
 
-def _pull(f, xs, gs):
-    """vjp for lists of arrays, which may be complex. The transpose, without conjugation, is analytic as f is."""
+def _pull(f: Flat, xs: Sequence[Array], gs: Sequence[Array]) -> list[Array]:
+    """Return vjp for lists of arrays, which may be complex. The transpose, without conjugation, is analytic as f is."""
     tape = Tape()
     pairs = [unbox(y, tape) for y in run(tape, f, xs, [tape.record(None, x, ()) for x in xs])]
     pulled = tape.pull(gs, [end for _, end in pairs], len(xs))
     return [_zeros(x) if c is None else c for x, c in zip(xs, pulled)]
 
 
-def _zeros(x):
-    """Zeros that go with x, which may be complex (see _push)."""
+def _zeros(x: Array) -> Array:
+    """Return zeros in the shape and dtype of x, which may be complex (see _push)."""
     return module_of(raw(x)).zeros(shape(x), raw(x).dtype)[()]
 
 
-class _Types(Forward):
-    """A trace that writes down the types of all floating-point values along the way, and pushes nothing."""
+class _DTypes(Forward):
+    """A trace that collects the dtypes of all floating-point values along the way, and pushes nothing."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.seen = set()
+        self.seen: set[str] = set()
 
-    def record(self, primitive, y, maps):
+    def record(self, primitive: Any, y: Array, maps: Any) -> None:
         for part in y if type(y) is tuple else (y,):
             if is_float(raw(part)):
                 self.seen.add(raw(part).dtype.name)
 
 
 class _Laws:
-    def __init__(self, rtol, analytic, seed):
+    def __init__(self, rtol: float, analytic: bool, seed: int) -> None:
         self.rtol, self.analytic, self.seed = rtol, analytic, seed
         self.rng = numpy.random.default_rng(seed)
 
-    def hold(self, name, f, xs, order):
-        """The laws for f, from arrays to a list of arrays, and for its push and pull if the order is higher."""
+    def hold(self, name: str, f: Flat, xs: list[Array], order: int) -> None:
+        """Check the laws for f, and for its push and pull if the order is above 1."""
         ts, others = self.direction(xs), self.direction(xs)
         before = _copies(xs)
         ys, J = linearize(f, *xs)
@@ -202,15 +213,15 @@ class _Laws:
         mixed = _as_list(J.pull([2.0 * a - 3.0 * b for a, b in zip(gs, others)]), xs)
         self.equal(name, "pull is linear", mixed,
                    [2.0 * a - 3.0 * b for a, b in zip(pulled, _as_list(J.pull(others), xs))])
-        self.equal(name, "jvp gives what push gives", jvp(f, xs, ts)[1], pushed)
-        self.equal(name, "vjp gives what pull gives", list(vjp(f, *xs)[1](gs)), pulled)
+        self.equal(name, "jvp agrees with push", jvp(f, xs, ts)[1], pushed)
+        self.equal(name, "vjp agrees with pull", list(vjp(f, *xs)[1](gs)), pulled)
         if order > 1:
             n = len(xs)
             self.hold(f"push of {name}", lambda *z: _push(f, z[:n], z[n:]), [*xs, *ts], order - 1)
             self.hold(f"pull of {name}", lambda *z: _pull(f, z[:n], z[n:]), [*xs, *gs], order - 1)
 
-    def difference(self, name, f, xs, ts, pushed):
-        """Law 1."""
+    def difference(self, name: str, f: Flat, xs: list[Array], ts: list[Array], pushed: list[Array]) -> None:
+        """Check law 1."""
         h = STEP
         up, down = (f(*[x + s * h * t for x, t in zip(xs, ts)]) for s in (+1.0, -1.0))
         self.equal(name, "push is the derivative", pushed, [(a - b) / (2.0 * h) for a, b in zip(up, down)],
@@ -220,56 +231,58 @@ class _Laws:
             self.equal(name, "push is the complex step", pushed, [y.imag / COMPLEX_STEP for y in step],
                        slack=1e-4 * self.rtol * _size(pushed), rtol=1e-4 * self.rtol)
 
-    def direction(self, xs):
-        """A random direction of about unit length, with no element much smaller than the others."""
+    def direction(self, xs: Sequence[Array]) -> list[Array]:
+        """Return a random direction of about unit length, with no element much smaller than the others."""
         scale = max(1, sum(math.prod(shape(x)) for x in xs)) ** -0.5
         return [module_of(raw(x)).asarray(
             self.rng.uniform(0.5, 1.5, shape(x)) * self.rng.choice([-1.0, 1.0], shape(x)) * scale)[()] for x in xs]
 
-    def form(self, name, f, xs, ts, ys, gs):
-        """Law 6."""
+    def form(self, name: str, f: Flat, xs: list[Array], ts: list[Array], ys: list[Array], gs: list[Array]) -> None:
+        """Check law 6."""
         for law, found, like in (("tangents have the form of values", _push(f, xs, ts), ys),
                                  ("cotangents have the form of arguments", _pull(f, xs, gs), xs)):
             for a, x in zip(found, like):
                 if shape(a) != shape(x) or raw(a).dtype != raw(x).dtype:
                     rows = [("found", a, ""), ("should be", x, "")]
                     raise DerivativeError(message(f"{law}: broken by {name} (seed {self.seed})",
-                                                  "another shape or type", rows))
+                                                  "shape or dtype differs", rows))
 
-    def single(self, name, f, xs):
-        """Law 6 in float32, unless a step of f makes another type of that, be it only inside."""
+    def hold_in_float32(self, name: str, f: Flat, xs: list[Array]) -> None:
+        """Check law 6 in float32, unless a step of f turns that into another dtype, if only inside."""
         xs, ts = ([x.astype("float32") for x in vs] for vs in (xs, self.direction(xs)))
-        ys, types = f(*xs), _Types()
-        run(types, f, xs, ts)
-        if {y.dtype.name for y in ys} | types.seen == {"float32"}:
+        ys, dtypes = f(*xs), _DTypes()
+        run(dtypes, f, xs, ts)
+        if {y.dtype.name for y in ys} | dtypes.seen == {"float32"}:
             self.form(name, f, xs, ts, ys, [g.astype("float32") for g in self.direction(ys)])
 
-    def equal(self, name, law, found, expected, slack=0.0, rtol=None):
+    def equal(self, name: str, law: str, found: Iterable[Array], expected: Iterable[Array], slack: float = 0.0,
+              rtol: float | None = None) -> None:
+        """Raise DerivativeError unless the arrays found are those expected."""
         for k, (a, b) in enumerate(zip(found, expected, strict=True)):
             a, b = to_host(a), to_host(b)
             allowed = slack + (rtol or self.rtol) * max(1e-3, float(numpy.max(abs(b), initial=0.0)))
             worst = float(numpy.max(abs(a - b), initial=0.0))
-            if not worst <= allowed:                        # NaN is not
-                where = numpy.unravel_index(int(numpy.argmax(abs(a - b))), a.shape)
+            if not worst <= allowed:                        # also where it is NaN
+                at = numpy.unravel_index(int(numpy.argmax(abs(a - b))), a.shape)
                 raise DerivativeError(f"{law}: broken by {name} (seed {self.seed})\n"
-                                      f"  result {k} of shape {a.shape}, at {tuple(map(int, where))}: "
-                                      f"{a[where]!s} against {b[where]!s}\n"
+                                      f"  result {k} of shape {a.shape}, at {tuple(map(int, at))}: "
+                                      f"{a[at]!s} against {b[at]!s}\n"
                                       f"  largest error {worst:.3g}, allowed {allowed:.3g}")
 
 
-def _copies(xs):
+def _copies(xs: Iterable[Array]) -> list[NDArray[Any]]:
     return [to_host(x).copy() for x in xs]
 
 
-def _as_list(pulled, xs):
+def _as_list(pulled: Any, xs: list[Array]) -> list[Array]:
     return [pulled] if len(xs) == 1 else list(pulled)
 
 
-def _dot(a, b):
-    return numpy.asarray(sum(float((x * y).sum()) for x, y in zip(a, b)))
+def _dot(a: Iterable[Array], b: Iterable[Array]) -> float:
+    return sum((float((x * y).sum()) for x, y in zip(a, b)), 0.0)
 
 
-def _size(xs):
+def _size(xs: Iterable[Array]) -> float:
     return max((float(abs(to_host(x)).max()) for x in xs if x.size), default=0.0)
 
 

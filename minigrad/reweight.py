@@ -1,6 +1,6 @@
 """Learning to Reweight Examples for Robust Deep Learning (Ren, Zeng, Yang, Urtasun, ICML 2018), Algorithm 1.
 
-Every training example gets, at every step, a weight for how much it helps a small clean set. Names, as in the paper:
+At every step each training example has a weight: how much it helps a small clean set. The names are the paper's:
 
     θ params   l losses, one per noisy example   L clean loss   ε eps   α rate   u scores   w weights   v direction
 
@@ -12,20 +12,21 @@ Every training example gets, at every step, a weight for how much it helps a sma
     10     ∇ε <- backward(l_g, ε)                                  v = ∇L(θ);  -∇ε = α J v = α J.push(v)
     11     w̃ <- max(-∇ε, 0);  w <- w̃ / (Σ w̃ + δ(Σ w̃))             w = normalize(J.push(v))
     12-13  ∇θ <- backward(Σ w_i l_i, θ)                            J.pull(w)
-    14     θ <- OptimizerStep(θ, ∇θ)                               the caller's
+    14     θ <- OptimizerStep(θ, ∇θ)                               left to the caller
 
 Why the short form is exact: θ̂(ε) = θ - α Σ ε_i ∇l_i(θ), so at ε = 0 the chain rule gives ∂L/∂ε_i = -α <∇l_i(θ),
 ∇L(θ)>: the derivative of l_i along v = ∇L, times -α. This holds for any network, also where batch normalization couples
 the examples (l_i then depends on the other examples, and J v contains that), for every α > 0 (which cancels in line
-11), and for any look-ahead step that is plain gradient descent. It is not what the paper's form gives if the look-ahead
-is another optimizer: that one preconditions v. `example_weights_unrolled` takes any, and is the reference for the rest.
+11), and for any look-ahead step that is plain gradient descent. Another optimizer in the look-ahead preconditions v, so
+that the short form no longer equals the paper's; `example_weights_unrolled` takes any, and is the reference for both.
 
-The weighted loss Σ ε_i l_i is 0 at ε = 0, and so is its gradient; that is as it should be. What counts is the
-derivative of the gradient in ε, which is not 0.
+At ε = 0 the weighted loss Σ ε_i l_i is 0, and so is its gradient, as it should be: what counts is the derivative of
+that gradient with respect to ε, which is not 0.
 
-Cost, in forward passes: clean 3, noisy 1, push 2, pull 2, against 3 for a plain step; with double backward, 11 to 12.
+Cost, in forward passes: clean 3, noisy 1, push 2, pull 2; 3 for a plain step; 11 to 12 with double backward.
 """
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy
 
@@ -36,23 +37,26 @@ from .core import raw
 from .errors import ShapeError, message, shape
 from .ops import astype, maximum, stop_gradient, sum, where
 from .transforms import grad, jvp, linearize, value_and_grad
+from .typing import Array, Rate, Tree
+
+Params = TypeVar("Params")
 
 
 class Reweighted(NamedTuple):
-    """What one step of Algorithm 1 computes. The update needs the gradient alone; the rest is for the record."""
-    gradient: Any       # Σ w_i ∇l_i: a tree shaped like the parameters
-    weights: Any        # w, (n,): >= 0, sum 1 or all 0
-    scores: Any         # u = J v, (n,): how much each example helps, before line 11
-    losses: Any         # l, (n,)
-    clean_loss: Any     # L, a scalar
-    aux: Any            # what `losses` handed out, with has_aux
-    not_finite: Any     # how many examples have no weight because l_i, u_i or L is not finite: an integer
+    """The results of one step of Algorithm 1. The update needs the gradient alone; the rest is for the record."""
+    gradient: Tree      # Σ w_i ∇l_i: a tree like the parameters
+    weights: Array      # w, (n,): >= 0, sum 1 or all 0
+    scores: Array       # u = J v, (n,): how much each example helps, before line 11
+    losses: Array       # l, (n,)
+    clean_loss: Array   # L, a scalar
+    aux: Tree           # the second value that `losses` returns, with has_aux; else None
+    not_finite: Array   # an integer: how many examples have no weight because l_i, u_i or L is not finite
 
 
-def normalize(scores):
-    """Line 11: w = max(u, 0) / (Σ max(u, 0) + δ), with δ = 1 where the sum is 0. w >= 0, and Σ w is 1 or exactly 0.
+def normalize(scores: Array) -> Array:
+    """Return w = max(u, 0) / (Σ max(u, 0) + δ), with δ = 1 where the sum is 0: line 11. w >= 0, and Σ w is 1 or 0.
 
-    A score that is NaN or infinite counts as 0. The sum is taken in float32 at least.
+    A score that is NaN or infinite counts as 0. The sum is computed in float32 or a wider type.
     """
     u = maximum(where(_finite(scores), scores, 0.0), 0.0)
     u = astype(u, numpy.result_type(scores.dtype, numpy.float32))
@@ -60,44 +64,48 @@ def normalize(scores):
     return astype(u / (total + astype(stop_gradient(total) == 0, total.dtype)), scores.dtype)
 
 
-def _finite(x):
+def _finite(x: Array) -> Array:
     return module_of(raw(x)).isfinite(raw(x))
 
 
-def _per_example(losses, call):
+def _check_per_example(losses: Array, call: str) -> None:
     if len(shape(losses)) != 1:
-        raise ShapeError(message(call, "losses(params) must give one loss per example", [("losses", losses, "")],
+        raise ShapeError(message(call, "losses(params) must return one loss per example", [("losses", losses, "")],
                                  "return the losses without taking their mean: cross_entropy(model(x), y)"))
-    return losses
 
 
-def reweighted_gradient(losses, clean_loss, params, has_aux=False):
-    """Algorithm 1, lines 4 to 13: the gradient of the reweighted loss, by one linearization read both ways.
+def reweighted_gradient(losses: Callable[[Params], Any], clean_loss: Callable[[Params], Array], params: Params,
+                        has_aux: bool = False) -> Reweighted:
+    """Return the gradient of the reweighted loss: Algorithm 1, lines 4 to 13, by one linearization read both ways.
 
-    losses(params) -> (n,): the loss of each example of the noisy batch; with has_aux, (losses, aux).
-    clean_loss(params) -> scalar: the mean loss of the clean batch.
-    Gives a Reweighted. Weights are constants of the update: no derivative flows through them.
-    Raises ShapeError unless there is one loss per example and one clean loss.
+    Args:
+        losses: losses(params) -> (n,), the loss of each example of the noisy batch; with has_aux, (losses, aux).
+        clean_loss: clean_loss(params) -> scalar, the mean loss of the clean batch.
+        params: any tree.
+        has_aux: whether losses returns a pair.
 
-    **The rate.** Weights sum to 1 over the examples that help, and where a class is rare these are few: of a batch of a
-    hundred at 1:50 some three have all the weight, and where plain training averages a hundred gradients the step
-    follows those three, up to forty times as far. So a rate that suits plain training may diverge: take a tenth of it,
-    or clip, `optim.clip_by_global_norm(r.gradient, 1.0)`. The README has the figures.
+    The weights are constants of the update: no derivative flows through them. Raises ShapeError unless there is one
+    loss per example and one clean loss.
 
-    **What is not finite.** An example whose loss or score is NaN or infinite has weight 0, adds exactly 0 to the
-    gradient, and is counted in `not_finite`; the others are weighted as if it were not in the batch. If the clean loss
-    is not finite there is no direction: that holds of all examples, and the gradient is 0. This supposes that `losses`
-    keeps the examples apart. Batch normalization in training does not: one NaN makes all losses NaN, so that all
-    weights and the gradient are 0. Running averages in aux are then NaN as well: keep those from before.
+    **The rate.** The weights sum to 1 over the examples that help. Where a class is rare, few examples do: in a batch
+    of a hundred at 1:50 about three have all the weight, and where plain training averages a hundred gradients the step
+    follows those three, up to forty times as far. So a rate that suits plain training may diverge: use a tenth of it,
+    or clip, `optim.clip_by_global_norm(r.gradient, 1.0)`.
 
-    To leave the example out of the gradient, the network is run once more, where NumPy finds that there is one. On a
-    GPU, where that would have to wait for the device, the gradient of such a batch is 0 as a whole; and so it is on
-    NumPy where the second run does not give the others' losses again (it draws other random numbers, or the examples
-    are coupled).
+    **Values that are not finite.** An example whose loss or score is NaN or infinite has weight 0, adds exactly 0 to
+    the gradient, and is counted in `not_finite`; the others are weighted as if it were not in the batch. If the clean
+    loss is not finite there is no direction: all examples count as not finite, and the gradient is 0. This requires
+    that `losses` keeps the examples apart. Batch normalization in training does not: one NaN makes all losses NaN, and
+    all weights and the gradient 0. Running averages in aux are then NaN as well: keep those from before the step.
+
+    To leave such examples out of the gradient, on NumPy the network is run once more, when there are any. On a GPU,
+    where looking for them would wait for the device, the whole gradient of such a batch is 0; so it is on NumPy if the
+    second run does not reproduce the losses of the others (it draws other random numbers, or the examples are coupled).
     """
     L, v = value_and_grad(clean_loss)(params)                                       # lines 8-10
-    l, J, *aux = linearize(losses, params, has_aux=has_aux)                         # line 4
-    u = _per_example(J.push(v), "reweighted_gradient(losses, ...)")                 # lines 5-10
+    l, J, aux = linearize(losses if has_aux else lambda p: (losses(p), None), params, has_aux=True)     # line 4
+    u = J.push(v)                                                                   # lines 5-10
+    _check_per_example(u, "reweighted_gradient(losses, ...)")
     good = _finite(l) & _finite(u) & _finite(L)
     w = stop_gradient(normalize(where(good, u, 0.0)))                               # line 11
     all_good = good.all()
@@ -107,38 +115,46 @@ def reweighted_gradient(losses, clean_loss, params, has_aux=False):
         gradient = J.pull(w)
     else:
         gradient = _pull_without(~good, (lambda p: losses(p)[0]) if has_aux else losses, params, l, w)
-    return Reweighted(gradient, w, u, l, L, aux[0] if has_aux else None, (~good).sum())
+    return Reweighted(gradient, w, u, l, L, aux, (~good).sum())
 
 
-def example_weights(losses, clean_loss, params):
-    """The weights of Algorithm 1, lines 4 to 11, in forward mode: (n,). No tape of the noisy batch is kept.
+def example_weights(losses: Callable[[Params], Array], clean_loss: Callable[[Params], Array], params: Params) -> Array:
+    """Return the weights of Algorithm 1, lines 4 to 11, in forward mode: (n,). No tape of the noisy batch is kept.
 
-    0 for examples that are not finite, as in reweighted_gradient.
+    The arguments are those of reweighted_gradient, and so is the weight 0 of examples that are not finite.
     """
     L, v = value_and_grad(clean_loss)(params)
     l, u = jvp(losses, (params,), (v,))
-    _per_example(u, "example_weights(losses, ...)")
+    _check_per_example(u, "example_weights(losses, ...)")
     return normalize(where(_finite(l) & _finite(L), u, 0.0))
 
 
-def example_weights_unrolled(losses, clean_loss, params, rate=1.0, lookahead=None):
-    """The weights of Algorithm 1, lines 4 to 11, as the paper writes it: backward on backward through the look-ahead.
+def example_weights_unrolled(losses: Callable[[Params], Array], clean_loss: Callable[[Params], Array], params: Params,
+                             rate: Rate = 1.0, lookahead: Callable[[Params, Params], Params] | None = None) -> Array:
+    """Return the weights of Algorithm 1, lines 4 to 11, as the paper writes them: double backward.
 
-    rate: α. lookahead(params, gradient) -> params: line 7, any differentiable step; plain descent if not given, and
-    for an optimizer `lambda p, g: optimizer.update(g, state, p, rate)[0]`. One without a derivative at ε = 0, where
-    that gradient is 0 (such as a root of its square), gives scores that are not finite, and weights of 0.
+    Args:
+        losses: as in reweighted_gradient.
+        clean_loss: as in reweighted_gradient.
+        params: any tree.
+        rate: α, the rate of the look-ahead step.
+        lookahead: lookahead(params, gradient) -> params, line 7: any differentiable step, such as
+            `lambda p, g: optimizer.update(g, state, p, rate)[0]`; without it, gradient descent. If it has no derivative
+            at ε = 0, where the gradient is 0 (such as a root of its square), scores are not finite and weights are 0.
 
     Examples that are not finite have weight 0, as in reweighted_gradient; on a GPU all weights of such a batch are 0.
     """
-    l = _per_example(losses(params), "example_weights_unrolled(losses, ...)")
+    l = losses(params)
+    _check_per_example(l, "example_weights_unrolled(losses, ...)")
     good = _finite(l)
-    apart = losses if not is_readable(good) or good.all() else _apart(losses, ~good)
+    safe_losses = losses if not is_readable(good) or good.all() else _mask(losses, ~good)
 
-    def descend(params, gradient):
-        return tree.map(lambda p, g: p - rate * g, params, gradient)
+    def descend(params: Params, gradient: Params) -> Params:
+        moved: Params = tree.map(lambda p, g: p - rate * g, params, gradient)
+        return moved
 
-    def clean_loss_after(eps):
-        gradient = grad(lambda p: sum(eps * apart(p)))(params)                      # lines 4-6
+    def clean_loss_after(eps: Array) -> Array:
+        gradient = grad(lambda p: sum(eps * safe_losses(p)))(params)                # lines 4-6
         return clean_loss((lookahead or descend)(params, gradient))                 # lines 7-9
     L, slope = value_and_grad(clean_loss_after)(module_of(raw(l)).zeros(shape(l), l.dtype))     # line 10
     return normalize(where(good & _finite(L), -slope, 0.0))                         # line 11
@@ -146,48 +162,49 @@ def example_weights_unrolled(losses, clean_loss, params, rate=1.0, lookahead=Non
 
 # ------------------------------------------------------------------------- examples that are not finite
 
-def _pull_without(bad, losses, params, l, w):
-    """Lines 12-13 where some examples are bad: Σ w_i ∇l_i over the others, on NumPy.
+def _pull_without(bad: Array, losses: Callable[[Params], Array], params: Params, l: Array, w: Array) -> Tree:
+    """Return Σ w_i ∇l_i over the examples that are not bad: lines 12-13, on NumPy.
 
-    To pull w back along the tape does not do: the zeros in w meet the NaN that the forward pass left there, and
+    Pulling w back along the tape does not do: the zeros in w meet the NaN that the forward pass left there, and
     0 * NaN is NaN. So the network is run again, with 0 in the rows of the bad examples.
     """
-    again, J = linearize(_apart(losses, bad), params)
+    again, J = linearize(_mask(losses, bad), params)
     gradient = J.pull(w)
     same = numpy.allclose(raw(again)[~bad], raw(l)[~bad], rtol=1e-3)
     same = same and all(_finite(g).all() for g in tree.flatten(gradient)[0])
     return gradient if same else tree.map(lambda g: where(False, g, 0.0), gradient)
 
 
-def _apart(losses, bad):
-    """The losses, with 0 for the bad examples in every array of the batch that comes up on the way."""
-    def f(params):
+def _mask(losses: Callable[[Params], Array], bad: Array) -> Callable[[Params], Array]:
+    """Return the losses as a function that puts 0 for the bad examples into every array of the batch on the way."""
+    def f(params: Params) -> Array:
         leaves, structure = tree.flatten(params)
-        trace = _Apart(bad)
+        trace = _Mask(bad)
         l = core.run(trace, lambda *boxes: losses(tree.unflatten(structure, boxes)), leaves, [False] * len(leaves))
         return core.unbox(l, trace)[0]
     return f
 
 
-class _Apart:
+class _Mask:
     """A trace that takes no derivative: it selects 0 for bad examples before and after every primitive.
 
     So neither their values nor, on the way back, their cotangents reach anything. A box's tag is whether the value
-    depends on arrays besides the parameters. Of those, an array of the batch has its length as first axis; in others,
-    such as a transposed batch, what is not finite becomes 0.
+    depends on arrays besides the parameters. If so, and if its first axis has the length of the batch, the rows of bad
+    examples become 0; in other arrays, such as a transposed batch, the elements that are not finite do.
     """
 
-    def __init__(self, bad):
+    def __init__(self, bad: Array) -> None:
         self.level, self.closed, self.bad = next(core.levels), False, bad
 
-    def interpret(self, primitive, args, params):
+    def interpret(self, primitive: core.Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> core.Box:
+        """Return the result of a primitive, boxed and masked."""
         pairs = [core.unbox(a, self) for a in args]
         batch = [is_array(raw(x)) if tag is None else tag for x, tag in pairs]
         y = primitive(*[self._select(x) if of_batch else x for (x, _), of_batch in zip(pairs, batch)], **params)
         return core.Box(self._select(y) if any(batch) else y, self, any(batch))
 
-    def _select(self, x):
-        if isinstance(x, tuple):                            # the arguments of checkpoint and with_derivative
+    def _select(self, x: Any) -> Any:
+        if isinstance(x, tuple):            # the arguments of checkpoint and with_derivative
             return type(x)(map(self._select, x))
         value = raw(x)
         if not is_array(value) or not value.ndim or value.dtype.kind != "f":

@@ -158,7 +158,7 @@ def test_the_error_says_which_law_where_and_the_seed():
     assert where.startswith("  result 0 of shape (2,), at (1,): ") and size.startswith("  largest error ")
     with pytest.raises(DerivativeError) as caught:
         check_derivatives(FAULTS["a pull in float32"][0], X)
-    assert str(caught.value) == ("cotangents have the form of arguments: broken by f (seed 0): another shape or type\n"
+    assert str(caught.value) == ("cotangents have the form of arguments: broken by f (seed 0): shape or dtype differs\n"
                                  "  found      (2, 3)  float32\n  should be  (2, 3)  float64")
 
 

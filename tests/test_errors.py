@@ -400,12 +400,12 @@ told(DTypeError, lambda: optim.sgd(nesterov=True), """
 told(DTypeError, lambda: check_derivatives(mg.exp, {"w": ones(3)}), """
     check_derivatives(f, ...): float64 is needed to tell an error from rounding
       argument 0.w  (3,)  float32
-      help: x.astype('float64'), or close over what is constant
+      help: x.astype('float64'); or leave constants out of the arguments, in a lambda
     """)
 told(DTypeError, lambda: check_derivatives(mg.exp, np.arange(3)), """
     check_derivatives(f, ...): float64 is needed to tell an error from rounding
       argument 0  (3,)  int64
-      help: x.astype('float64'), or close over what is constant
+      help: x.astype('float64'); or leave constants out of the arguments, in a lambda
     """)
 told(DTypeError, lambda: mg.max_pool2d(np.ones((1, 2, 2, 1), int), 2), """
     max_pool2d(x): only floating-point images are pooled: padding is -infinity
@@ -553,17 +553,17 @@ told(TraceError, lambda: grad(lambda w: mg.sum(mg.checkpoint(lambda x: x * w)(on
       help: pass as an argument whatever is differentiated: checkpoint(f)(params, x)
     """)
 told(ShapeError, lambda: reweighted_gradient(lambda p: mg.mean(p), lambda p: mg.sum(p), ones(3)), """
-    reweighted_gradient(losses, ...): losses(params) must give one loss per example
+    reweighted_gradient(losses, ...): losses(params) must return one loss per example
       losses  ()  float32
       help: return the losses without taking their mean: cross_entropy(model(x), y)
     """)
 told(ShapeError, lambda: example_weights(lambda p: mg.mean(p), lambda p: mg.sum(p), ones(3)), """
-    example_weights(losses, ...): losses(params) must give one loss per example
+    example_weights(losses, ...): losses(params) must return one loss per example
       losses  ()  float32
       help: return the losses without taking their mean: cross_entropy(model(x), y)
     """)
 told(ShapeError, lambda: example_weights_unrolled(lambda p: mg.mean(p), lambda p: mg.sum(p), ones(3)), """
-    example_weights_unrolled(losses, ...): losses(params) must give one loss per example
+    example_weights_unrolled(losses, ...): losses(params) must return one loss per example
       losses  ()  float32
       help: return the losses without taking their mean: cross_entropy(model(x), y)
     """)

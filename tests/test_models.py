@@ -177,7 +177,7 @@ def test_a_shortcut_takes_the_mean_of_the_pixels_there_are():
 
 def test_networks_that_cannot_be_are_refused():
     for call in (lambda: mlp(0, (3, 2)), lambda: lenet(0), lambda: resnet(0, 8), lambda: standard_resnet(7, 8), lambda: wide_resnet(0, 10)):
-        with pytest.raises(mg.DTypeError, match="rng is a int, and no generator of random numbers\n  help: minigrad.backend.generator"):
+        with pytest.raises(mg.DTypeError, match="rng is a int, not a generator of random numbers\n  help: minigrad.backend.generator"):
             call()
     for call, text in ((lambda: mlp(generator(0), (3,)), "mlp: sizes"), (lambda: mlp(generator(0), (3, 0)), r"no parameters of shape \(3, 0\)"),
                        (lambda: mlp(generator(0), (3.0, 2)), "no parameters of shape"), (lambda: mlp(generator(0), ("3", "2")), "no parameters"),
