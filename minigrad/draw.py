@@ -3,6 +3,8 @@
     graph = draw(f, *xs)
     print(graph)                    one line for each operation, with shape and dtype
     graph.picture("graph.png")      boxes and arrows; needs matplotlib
+
+A graph shows the primitives that a derivative of f would meet, and not the constants that f uses.
 """
 import os
 from collections.abc import Callable

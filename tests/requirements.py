@@ -20,7 +20,7 @@ from minigrad.fast import memory
 
 DATA = pathlib.Path(os.environ.get("MINIGRAD_DATA", "nowhere")).expanduser()
 PROC = pathlib.Path("/proc/self")
-BENCH, KERNEL_CHECK = "pip install -e '.[bench]'", "pip install -e '.[kernel-check]'"
+BENCH, DEV, KERNEL_CHECK = (f"pip install -e '.[{extra}]'" for extra in ("bench", "dev", "kernel-check"))
 
 
 def _importable(name, remedy):
@@ -54,6 +54,7 @@ MISSING = {                                                 # name: () -> the re
     "cupy": lambda: _importable("cupy", KERNEL_CHECK),
     "nvrtc": _nvrtc,
     "gpu": lambda: backend.cupy_or_reason()[1] and f"no GPU: {backend.cupy_or_reason()[1]}",
+    "mypy": lambda: _importable("mypy", DEV),
     "g++": lambda: None if shutil.which("g++") else "g++ is not installed: it compiles the CUDA kernels for the host",
     "mnist": lambda: _folder("mnist"),
     "cifar10": lambda: _folder("cifar-10-batches-py"),
