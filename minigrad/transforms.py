@@ -30,7 +30,7 @@ from . import tree
 from .backend import is_array, is_float, module_of
 from .boundary import explains
 from .core import Forward, LinearMap, Tape, raw, run, unbox
-from .errors import DTypeError, ShapeError, message, shape
+from .errors import DTypeError, MinigradError, ShapeError, message, shape
 from .kinds import integers
 from .ops import astype, reshape, stack, stop_gradient
 from .typing import Array, Tree
@@ -87,7 +87,7 @@ def _conform(given: Tree, structure: tree.Structure, like: list[Any], call: str)
         real = _kind(value) in "fiub"
         if not real or shape(value) != shape(x):
             rows, names = [("value", x, ""), ("given", value, "")], tree.paths(tree.unflatten(structure, like))
-            error: type[DTypeError | ShapeError]
+            error: type[MinigradError]
             error, what = (ShapeError, "shape") if real else (DTypeError, "type")
             help = "has the shape of the value it belongs to" if real else "is an array of real numbers"
             raise error(message(call, f"wrong {what} at {names[k] or 'the top'}", rows,
