@@ -46,6 +46,8 @@ def test_what_is_planted():
         ("neighbor", "if x.any() and rate > 0:", "if x.all() and rate > 0:"), ("left out", 'raise ValueError(f"{x} is not 2")', "pass")}
     assert expected <= planted(SOURCE)
     assert not any("is not 3" in after or "Of" in before for _, before, after in planted(SOURCE))
+    types = "@overload\ndef f(x: Literal[1], y: int = 2) -> A[3]: ...\ndef g(x: Literal[1]) -> A[3]:\n    return x\n"
+    assert mutation.faults(types) == []
 
 
 def test_every_file_has_its_tests_and_its_faults():
