@@ -3,7 +3,7 @@
 A model is a tree, and so are its gradient, a direction in its parameter space and the state of an optimizer.
 
     flatten(tree)         -> leaves, structure          unflatten(structure, leaves) -> tree
-    map(f, tree, *rest)   -> tree of f(leaf, ...)        paths(tree)                  -> "conv1.kernel", ...
+    map(f, tree, *rest)   -> tree of f(leaf, ...)       paths(tree)                  -> "conv1.kernel", ...
     save(path, tree)                                    load(path, like)             -> tree
 
 A node is a dict, list, tuple, named tuple, or a class that was passed to `register`. A dict keeps the order of its
@@ -223,7 +223,7 @@ def _match(structure: Structure, own: Structure, nested: Any, path: tuple[str, .
     index = {name: i for i, name in enumerate(own.names)}
     if structure.node is not own.node or index.keys() != {*structure.names} or not same(structure.static, own.static):
         raise ShapeError(f"{call}: two trees differ in structure at {'.'.join(path) or 'the top'}\n"
-                         "  help: gradients, directions and states have the shape of the parameters they belong to")
+                         "  help: gradients, directions and states have the structure of the parameters they belong to")
     if structure.node is LEAF:
         yield nested
     for name, child in zip(structure.names, structure.children):

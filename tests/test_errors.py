@@ -517,7 +517,7 @@ told(ShapeError, lambda: jvp(mg.exp, ({"w": ones(3)},), ({"w": ones(4)},)), """
     """)
 told(ShapeError, lambda: jvp(mg.sum, (ones(3),), ([ones(3)],)), """
     jvp(f, xs, ts): two trees differ in structure at 0
-      help: gradients, directions and states have the shape of the parameters they belong to
+      help: gradients, directions and states have the structure of the parameters they belong to
     """)
 told(ShapeError, lambda: linearize(mg.exp, ones(3))[1].push(ones(4)), """
     J.push(*ts): wrong shape at 0
@@ -527,7 +527,7 @@ told(ShapeError, lambda: linearize(mg.exp, ones(3))[1].push(ones(4)), """
     """)
 told(ShapeError, lambda: linearize(mg.exp, ones(3))[1].push(1.0, 2.0), """
     J.push(*ts): two trees differ in structure at the top
-      help: gradients, directions and states have the shape of the parameters they belong to
+      help: gradients, directions and states have the structure of the parameters they belong to
     """)
 told(ShapeError, lambda: vjp(mg.exp, ones(3))[1](ones(4)), """
     J.pull(g): wrong shape at the top
