@@ -97,7 +97,7 @@ from .ops import (
 from .reweight import example_weights, reweighted_gradient
 from .transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
 
-globals().update(boundary.gathered(__name__))
+globals().update(boundary.explain_all(__name__))
 deprecated.names(__name__, put="scatter_add", fused="with_derivative")
 
 __version__ = "0.1.0"

@@ -84,7 +84,7 @@ def guard(name: str) -> None:
     vars(module).update({"__test__": public}, **{key: explains(f) for key, f in public.items()})
 
 
-def gathered(package: str) -> dict[str, Callable[..., Any]]:
+def explain_all(package: str) -> dict[str, Callable[..., Any]]:
     """Return {name: function} of the public functions in a package's namespace, which explain their errors."""
     public = {key: explains(f) for key, f in vars(sys.modules[package]).items() if _is_public(key, f)}
     for f in public.values():

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from . import tree
 from .backend import as_array, is_array, is_float, module_of, to_host
 from .boundary import guard
-from .core import Forward, Tape, raw, run, unbox
+from .box import raw
+from .core import Forward, Tape, run, unbox
 from .errors import DTypeError, MinigradError, message, shape
 from .transforms import jvp, linearize, vjp
 from .typing import Array, Tree

@@ -81,14 +81,14 @@ def parameters(fun: Any) -> list[str]:
         return []
 
 
-def called(name: str, fun: Any, args: Sequence[Any]) -> tuple[str, list[Row]]:
+def _describe_call(name: str, fun: Any, args: Sequence[Any]) -> tuple[str, list[Row]]:
     """Return a call as text, such as "add(a, b)", and the rows (name, argument, note) that show its arguments."""
     names = parameters(fun)
     names = (names + list("abcdefgh"))[:len(args)] if len(names) < len(args) else names[:len(args)]
     return f"{name}({', '.join(names)})", [(name, a, "") for name, a in zip(names, args)]
 
 
-def explained(call: str, rows: Iterable[Row], error: BaseException, where: str = "") -> MinigradError:
+def _explain(call: str, rows: Iterable[Row], error: BaseException, where: str = "") -> MinigradError:
     """Return the error of this library for a TypeError, ValueError ... that Python or NumPy raised in this call."""
     kind = next(ours for theirs, ours in KINDS.items() if isinstance(error, theirs))
     rule = where + str(error).strip()
@@ -154,8 +154,8 @@ def failed(primitive: Any, args: Sequence[Any], error: Exception, where: str = "
     """
     if isinstance(error, MinigradError) or args and getattr(args[0], "shape", ()) is None:
         return error
-    call, rows = called(primitive.name, primitive.fun, args)
-    return mixture(call, rows) or explained(call, rows, error, where)
+    call, rows = _describe_call(primitive.name, primitive.fun, args)
+    return mixture(call, rows) or _explain(call, rows, error, where)
 
 
 def untraceable(primitive: Any, trace: Any, args: Sequence[Any], params: Mapping[str, Any], box: type) -> TraceError:

@@ -33,7 +33,7 @@ import numpy
 from . import core, deprecated, tree
 from .backend import is_array, is_readable, module_of
 from .boundary import guard
-from .core import raw
+from .box import Box, raw
 from .errors import ShapeError, message, shape
 from .ops import astype, maximum, stop_gradient, sum, where
 from .transforms import grad, jvp, linearize, value_and_grad
@@ -196,12 +196,12 @@ class _Mask:
     def __init__(self, bad: Array) -> None:
         self.level, self.closed, self.bad = next(core.levels), False, bad
 
-    def interpret(self, primitive: core.Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> core.Box:
+    def interpret(self, primitive: core.Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Box:
         """Return the result of a primitive, boxed and masked."""
         pairs = [core.unbox(a, self) for a in args]
         batch = [is_array(raw(x)) if tag is None else tag for x, tag in pairs]
         y = primitive(*[self._select(x) if of_batch else x for (x, _), of_batch in zip(pairs, batch)], **params)
-        return core.Box(self._select(y) if any(batch) else y, self, any(batch))
+        return Box(self._select(y) if any(batch) else y, self, any(batch))
 
     def _select(self, x: Any) -> Any:
         if isinstance(x, tuple):            # the arguments of checkpoint and with_derivative

@@ -29,7 +29,8 @@ import numpy
 from . import tree
 from .backend import is_array, is_float, module_of
 from .boundary import explains
-from .core import Forward, LinearMap, Tape, raw, run, unbox
+from .box import raw
+from .core import Forward, LinearMap, Tape, run, unbox
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
 from .kinds import integers
 from .ops import astype, reshape, stack, stop_gradient
