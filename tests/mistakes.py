@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minigrad import tree
+from minigrad import optim, tree
 from minigrad.backend import generator
 from minigrad.check import check_derivatives
 from minigrad.draw import draw
@@ -76,6 +76,20 @@ def tools(model: Line, x: NDArray[Any]) -> None:
     reweighted_gradient(losses, loss, model)                    # error: arg-type
     example_weights_unrolled(losses, lambda p: 0.0, model, rate="fast")     # error: arg-type
     message("f(x)", "shapes differ", [("x", x)])                # error: list-item
+
+
+def optimizers(params: Line, gradient: Line) -> None:
+    optim.sgd(momentum="fast")                                  # error: arg-type
+    optim.sgd(rate=0.1)                                         # error: call-arg
+    optim.adam(beta=0.9)                                        # error: call-arg
+    optimizer = optim.adam(beta1=0.9)
+    state = optimizer.init(params)
+    optimizer.update(gradient, state, params)                   # error: call-arg
+    optimizer.update(gradient, state, params, rate="fast")      # error: arg-type
+    optimizer.step(gradient, state, params, 0.1)                # error: attr-defined
+    params, state, rate = optimizer.update(gradient, state, params, 0.1)    # error: misc
+    optim.clip_by_global_norm(gradient, max_norm="1")           # error: arg-type
+    optim.cosine(0.1, 1000.0)                                   # error: arg-type
 
 
 def initial_values() -> None:

@@ -1,11 +1,11 @@
-"""More mistakes, for a type checker once nn, losses, optim, ops, kinds and backend are annotated: then they join mistakes.py."""
+"""More mistakes, for a type checker once nn, losses, ops, kinds and backend are annotated: then they join mistakes.py."""
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import minigrad as mg
-from minigrad import nn, optim
+from minigrad import nn
 from minigrad.backend import generator
 
 
@@ -46,15 +46,6 @@ def layers(x: NDArray[Any]) -> None:
     y, state, key = model.apply(x)                              # error: misc
     model.apply(x, training=False)                              # error: call-arg
     nn.cross_entropy(x, y, reduction="mean")                    # error: call-arg
-
-
-def optimizers(params: Any, gradient: Any) -> None:
-    optimizer = optim.sgd(momentum="fast")                      # error: arg-type
-    optim.adam(beta=0.9)                                        # error: call-arg
-    optimizer.update(gradient, params)                          # error: call-arg
-    params, state = optimizer.init(params)
-    optimizer.step(gradient, state, params, 0.1)                # error: attr-defined
-    optim.clip_by_global_norm(gradient, max_norm="1")           # error: arg-type
 
 
 def backends(x: NDArray[Any]) -> None:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, assert_type
 import numpy as np
 from numpy.typing import NDArray
 
-from minigrad import tree
+from minigrad import optim, tree
 from minigrad.check import check_buffers, check_derivatives
 from minigrad.core import LinearMap
 from minigrad.draw import Graph, draw
@@ -81,6 +81,13 @@ def tools(model: Line, x: NDArray[Any]) -> None:
     reweighted_gradient(lambda model: (losses(model), "state"), lambda model: loss(model, x), model, has_aux=True)
     example_weights(losses, lambda model: loss(model, x), model)
     example_weights_unrolled(losses, lambda model: loss(model, x), model, np.float32(0.1), lambda p, g: p)
+
+
+def optimizers(params: Line, gradient: Line) -> None:
+    optimizer, rate = optim.sgd(momentum=0.9, nesterov=True), optim.piecewise(0.1, [40, 80])
+    assert_type(optimizer, optim.Optimizer)
+    params, state = optimizer.update(optim.clip_by_global_norm(gradient, 1.0), optimizer.init(params), params, rate(3))
+    optimizer.update(gradient, state, params, np.float32(0.1))
 
 
 def aliases() -> None:
