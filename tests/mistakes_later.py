@@ -11,7 +11,7 @@ from minigrad.backend import generator
 
 class Scale(nn.Module):
     factor: Any
-    power: int = nn.static(1)
+    power: int = nn.static(default=1)
 
     def __call__(self, x: Any) -> Any:
         return self.factor * x ** self.power
