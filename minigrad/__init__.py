@@ -100,4 +100,4 @@ from .transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_
 globals().update(boundary.explain_all(__name__))
 deprecated.names(__name__, put="scatter_add", fused="with_derivative")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
