@@ -1,4 +1,7 @@
-"""What the pages tell a newcomer to type is understood. (.ci/run types it: each command in an environment of its own.)"""
+"""What the pages tell a newcomer is true: commands are understood, links and files exist, the README is short.
+
+(.ci/run types the first commands: each in an environment of its own.)
+"""
 import importlib
 import pathlib
 import re
@@ -7,12 +10,17 @@ import tomllib
 
 import pytest
 
+import minigrad as mg
 from experiments import SCRIPTS, script
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "experiments/README.md", "experiments/tour.md", "experiments/gpu.md", "experiments/results/README.md")]
+FOLDERS = [ROOT / name for name in ("minigrad", "models", "experiments", "tests", ".ci")]
+FILES = [*(path for path in ROOT.iterdir() if path.is_file()), *(path for folder in FOLDERS for path in folder.rglob("*"))]
+PAGES = [path for path in FILES if path.suffix == ".md"]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 COMMANDS = sorted({line.split("#")[0].strip() for line in re.findall(r"python -m experiments[^`\n]*", TEXT)})
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def test_the_first_commands_need_nothing_but_what_they_install():
@@ -23,9 +31,8 @@ def test_the_first_commands_need_nothing_but_what_they_install():
 
 
 def test_extras_that_are_named_exist():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {name for names in re.findall(r"'\.\[([\w,-]+)\]'", TEXT) for name in names.split(",")}
-    assert {"experiments", "test", "bench", "cuda13", "kernel-check"} <= named <= set(extras)
+    assert {"experiments", "test", "bench", "cuda12", "cuda13", "kernel-check", "dev"} <= named <= set(PROJECT["project"]["optional-dependencies"])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -42,3 +49,42 @@ def test_commands_are_understood(command):
             script.parser(found.SCRIPT).parse_args(arguments)
         else:
             assert name in {entry.name for entry in SCRIPTS}
+
+
+def test_the_first_page_is_short_and_honest():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= 900
+    assert "has not been run on a device yet" in text
+
+
+def heading_links(text):
+    """Return the anchors of the headings of a page, as GitHub makes them."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.M)}
+
+
+@pages
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in heading_links(target.read_text()), link
+
+
+@pages
+def test_files_that_are_named_exist(page):
+    """A name may leave out folders in front: `ops/test_laws.py`. The changelog also names what is gone."""
+    names = re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|md|jsonl|cff|toml)|(?:[\w.-]+/)+)`", page.read_text()) if page.name != "CHANGELOG.md" else []
+    known = [f"/{path.relative_to(ROOT).as_posix()}{'/' * path.is_dir()}" for path in [*FOLDERS, *FILES]]
+    outputs = {"runs/"}                                     # folders that the programs make
+    assert not [name for name in names if name not in outputs and not any(path.endswith(f"/{name}") for path in known)]
+
+
+def test_there_is_one_version():
+    """It stands in minigrad/__init__.py: pyproject.toml reads it there, the citation leaves it out, the changelog names it."""
+    assert "version" not in PROJECT["project"] and PROJECT["project"]["dynamic"] == ["version"]
+    source = (ROOT / PROJECT["tool"]["hatch"]["version"]["path"]).read_text()
+    assert re.findall(r'^__version__ = "(.*)"$', source, re.M) == [mg.__version__]
+    assert not re.search(r"^version", (ROOT / "CITATION.cff").read_text(), re.M)
+    newest = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)[1]
+    assert newest.startswith(f"[{mg.__version__}]") or newest == f"[Unreleased] {mg.__version__.partition('.dev')[0]}"
