@@ -87,4 +87,14 @@ def test_there_is_one_version():
     assert re.findall(r'^__version__ = "(.*)"$', source, re.M) == [mg.__version__]
     assert not re.search(r"^version", (ROOT / "CITATION.cff").read_text(), re.M)
     newest = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)[1]
-    assert newest.startswith(f"[{mg.__version__}]") or newest == f"[Unreleased] {mg.__version__.partition('.dev')[0]}"
+    assert newest == "[Unreleased]" if ".dev" in mg.__version__ else newest.startswith(f"[{mg.__version__}] - ")
+
+
+def test_the_order_of_reading_is_one_and_leaves_nothing_out():
+    listed = re.findall(r"^    (\w+(?:\.py|/))", mg.__doc__, re.M)
+    ground_floor = re.findall(r"^\| `(\w+(?:\.py|/))` \|", (ROOT / "minigrad" / "README.md").read_text(), re.M)
+    assert listed == [*ground_floor, "fast/"]
+    there = [f"{path.name}{'/' * path.is_dir()}" for path in (ROOT / "minigrad").iterdir() if path.is_dir() or path.suffix == ".py"]
+    assert sorted(listed) == sorted(set(there) - {"__init__.py", "__pycache__/"})
+    wing = re.findall(r"`(fast/\w+\.py)`", (ROOT / "minigrad" / "README.md").read_text())
+    assert set(wing) == {f"fast/{path.name}" for path in (ROOT / "minigrad" / "fast").glob("*.py")}
