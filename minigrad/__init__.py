@@ -1,19 +1,18 @@
 """minigrad: a hand-written, minimal autodiff engine with higher-order gradients, on NumPy or CuPy arrays.
 
-A derivative at a point is a linear map that can be walked both ways. To read the source, take the files in this order:
+A derivative at a point is a linear map that can be applied both ways. To read the source, take the files in this order:
 
     core.py        the idea: LinearMap, Primitive, and the two traces, Forward and Tape
     box.py         a value that a derivative watches: it acts as an array
     kinds.py       elementwise, signed, linear, bilinear: a derivative stated once
     ops/           the table of derivatives: elementwise, shaping, reductions, products, windows, convolution ...
-    transforms.py  jvp, linearize, vjp, grad, hvp, jacobian, hessian
+    transforms.py  jvp, linearize, vjp, grad, value_and_grad, hvp, jacobian, hessian
     functions.py   checkpoint and with_derivative: a whole function as one primitive
-    losses.py      cross-entropy, of each example
-    nn.py          layers: a module is a tree of arrays (initial.py: its first values)
+    losses.py      the loss of each example
+    nn.py          layers: a module is a tree of arrays (initial.py: initial values of parameters)
     optim.py       sgd and adam: pairs of pure functions
-    reweight.py    Learning to Reweight Examples, one linearization read both ways
-    check.py       the laws that every derivative obeys, to hold your own primitives against
-    deprecated.py  old names that still work for one version
+    reweight.py    Learning to Reweight Examples, one linearization applied both ways
+    check.py       the laws that every derivative obeys, to check your own primitives
     draw.py        what ran, as text and as a picture
 
 and below them, when you want to know:
@@ -21,6 +20,8 @@ and below them, when you want to know:
     errors.py      how an error explains itself (boundary.py: also one that nobody thought of)
     backend.py     xp: NumPy or CuPy; where the table of faster forms is looked up
     tree.py        nested dicts, lists, tuples and modules of arrays (files.py: their files)
+    typing.py      the types in signatures
+    deprecated.py  old names that still work for one version
     fast/          what makes it fast: one table, operation -> (its form on NumPy, on CuPy)
 """
 from . import backend, boundary, check, deprecated, nn, optim, reweight, tree
