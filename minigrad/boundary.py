@@ -4,6 +4,8 @@ Operations check the mistakes that they can say something useful about. Any othe
 deep inside, in words that the caller never used. `explains` puts the call and its arguments in front of such an
 exception, in one place for all public functions.
 """
+from __future__ import annotations
+
 import sys
 import types
 from collections.abc import Callable, Mapping

@@ -19,6 +19,8 @@ With J the LinearMap of f at x, t a random tangent and g a random cotangent:
 Use float64 arrays: differences of float32 are too coarse to judge by. Squire & Trapp, Using complex variables to
 estimate derivatives of real functions, 1998.
 """
+from __future__ import annotations
+
 import math
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence

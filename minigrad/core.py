@@ -211,17 +211,20 @@ class Tape(list):
                 sums.add(end, g)
         try:
             for k in reversed(range(count, len(self))):
-                g = sums.pop(k)
+                g = sums.pop(k, None)
                 if g is not None:
                     for i, J in self[k][1]:
                         c = J.pull(g)
                         if getattr(c, "shape", None) != self[i][2]:
                             check_walk(self[k][0].name, "pull", c, self[i][2])
-                        sums.add(i, c)
+                        if i in sums:
+                            sums.add(i, c)
+                        else:
+                            sums[i] = c
         except Exception as error:
             error.add_note(f"in the pull of {self[k][0].name}, step {k} of the tape")
             raise
-        return [sums.pop(i) for i in range(count)]
+        return [sums.get(i) for i in range(count)]
 
 
 def push_all(primitive, pairs, s):
@@ -236,25 +239,22 @@ def push_all(primitive, pairs, s):
     return total
 
 
-class Sums:
+class Sums(dict):
     """Running sums of cotangents, by index. They add in place only to arrays made here: others may hold the rest."""
 
     def __init__(self):
-        self.sums, self.own = {}, set()
+        super().__init__()
+        self.own = set()
 
     def add(self, i, g):
         """Add g to sum i; None is zero."""
-        total = self.sums.get(i)
+        total = self.get(i)
         if i in self.own and type(g) is type(total) and g.dtype == total.dtype:
             add_in_place(total, g)
         else:
-            self.sums[i] = plus(total, g)
-            if total is not None and g is not None and is_array(self.sums[i]):
+            self[i] = plus(total, g)
+            if total is not None and g is not None and is_array(self[i]):
                 self.own.add(i)
-
-    def pop(self, i):
-        """Return sum i, which is then forgotten; None if nothing was added."""
-        return self.sums.pop(i, None)
 
 
 def plus(a, b):

@@ -8,6 +8,8 @@
 
 Every warning points at the line outside minigrad that uses the old name.
 """
+from __future__ import annotations
+
 import functools
 import sys
 import types

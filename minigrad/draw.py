@@ -6,6 +6,8 @@
 
 A graph shows the primitives that a derivative of f would meet, and not the constants that f uses.
 """
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar

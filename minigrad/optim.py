@@ -15,6 +15,8 @@ Parameters keep their type, whatever the type of a hyper-parameter. The state is
 the squares of small gradients, and Adam's eps, would be 0. Being pure and written with primitives, an update can itself
 be differentiated (example_weights_unrolled does), also with respect to its rate and its hyper-parameters.
 """
+from __future__ import annotations
+
 import builtins
 import functools
 import math

@@ -25,6 +25,8 @@ that gradient with respect to ε, which is not 0.
 
 Cost, in forward passes: clean 3, noisy 1, push 2, pull 2; 3 for a plain step; 11 to 12 with double backward.
 """
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 

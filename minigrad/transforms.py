@@ -20,6 +20,8 @@ A gradient that grad, hessian or a pull returns has memory of its own: you may w
 shared, not copied, and so are the arrays that f uses: a derivative keeps those that it needs. Do not write to them
 between f and the last push or pull; where f fills a buffer twice, use a new one (check_buffers finds such writes).
 """
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar, overload

@@ -11,6 +11,8 @@ keys, which may be of any type; where two trees meet, the children of dicts are 
 None, strings and functions hold no array: they belong to the structure. Everything else is a leaf, except containers
 and dataclasses that are not registered: these raise DTypeError, because their arrays would be overlooked.
 """
+from __future__ import annotations
+
 import collections
 import dataclasses
 import enum
@@ -46,7 +48,7 @@ class Structure(NamedTuple):
     node: Any                               # the type of the node; LEAF or STATIC where the tree ends
     names: tuple[Any, ...]                  # of the children: keys, indices or fields
     static: Any                             # settings that the node holds besides its children
-    children: tuple["Structure", ...]
+    children: tuple[Structure, ...]
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
