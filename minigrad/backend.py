@@ -1,55 +1,61 @@
-"""The array module: NumPy, or CuPy on a GPU. The only file that knows which.
+"""The array module: NumPy, or CuPy on a GPU. On the ground floor, the only file that knows which.
 
     from minigrad.backend import xp      # xp.zeros, xp.asarray ... create arrays, of the module in use
     use("numpy"), use("cupy")            # switch; the default is CuPy where it can run, else NumPy
     use("numpy", fast=False)             # ... without the faster forms of minigrad/fast: the plain engine alone
     xp = module_of(x)                    # the module that x comes from: operations follow the arrays they are given
 
-`use` decides what is created and nothing else: a program that works on NumPy arrays gives the same values whether a GPU
-is there or not. Arrays of the two modules in one operation are an error. Numbers belong to neither and go with both.
+`use` decides what is created and nothing else: a program that works on NumPy arrays returns the same values whether
+there is a GPU or not. Arrays of the two modules in one operation are an error. Numbers go with both.
 
 The environment variable MINIGRAD_BACKEND (numpy or cupy) overrides the default. Nothing else in this library
 imports CuPy, and CuPy itself is imported only when it is asked for or when it is installed.
 """
+from __future__ import annotations
+
 import contextlib
 import functools
 import os
 import tracemalloc
 import types
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy
+from numpy.typing import NDArray
 
 from . import deprecated
 from .boundary import explains
-from .errors import BackendError, DTypeError, listed, message
+from .errors import BackendError, DTypeError, message, to_numpy
+from .typing import Array
 
 INSTALL = "pip install 'minigrad[cuda13]' (driver for CUDA 13) or 'minigrad[cuda12]'"
 
 
 class _ArrayModule:
-    """Stands for the array module in use: attributes are looked up there once, then remembered."""
+    """A stand-in for the array module in use. Attributes are looked up there once, then cached."""
 
-    def __init__(self, module):
+    def __init__(self, module: Any) -> None:
         self._use(module)
 
-    def _use(self, module):
+    def _use(self, module: Any) -> None:
         self.__dict__.clear()
         self.__dict__["_module"] = module
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         value = self.__dict__[name] = getattr(self._module, name)
         return value
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<xp: {self._module.__name__}>"
 
-    def __reduce__(self):
+    def __reduce__(self) -> str:
         return "xp"                                         # whatever is in use where it is unpickled
 
 
 @functools.cache
-def cupy_or_reason():
-    """CuPy and "", or None and the reason why it cannot be used here.
+def cupy_or_reason() -> tuple[Any, str]:
+    """Return CuPy and "", or None and the reason why it cannot be used here.
 
     CuPy may be installed and see a device, and still be unable to compile a kernel; so one real kernel is run.
     """
@@ -66,20 +72,21 @@ def cupy_or_reason():
     return cupy, ""
 
 
-table = {}          # operation -> (its faster form on NumPy, on CuPy), None for none: minigrad/fast puts its rows here
+Row = tuple[Callable[..., Any] | None, Callable[..., Any] | None]   # the faster forms on NumPy and on CuPy; None: none
+table: dict[Hashable, Row] = {}         # operation -> row, of those in use: minigrad/fast puts them here
+_rows: dict[Hashable, Row] = {}         # ... of all there are
 FAST = os.environ.get("MINIGRAD_FAST", "1") != "0"
-_rows = {}          # all rows there are, whether they are in use or not
 
 
-def add_rows(rows):
-    """Add rows to the table, and use them. rows: operation -> (its faster form on NumPy, on CuPy)."""
+def add_rows(rows: Mapping[Any, Row]) -> None:
+    """Add rows to the table: operation -> (its faster form on NumPy, its faster form on CuPy)."""
     _rows.update(rows)
     if FAST:
         table.update(rows)
 
 
-def faster(operation, args):
-    """The faster form of an operation on these plain arguments; None if there is none.
+def faster(operation: Hashable, args: Sequence[Any]) -> Callable[..., Any] | None:
+    """Return the faster form of an operation on these plain arguments; None if there is none.
 
     A form takes the arguments of the operation, and returns NotImplemented for those that it is not made for.
     """
@@ -90,12 +97,12 @@ def faster(operation, args):
 
 
 @explains
-def use(name, fast=FAST):
+def use(name: str | types.ModuleType, fast: bool = FAST) -> None:
     """Switch the whole library to "numpy" or "cupy". Arrays made before the switch stay where they are.
 
-    fast: whether operations take their faster forms (minigrad/fast); False leaves the plain engine, to step through.
-    The environment variable MINIGRAD_FAST=0 makes that the default.
-    Raises BackendError, with the reason and the way to install it, where CuPy cannot run; nothing is switched then.
+    fast: whether operations take their faster forms (minigrad/fast). With False the plain engine alone runs, for
+    stepping through it; the environment variable MINIGRAD_FAST=0 makes that the default.
+    Raises BackendError, with the reason and how to install it, where CuPy cannot run; nothing is switched then.
     """
     if isinstance(name, types.ModuleType):
         name = name.__name__
@@ -113,44 +120,44 @@ def use(name, fast=FAST):
         table.update(_rows)
 
 
-def name():
-    """The name of the module in use: "numpy" or "cupy"."""
-    return xp._module.__name__
+def name() -> str:
+    """Return the name of the module in use: "numpy" or "cupy"."""
+    return str(xp._module.__name__)
 
 
 @explains
-def to_host(x):
-    """A NumPy array with the values of x, wherever x lives. On a GPU this waits for the device."""
+def to_host(x: Array) -> NDArray[Any]:
+    """Return a NumPy array with the values of x, wherever x lives. On a GPU this waits for the device."""
     return x.get() if on_device(x) else numpy.asarray(x)
 
 
-def on_device(x):
-    """Whether x is an array of CuPy."""
+def on_device(x: Any) -> bool:
+    """Return whether x is an array of CuPy."""
     kind = type(x)
     return kind is not numpy.ndarray and kind.__module__ == "cupy"
 
 
-def is_array(x):
-    """Whether x is a plain array, of NumPy or of CuPy."""
+def is_array(x: Any) -> bool:
+    """Return whether x is a plain array, of NumPy or of CuPy."""
     return isinstance(x, numpy.ndarray) or on_device(x)
 
 
-def is_float(x):
-    """Whether x is an array of real floating-point numbers, or a traced value."""
-    return getattr(getattr(x, "dtype", None), "kind", "") == "f"
+def is_float(x: Any) -> bool:
+    """Return whether x is an array of real floating-point numbers, or a traced value."""
+    return bool(getattr(getattr(x, "dtype", None), "kind", "") == "f")
 
 
-def is_readable(x):
-    """Whether the elements of plain x can be read at once: those of a device would have to be waited for."""
+def is_readable(x: Any) -> bool:
+    """Return whether the elements of plain x can be read without waiting for a device."""
     return not on_device(x)
 
 
-def module_of(*xs):
-    """The module whose functions take these plain arrays: CuPy if one of them is CuPy's, else NumPy (numbers too).
+def module_of(*xs: Any) -> Any:
+    """Return the module that these plain arrays come from: CuPy if one of them is CuPy's, else NumPy (numbers too).
 
     Raises DTypeError for a masked array.
     """
-    for x in xs:                                            # every operation asks: NumPy's arrays are told at once
+    for x in xs:                                            # every operation asks, so plain NumPy arrays pass first
         kind = type(x)
         if kind is not numpy.ndarray and kind is not float:
             if on_device(x):
@@ -162,24 +169,25 @@ def module_of(*xs):
     return numpy
 
 
-def by_name(name, args):
-    """The function of this name that takes these arguments. Raises TypeError where they are too many for a ufunc."""
+def by_name(name: str, args: Sequence[Any]) -> Callable[..., Any]:
+    """Return the function of this name for these arguments. Raises TypeError where a ufunc takes another number."""
     count = getattr(getattr(numpy, name, None), "nin", len(args))
     if count != len(args):                                  # it would write into the one too many
         raise TypeError(f"{name} takes {count} arrays, not {len(args)}")
-    return getattr(module_of(*args), name)
+    function: Callable[..., Any] = getattr(module_of(*args), name)
+    return function
 
 
-def as_array(x, *others):
-    """x if it is a plain array, else (a list, a number) an array of its elements that goes with these others."""
-    return x if is_array(x) else module_of(*others).asarray(listed(x))
+def as_array(x: Any, *others: Any) -> Array:
+    """Return x if it is a plain array, else an array of this list or number that goes with these others."""
+    return x if is_array(x) else module_of(*others).asarray(to_numpy(x))
 
 
 @explains
-def generator(key):
-    """A generator of random numbers that gives the same bits on every device, because it draws on the host.
+def generator(key: int | Sequence[int]) -> numpy.random.Generator:
+    """Return a generator of random numbers. It draws on the host, so that every device sees the same bits.
 
-    key: an integer, or a sequence of integers such as (seed of the run, step). NumPy fills keys up with zeros: (7, 0)
+    key: an integer, or a sequence of integers such as (seed of the run, step). NumPy pads keys with zeros: (7, 0)
     is the same key as 7.
     """
     return numpy.random.default_rng(key)
@@ -189,11 +197,11 @@ _precision = ["tf32" if os.environ.get("MINIGRAD_TF32", "0") != "0" else "float3
 
 
 @explains
-def matmul_precision(name=None):
-    """What a GPU computes products of float32 matrices in: "float32", or "tf32" (10 bits of mantissa, tensor cores).
+def matmul_precision(name: str | None = None) -> str:
+    """Return how a GPU multiplies float32 matrices, "float32" or "tf32"; a name sets it for the whole process.
 
-    Sets it where a name is given, for the whole process, and gives what is set. The default is float32, or tf32 where
-    the environment variable MINIGRAD_TF32 is 1. Sums are in float32 either way. Raises BackendError for other names.
+    tf32 has 10 bits of mantissa, and uses tensor cores; sums are in float32 either way. The default is float32, or
+    tf32 where the environment variable MINIGRAD_TF32 is 1. Raises BackendError for other names.
     """
     if name is not None:
         if name not in ("float32", "tf32"):
@@ -202,19 +210,19 @@ def matmul_precision(name=None):
     return _precision[0]
 
 
-def synchronize():
-    """Wait until the device has finished what it was asked to do. NumPy has always finished."""
+def synchronize() -> None:
+    """Wait until the device has finished all work that was queued. NumPy always has."""
     if name() == "cupy":
         xp.cuda.get_current_stream().synchronize()
 
 
 @contextlib.contextmanager
-def peak_memory():
-    """Measure memory: `with peak_memory() as peak: step()`; then `peak()` is the most bytes held at once inside.
+def peak_memory() -> Iterator[Callable[[], int]]:
+    """Measure memory: after `with peak_memory() as peak: step()`, `peak()` is the most bytes held at once inside.
 
-    Counted are bytes beyond those held at the start: by tracemalloc for NumPy, by the growth of CuPy's memory pool.
+    Bytes held at the start do not count. NumPy's are counted by tracemalloc, CuPy's by the growth of its memory pool.
     """
-    result = []
+    result: list[int] = []
     if name() == "cupy":
         pool = xp.get_default_memory_pool()
         pool.free_all_blocks()
@@ -236,11 +244,11 @@ def peak_memory():
             tracemalloc.stop()
 
 
-def _choose():
+def _choose() -> None:
     wanted = os.environ.get("MINIGRAD_BACKEND", "").strip().lower()
     use(wanted or ("cupy" if cupy_or_reason()[0] is not None else "numpy"))
 
 
-xp = _ArrayModule(numpy)
+xp: Any = _ArrayModule(numpy)
 _choose()
 deprecated.names(__name__, seed="generator")

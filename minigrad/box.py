@@ -2,11 +2,17 @@
 
 What would silently lose the derivative raises an error that says what to write instead.
 """
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
 import numpy
 
 from .errors import TracedAttributeError, TraceError, message, shape
+from .typing import Array, Shape
 
-ops = None      # minigrad.ops, which is written with boxes: it puts itself here once it is there
+ops: Any = None     # minigrad.ops, which is written with boxes: it puts itself here once it is there
 
 _PLAIN = "minigrad.stop_gradient(x) is its plain value, a constant to every derivative"
 
@@ -20,274 +26,274 @@ class Box:
     __slots__ = ("value", "trace", "tag")
     __array_ufunc__ = None           # NumPy and CuPy then leave `array + box` to the box
 
-    def __init__(self, value, trace, tag):
+    def __init__(self, value: Array, trace: Any, tag: Any) -> None:
         self.value, self.trace, self.tag = value, trace, tag
 
     @property
-    def shape(self):
+    def shape(self) -> Shape:
         """The shape of the value."""
         return getattr(self.value, "shape", ())
 
     @property
-    def dtype(self):
+    def dtype(self) -> Any:
         """The type of the elements."""
         return self.value.dtype
 
     @property
-    def ndim(self):
+    def ndim(self) -> int:
         """The number of axes."""
         return len(shape(self.value))
 
     @property
-    def size(self):
+    def size(self) -> int:
         """The number of elements."""
-        return self.value.size
+        return int(self.value.size)
 
     @property
-    def T(self):
+    def T(self) -> Array:
         """The value with its axes reversed."""
         return ops.transpose(self)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Box({self.value!r})"
 
-    def __format__(self, spec):
+    def __format__(self, spec: str) -> str:
         return format(raw(self), spec)
 
     # ------------------------------------------------------------------------------------------ arithmetic
 
-    def __add__(self, other):
+    def __add__(self, other: Any) -> Array:
         return ops.add(self, other)
 
-    def __radd__(self, other):
+    def __radd__(self, other: Any) -> Array:
         return ops.add(other, self)
 
-    def __sub__(self, other):
+    def __sub__(self, other: Any) -> Array:
         return ops.subtract(self, other)
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Any) -> Array:
         return ops.subtract(other, self)
 
-    def __mul__(self, other):
+    def __mul__(self, other: Any) -> Array:
         return ops.multiply(self, other)
 
-    def __rmul__(self, other):
+    def __rmul__(self, other: Any) -> Array:
         return ops.multiply(other, self)
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Any) -> Array:
         return ops.divide(self, other)
 
-    def __rtruediv__(self, other):
+    def __rtruediv__(self, other: Any) -> Array:
         return ops.divide(other, self)
 
-    def __matmul__(self, other):
+    def __matmul__(self, other: Any) -> Array:
         return ops.matmul(self, other)
 
-    def __rmatmul__(self, other):
+    def __rmatmul__(self, other: Any) -> Array:
         return ops.matmul(other, self)
 
-    def __pow__(self, other):
+    def __pow__(self, other: Any) -> Array:
         return ops.square(self) if isinstance(other, int) and other == 2 else ops.power(self, other)
 
-    def __rpow__(self, other):
+    def __rpow__(self, other: Any) -> Array:
         return ops.power(other, self)
 
-    def __neg__(self):
+    def __neg__(self) -> Array:
         return ops.negative(self)
 
-    def __pos__(self):
+    def __pos__(self) -> Array:
         return self
 
-    def __abs__(self):
+    def __abs__(self) -> Array:
         return ops.abs(self)
 
-    # ------------------------------------------------------- comparisons are plain: their derivative is zero
+    # ------------------------------------------------------ comparisons: plain, as their derivative is zero
 
-    def __lt__(self, other):
+    def __lt__(self, other: Any) -> Array:
         return raw(self) < raw(other)
 
-    def __le__(self, other):
+    def __le__(self, other: Any) -> Array:
         return raw(self) <= raw(other)
 
-    def __gt__(self, other):
+    def __gt__(self, other: Any) -> Array:
         return raw(self) > raw(other)
 
-    def __ge__(self, other):
+    def __ge__(self, other: Any) -> Array:
         return raw(self) >= raw(other)
 
-    def __eq__(self, other):
+    def __eq__(self, other: Any) -> Array:
         return raw(self) == raw(other)
 
-    def __ne__(self, other):
+    def __ne__(self, other: Any) -> Array:
         return raw(self) != raw(other)
 
-    __hash__ = None
+    __hash__ = None     # type: ignore[assignment]
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(raw(self))                              # `if x > 0` follows the plain value
 
     # ------------------------------------------------------------------------- indexing and methods of arrays
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Array:
         return ops.getitem(self, index)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(raw(self))
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Array]:
         return (self[i] for i in range(len(self)))
 
-    def sum(self, axis=None, keepdims=False):
-        """minigrad.sum(x, axis, keepdims)."""
+    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+        """Return minigrad.sum(x, axis, keepdims)."""
         return ops.sum(self, axis, keepdims)
 
-    def mean(self, axis=None, keepdims=False):
-        """minigrad.mean(x, axis, keepdims)."""
+    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+        """Return minigrad.mean(x, axis, keepdims)."""
         return ops.mean(self, axis, keepdims)
 
-    def var(self, axis=None, ddof=0, keepdims=False):
-        """minigrad.var(x, axis, ddof, keepdims)."""
+    def var(self, axis: int | tuple[int, ...] | None = None, ddof: int = 0, keepdims: bool = False) -> Array:
+        """Return minigrad.var(x, axis, ddof, keepdims)."""
         return ops.var(self, axis, ddof, keepdims)
 
-    def std(self, axis=None, ddof=0, keepdims=False):
-        """minigrad.std(x, axis, ddof, keepdims)."""
+    def std(self, axis: int | tuple[int, ...] | None = None, ddof: int = 0, keepdims: bool = False) -> Array:
+        """Return minigrad.std(x, axis, ddof, keepdims)."""
         return ops.std(self, axis, ddof, keepdims)
 
-    def max(self, axis=None, keepdims=False):
-        """minigrad.max(x, axis, keepdims)."""
+    def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+        """Return minigrad.max(x, axis, keepdims)."""
         return ops.max(self, axis, keepdims)
 
-    def min(self, axis=None, keepdims=False):
-        """minigrad.min(x, axis, keepdims)."""
+    def min(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+        """Return minigrad.min(x, axis, keepdims)."""
         return ops.min(self, axis, keepdims)
 
-    def argmax(self, axis=None):
-        """minigrad.argmax(x, axis)."""
+    def argmax(self, axis: int | None = None) -> Array:
+        """Return minigrad.argmax(x, axis)."""
         return ops.argmax(self, axis)
 
-    def argmin(self, axis=None):
-        """minigrad.argmin(x, axis)."""
+    def argmin(self, axis: int | None = None) -> Array:
+        """Return minigrad.argmin(x, axis)."""
         return ops.argmin(self, axis)
 
-    def ravel(self):
-        """minigrad.ravel(x)."""
+    def ravel(self) -> Array:
+        """Return minigrad.ravel(x)."""
         return ops.ravel(self)
 
     flatten = ravel
 
-    def reshape(self, *shape):
-        """minigrad.reshape(x, shape), the shape as one tuple or as several integers."""
+    def reshape(self, *shape: Any) -> Array:
+        """Return minigrad.reshape(x, shape), the shape as one tuple or as several integers."""
         return ops.reshape(self, shape[0] if len(shape) == 1 else shape)
 
-    def transpose(self, *axes):
-        """minigrad.transpose(x, axes), the axes as one tuple or as several integers."""
+    def transpose(self, *axes: Any) -> Array:
+        """Return minigrad.transpose(x, axes), the axes as one tuple or as several integers."""
         return ops.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
-    def swapaxes(self, axis1, axis2):
-        """minigrad.swapaxes(x, axis1, axis2)."""
+    def swapaxes(self, axis1: int, axis2: int) -> Array:
+        """Return minigrad.swapaxes(x, axis1, axis2)."""
         return ops.swapaxes(self, axis1, axis2)
 
-    def squeeze(self, axis=None):
-        """minigrad.squeeze(x, axis)."""
+    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Array:
+        """Return minigrad.squeeze(x, axis)."""
         return ops.squeeze(self, axis)
 
-    def astype(self, dtype):
-        """minigrad.astype(x, dtype)."""
+    def astype(self, dtype: Any) -> Array:
+        """Return minigrad.astype(x, dtype)."""
         return ops.astype(self, dtype)
 
-    def clip(self, a_min=None, a_max=None):
-        """minigrad.clip(x, a_min, a_max)."""
+    def clip(self, a_min: Any = None, a_max: Any = None) -> Array:
+        """Return minigrad.clip(x, a_min, a_max)."""
         return ops.clip(self, a_min, a_max)
 
-    def take(self, indices, axis=None):
-        """minigrad.take(x, indices, axis)."""
+    def take(self, indices: Any, axis: int | None = None) -> Array:
+        """Return minigrad.take(x, indices, axis)."""
         return ops.take(self, indices, axis)
 
-    def copy(self):
+    def copy(self) -> Box:
         """Return x itself: nothing writes to a traced value."""
         return self
 
     __copy__ = copy
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> Box:
         return self
 
     # ------------------------------------------------------------------- what would lose the derivative
 
-    def _refuse(self, call, help=_PLAIN):
+    def _refuse(self, call: str, help: str = _PLAIN) -> NoReturn:
         """Raise TraceError: this call would lose the derivative."""
         raise TraceError(message(call, "this would lose the derivative of a traced value", [("x", self, "")], help))
 
-    def __setitem__(self, index, value):
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
         self._refuse("x[index] = value", "build the result instead: where(mask, a, b), concatenate, or stack")
 
-    def __float__(self):
+    def __float__(self) -> NoReturn:
         self._refuse("float(x)")
 
-    def __int__(self):
+    def __int__(self) -> NoReturn:
         self._refuse("int(x)")
 
-    def __complex__(self):
+    def __complex__(self) -> NoReturn:
         self._refuse("complex(x)")
 
-    def __round__(self, digits=None):
+    def __round__(self, digits: int | None = None) -> NoReturn:
         self._refuse("round(x)")
 
-    def __trunc__(self):
+    def __trunc__(self) -> NoReturn:
         self._refuse("trunc(x)")
 
-    def __floor__(self):
+    def __floor__(self) -> NoReturn:
         self._refuse("floor(x)")
 
-    def __ceil__(self):
+    def __ceil__(self) -> NoReturn:
         self._refuse("ceil(x)")
 
-    def __floordiv__(self, other):
+    def __floordiv__(self, other: Any) -> NoReturn:
         self._refuse("x // y")
 
-    def __rfloordiv__(self, other):
+    def __rfloordiv__(self, other: Any) -> NoReturn:
         self._refuse("y // x")
 
-    def __mod__(self, other):
+    def __mod__(self, other: Any) -> NoReturn:
         self._refuse("x % y")
 
-    def __rmod__(self, other):
+    def __rmod__(self, other: Any) -> NoReturn:
         self._refuse("y % x")
 
-    def __divmod__(self, other):
+    def __divmod__(self, other: Any) -> NoReturn:
         self._refuse("divmod(x, y)")
 
-    def __rdivmod__(self, other):
+    def __rdivmod__(self, other: Any) -> NoReturn:
         self._refuse("divmod(y, x)")
 
-    def __index__(self):
+    def __index__(self) -> NoReturn:
         self._refuse("using x as an index or a size")
 
-    def item(self):
+    def item(self) -> NoReturn:
         """Raise TraceError."""
         self._refuse("x.item()")
 
-    def tolist(self):
+    def tolist(self) -> NoReturn:
         """Raise TraceError."""
         self._refuse("x.tolist()")
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         self._refuse("numpy.asarray(x)", "compute with functions of minigrad; " + _PLAIN)
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
         self._refuse("pickle", "return the value from the differentiated function first")
 
-    def __array_function__(self, function, types, args, params):
-        """A function of NumPy: of what looks at the form alone, or has no derivative, the value on plain arrays."""
+    def __array_function__(self, function: Any, types: Any, args: Any, params: Any) -> Any:
+        """Return the value of a NumPy function that looks at the form alone or has no derivative; refuse any other."""
         if function in _PLAIN_FUNCTIONS:
             return function(*_plain(args), **_plain(params))
         name = function.__name__
         instead = f"{name}(x)" if hasattr(ops, name) else _ELSEWHERE.get(name)
         help = f"write minigrad.{instead}" if instead else (
             "minigrad has no such function: write it with those that it has")
-        return self._refuse(f"{function.__module__}.{name}(x)", help)
+        self._refuse(f"{function.__module__}.{name}(x)", help)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_") or not hasattr(numpy.ndarray, name):
             raise AttributeError(f"'Box' object has no attribute {name!r}")
         help = f"write minigrad.{_ELSEWHERE[name]}" if name in _ELSEWHERE else "write it with the functions of minigrad"
@@ -304,15 +310,15 @@ _ELSEWHERE = {"dot": "matmul(a, b)", "outer": "tensordot(a, b, 0)", "amax": "max
               "sort": "take(x, numpy.argsort(x))"}                      # what to write for those of another name
 
 
-def raw(x):
-    """The plain array inside any number of boxes."""
+def raw(x: Any) -> Any:
+    """Return the plain array inside any number of boxes."""
     while type(x) is Box:
         x = x.value
     return x
 
 
-def _plain(x):
-    """x with the plain values of all that is traced in it."""
+def _plain(x: Any) -> Any:
+    """Return x with the plain values of all that is traced in it."""
     if isinstance(x, (list, tuple, dict)):
         return {k: _plain(v) for k, v in x.items()} if isinstance(x, dict) else type(x)([_plain(part) for part in x])
     return raw(x)

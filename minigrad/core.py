@@ -21,38 +21,42 @@ disturb one another.
 
 Names here and in all rules: x, y value in and out; t tangent (shaped like x); g cotangent (shaped like y); J LinearMap.
 """
+from __future__ import annotations
+
 import functools
+import inspect
 import itertools
 import operator
 import pkgutil
 import sys
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from . import errors
 from .backend import by_name, faster, is_array, module_of
 from .box import Box, raw
-from .errors import TraceError, check_walk, listed, message
+from .errors import TraceError, check_walk, message, to_numpy
+from .typing import Array, Shape
 
 FAULT = TypeError, ValueError, LookupError, AttributeError, OverflowError
 NUMBERS, LISTS = (bool, int, float, complex), (list, tuple)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class LinearMap(NamedTuple):
     """A derivative at a point: `push` takes tangents of the input to the output, `pull` cotangents back."""
-    push: Callable
-    pull: Callable
+    push: Callable[..., Any]
+    pull: Callable[..., Any]
+
+
+Rule: TypeAlias = Callable[..., LinearMap]
 
 
 class Primitive:
-    """A function of arrays whose derivative is known: `fun(*args, **params)` and, for argument i, its linear map.
+    """A function of arrays whose derivative is known: its value, and for each argument a linear map.
 
-    fun: the function on plain arrays, or the name under which NumPy and CuPy have it. Positional arguments are
-    arrays, keyword parameters are static.
-    rule: rule(i, y, *args, **params) -> LinearMap, where y is the result. It must be written with primitives.
-    doc: its docstring. parameters: the names of its arguments, if they are not those of fun.
-
-    Most primitives are declared by their kind, in kinds.py, which writes the rule. Example of one that is not:
+    Arrays are passed by position, static settings by keyword. Most primitives are declared by their kind, in kinds.py,
+    which writes the rule; this one is not:
 
     >>> import numpy as np, minigrad as mg
     >>> def rule(i, y, x):
@@ -60,16 +64,26 @@ class Primitive:
     >>> cube = mg.Primitive(lambda x: x ** 3, rule, name="cube")
     >>> float(mg.grad(mg.grad(cube))(2.0))
     12.0
+
+    Args:
+        fun: the function on plain arrays, fun(*args, **params), or the name under which NumPy and CuPy have it.
+        rule: rule(i, y, *args, **params) -> LinearMap of argument i, where y is the value; written with primitives.
+        name: of the primitive, if it is not that of fun.
+        doc: its docstring.
+        parameters: the names of its arguments, if they are not those of fun.
     """
 
-    def __init__(self, fun, rule=None, name=None, doc=None, parameters=None):
+    def __init__(self, fun: Callable[..., Any] | str, rule: Rule | None = None, name: str | None = None,
+                 doc: str | None = None, parameters: Sequence[str] | None = None) -> None:
         self.fun = None if isinstance(fun, str) else fun
         self.name = fun if isinstance(fun, str) else name or getattr(fun, "__name__", "f").strip("_")
         self.rule, self._parameters = rule, parameters
         self.__doc__ = doc
 
-    def __call__(self, *args, **params):
-        trace, level = None, 0
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        """Return the value. Where a derivative watches, leave the linear maps with its trace."""
+        trace: Any = None
+        level = 0
         for a in args:
             kind = type(a)
             if kind is Box:
@@ -83,7 +97,7 @@ class Primitive:
                 y = form(*args, **params) if form else NotImplemented
                 return y if y is not NotImplemented else (self.fun or by_name(self.name, args))(*args, **params)
             except FAULT as error:
-                return self._again(args, params, error)
+                return self._retry(args, params, error)
         if trace.closed or self.rule is None or params and Box in map(type, params.values()):
             raise errors.untraceable(self, trace, args, params, Box)
         if trace.interpret is not None:
@@ -94,32 +108,32 @@ class Primitive:
             below[i] = args[i].value
         y, rule = self(*below, **params), self.rule
         if not hasattr(type(y), "dtype"):                   # a function of math returns a number
-            y = listed(y)[()]
+            y = to_numpy(y)[()]
         try:
             maps = [(args[i].tag, rule(i, y, *below, **params)) for i in watched]
         except FAULT as error:
-            raise errors.failed(self, args, error, "its rule fails: ") from error
+            raise errors.failure(self, args, error, "its rule fails: ") from error
         return Box(y, trace, trace.record(self, y, maps))
 
-    def _again(self, args, params, error):
-        """The value where an argument is a number, as which NumPy takes an array of no axes; else raise the error."""
+    def _retry(self, args: Sequence[Any], params: dict[str, Any], error: Exception) -> Any:
+        """Evaluate once more with numbers as arrays of no axes, if there are any; else raise the error, explained."""
         if any([type(a) in NUMBERS for a in args]) and not isinstance(error, errors.MinigradError):
             return self(*as_arrays(args, NUMBERS), **params)
-        raise errors.failed(self, args, error) from error
+        raise errors.failure(self, args, error) from error
 
     @property
-    def __name__(self):
+    def __name__(self) -> str:
         return self.name
 
     @property
-    def __signature__(self):
+    def __signature__(self) -> inspect.Signature:
         return errors.signature(self.fun, self._parameters)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<primitive {self.name}{self.__signature__}>"
 
-    def __reduce_ex__(self, protocol):
-        """As functions do: by the name of the variable that holds it; by its parts where no module has one."""
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle as functions do, by the name of a module's variable that holds it; by its parts if there is none."""
         for name, module in sorted(sys.modules.items(), key=lambda item: item[0] == "__main__"):
             for variable, value in list(getattr(module, "__dict__", {}).items()):
                 if value is self:
@@ -127,61 +141,64 @@ class Primitive:
         return Primitive, (self.fun or self.name, self.rule, self.name, self.__doc__, self._parameters)
 
 
-def replaceable(f):
-    """A decorator: f, unless the table has a faster form of it for these plain arguments (minigrad/fast).
+def replaceable(f: F) -> F:
+    """Let the table of minigrad/fast replace f where all arguments are plain.
 
-    Where a derivative watches an argument, f itself is run: it is written with primitives then.
+    Where a derivative watches an argument, f itself is run: it is then written with primitives.
     """
     @functools.wraps(f)
-    def called(*args, **params):
+    def called(*args: Any, **params: Any) -> Any:
         form = None if Box in map(type, args) else faster(called, args)
         y = NotImplemented if form is None else form(*args, **params)
         return y if y is not NotImplemented else f(*args, **params)
-    return called
+    return cast(F, called)
 
 
-def as_arrays(args, kinds):
-    """The arguments, with those of these kinds, LISTS or NUMBERS, as arrays that go with the others."""
+def as_arrays(args: Sequence[Any], kinds: tuple[type, ...]) -> Sequence[Any]:
+    """Return the arguments, with those of these kinds, LISTS or NUMBERS, as arrays that go with the others."""
     if not any([type(a) in kinds for a in args]):
         return args
     module = module_of(*map(raw, args))
-    return [module.asarray(listed(a)) if type(a) in kinds else a for a in args]
+    return [module.asarray(to_numpy(a)) if type(a) in kinds else a for a in args]
 
 
 # ------------------------------------------------------------------------------------------------ traces
 
 levels = itertools.count(1)
+Maps: TypeAlias = Iterable[tuple[Any, LinearMap]]     # pairs: the tag of an argument, its linear map
 
 
 class Forward:
     """The trace of forward mode: a box's tag is its tangent."""
     interpret = None                    # of a trace that takes no derivative: (primitive, args, params) -> a box
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.level, self.closed = next(levels), False
 
-    def record(self, primitive, y, maps):
+    def record(self, primitive: Primitive, y: Array, maps: Maps) -> Any:
+        """Return the tangent of y."""
         return push_all(primitive, maps, y.shape)
 
 
-class Tape(list):
+class Tape(list[tuple[Any, "Maps", Shape | None]]):
     """The trace that can be read both ways: a list of what happened, in order; a box's tag is its index in the list.
 
     Each step is the primitive, a list of (index of the argument on the tape, LinearMap), and the shape of the result.
     """
     interpret = None
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.level, self.closed = next(levels), False
 
-    def record(self, primitive, y, maps):
+    def record(self, primitive: Primitive | None, y: Array, maps: Maps) -> int:
+        """Append the step that made y, and return its index."""
         self.append((primitive, maps, y.shape))
         return len(self) - 1
 
-    def push(self, tangents, ends):
+    def push(self, tangents: Sequence[Any], ends: Sequence[int | None]) -> list[Any]:
         """Read forwards: from the tangents of the first values to those of `ends`. None stands for zero."""
-        tangent = dict(enumerate(tangents))
+        tangent: dict[Any, Any] = dict(enumerate(tangents))
         try:
             for k, done in self._forwards(len(tangents), ends):
                 primitive, maps, s = self[k]
@@ -193,17 +210,18 @@ class Tape(list):
             raise
         return [tangent.get(end) for end in ends]
 
-    def _forwards(self, first, ends):
-        """The steps that reach one of `ends`: pairs of an index, and the indices that no later step reads."""
-        needed, plan = set(ends), []
+    def _forwards(self, first: int, ends: Sequence[int | None]) -> Iterable[tuple[int, set[int]]]:
+        """Return the steps that reach one of `ends`, in order: (index, the indices that no later step reads)."""
+        needed: set[Any] = set(ends)
+        plan = []
         for k in reversed(range(first, len(self))):
             if k in needed:
                 reads = {i for i, _ in self[k][1]}
                 plan.append((k, reads - needed))
                 needed |= reads
-        return reversed(plan)
+        return plan[::-1]
 
-    def pull(self, cotangents, ends, count):
+    def pull(self, cotangents: Sequence[Any], ends: Sequence[int | None], count: int) -> list[Any]:
         """Read backwards: from the cotangents of `ends` to those of the first `count` values. None stands for zero."""
         sums = Sums()
         for end, g in zip(ends, cotangents):
@@ -227,8 +245,8 @@ class Tape(list):
         return [sums.get(i) for i in range(count)]
 
 
-def push_all(primitive, pairs, s):
-    """The tangent of a result of shape s: the sum of J.push(t) over these pairs (t, J). None stands for zero."""
+def push_all(primitive: Primitive, pairs: Maps, s: Shape | None) -> Any:
+    """Return the tangent of a value of shape s: the sum of J.push(t) over the pairs (t, J). None stands for zero."""
     total = None
     for t, J in pairs:
         if t is not None:
@@ -239,16 +257,16 @@ def push_all(primitive, pairs, s):
     return total
 
 
-class Sums(dict):
+class Sums(dict[int, Any]):
     """Running sums of cotangents, by index. They add in place only to arrays made here: others may hold the rest."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.own = set()
+        self.own: set[int] = set()
 
-    def add(self, i, g):
+    def add(self, i: int, g: Any) -> None:
         """Add g to sum i; None is zero."""
-        total = self.get(i)
+        total: Any = self.get(i)
         if i in self.own and type(g) is type(total) and g.dtype == total.dtype:
             add_in_place(total, g)
         else:
@@ -257,18 +275,18 @@ class Sums(dict):
                 self.own.add(i)
 
 
-def plus(a, b):
-    """The sum of two tangents: None is zero, and tuples (functions.py) add up element by element."""
+def plus(a: Any, b: Any) -> Any:
+    """Return the sum of two tangents: None is zero, and tuples (functions.py) add up element by element."""
     if a is None or b is None:
         return b if a is None else a
     return tuple(map(plus, a, b)) if type(a) is tuple else add(a, b)
 
 
-add = replaceable(operator.add)                     # of two tangents; of boxes it is minigrad.add
-add_in_place = replaceable(operator.iadd)
+add: Callable[[Any, Any], Any] = replaceable(operator.add)             # of boxes it is minigrad.add
+add_in_place: Callable[[Any, Any], Any] = replaceable(operator.iadd)
 
 
-def run(trace, f, leaves, tags):
+def run(trace: Any, f: Callable[..., Any], leaves: Iterable[Array], tags: Iterable[Any]) -> Any:
     """Call f(*boxes) with the leaves boxed on this trace. Nothing of the trace can be used after that."""
     try:
         return f(*[Box(x, trace, tag) for x, tag in zip(leaves, tags)])
@@ -281,8 +299,8 @@ def run(trace, f, leaves, tags):
         trace.closed = True
 
 
-def unbox(y, trace):
-    """The value of y on the level below this trace, and its tag there: None if the trace does not watch y."""
+def unbox(y: Any, trace: Any) -> tuple[Any, Any]:
+    """Return the value of y on the level below this trace, and its tag there: None if the trace does not watch y."""
     if type(y) is not Box or y.trace is not trace:
         if type(y) is Box and y.trace.closed:
             raise TraceError(message("f(...)", "it returns a value from inside a derivative that has ended",

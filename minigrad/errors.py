@@ -124,13 +124,13 @@ def shape(x: Array) -> Shape:
     try:
         s = x.shape
     except AttributeError:
-        return listed(x).shape if isinstance(x, (list, tuple)) else ()
+        return to_numpy(x).shape if isinstance(x, (list, tuple)) else ()
     if type(s) is tuple or s is None:
         return s        # type: ignore[return-value]
     raise DTypeError(f"{x!r} is not an array\n  help: an array has a tuple of lengths as its shape")
 
 
-def listed(x: Any) -> NDArray[Any]:
+def to_numpy(x: Any) -> NDArray[Any]:
     """Return a number or a list of numbers as an array of NumPy. Raises DTypeError for anything else."""
     try:
         return numpy.asarray(x)
@@ -146,7 +146,7 @@ def dtype_name(x: Any) -> str:
 
 # --------------------------------------------------------------------------------------- errors of primitives
 
-def failed(primitive: Any, args: Sequence[Any], error: Exception, where: str = "") -> Exception:
+def failure(primitive: Any, args: Sequence[Any], error: Exception, where: str = "") -> Exception:
     """Return the error to raise where a primitive fails: it names the operation and shows every argument.
 
     That is the error itself if it already does so, or if the argument is a bundle: the primitive is then a function of

@@ -6,19 +6,28 @@
 Arguments and results of such a primitive come in bundles, so that a derivative can treat them together. `_bundle` and
 `_pick` make and open these; tangents of a bundle are tuples, in which None is zero.
 """
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
 from . import tree
 from .backend import faster, is_float
-from .core import Box, LinearMap, Primitive, raw
+from .box import Box, raw
+from .core import LinearMap, Primitive
 from .errors import DTypeError, TraceError, message
 from .transforms import NO_DERIVATIVE, REAL, as_type_of, jvp, named, title, vjp
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-class Bundle(tuple):
+
+class Bundle(tuple[Any, ...]):
     """Several arrays as one value, whose tangents are tuples: not a list of numbers."""
     dtype = shape = None
 
 
-def _only(i, n, value):
+def _only(i: int, n: int, value: Any) -> tuple[Any, ...]:
     return tuple(value if k == i else None for k in range(n))
 
 
@@ -28,11 +37,11 @@ _pick = Primitive(lambda xs, k, n: xs[k],
                   lambda i, y, xs, k, n: LinearMap(lambda t: t[k], lambda g: _only(k, n, g)), "pick")
 
 
-def _unpack(xs, count):
+def _unpack(xs: Any, count: int) -> list[Any]:
     return [_pick(xs, k=k, n=count) for k in range(count)]
 
 
-def checkpoint(f):
+def checkpoint(f: Callable[P, R]) -> Callable[P, R]:
     """Return f without stored intermediates: a derivative keeps the arguments alone, and runs f again.
 
     It trades time (one more run of f) for memory. Arguments and results are trees; f must be a pure function of its
@@ -45,14 +54,15 @@ def checkpoint(f):
     12.0
     """
     @named(f, "checkpoint")
-    def checkpointed(*xs, **params):
+    def checkpointed(*xs: P.args, **params: P.kwargs) -> R:
         leaves, structure = tree.flatten((xs, params))
         watched = [k for k, leaf in enumerate(leaves) if type(leaf) is Box]
         plain = [None if k in watched else leaf for k, leaf in enumerate(leaves)]   # a stored box would make a cycle
-        outs, out_structure = [], None                      # the results, known once f has run
+        outs: list[Any] = []                                # the results, known once f has run
+        out_structure: Any = None
 
-        def inside(*boxed):
-            """f as a function of the watched leaves alone, from arrays to the tuple of its floating-point results."""
+        def inside(*boxed: Any) -> tuple[Any, ...]:
+            """Call f with new values of the watched leaves, and return its floating-point results."""
             nonlocal outs, out_structure
             full = list(plain)
             for k, leaf in zip(watched, boxed):
@@ -65,52 +75,54 @@ def checkpoint(f):
             floats = tuple(out for out in outs if is_float(out))
             outs = [None if is_float(out) else out for out in outs]
             return floats
-        y = _recomputed(inside, title(f, "checkpoint"))(_bundle(*[leaves[k] for k in watched]))
+        y = _recompute(inside, title(f, "checkpoint"))(_bundle(*[leaves[k] for k in watched]))
         floats = iter(_unpack(y, len(raw(y))))
-        return tree.unflatten(out_structure, [next(floats) if out is None else out for out in outs])
+        result: R = tree.unflatten(out_structure, [next(floats) if out is None else out for out in outs])
+        return result
     return checkpointed
 
 
-def _recomputed(f, name):
-    """The primitive of checkpoint, from a tuple of arrays to a tuple of arrays: its push is jvp, its pull a new vjp."""
-    def evaluate(xs):
+def _recompute(f: Callable[..., tuple[Any, ...]], name: str) -> Primitive:
+    """Return the primitive of checkpoint, from a bundle to a bundle: its push is jvp of f, its pull a new vjp."""
+    def evaluate(xs: Iterable[Any]) -> Bundle:
         outs = f(*xs)
         if any(type(out) is Box for out in outs):
             raise TraceError(f"{name}: it uses a traced value from outside\n"
                              "  help: pass as an argument whatever is differentiated: checkpoint(f)(params, x)")
         return Bundle(outs)
 
-    def rule(i, y, xs):
+    def rule(i: int, y: Any, xs: Any) -> LinearMap:
         parts = _unpack(xs, len(raw(xs)))
 
-        def pull(gs):
+        def pull(gs: Any) -> Any:
             outs, back = vjp(f, *parts)
             return back(tuple(as_type_of(out, g) for out, g in zip(outs, gs)))
         return LinearMap(lambda ts: _push_again(f, parts, ts), pull)
     return Primitive(evaluate, rule, name)
 
 
-def _push_again(f, xs, ts):
-    """The derivative of f at xs along ts, where None is zero."""
-    moved = [k for k, t in enumerate(ts) if t is not None]
+def _push_again(f: Callable[..., Any], xs: Sequence[Any], ts: Sequence[Any]) -> Any:
+    """Return the derivative of f at xs along ts, where None is zero."""
+    moving = [k for k, t in enumerate(ts) if t is not None]
 
-    def along(*some):
+    def along(*some: Any) -> Any:
         full = list(xs)
-        for k, x in zip(moved, some):
+        for k, x in zip(moving, some):
             full[k] = x
         return f(*full)
-    return jvp(along, [xs[k] for k in moved], [ts[k] for k in moved])[1]
+    return jvp(along, [xs[k] for k in moving], [ts[k] for k in moving])[1]
 
 
 # ------------------------------------------------------------------------------ derivatives written by hand
 
 class with_derivative:
-    """f, whose value and first derivative are computed by hand-written passes wherever arrays are plain.
+    """f, with a value and a first derivative that are computed by hand-written passes wherever arrays are plain.
 
-    passes(*xs, **params) -> (y, push, pull), all for plain arrays, y one array: push(*ts) with None for zero, pull(g) a
-    tuple with None for whatever is no array. Where something is traced, the derivative is that of f; so derivatives of
-    every order are right if the passes are, and check_derivatives tells whether they are. Where passes returns
-    NotImplemented, and where there are none (the table of minigrad/fast may have some), it is f and nothing more.
+    passes(*xs, **params) -> (y, push, pull) takes plain arrays, and y is one: push(*ts) takes None for zero, pull(g)
+    returns a tuple with None for each argument that is no array. Where something is traced, the derivative is that of
+    f: so derivatives of every order are right if the passes are, and check_derivatives tells whether they are.
+    Where passes returns NotImplemented, the whole is f; and so it is without passes, unless the table of minigrad/fast
+    has some.
 
     >>> from minigrad import grad
     >>> def passes(x):
@@ -120,11 +132,12 @@ class with_derivative:
     (12.0, 12.0)
     """
 
-    def __init__(self, f, passes=None):
+    def __init__(self, f: Callable[..., Any], passes: Callable[..., Any] | None = None) -> None:
         self.f, self.passes = f, passes
         self.__name__ = self.__qualname__ = title(f, "with_derivative")
 
-    def __call__(self, *xs, **params):
+    def __call__(self, *xs: Any, **params: Any) -> Any:
+        """Return f(*xs, **params)."""
         plain = [raw(x) for x in xs]
         passes = self.passes or faster(self, plain)
         result = NotImplemented if passes is None else passes(*plain, **params)
@@ -132,26 +145,27 @@ class with_derivative:
             return self.f(*xs, **params)
         return self._record(xs, params, *result) if Box in map(type, xs) else result[0]
 
-    def _record(self, xs, params, y, push, pull):
-        """The box of y: a primitive of the bundle of all arrays among the arguments."""
+    def _record(self, xs: Sequence[Any], params: dict[str, Any], y: Any, push: Callable[..., Any],
+                pull: Callable[..., Any]) -> Any:
+        """Return y as the value of a primitive of one argument: the bundle of all arrays in xs."""
         given, count = [k for k, x in enumerate(xs) if x is not None], len(xs)      # indices: boxes would make a cycle
 
-        def full(values):
+        def full(values: Iterable[Any]) -> list[Any]:
             known = dict(zip(given, values))
             return [known.get(k) for k in range(count)]
 
-        def plain(*values):
+        def plain(*values: Any) -> Any:
             return self.f(*full(values), **params)
 
-        def rule(i, _, bundle):
+        def rule(i: int, _: Any, bundle: Any) -> LinearMap:
             parts, first_order = _unpack(bundle, len(given)), type(bundle) is not Box
 
-            def push_all(ts):
+            def push_all(ts: Sequence[Any]) -> Any:
                 if first_order and Box not in map(type, ts):
                     return push(*full(ts))
                 return _push_again(plain, parts, ts)
 
-            def pull_all(g):
+            def pull_all(g: Any) -> Any:
                 if first_order and type(g) is not Box:
                     return tuple(c for c in pull(g) if c is not None)
                 return vjp(plain, *parts)[1](g)
