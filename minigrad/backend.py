@@ -91,9 +91,9 @@ def faster(operation: Hashable, args: Sequence[Any]) -> Callable[..., Any] | Non
     A form takes the arguments of the operation, and returns NotImplemented for those that it is not made for.
     """
     row = table.get(operation)
-    if row is None:
+    if row is None or not args:
         return None
-    return row[0] if args and type(args[0]) is numpy.ndarray else row[module_of(*args) is not numpy]
+    return row[0] if type(args[0]) is numpy.ndarray else row[module_of(*args) is not numpy]
 
 
 @explains

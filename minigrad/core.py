@@ -119,7 +119,7 @@ class Primitive:
         """Evaluate once more with numbers as arrays of no axes, if there are any; else raise the error, explained."""
         if any([type(a) in NUMBERS for a in args]) and not isinstance(error, errors.MinigradError):
             return self(*as_arrays(args, NUMBERS), **params)
-        raise errors.failure(self, args, error) from error
+        raise errors.keyword(self, params) or errors.failure(self, args, error) from error
 
     @property
     def __name__(self) -> str:

@@ -158,6 +158,16 @@ def failure(primitive: Any, args: Sequence[Any], error: Exception, where: str = 
     return mixture(call, rows) or _explain(call, rows, error, where)
 
 
+def keyword(primitive: Any, params: Mapping[str, Any]) -> DTypeError | None:
+    """Return the error to raise where an array is passed by keyword; None where none is."""
+    arrays = [p.name for p in primitive.__signature__.parameters.values() if p.kind is p.POSITIONAL_ONLY]
+    rows = [(name, params[name], "") for name in arrays if name in params]
+    if not rows:
+        return None
+    return DTypeError(message(f"{primitive.name}(...)", "arrays are passed by position, not by keyword", rows,
+                              f"pass {', '.join(arrays)} in this order, without names"))
+
+
 def untraceable(primitive: Any, trace: Any, args: Sequence[Any], params: Mapping[str, Any], box: type) -> TraceError:
     """Return the error for a primitive that cannot be traced with these arguments, some of which are of type `box`."""
     call = f"{primitive.name}(...)"

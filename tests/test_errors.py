@@ -548,6 +548,11 @@ told(TraceError, lambda: grad(lambda x: Primitive(lambda x, k: k * x, lambda i, 
       k  ()  float64
       help: pass arrays by position
     """)
+told(DTypeError, lambda: mg.add(ones(3), b=ones(3)), """
+    add(...): arrays are passed by position, not by keyword
+      b  (3,)  float32
+      help: pass a, b in this order, without names
+    """)
 told(TraceError, lambda: grad(lambda w: mg.sum(mg.checkpoint(lambda x: x * w)(ones(3))))(ones(3)), """
     checkpoint(<lambda>): it uses a traced value from outside
       help: pass as an argument whatever is differentiated: checkpoint(f)(params, x)

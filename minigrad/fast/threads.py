@@ -110,12 +110,12 @@ def chunked(f, arguments=None):
 
     f: a ufunc, or a function f(*arrays, out=None) of so many arguments.
     """
-    def unary(a, *more, **settings):
+    def unary(a, /, *more, **settings):
         if more or settings:
             return NotImplemented                           # NumPy would write into the one too many
         return map_elements(f, (a,)) if type(a) is ndarray and a.nbytes > CHUNK else f(a)
 
-    def binary(a, b, *more, **settings):
+    def binary(a, b, /, *more, **settings):
         if more or settings:
             return NotImplemented
         large = type(a) is ndarray and a.nbytes > CHUNK or type(b) is ndarray and b.nbytes > CHUNK
