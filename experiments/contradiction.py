@@ -28,7 +28,7 @@ from models import mlp
 
 from . import data, script
 from .biases import imbalance
-from .figures.common import color, label, legend, saved, spread, wrapped
+from .figures.common import color, label, legend, save, spread, wrap
 from .methods import METHODS, TrainsOn, Weighting
 from .runs import DATA, Problem, Run, Settings
 
@@ -237,8 +237,8 @@ def picture(lines, path, caption):
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     legend(figure, [axes], 3)
-    figure.suptitle(wrapped(f"Whom to trust: high losses, low losses, or the clean set ({caption})", 100))
-    return saved(figure, path)
+    figure.suptitle(wrap(f"What to trust: high losses, low losses, or the clean set ({caption})", 100))
+    return save(figure, path)
 
 
 def report(options, runs, lines, caption):

@@ -2,7 +2,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .figures.common import OTHER, color, legend, saved
+from .figures.common import OTHER, color, legend, save
 
 ZERO = 1e-9                                                 # weights below are 0 but for rounding
 
@@ -109,7 +109,7 @@ def draw(found, path):
     figure.suptitle(f"Two loops against one: logistic regression, {len(best)} noisy examples, {found.flipped.sum()} "
                     f"of them flipped; seed {found.seed}")
     legend(figure, [left, right], 7)
-    return saved(figure, path)
+    return save(figure, path)
 
 
 def _losses_over_cost(axes, found):

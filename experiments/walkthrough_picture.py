@@ -5,9 +5,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyBboxPatch
 
-from .figures.common import saved
+from .figures.common import save
 
-COLOURS = {"A": "#1f77b4", "B": "#2ca02c", "C": "#d62728", "D": "#0e7c86", "E": "#8c564b"}     # of the examples
+COLORS = {"A": "#1f77b4", "B": "#2ca02c", "C": "#d62728", "D": "#0e7c86", "E": "#8c564b"}     # of the examples
 FORWARD, BACKWARD, TWICE, FAINT = "#333333", "#d9730d", "#7b1fa2", "#b5b5b5"
 VALUES = (r"$h_%d$", "score $s$")
 WIDTH, HEIGHT = 11.0, 3.8                                                       # of a panel, in inches, as all places
@@ -130,7 +130,7 @@ def _network(axes, panel):
     color, texts = (FAINT, None) if panel.edges is None else (panel.color, panel.edges)
 
     def node(column, row, head, numbers, width, shade):
-        rows = [(text, COLOURS[name]) for name, text in zip(panel.batch.names, numbers)]
+        rows = [(text, COLORS[name]) for name, text in zip(panel.batch.names, numbers)]
         _box(axes, (PLACES[column], ROWS[row]), [(head, FORWARD), *rows], width, shade)
     for k in range(3):
         key, row = ("W", k) if k < 2 else ("b", 0)
@@ -157,7 +157,7 @@ def _losses(axes, panel):
         if panel.factors:
             _edge(axes, (PLACES["l"] + 0.83, y), (PLACES["total"] - 0.36, middle), panel.factors[k], panel.color,
                   panel.backwards, 0.36)
-        rows = [(text, COLOURS[name]) for text in (head, *panel.losses[k].splitlines())]
+        rows = [(text, COLORS[name]) for text in (head, *panel.losses[k].splitlines())]
         _box(axes, (PLACES["l"], y), rows, 1.56, panel.color)
     if panel.factors:
         _box(axes, (PLACES["total"], middle), [(text, FORWARD) for text in (panel.sum, panel.total) if text], 0.6,
@@ -180,4 +180,4 @@ def draw(trace, path):
         axes.text(0.25, HEIGHT - 0.38, panel.words, fontsize=10, va="top", linespacing=1.35)
         _network(axes, panel)
         _losses(axes, panel)
-    return saved(figure, path)
+    return save(figure, path)

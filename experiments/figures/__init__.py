@@ -1,8 +1,8 @@
-"""Tables and pictures, drawn from the lines of the records alone, with the paper's own values beside them."""
+"""Tables and pictures of the experiments, made from the records alone, with the paper's values beside them."""
 import matplotlib.pyplot as plt
 
 from . import paper
-from .benchmark import bars, growth
+from .benchmark import bars, growth, readable
 from .imbalance import (
                         all_methods,
                         error_against_share,
@@ -14,4 +14,4 @@ from .imbalance import (
 from .noise import accuracy_against, accuracy_bars, accuracy_table, confusion
 from .training import training_curves, weight_histograms, weights_over_training
 
-plt.switch_backend("Agg")               # into files, also where there is no screen
+plt.switch_backend("Agg")               # draws into files, so that no display is needed

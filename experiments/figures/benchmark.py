@@ -1,10 +1,15 @@
-"""Pictures of the benchmark: what a step costs in each library."""
+"""Pictures of the benchmark: the time and memory of a training step in each library."""
 import matplotlib.pyplot as plt
 
-from .common import legend, saved, wrapped
+from .common import legend, save, wrap
 
-COLOURS = {"minigrad": "#d62728", "PyTorch": "#1f77b4", "PyTorch channels_last": "#6baed6", "JAX": "#2ca02c",
+COLORS = {"minigrad": "#d62728", "PyTorch": "#1f77b4", "PyTorch channels_last": "#6baed6", "JAX": "#2ca02c",
            "autograd": "#9467bd", "MyGrad": "#8c564b", "NumPy": "#7f7f7f"}
+
+
+def readable(route):
+    """Return the name of a route as people read it: the records keep the older name of checkpointed routes."""
+    return route.replace("units forgotten", "checkpointed")
 
 
 def _conditions(everything, rounds):
@@ -18,29 +23,36 @@ def _conditions(everything, rounds):
 
 
 def bars(everything, path):
-    """The time of each route of each library, a panel for each problem; the line on a bar spans the quartiles."""
+    """Draw the time of each route of each library, one panel per problem, and return the path.
+
+    The line on a bar spans the quartiles. everything: the benchmark's JSON record.
+    """
     problems = everything["problems"]
     heights = [max(len(result["rows"]), 2) for result in problems.values()]
     figure, panels = plt.subplots(len(problems), 1, figsize=(9, 0.33 * sum(heights) + 1.1 * len(problems) + 0.6),
                                   squeeze=False, height_ratios=heights, layout="constrained")
     for panel, (name, result) in zip(panels[:, 0], problems.items()):
         rows = sorted(result["rows"], key=lambda row: row["ms"])
-        for place, row in enumerate(rows):
+        for k, row in enumerate(rows):
             low, high = row["quartiles"]
-            panel.barh(place, row["ms"], color=COLOURS[row["library"]],
+            panel.barh(k, row["ms"], color=COLORS[row["library"]],
                        xerr=[[max(row["ms"] - low, 0)], [max(high - row["ms"], 0)]], error_kw={"ecolor": "#333333"})
-        panel.set_yticks(range(len(rows)), [f"{row['library']}: {row['route']}" for row in rows], fontsize=8)
+        panel.set_yticks(range(len(rows)), [f"{row['library']}: {readable(row['route'])}" for row in rows],
+                         fontsize=8)
         panel.invert_yaxis()
         panel.set_title(f"{name}: milliseconds for one step", loc="left", fontsize=10)
         panel.grid(axis="x", alpha=0.3)
     counts = {result.get("rounds", everything["rounds"]) for result in problems.values()}
     rounds = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
-    figure.supxlabel(wrapped(_conditions(everything, rounds)), fontsize=7)
-    return saved(figure, path)
+    figure.supxlabel(wrap(_conditions(everything, rounds)), fontsize=7)
+    return save(figure, path)
 
 
 def growth(everything, path):
-    """Time and peak memory against batch size (depth 32) and against depth (batch 50): one line for each route."""
+    """Draw time and peak memory against batch size (depth 32) and against depth (batch 50), and return the path.
+
+    One line for each route; everything: the benchmark's JSON record.
+    """
     figure, panels = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
     wanted = [("minigrad", "plain"), ("minigrad", "Algorithm 1"), ("minigrad", "Algorithm 1, units forgotten"),
               ("PyTorch", "plain"), ("PyTorch", "double backward"), ("PyTorch", "one graph")]
@@ -48,18 +60,18 @@ def growth(everything, path):
         for library, route in wanted:
             points = sorted((p for p in everything["growth"] if (p["library"], p["route"], p[fixed]) ==
                              (library, route, value)), key=lambda p: p[along])
-            style = {"color": COLOURS[library], "marker": "o", "markersize": 3, "linestyle":
+            style = {"color": COLORS[library], "marker": "o", "markersize": 3, "linestyle":
                      {"plain": "--", "one graph": "-.", "Algorithm 1, units forgotten": ":"}.get(route, "-")}
             for panel, key, unit in ((panels[0, column], "ms", 1.0), (panels[1, column], "memory", 1e6)):
                 if points and all(p[key] for p in points):
                     panel.plot([p[along] for p in points], [p[key] / unit for p in points],
-                               label=f"{library}: {route}", **style)
-        for panel, what in zip(panels[:, column], ("ms for one step", "peak MB in one step")):
+                               label=f"{library}: {readable(route)}", **style)
+        for panel, text in zip(panels[:, column], ("ms for one step", "peak MB in one step")):
             panel.set_xlabel("images in each batch (ResNet-32)" if along == "batch" else "layers (50 images a batch)")
-            panel.set_ylabel(what)
+            panel.set_ylabel(text)
             panel.set_ylim(bottom=0)
             panel.grid(alpha=0.3)
-    legend(figure, panels[0], place="outside upper center")
+    legend(figure, panels[0], location="outside upper center")
     rounds = everything["growth"][0].get("rounds", everything["rounds"])
-    figure.supxlabel(wrapped(_conditions(everything, rounds)), fontsize=7)
-    return saved(figure, path)
+    figure.supxlabel(wrap(_conditions(everything, rounds)), fontsize=7)
+    return save(figure, path)

@@ -1,4 +1,4 @@
-"""Table and pictures of the imbalance experiment: Figure 2 of the paper, and the methods that it does not have."""
+"""Table and pictures of the imbalance experiment: Figure 2 of the paper, and methods beyond the paper's."""
 import collections
 import statistics
 
@@ -6,12 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from .common import beside, color, hollow, legend, look, saved, spread, wrapped
+from .common import color, draw_hollow, legend, look, save, spread, wrap, write_beside
 from .paper import FIGURE_2
 
 
 def final_errors(lines):
-    """{method: {share: [test error of each seed at its last step]}}, in the order of the lines."""
+    """Return {method: {share: [test error of each seed at its last step]}}, in the order of the lines."""
     last = {(line["method"], line["share"], line["seed"]): line["test_error"]
             for line in sorted(lines, key=lambda line: line["step"])}
     errors = collections.defaultdict(lambda: collections.defaultdict(list))
@@ -28,7 +28,7 @@ def _cell(values):
 
 
 def table(lines):
-    """Test error in percent at the last step: a row for each method, a column for each share of the majority."""
+    """Format the test error in percent at the last step: a row per method, a column per share of the majority class."""
     errors = final_errors(lines)
     shares = sorted({share for row in errors.values() for share in row})
     width = max(14, *(len(method) + 1 for method in errors), 0)
@@ -40,21 +40,21 @@ def table(lines):
     return "\n".join(["", *rows, "mean ± standard deviation (seeds); the column is the share of the majority class"])
 
 
-def _drawn_as_lines(methods):
-    """All methods, or the paper's alone where there are more than can be told apart."""
+def _choose_methods(methods):
+    """Return all methods, or only the paper's where there are more than a reader can tell apart."""
     papers = [method for method in methods if method in FIGURE_2]
     return papers if papers and len(methods) > len(FIGURE_2) else list(methods)
 
 
 def error_against_share(lines, path, caption, paper=False):
-    """Figure 2: test error against the share of the majority, with the standard deviation over seeds.
+    """Draw Figure 2, test error against the share of the majority, with the standard deviation over seeds.
 
-    Where the lines hold more than six methods, only the paper's are drawn: see `all_methods`.
-    paper: also draw the values that the paper reports, with its error bars, as hollow marks.
+    Where the lines have more than six methods, only the paper's are drawn: see `all_methods`. Returns the path.
+    paper: also draw the values that the paper reports, with its error bars, as draw_hollow diamonds.
     """
     errors = final_errors(lines)
     shares = sorted({share for row in errors.values() for share in row})
-    methods = _drawn_as_lines(errors)
+    methods = _choose_methods(errors)
     figure, axes = plt.subplots(figsize=(7.6, 4.2), layout="constrained")
     for k, method in enumerate(methods):
         row = errors[method]
@@ -64,52 +64,54 @@ def error_against_share(lines, path, caption, paper=False):
         for x, share in zip(at, sorted(row)):
             if paper and share in FIGURE_2.get(method, {}):
                 mean, half = FIGURE_2[method][share]
-                hollow(axes, x + 0.04, mean, yerr=half, color=color(method))
+                draw_hollow(axes, x + 0.04, mean, yerr=half, color=color(method))
     if paper:
-        hollow(axes, [], [], label="the paper's value")
+        draw_hollow(axes, [], [], label="the paper's value")
     axes.set_xticks(range(len(shares)), [f"{100 * share:g} %" for share in shares])
     left_out = len(errors) - len(methods)
     axes.set(xlabel="share of the majority class in training", ylabel="test error, %", ylim=(0, None))
     axes.grid(axis="y", alpha=0.3)
     figure.suptitle(f"Class imbalance, fours and nines ({caption}" + ("; the paper's methods)" if left_out else ")"))
     legend(figure, [axes], 1, "outside right center")
-    return saved(figure, path)
+    return save(figure, path)
 
 
 def all_methods(lines, path, caption, share, paper=False):
-    """Test error of every method at one share of the majority, the lowest first, with the standard deviation.
+    """Draw the test error of every method at one share of the majority, lowest first, with the standard deviation.
 
-    paper: also draw the values that the paper reports, with its error bars, as hollow diamonds.
+    Returns the path. paper: also draw the values that the paper reports, with its error bars, as draw_hollow
+    diamonds.
     """
     rows = {method: row[share] for method, row in final_errors(lines).items() if share in row}
     rows = dict(sorted(rows.items(), key=lambda item: statistics.mean(item[1])))
     figure, axes = plt.subplots(figsize=(7.6, 1.6 + 0.3 * max(len(rows), 2)), layout="constrained")
-    for place, (method, values) in enumerate(rows.items()):
+    for k, (method, values) in enumerate(rows.items()):
         mean, deviation = spread(values)
-        axes.barh(place, mean, color=color(method), alpha=0.85)
+        axes.barh(k, mean, color=color(method), alpha=0.85)
         if deviation:
-            axes.errorbar(mean, place - 0.2, xerr=deviation, color="#333333", capsize=3, linestyle="none")
+            axes.errorbar(mean, k - 0.2, xerr=deviation, color="#333333", capsize=3, linestyle="none")
         if paper and share in FIGURE_2.get(method, {}):
             theirs, half = FIGURE_2[method][share]
-            hollow(axes, theirs, place + 0.15, xerr=half)
-        beside(axes, place, _cell(values))
+            draw_hollow(axes, theirs, k + 0.15, xerr=half)
+        write_beside(axes, k, _cell(values))
     if paper:
-        hollow(axes, [], [], label="the paper's value")
+        draw_hollow(axes, [], [], label="the paper's value")
     legend(figure, [axes])
     axes.set_yticks(range(len(rows)), rows)
     axes.set(xlabel="test error, %: mean ± standard deviation (seeds)", xlim=(0, None), ylim=(max(len(rows), 1), -1))
     axes.grid(axis="x", alpha=0.3)
-    figure.suptitle(wrapped(f"Majority {100 * share:g} %: every method ({caption})", 80))
-    return saved(figure, path)
+    figure.suptitle(wrap(f"Majority {100 * share:g} %: every method ({caption})", 80))
+    return save(figure, path)
 
 
 def weight_over_training(lines, path, caption):
-    """How much of the weight goes to the minority as training goes on: one panel for each share, mean over seeds.
+    """Draw the minority's share of the example weights during training, one panel per share, and return the path.
 
-    Where the lines hold more than six methods, only the paper's are drawn. Lines without a weight are passed over.
+    Lines are means over seeds. Where there are more than six methods, only the paper's are drawn. Lines of the record
+    without a weight are skipped.
     """
     lines = [line for line in lines if line.get("minority_weight") is not None]
-    methods = _drawn_as_lines(dict.fromkeys(line["method"] for line in lines))
+    methods = _choose_methods(dict.fromkeys(line["method"] for line in lines))
     shares = sorted({line["share"] for line in lines})
     width = max(len(shares), 1)
     figure, panels = plt.subplots(1, width, figsize=(2.0 + 3.0 * width, 4.2), sharey=True, squeeze=False,
@@ -128,16 +130,21 @@ def weight_over_training(lines, path, caption):
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("weight on the minority class, %\n(the rest is on the majority)")
     legend(figure, panels[0], 4)
-    figure.suptitle(wrapped(f"Who gets the weight ({caption})", 30 + 35 * width))
-    return saved(figure, path)
+    figure.suptitle(wrap(f"Weight on the minority class ({caption})", 30 + 35 * width))
+    return save(figure, path)
 
 
 def example_weights_per_round(history, labels, path, caption):
-    """Boosting: how the weights of the examples change from round to round.
+    """Draw how the weights of the examples change from round to round of boosting, and return the path.
 
-    history: for each round the (n,) weights that it was trained with; labels: (n,). Left, every example: classes are
-    drawn equally high, and in each the examples are sorted by their mean weight. A weight rises after a round that got
-    its example wrong. Right: the share of the weight that each class holds.
+    Left, every example: all classes have the same height, and within a class examples are sorted by mean weight. A
+    weight rises after a round that misclassified its example. Right: the share of the total weight of each class.
+
+    Args:
+        history: for each round the weights (n,) that it was trained with.
+        labels: the classes of the examples (n,).
+        path: the file to write.
+        caption: what the runs were, for the title.
     """
     labels = np.asarray(labels)
     classes = np.unique(labels)
@@ -151,15 +158,15 @@ def example_weights_per_round(history, labels, path, caption):
         rows.append(own[:, np.linspace(0, own.shape[1] - 1, 400 // len(classes)).astype(int)])
         right.plot(rounds, 100.0 * own.sum(1), marker=".", label=f"class {c} ({own.shape[1]} examples)")
     if rows:
-        times = len(labels) * np.concatenate(rows, axis=1).T            # 1 is the weight that all start with
+        times = len(labels) * np.concatenate(rows, axis=1).T            # 1 is the weight of every example in round 1
         top = float(np.clip(times.max(), 2.0, 1e3))
         picture = left.imshow(np.clip(times, 1 / top, top), aspect="auto", cmap="RdBu_r", norm=LogNorm(1 / top, top),
                               extent=(0.5, len(rounds) + 0.5, len(classes), 0), interpolation="nearest")
-        figure.colorbar(picture, ax=left, label="weight, in multiples of the first")
+        figure.colorbar(picture, ax=left, label="weight, in multiples of the initial weight")
         left.set_yticks(np.arange(len(classes)) + 0.5, [f"class {c}" for c in classes])
     left.set(xlabel="round", title="each example")
     right.set(xlabel="round", ylabel="share of the weight, %", ylim=(0, 100), title="each class")
     right.grid(alpha=0.3)
     legend(figure, [right], 4)
-    figure.suptitle(wrapped(f"Weights of the examples in each round of boosting ({caption})", 110))
-    return saved(figure, path)
+    figure.suptitle(wrap(f"Weights of the examples in each round of boosting ({caption})", 110))
+    return save(figure, path)

@@ -1,8 +1,8 @@
-"""What the paper itself reports, as data: Ren et al., Learning to Reweight Examples for Robust Deep Learning, 2018.
+"""The values that the paper reports, as data: Ren et al., Learning to Reweight Examples for Robust Deep Learning, 2018.
 
-Methods have the names of `experiments/methods`; NAMES gives the paper's. A suffix says how it was trained: "+es" with
-the paper's shorter schedule, "+ft" with further steps on the clean images alone. Accuracies and errors are in percent.
-What stands in a figure was read off the coordinates of the paper's vector drawings.
+Methods have the names of `experiments/methods`; NAMES maps them to the paper's. A suffix says how a method was trained:
+"+es" with the paper's shorter schedule, "+ft" with further steps on the clean images only. Accuracies and errors are in
+percent. Values of figures were read from the coordinates of the paper's vector drawings.
 """
 
 SUFFIXES = {"": "", "+es": " +ES", "+ft": " +FT", "+es+ft": " +ES +FT"}
@@ -25,7 +25,7 @@ FIGURE_2 = {
 }
 
 # Table 1: 40 % uniform flip, WRN-28-10, 1,000 clean images; {data: {method: (test accuracy, half of the 95 %
-# interval)}}. MentorNet was not run by the authors: they quote its own paper (WRN-101-10), without intervals.
+# interval)}}. The authors did not run MentorNet: they quote its own paper (WRN-101-10), without intervals.
 TABLE_1 = {
     "cifar10": {
         "uniform": (67.97, 0.62), "bootstrap_hard": (69.66, 1.21), "adaptation": (70.64, 3.09),
@@ -39,8 +39,8 @@ TABLE_1 = {
         "reweight": (61.34, 2.06)},
 }
 
-# Table 2: 40 % background flip, ResNet-32, 10 clean images of each class. On CIFAR-100 the paper gives the same figure
-# for Random and for Weighted ("oracle"): one of them is probably a slip.
+# Table 2: 40 % background flip, ResNet-32, 10 clean images of each class. On CIFAR-100 the paper reports the same
+# numbers for Random and for Weighted ("oracle"): one of them is probably a mistake.
 TABLE_2 = {
     "cifar10": {
         "uniform": (59.54, 2.16), "uniform+es": (64.96, 1.19), "random": (69.51, 1.36), "oracle": (79.17, 1.36),

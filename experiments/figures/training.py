@@ -1,22 +1,27 @@
-"""What goes on while a network is trained on wrong labels: Figures 3 and 7 of the paper, and the weights over time."""
+"""Training on wrong labels as it proceeds: Figures 3 and 7 of the paper, and the weights over time."""
 import statistics
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .common import check_one_setting, color, hollow, label, legend, look, runs, saved, wrapped
+from .common import check_one_setting, color, draw_hollow, label, legend, look, runs, save, wrap
 from .paper import FIGURE_3, FIGURE_7, FIGURE_7_STEPS
 
-PAPERS_TASK = ("cifar10", "background", 0.4)    # of Figure 7
+FIGURE_7_TASK = ("cifar10", "background", 0.4)  # data, bias, share
 BINS = np.linspace(0.0, 0.04, 50)           # 49 bins, as in the paper
 
 
 def weight_histograms(unconditional, conditional, path, caption):
-    """Figure 3: how the weights of wrongly and of rightly labelled images are distributed.
+    """Draw Figure 3, the distribution of example weights for clean and noisy labels, and return the path.
 
-    Each of the two: a pair (weights of noisy images, weights of clean images) of arrays. Unconditional: of any images;
-    conditional: of one class that is not the background. Densities; weights above 0.04 are counted, but not drawn.
-    Written in each panel: the share of the images in the lowest bin, and the paper's, which is a hollow diamond too.
+    Densities; weights above 0.04 are counted, but not drawn. Each panel states the share of the images in the lowest
+    bin, and the paper's, which is also drawn as a hollow diamond.
+
+    Args:
+        unconditional: a pair of arrays, the weights of noisy and of clean images, for images of all classes.
+        conditional: the same for images of one class that is not the background.
+        path: the file to write.
+        caption: what the runs were, for the title.
     """
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
     for axes, pair, (kind, theirs) in zip(panels, (unconditional, conditional), FIGURE_3.items()):
@@ -25,7 +30,7 @@ def weight_histograms(unconditional, conditional, path, caption):
             weights = np.asarray(weights).ravel()
             counts = np.histogram(weights, BINS)[0] / max(len(weights), 1)
             axes.stairs(counts / BINS[1], BINS, fill=True, alpha=0.45, color=shade, label=f"{name} labels")
-            hollow(axes, BINS[1] / 2, share / BINS[1], color=shade)
+            draw_hollow(axes, BINS[1] / 2, share / BINS[1], color=shade)
             mine = f"{100 * counts[0]:.1f} %" if len(weights) else "no images"
             text.append(f"{name}: {mine} (the paper: {100 * share:.1f} %)")
         axes.text(0.97, 0.97, "\n".join(text), transform=axes.transAxes, ha="right", va="top", fontsize=8)
@@ -33,16 +38,16 @@ def weight_histograms(unconditional, conditional, path, caption):
             "unconditional": "images of all classes", "conditional": "images of one class"}[kind], xlim=(-0.0004, 0.04))
         axes.set_yscale("log", nonpositive="clip")
     panels[0].set(ylabel="density (logarithmic)", ylim=(0.1, 1e4))
-    hollow(panels[0], [], [], label="the paper's lowest bin")
+    draw_hollow(panels[0], [], [], label="the paper's lowest bin")
     legend(figure, panels)
-    figure.suptitle(wrapped(f"Who gets which weight ({caption})", 110))
-    return saved(figure, path)
+    figure.suptitle(wrap(f"Example weights for clean and noisy labels ({caption})", 110))
+    return save(figure, path)
 
 
 def _curves(axes, lines, value, progress=False):
-    """A thin line for each seed, a bold one for the mean of the seeds that have the step.
+    """Draw a thin line for each seed, and a bold one for the mean over the seeds that have the step.
 
-    value(line) -> number, or None for a line to pass over. progress: steps are given in parts of the method's last.
+    value(line) -> number, or None for a line to skip. progress: divide each step by the method's last one.
     """
     for method, seeds in runs(lines).items():
         unit = max(line["step"] for own in seeds.values() for line in own) if progress else 1
@@ -67,38 +72,38 @@ def _accuracy(field):
 
 
 def training_curves(lines, path, caption):
-    """Figure 7: validation accuracy (right labels) and training accuracy (given labels) as training goes on.
+    """Draw Figure 7, validation accuracy (right labels) and training accuracy (given labels), and return the path.
 
-    Both against the part of training that is done, step / last step, so that runs of any length and the paper's marked
-    points (hollow, of 80,000 steps) stand in one picture. The paper's are drawn beside ours of the same method, for its
-    own task alone: CIFAR-10, 40 % background flip. Raises MinigradError for lines of several tasks.
+    Both are drawn against step / last step, so that runs of any length and the paper's points (hollow, of 80,000 steps)
+    fit in one picture. The paper's points are drawn for methods that we ran, and only on the paper's task (CIFAR-10,
+    40 % background flip). Raises MinigradError for lines of several settings.
     """
     check_one_setting(lines)
-    same_task = {(line["data"], line["bias"], line["share"]) for line in lines} <= {PAPERS_TASK}
+    same_task = {(line["data"], line["bias"], line["share"]) for line in lines} <= {FIGURE_7_TASK}
     drawn = {line["method"] for line in lines} if same_task else set()
     theirs = {method: points for method, points in FIGURE_7.items() if method in drawn}
     figure, panels = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     for axes, name, field in zip(panels, ("validation", "train"), ("validation_error", "train_error")):
         _curves(axes, lines, _accuracy(field), progress=True)
         for method, points in theirs.items():
-            hollow(axes, [step / FIGURE_7_STEPS for step in points[name]], list(points[name].values()),
+            draw_hollow(axes, [step / FIGURE_7_STEPS for step in points[name]], list(points[name].values()),
                    color=color(method), alpha=1.0, zorder=4)
-        axes.set(xlabel="part of training: step / last step", xlim=(0, 1.03))
+        axes.set(xlabel="progress of training: step / last step", xlim=(0, 1.03))
         axes.grid(alpha=0.3)
     panels[0].set(ylabel="accuracy, %", title="validation images, right labels")
     panels[1].set(title="training batches, given labels")
     if theirs:
-        hollow(panels[0], [], [], label="the paper's, at step / 80,000")
+        draw_hollow(panels[0], [], [], label="the paper's, at step / 80,000")
     legend(figure, panels)
-    figure.suptitle(wrapped(f"Training ({caption})", 110))
-    return saved(figure, path)
+    figure.suptitle(wrap(f"Training ({caption})", 110))
+    return save(figure, path)
 
 
 def weights_over_training(lines, path, caption):
-    """The mean weight of wrongly labelled examples, divided by that of rightly labelled ones, as training goes on.
+    """Draw the mean weight of wrong labels divided by that of right labels during training, and return the path.
 
-    1 for a method that cannot tell them apart; below 1/3 is what reweighting should reach. Lines without the
-    value are passed over. Raises MinigradError for lines of several tasks.
+    The ratio is 1 for a method that cannot tell them apart; reweighting should get below 1/3. Lines without the value
+    are skipped. Raises MinigradError for lines of several settings.
     """
     check_one_setting(lines)
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
@@ -108,5 +113,5 @@ def weights_over_training(lines, path, caption):
     axes.set(xlabel="step", ylabel="weight of wrong labels / weight of right labels", ylim=(0, None))
     axes.grid(alpha=0.3)
     legend(figure, [axes])
-    figure.suptitle(wrapped(f"The weight of wrong labels ({caption})", 80))
-    return saved(figure, path)
+    figure.suptitle(wrap(f"The weight of wrong labels ({caption})", 80))
+    return save(figure, path)

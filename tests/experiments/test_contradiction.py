@@ -159,7 +159,7 @@ def test_a_small_run(tmp_path, capsys):
 
 def test_the_picture(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(contradiction, "saved", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(contradiction, "save", lambda figure, path: drawn.append(figure))
     contradiction.picture(lines({**AS_SAID, "both": {"low_loss": 40.0}}), tmp_path / "a.png", "quick mode")
     contradiction.picture([], tmp_path / "b.png", "quick mode")
     axes = drawn[0].axes[0]

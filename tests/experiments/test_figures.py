@@ -144,7 +144,7 @@ def test_accuracy_against_clean_images(tmp_path, drawn):
     low, high = ours.lines[2][0].get_segments()[0][:, 1]
     assert (high - low) / 2 == pytest.approx(common.interval([79.0, 80.0])[1])
     assert len(found["mine"].lines[0].get_xdata()) == 2
-    assert sum("the paper's alone" in (text or "") for text in found) == 3 and len(diamonds(axes)) == 4
+    assert sum("only the paper's" in (text or "") for text in found) == 3 and len(diamonds(axes)) == 4
     assert "hollow: the paper's value" in marks(axes)
 
 

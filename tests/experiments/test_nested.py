@@ -310,7 +310,7 @@ def test_the_measures_by_hand(every):
 
 def test_the_picture(every, tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr("experiments.nested_page.saved", lambda figure, path: kept.append(figure) or path)
+    monkeypatch.setattr("experiments.nested_page.save", lambda figure, path: kept.append(figure) or path)
     assert draw(every[1], tmp_path / "a.png") == tmp_path / "a.png"
     left, middle, right = kept[0].axes
     for axes, x, y in ((left, every[1].exact, every[1].scores), (middle, *(r.weights for r in every[1].routes.values()))):

@@ -88,7 +88,7 @@ LOOKS = {
 
 def test_colors_lines_and_names():
     """A color tells one method alone; a suffix changes the line and not the color."""
-    assert {name: common.COLOURS[name] for name in LOOKS} == LOOKS and len(set(LOOKS.values())) == len(LOOKS)
+    assert {name: common.COLORS[name] for name in LOOKS} == LOOKS and len(set(LOOKS.values())) == len(LOOKS)
     assert {name for name in METHODS if common.color(name) == common.OTHER} == {"reweight_decay", "cost_boost_csb2"}
     for suffix, line, mark in (("", "-", "o"), ("+es", "--", "s"), ("+ft", "-.", "^"), ("+es+ft", ":", "v")):
         look = common.look("uniform" + suffix)
@@ -170,7 +170,7 @@ def test_weight_over_training(at, drawn):
         assert list(data.get_ydata()) == approx(*[100 * (1 - share)] * 2) and data.get_label() == "its share of the data"
         assert axes.get_ylim() == (0, 100) and axes.get_xlabel() == "step"
     assert drawn[0].axes[0].get_ylabel() == "weight on the minority class, %\n(the rest is on the majority)"
-    assert drawn[0].get_suptitle() == "Who gets the weight (quick mode)"
+    assert drawn[0].get_suptitle() == "Weight on the minority class (quick mode)"
 
 
 def test_weights_of_the_first_rounds_of_boosting(at, monkeypatch):
@@ -293,8 +293,8 @@ def test_who_is_confused_with_whom(at, drawn):
     cells = {(int(text.get_position()[1]), int(text.get_position()[0])): text.get_text() for text in axes.texts[:9]}
     assert cells == {(i, j): f"{parts[i][j]:.2f}" for i in range(3) for j in range(3)}
     assert [(text.get_text(), text.get_position()[1]) for text in axes.texts[9:12]] == [("0.70", 0), ("0.80", 1), ("0.90", 2)]
-    assert drawn[0].get_suptitle().replace("\n", " ") == "What is taken for what (quick mode)"
-    assert drawn[0].axes[1].get_ylabel() == "part of the class"
+    assert drawn[0].get_suptitle().replace("\n", " ") == "Confusion matrices (quick mode)"
+    assert drawn[0].axes[1].get_ylabel() == "share of the true class"
     assert axes.get_xlabel() == "predicted" and axes.get_ylabel() == "true class" and axes.get_title() == "reweight (Ours)"
 
 
@@ -318,7 +318,7 @@ def test_histograms_of_weights(at, drawn):
         assert [(bars["x"][0], bars["y"][0], bars["color"]) for bars in theirs(axes)] == [
             (pytest.approx(0.02 / 49), pytest.approx(share * 49 / 0.04), shade)
             for share, shade in zip((published["noisy"], published["clean"]), ("#ff7f0e", "#1f77b4"))]
-    assert drawn[0].get_suptitle() == "Who gets which weight (quick mode)"
+    assert drawn[0].get_suptitle() == "Example weights for clean and noisy labels (quick mode)"
     assert drawn[0].axes[0].get_ylabel() == "density (logarithmic)" and drawn[0].axes[0].get_ylim() == (0.1, 1e4)
 
 
@@ -346,7 +346,7 @@ def test_curves_of_training(at, drawn):
             ([step / 80_000 for step in points[name]], list(points[name].values()), LOOKS[method])
             for method, points in paper.FIGURE_7.items() if method in FINAL]
     assert drawn[0].get_suptitle() == "Training (quick mode)" and left.get_ylabel() == "accuracy, %"
-    assert left.get_xlabel() == "part of training: step / last step" and left.get_xlim() == right.get_xlim() == (0, 1.03)
+    assert left.get_xlabel() == "progress of training: step / last step" and left.get_xlim() == right.get_xlim() == (0, 1.03)
     assert left.get_title() == "validation images, right labels" and right.get_title() == "training batches, given labels"
 
 
