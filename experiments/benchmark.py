@@ -1,18 +1,19 @@
-"""What a training step costs: minigrad against PyTorch, JAX and others, in one run.
+"""The cost of a training step: minigrad against PyTorch, JAX and others, in one run.
 
     python -m experiments.benchmark                      MLP, LeNet and ResNet-32: a table, JSON and figures
     python -m experiments.benchmark --problems lenet --libraries minigrad PyTorch --rounds 30
     python -m experiments.benchmark --growth             time and memory against batch size and depth
     python -m experiments.benchmark --gpu                LeNet, ResNet-32 and WRN-28-10 on a GPU: see gpu.md
 
-Every library runs in a process of its own and takes its turn in every round, so that a noisy machine disturbs all of
-them alike: read the ratios, which are medians over the rounds, not the milliseconds. All take the same steps from the
-same weights (checked to 1e-5); libraries that are not installed and routes that cannot be built are left out, with the
-reason. Peak memory is the most held at once in a step beyond what was held before, as tracemalloc, CuPy's pool,
-PyTorch's profiler or XLA's plan tell it. The files are written anew after every problem.
+Every library runs in its own process and takes its turn in every round, so that a noisy machine disturbs all of them
+alike: read the ratios, which are medians over the rounds, not the milliseconds. All take the same steps from the same
+weights (checked to 1e-5). Libraries that are not installed and routes that cannot be built are left out, with the
+reason. Peak memory is the most that a step holds at once beyond what was held before, as reported by tracemalloc,
+CuPy's pool, PyTorch's profiler or XLA's plan. The files are updated after every problem.
 
-The limit of the machine is measured in the same rounds: its best matrix product and its speed of copying. A step cannot
-take less than its multiplications need at the one and its arrays, each read and written once, at the other.
+The peak rates of the machine are measured in the same rounds: a large matrix product, and copying. The columns
+"arithmetic" and "copying" compare a step with the least time that its FLOPs need at the first rate, and its arrays,
+each read and written once, at the second.
 """
 import argparse
 import datetime
@@ -41,23 +42,31 @@ from .pool import THREADS, environment
 
 GROWTH = [(32, 12), (32, 25), (32, 50), (32, 100), (8, 50), (14, 50), (20, 50)]      # depth of the ResNet, batch size
 RESULTS = pathlib.Path("runs", "benchmark")
-AGREEMENT = {"float32": 1e-5, "tf32": 1e-4}     # the most that two libraries' weights may differ after a step
+AGREEMENT = {"float32": 1e-5, "tf32": 1e-4}     # largest difference of two libraries' weights after a step
 ON_GPU = ["lenet", "resnet32", "wrn-28-10"]
-SECONDS = 60.0                                  # of rounds of a problem on a GPU, unless two take longer
+SECONDS = 60.0                                  # limit for the rounds of a problem on a GPU, unless two take longer
 
 
 # -------------------------------------------------------------------------------------------- measurement
 
 def measure(problem, libraries, rounds, array_module=None, tf32=False, progress=lambda rounds=1: None):
-    """All routes of all libraries, in turns: {"rows": {(library, route): ...}, "versions", "missing", "failed", ...}.
+    """Measure all routes of all libraries, in turns.
 
-    array_module: "numpy" or "cupy", where the libraries compute. They build their steps side by side (most of that is
-    compilers' work); after that only one works at a time.
+    Returns {"rows": {(library, route): row}, "machine", "rounds", "versions", "missing", "failed"}. The libraries build
+    their steps at the same time (most of it is the work of compilers); after that only one computes at a time.
+
+    Args:
+        problem: the Problem.
+        libraries: names in LIBRARIES.
+        rounds: measurements of each route.
+        array_module: where the libraries compute, "numpy" (CPU) or "cupy" (GPU); by default minigrad's current one.
+        tf32: whether matrix products are in TF32.
+        progress: called with the number of rounds done.
     """
     peers = {name: Peer(name, problem, array_module, tf32) for name in libraries if offered(name, problem)}
     try:
         for peer in peers.values():
-            peer.built()
+            peer.wait()
         pairs = [(name, route) for name, peer in peers.items() for route in peer.routes]
         found = {"difference": _check_agreement(peers, pairs, AGREEMENT["tf32" if tf32 else "float32"])}
         for what in ("memory", "launches"):
@@ -78,7 +87,10 @@ def measure(problem, libraries, rounds, array_module=None, tf32=False, progress=
 
 
 def _rounds(peers, pairs, rounds, seconds, progress):
-    """The times of each pair and the limits of the machine, round by round; in no more seconds, if two rounds fit."""
+    """Return the times of each pair (library, route) and the peak rates of the machine, per round.
+
+    Stops after two rounds or more when `seconds` have passed.
+    """
     times, limits, begun = {pair: [] for pair in pairs}, [], time.perf_counter()
     while len(limits) < 2 or len(limits) < rounds and time.perf_counter() - begun < seconds:
         limits.append(machine())
@@ -90,7 +102,7 @@ def _rounds(peers, pairs, rounds, seconds, progress):
 
 
 def _row(pair, found, cost, limit):
-    """What is known of one route of one library."""
+    """Return the row of one route of one library, as the JSON file keeps it."""
     times = found["times"][pair]
     seconds = statistics.median(times)
     row = {"ms": 1e3 * seconds, "quartiles": [1e3 * q for q in quartiles(times)], "memory": found["memory"][pair],
@@ -101,14 +113,14 @@ def _row(pair, found, cost, limit):
 
 
 def _check_agreement(peers, pairs, most=AGREEMENT["float32"]):
-    """The largest difference of any weight to minigrad's, or to the first library's, for each route.
+    """Return {(library, route): the largest difference of any weight to the first library's after the same step}.
 
-    A route that differs by more than `most` computes something else: it fails.
+    A route that differs by more than `most` computes something else and is marked as failed.
     """
     first, differ = {}, {}
     for name, route in pairs:
         found = peers[name].ask("weights", route)
-        if found is None:                                   # it failed, and is left out
+        if found is None:                                   # the route failed
             continue
         expected = first.setdefault(job(route), found)
         differ[name, route] = max(float(abs(a - b).max()) for a, b in zip(found, expected, strict=True))
@@ -120,12 +132,13 @@ def _check_agreement(peers, pairs, most=AGREEMENT["float32"]):
 # ------------------------------------------------------------------------------------------------ results
 
 def table(title, result):
-    """The rows as text."""
+    """Format the rows of a problem as a table."""
     lines = [f"{title:50s}{'ms':>9}{'quartiles':>18}{'peak MB':>9}{'arithmetic':>12}{'copying':>9}"]
     for (library, route), row in result["rows"].items():
+        name = f"{library}, {figures.readable(route)}"
         low, high = row["quartiles"]
         megabytes = f"{row['memory'] / 1e6:.1f}" if row["memory"] else ""
-        lines.append(f"  {library + ', ' + route:48s}{row['ms']:9.2f}{f'{low:.2f} - {high:.2f}':>18}{megabytes:>9}"
+        lines.append(f"  {name:48s}{row['ms']:9.2f}{f'{low:.2f} - {high:.2f}':>18}{megabytes:>9}"
                      f"{row['arithmetic']:12.0%}{row['copying']:9.0%}"
                      + (f"   {row['launches']} launches" if "launches" in row else ""))
     left_out = result["missing"] | {", ".join(pair): reason for pair, reason in result["failed"].items()}
@@ -134,7 +147,10 @@ def table(title, result):
 
 
 def growth(rounds, libraries, array_module=None, tf32=False, progress=lambda rounds=1: None):
-    """ResNets of several depths and batch sizes, in minigrad and PyTorch: [{"depth", "batch", "library", ...}]."""
+    """Measure ResNets of several depths and batch sizes in minigrad and PyTorch, with arguments as in `measure`.
+
+    Returns [{"depth", "batch", "library", "route", "ms", "memory", "rounds"}].
+    """
     libraries = [library for library in libraries if library in ("minigrad", "PyTorch")]
     found = []
     for depth, batch in GROWTH:
@@ -147,26 +163,29 @@ def growth(rounds, libraries, array_module=None, tf32=False, progress=lambda rou
 
 
 def _options(arguments):
-    """The command line, checked; minigrad switched to the array module that it asks for."""
+    """Parse and check the command line, and switch minigrad to the backend that it asks for."""
     p = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--gpu", action="store_true", help=f"on a GPU: {', '.join(ON_GPU)}, in the libraries that know it, "
-                                                      "and the precision; a file of its own")
+    p.add_argument("--gpu", action="store_true",
+                   help=f"run on a GPU: {', '.join(ON_GPU)}, in the libraries that support one, and --precision")
     p.add_argument("--problems", nargs="+", choices=PROBLEMS, metavar="NAME",
-                   help=f"of {', '.join(PROBLEMS)}; default: all but the last, and on a GPU all")
+                   help=f"some of {', '.join(PROBLEMS)}; default: all but the last; "
+                        f"with --gpu: {', '.join(ON_GPU)}")
     p.add_argument("--libraries", nargs="+", choices=LIBRARIES, metavar="NAME",
-                   help=f"of {', '.join(LIBRARIES)}; default: all that are installed")
+                   help=f"some of {', '.join(LIBRARIES)}; default: all that are installed")
     p.add_argument("--rounds", type=int, default=10, help="measurements of each route, at least 2 (default 10)")
-    p.add_argument("--threads", type=int, default=threads.threads(), help="of every library (default: one per core)")
-    p.add_argument("--backend", choices=("numpy", "cupy"), help="default: cupy where it can run")
-    p.add_argument("--tf32", action="store_true", help="products of float32 in TF32, in every library; on a GPU")
-    p.add_argument("--precision", action="store_true", help="also how exact Algorithm 1 is in float32")
-    p.add_argument("--growth", action="store_true", help="also time and memory against batch size and depth")
+    p.add_argument("--threads", type=int, default=threads.threads(),
+                   help="threads of every library (default: one per core)")
+    p.add_argument("--backend", choices=("numpy", "cupy"),
+                   help="compute on the CPU or a GPU (default: cupy where it can run)")
+    p.add_argument("--tf32", action="store_true", help="compute float32 products in TF32 (every library; needs a GPU)")
+    p.add_argument("--precision", action="store_true", help="also measure rounding errors of Algorithm 1 in float32")
+    p.add_argument("--growth", action="store_true", help="also measure time and memory against batch size and depth")
     p.add_argument("--out", type=console.folder, default=RESULTS,
-                   help=f"the folder for the JSON file and the figures (default {RESULTS})")
+                   help=f"folder for the JSON file and the figures (default {RESULTS})")
     options = p.parse_args(arguments)
     if options.rounds < 2 or options.threads < 1:
-        p.error("--rounds needs at least 2, --threads at least 1")
+        p.error("--rounds must be at least 2, --threads at least 1")
     if options.gpu and options.backend == "numpy":
         p.error("--gpu and --backend numpy exclude each other")
     try:
@@ -183,7 +202,7 @@ def _options(arguments):
 
 
 def main(arguments=None):
-    """Run the benchmark from the command line; gives the exit status."""
+    """Run the benchmark from the command line and return the exit status."""
     console.prepare()
     options = _options(arguments)
     eigen = "true" if options.threads > 1 else "false"
@@ -191,10 +210,10 @@ def main(arguments=None):
     before = backend.matmul_precision()
     backend.matmul_precision("tf32" if options.tf32 else "float32")
     try:
-        check_folder(options.out)                           # before anything is measured
+        check_folder(options.out)                           # fail before measuring anything
         with environment(settings):
-            threads.threads.cache_clear()                    # of this process, which measures the machine
-            _measured(options)
+            threads.threads.cache_clear()                    # this process measures the machine, with options.threads
+            _measure_all(options)
         return 0
     except (mg.MinigradError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -205,7 +224,7 @@ def main(arguments=None):
 
 
 def _conditions(options):
-    """What the figures hold for."""
+    """Return the conditions of the measurement: date, versions, threads, device ..."""
     found = {"date": datetime.date.today().isoformat(), "backend": backend.name(),
              "products": "tf32" if options.tf32 else "float32", "threads": options.threads, "rounds": options.rounds,
              "python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine()}
@@ -213,12 +232,12 @@ def _conditions(options):
 
 
 def device_name():
-    """What the GPU calls itself."""
+    """Return the name of the GPU."""
     return mg.xp.cuda.runtime.getDeviceProperties(mg.xp.cuda.Device().id)["name"].decode()
 
 
-def _measured(options):
-    """All problems: printed and written as they are done."""
+def _measure_all(options):
+    """Measure all problems, and print and write each when it is done."""
     everything, module = _conditions(options), backend.name()
     print(", ".join(f"{key} {value}" for key, value in everything.items()))
     stem = options.out / f"benchmark-{module}{'-tf32' * options.tf32}-{everything['date']}"
@@ -234,26 +253,26 @@ def _measured(options):
             compared = comparisons(name, result["rows"])
             bar.write("\n".join([table(name, result), *map(_line, compared)]), file=sys.stdout)
             everything["comparisons"] += compared
-            everything["problems"][name] = {**result, "rows": _listed(result["rows"]), "failed": _listed({
+            everything["problems"][name] = {**result, "rows": _as_list(result["rows"]), "failed": _as_list({
                 pair: {"reason": reason} for pair, reason in result["failed"].items()})}
             write(everything, stem)
         if options.growth:
             everything["growth"] = growth(few, options.libraries, module, options.tf32, bar.update)
             write(everything, stem)
-    print(f"written: {stem}.json and figures beside it")
+    print(f"written: {stem}.json and the figures next to it")
 
 
 def _line(comparison):
     what, value, low, high = comparison
-    return f"{what:72s}{value:6.2f}" + (f"   ({low:.2f} - {high:.2f})" if low else "")
+    return f"{figures.readable(what):72s}{value:6.2f}" + (f"   ({low:.2f} - {high:.2f})" if low else "")
 
 
-def _listed(rows):
+def _as_list(rows):
     return [{"library": library, "route": route, **row} for (library, route), row in rows.items()]
 
 
 def write(everything, stem):
-    """The JSON file and the figures, of what has been measured so far."""
+    """Write the JSON file and the figures of what has been measured so far."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     tree.write_whole(stem.with_suffix(".json"), (json.dumps(everything, indent=1) + "\n").encode())
     figures.bars(everything, stem.with_suffix(".png"))

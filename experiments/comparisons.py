@@ -1,19 +1,19 @@
-"""What the benchmark's rows say of each other: ratios of times, as medians over the rounds."""
+"""Ratios between rows of the benchmark: times, as medians over the rounds, and memory."""
 import statistics
 
 PYTORCH = ("PyTorch", "PyTorch channels_last")
 PLAIN, ALGORITHM = ("minigrad", "plain"), ("minigrad", "Algorithm 1")
 CAPTURED = {"plain": ("minigrad", "plain, captured"), "Algorithm 1": ("minigrad", "Algorithm 1, captured")}
-FORGOTTEN = ("minigrad", "plain, units forgotten")
+CHECKPOINTED = ("minigrad", "plain, units forgotten")
 
 
 def quartiles(values):
-    """The first and the third."""
+    """Return the first and the third quartile."""
     return statistics.quantiles(values, n=4)[::2] if len(values) > 1 else values * 2
 
 
 def ratio(rows, ours, theirs):
-    """The median over the rounds of the time of one row over that of another, and its quartiles; None without them."""
+    """Return the ratio of the times of two rows, its median over the rounds and quartiles; None if a row is missing."""
     if ours not in rows or theirs not in rows:
         return None
     each = [a / b for a, b in zip(rows[ours]["times"], rows[theirs]["times"])]
@@ -21,7 +21,7 @@ def ratio(rows, ours, theirs):
 
 
 def fastest(rows, *pairs):
-    """Of these pairs of a library and a route the one with the fastest row, or None."""
+    """Return the pair (library, route) with the fastest row, or None if none of the pairs has a row."""
     return min((pair for pair in pairs if pair in rows), key=lambda pair: rows[pair]["ms"], default=None)
 
 
@@ -30,7 +30,7 @@ def _pytorch(rows, route):
 
 
 def _on_cpu(rows):
-    """[(what, ours, theirs)]: eager minigrad against the best form of each other library, and against itself."""
+    """Return [(what, ours, theirs)]: eager minigrad against each other library's best form, and against itself."""
     return [
         ("plain step / PyTorch", PLAIN, _pytorch(rows, "plain")),
         ("plain step / PyTorch, images (n, c, h, w)", PLAIN, ("PyTorch", "plain")),
@@ -41,14 +41,14 @@ def _on_cpu(rows):
         ("Algorithm 1 / best of JAX", ALGORITHM, fastest(rows, ("JAX", "double backward"), ("JAX", "forward mode"))),
         ("Algorithm 1 / own plain step", ALGORITHM, PLAIN),
         ("Algorithm 1 / own double backward", ALGORITHM, ("minigrad", "double backward")),
-        ("plain, units forgotten / plain", FORGOTTEN, PLAIN),
+        ("plain, units forgotten / plain", CHECKPOINTED, PLAIN),
         ("evaluation / bare NumPy", ("minigrad", "evaluation"), ("NumPy", "evaluation")),
         *[(f"gradient / {other}", ("minigrad", "gradient"), (other, "gradient"))
           for other in ("PyTorch", "JAX", "autograd", "MyGrad")]]
 
 
 def _on_gpu(rows):
-    """The same for captured minigrad."""
+    """Return [(what, ours, theirs)] for captured minigrad."""
     compiled = {"plain": [("JAX", "plain"), _pytorch(rows, "plain, compiled")],
                 "Algorithm 1": [("JAX", "double backward"), ("JAX", "forward mode"),
                                 _pytorch(rows, "forward mode, compiled")]}
@@ -65,7 +65,11 @@ def _on_gpu(rows):
 
 
 def comparisons(name, rows):
-    """[(what, value, its quartiles)]: ratios of times and of memory, and the milliseconds of a captured step."""
+    """Return [(what, value, first quartile, third quartile)]: ratios, and the milliseconds of captured steps.
+
+    name: of the problem; rows: {(library, route): row} as in `benchmark.measure`. The quartiles are None where there
+    is a single value.
+    """
     found = []
     for what, ours, theirs in _on_cpu(rows) + _on_gpu(rows):
         value = ratio(rows, ours, theirs)
@@ -73,7 +77,7 @@ def comparisons(name, rows):
             found.append((f"{name}: {what}", *value))
     for what, ours, theirs in [("Algorithm 1 / own plain step", ALGORITHM, PLAIN),
                                ("plain step / PyTorch", PLAIN, ("PyTorch", "plain")),
-                               ("plain, units forgotten / plain", FORGOTTEN, PLAIN)]:
+                               ("plain, units forgotten / plain", CHECKPOINTED, PLAIN)]:
         if ours in rows and theirs in rows and rows[theirs]["memory"]:
             found.append((f"{name}: peak memory, {what}", rows[ours]["memory"] / rows[theirs]["memory"], None, None))
     found += [(f"{name}: {what} captured, milliseconds", rows[pair]["ms"], *rows[pair]["quartiles"])

@@ -1,4 +1,4 @@
-"""What a training step cannot be had for less: its multiplications and bytes, and the machine's speed at both."""
+"""A lower bound on the cost of a training step: its FLOPs and bytes, and this machine's peak rate for each."""
 import math
 import time
 
@@ -11,72 +11,75 @@ from minigrad.fast import threads
 from .peers import NETWORKS, job
 from .peers.of_minigrad import clock
 
-SIDE, COPIED = 4096, 1 << 28                # of the device's matrices; bytes that it copies
+SIDE, COPIED = 4096, 1 << 28                # side of the matrices that a GPU multiplies; bytes that it copies
 
 
 class Shape:
-    """Stands for an array in a network and counts: multiplications and additions, and bytes read and written."""
+    """The shape of an array in a network, and running counts of FLOPs and of bytes read and written."""
 
     def __init__(self, shape, count):
         self.shape, self.count = shape, count
 
-    def made(self, shape, flops=0):
-        """The result of an operation."""
+    def to(self, shape, flops=0):
+        """Count an operation on this array (float32) and return the Shape of its result."""
         self.count["flops"] += flops
         self.count["bytes"] += 4 * (math.prod(self.shape) + math.prod(shape))
         return Shape(shape, self.count)
 
     def __add__(self, other):
-        return self.made(self.shape)
+        return self.to(self.shape)
 
 
 class Counting:
-    """The operations of a network (peers), on shapes."""
+    """The operations of the networks in peers, on shapes: each only counts its cost."""
 
     def dense(self, x, weight, bias):
-        """x W + b."""
-        return x.made((x.shape[0], weight[1]), 2 * x.shape[0] * weight[0] * weight[1])
+        """Count x W + b."""
+        return x.to((x.shape[0], weight[1]), 2 * x.shape[0] * weight[0] * weight[1])
 
     def conv(self, x, k, stride=1, bias=None):
-        """A convolution."""
+        """Count a convolution with "same" padding."""
         n, h, w, _ = x.shape
         shape = (n, -(-h // stride), -(-w // stride), k[3])
-        return x.made(shape, 2 * math.prod(shape) * math.prod(k[:3]))
+        return x.to(shape, 2 * math.prod(shape) * math.prod(k[:3]))
 
     def max_pool(self, x):
-        """3x3 with stride 2."""
+        """Count max pooling with stride 2."""
         n, h, w, c = x.shape
-        return x.made((n, -(-h // 2), -(-w // 2), c))
+        return x.to((n, -(-h // 2), -(-w // 2), c))
 
     def norm(self, x, bias):
-        """Normalization and ReLU: read twice, for the moments first."""
+        """Count normalization and ReLU, which read x twice: once for the moments."""
         self.relu(x)
-        return x.made(x.shape)
+        return x.to(x.shape)
 
     def relu(self, x):
-        """max(x, 0)."""
-        return x.made(x.shape)
+        """Count max(x, 0)."""
+        return x.to(x.shape)
 
-    def average(self, x):
-        """2x2."""
+    def avg_pool(self, x):
+        """Count the mean of each 2x2 block."""
         n, h, w, c = x.shape
-        return x.made((n, h // 2, w // 2, c))
+        return x.to((n, h // 2, w // 2, c))
 
     def widen(self, x, more):
-        """More channels."""
-        return x.made((*x.shape[:3], x.shape[3] + 2 * more))
+        """Count padding by `more` channels on either side."""
+        return x.to((*x.shape[:3], x.shape[3] + 2 * more))
 
-    def pooled(self, x):
-        """The mean over all pixels."""
-        return x.made((x.shape[0], x.shape[3]))
+    def average_pixels(self, x):
+        """Count the mean over all pixels."""
+        return x.to((x.shape[0], x.shape[3]))
 
-    def flat(self, x):
-        """No work."""
+    def flatten(self, x):
+        """Count nothing: flattening moves no data."""
         return Shape((x.shape[0], math.prod(x.shape[1:])), x.count)
 
 
 def work(problem, shapes, route):
-    """Floating-point operations and bytes of a step: a pass over the network costs 1 forwards, 2 pushed or pulled."""
+    """Return {"flops", "bytes"} of a step: in units of a forward pass, a push or a pull costs 2.
+
+    shapes: of the weights, as in `peers.weights`.
+    """
     count = {"flops": 0, "bytes": 0}
     NETWORKS[problem.network](Counting(), shapes, Shape((1, *problem.image), count), problem.size)
     passes = (1 if job(route) == "evaluation" else 3) * problem.noisy
@@ -86,15 +89,15 @@ def work(problem, shapes, route):
 
 
 def machine():
-    """The machine now: FLOP/s of the best matrix product, and bytes copied (read and written) per second.
+    """Measure the machine now: {"flops"} per second of a matrix product, {"bytes"} read and written per second.
 
-    On the CPU of float32; on a GPU in the precision that is set, and in full float32 too where that is another.
+    On the CPU in float32. On a GPU in the precision that is set; if that is TF32, "flops in float32" is measured, too.
     """
     return device() if backend.name() == "cupy" else host()
 
 
 def host():
-    """The CPU, all threads at once."""
+    """Measure the CPU, with all threads at once."""
     a, big = np.ones((1024, 1024), "float32"), np.ones((threads.threads(), 1 << 23), "float32")
     to = np.empty_like(big)
     lanes = list(range(threads.threads()))
@@ -107,7 +110,7 @@ def host():
 
 
 def device():
-    """The GPU, by its own events."""
+    """Measure the GPU, by its own events."""
     a = (mg.xp.arange(SIDE * SIDE, dtype="float32") % 13 - 6).reshape(SIDE, SIDE)
     big = mg.xp.ones(COPIED // 4, "float32")
     to, elapsed, precision = mg.xp.empty_like(big), clock(), backend.matmul_precision()
@@ -123,7 +126,7 @@ def device():
         backend.matmul_precision("float32")
         found["flops in float32"] = flops()
         backend.matmul_precision(precision)
-    a = big = to = None                                     # before their memory can be given back
+    a = big = to = None                                     # drop the references, so that the pool can free the memory
     mg.xp.get_default_memory_pool().free_all_blocks()
     return found
 

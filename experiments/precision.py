@@ -1,4 +1,4 @@
-"""How exact Algorithm 1 is: its gradient and its example weights in float32, and on a GPU in TF32, against float64."""
+"""Rounding errors of Algorithm 1: its gradient and example weights in float32 (on a GPU also TF32) against float64."""
 import numpy as np
 
 import minigrad as mg
@@ -8,11 +8,14 @@ from .peers import PROBLEMS, Problem, data, minigrad_model
 from .peers.of_minigrad import both_losses
 
 NETWORKS = {"lenet": PROBLEMS["lenet"], "resnet8": Problem("resnet", 100, 100, (8, 1))}
-ON_GPU = {"resnet32": PROBLEMS["resnet32"]}             # float64 on the CPU would take long on two cores
+ON_GPU = {"resnet32": PROBLEMS["resnet32"]}             # its float64 reference is slow on a machine without a GPU
 
 
 def algorithm_1(problem, kind):
-    """{"gradient", "weights"} of a step from the first weights, as flat arrays of the host; kind: of float."""
+    """Return {"gradient", "weights"} of a step from the initial weights, as flat NumPy arrays.
+
+    kind: the type of the floats, "float32" or "float64".
+    """
     def put(a):
         a = mg.to_host(a)
         return mg.xp.asarray(a.astype(kind) if a.dtype.kind == "f" else a)
@@ -23,7 +26,7 @@ def algorithm_1(problem, kind):
 
 
 def exact(problem):
-    """The same in float64 by NumPy."""
+    """Return `algorithm_1` in float64, computed by NumPy."""
     before = backend.name()
     mg.use("numpy")
     try:
@@ -33,7 +36,7 @@ def exact(problem):
 
 
 def rows(networks=None):
-    """[{"problem", "precision", "backend", "gradient", "weights"}]: relative errors on the array module in use."""
+    """Return [{"problem", "precision", "backend", "gradient", "weights"}]: relative errors on the backend in use."""
     networks = networks or NETWORKS | (ON_GPU if backend.name() == "cupy" else {})
     before, found = backend.matmul_precision(), []
     try:
@@ -50,12 +53,12 @@ def rows(networks=None):
 
 
 def relative(found, expected):
-    """The norm of the difference over the norm."""
+    """Return the norm of the error divided by the norm of the expected array."""
     return float(np.linalg.norm(found.astype("float64") - expected) / np.linalg.norm(expected))
 
 
 def table(rows):
-    """The rows as text."""
+    """Format the rows as a table."""
     lines = [f"{'Algorithm 1 against float64: relative error':50s}{'gradient':>12}{'weights':>12}"]
     lines += [f"  {row['problem'] + ', ' + row['precision'] + ', ' + row['backend']:48s}"
               f"{row['gradient']:12.1e}{row['weights']:12.1e}" for row in rows]

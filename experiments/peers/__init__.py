@@ -1,19 +1,19 @@
 """The benchmark's problems, and how each library takes a training step of them: minigrad, PyTorch, JAX and others.
 
-The networks are written once, over the few operations that a library says in its own words. Every library takes the
-same steps from the same weights in its own best form, and hands out the weights in minigrad's layout, so that they can
-be compared. A *route* is one way to take a step:
+The networks are written once, in terms of a few operations that each library defines. Every library takes the same
+steps from the same weights, each in its fastest form, and returns the weights in minigrad's layout, so that they can be
+compared. A *route* is one way to take a step:
 
-    plain                     the mean loss, backward
-    Algorithm 1               minigrad: one linearization read both ways
-    ... double backward       as it is usually written: look-ahead, backward through the backward pass, and the step
-    ... one graph             double backward against the clean gradient, the noisy batch run once for both
-    ... forward mode          a Jacobian-vector product for the weights
-    gradient                  no update: the overhead of the library on a tiny network
-    evaluation                the scores alone, of plain arrays
-    ..., units forgotten      of each unit of a ResNet the input alone is kept (checkpoint)
+    plain                     a step on the mean loss
+    Algorithm 1               minigrad: one linearization, pushed and pulled
+    ... double backward       the usual form: look-ahead, backward through the backward pass, and the step
+    ... one graph             double backward with the clean gradient; one pass over the noisy batch serves both
+    ... forward mode          a Jacobian-vector product for the example weights
+    gradient                  no update: shows the overhead of a library on a tiny network
+    evaluation                the scores, computed on plain arrays
+    ..., units forgotten      each residual block checkpointed (a name kept for the sake of old records)
     ..., captured             minigrad on a GPU: the whole step one CUDA graph (minigrad.capture)
-    ..., CUDA graph           PyTorch on a GPU: the same, by torch.cuda.CUDAGraph
+    ..., CUDA graph           PyTorch on a GPU: the whole step one torch.cuda.CUDAGraph
     ..., compiled             PyTorch on a GPU: torch.compile of the step written with torch.func
 """
 import importlib
@@ -30,17 +30,17 @@ RATE, MOMENTUM, EPS = 1e-3, 0.9, 1e-3
 
 
 def job(route):
-    """What a route computes: evaluation, gradient, plain or Algorithm 1."""
+    """Return what a route computes: evaluation, gradient, plain or Algorithm 1."""
     way = route.partition(",")[0]
     return way if way in ("evaluation", "gradient", "plain") else "Algorithm 1"
 
 
 class Problem(NamedTuple):
-    """A network, its loss, and how many examples are in the two batches."""
+    """A network with its loss, and the sizes of the two batches."""
     network: str                # a name in NETWORKS
     noisy: int
     clean: int
-    size: Any = ()              # what the network is built with: layer sizes, or depth and widening
+    size: Any = ()              # arguments of the network: layer sizes, or depth and widening factor
 
     @property
     def image(self):
@@ -58,7 +58,7 @@ PROBLEMS = {
 
 
 def data(problem):
-    """Random images and labels of both batches: x, y, x_clean, y_clean."""
+    """Return random images and labels of both batches: [x, y, x_clean, y_clean]."""
     rng = np.random.default_rng(0)
     classes = 2 if problem.network == "lenet" else 10
     both = []
@@ -68,7 +68,7 @@ def data(problem):
 
 
 def minigrad_model(problem, checkpoint=False):
-    """The network in minigrad: the weights of all others come from it."""
+    """Return the network in minigrad, from which all libraries take their initial weights."""
     if problem.network == "mlp":
         return models.mlp(generator(0), problem.size)
     if problem.network == "lenet":
@@ -77,14 +77,14 @@ def minigrad_model(problem, checkpoint=False):
 
 
 def weights(problem):
-    """The initial weights as NumPy arrays, in minigrad's order and layout."""
+    """Return the initial weights as NumPy arrays, in minigrad's order and layout."""
     return [to_host(p) for p in tree.flatten(minigrad_model(problem))[0]]
 
 
-# --------------------------------------------------- the networks, over the operations of a library
+# ----------------------------------------- the networks, in terms of the operations of a library
 
 def mlp(ops, params, x, size):
-    """Dense layers with ReLU between; params: weight, bias ..."""
+    """Return the scores (n, classes) of dense layers with ReLU between; params: weight, bias, weight ..."""
     layers = list(zip(params[::2], params[1::2]))
     for weight, bias in layers[:-1]:
         x = ops.relu(ops.dense(x, weight, bias))
@@ -92,14 +92,14 @@ def mlp(ops, params, x, size):
 
 
 def lenet(ops, params, x, size):
-    """models/lenet.py."""
+    """Return the scores (n, 1) of the network in models/lenet.py."""
     for kernel, bias in zip(params[0:6:2], params[1:6:2]):
         x = ops.relu(ops.max_pool(ops.conv(x, kernel, bias=bias)))
-    return ops.dense(ops.relu(ops.dense(ops.flat(x), *params[6:8])), *params[8:])
+    return ops.dense(ops.relu(ops.dense(ops.flatten(x), *params[6:8])), *params[8:])
 
 
 def resnet(ops, params, x, size):
-    """models/resnet.py."""
+    """Return the scores (n, classes) of the network in models/resnet.py; size: depth and widening factor."""
     left, (depth, widen), inputs = iter(params), size, 16
     x = ops.norm(ops.conv(x, next(left)), next(left))
     for stage, outputs in enumerate((16 * widen, 32 * widen, 64 * widen)):
@@ -108,17 +108,17 @@ def resnet(ops, params, x, size):
             y = ops.norm(x, next(left)) if stage else x
             y = ops.norm(ops.conv(y, next(left), stride), next(left))
             y = ops.conv(y, next(left))
-            x = ops.average(x) if stride == 2 else x
+            x = ops.avg_pool(x) if stride == 2 else x
             x = y + (ops.widen(x, (outputs - inputs) // 2) if outputs > inputs else x)
             inputs = outputs
-    return ops.dense(ops.pooled(ops.norm(x, next(left))), next(left), next(left))
+    return ops.dense(ops.average_pixels(ops.norm(x, next(left))), next(left), next(left))
 
 
 NETWORKS = {"mlp": mlp, "lenet": lenet, "resnet": resnet}
 
 
 def same(size, window, stride):
-    """(before, after): the padding of TensorFlow's "same"."""
+    """Return (before, after): the padding along an axis that TensorFlow calls "same"."""
     total = max((-(-size // stride) - 1) * stride + window - size, 0)
     return total // 2, total - total // 2
 
@@ -126,17 +126,17 @@ def same(size, window, stride):
 # ---------------------------------------------------------------------------------------------- libraries
 
 class Library(NamedTuple):
-    """What a library offers for a problem: its version, {route: step}, and what is done with a step."""
+    """A library with a problem: its version, its routes {name: step}, and functions that time and inspect a step."""
     version: str
-    routes: dict                # step() gives the new weights; the first call may build what the others use
-    elapsed: Any                # elapsed(step, times): seconds of so many steps
-    host: Any                   # host(weights): as NumPy arrays in minigrad's order and layout
-    memory: Any                 # memory(step): the most bytes held in a step, or None where the library does not tell
-    release: Any = lambda: None     # forget what steps have built, and give the device's memory to other processes
+    routes: dict                # step() returns the new weights; the first call may compile or record
+    elapsed: Any                # elapsed(step, times): seconds that `times` steps take
+    host: Any                   # host(weights): NumPy arrays in minigrad's order and layout
+    memory: Any                 # memory(step): peak bytes held in a step, or None if unknown
+    release: Any = lambda: None     # free captured steps, and cached memory of the device
 
 
-def traced_memory(step):
-    """The most bytes held at once in a step, beyond those held before, as tracemalloc counts NumPy's arrays."""
+def trace_memory(step):
+    """Return the peak of the bytes that NumPy's arrays hold during a step beyond those held before, by tracemalloc."""
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -146,7 +146,7 @@ def traced_memory(step):
         tracemalloc.stop()
 
 
-HOST = ("autograd", "MyGrad", "NumPy")          # they know no GPU
+HOST = ("autograd", "MyGrad", "NumPy")          # libraries without GPU support
 LIBRARIES = {                   # name: the module beside this one, and the settings of its function `use`
     "minigrad": ("of_minigrad", {}),
     "PyTorch": ("of_torch", {}),
@@ -159,9 +159,15 @@ LIBRARIES = {                   # name: the module beside this one, and the sett
 
 
 def use(library, problem, backend=None, tf32=False):
-    """A library with a problem, on the CPU ("numpy") or a GPU ("cupy"; default: as minigrad now), in float32 or TF32.
+    """Return a Library with a problem, in float32 or TF32.
 
-    Raises ImportError where it is not installed, and other errors where it cannot run there.
+    Raises ImportError where the library is not installed, and other errors where it cannot run.
+
+    Args:
+        library: a name in LIBRARIES.
+        problem: the Problem.
+        backend: "numpy" for the CPU or "cupy" for a GPU; by default minigrad's current one.
+        tf32: whether matrix products are in TF32.
     """
     module, fixed = LIBRARIES[library]
     settings = {} if library in HOST else {"gpu": (backend or name()) == "cupy", "tf32": tf32}
@@ -169,7 +175,7 @@ def use(library, problem, backend=None, tf32=False):
 
 
 def offered(library, problem):
-    """Whether a library has this problem: some are for dense layers alone, and dense layers have no layout."""
+    """Return whether a library runs this problem: some only have dense layers, for which no image layout matters."""
     if library == "NumPy":
         return problem.network == "mlp"
     if library in ("autograd", "MyGrad"):

@@ -1,13 +1,13 @@
-"""How long steps take: by the clock of the host, or by events that a device notes between them."""
+"""Clocks for steps: the host's, or events that a device records between steps."""
 import math
 import statistics
 import time
 
-TURN = {False: 0.2, True: 0.1}              # seconds of steps in a turn: on the host, on a device
+TURN = {False: 0.2, True: 0.1}              # seconds that the steps of a turn take: on the host, on a device
 
 
 def on_host(step, times, wait=lambda result: None):
-    """Seconds of so many steps by the host's clock; wait(what the last step gave) until all is done."""
+    """Return the seconds that `times` steps take by the host's clock; wait(last result) blocks until all are done."""
     start = time.perf_counter()
     for _ in range(times):
         result = step()
@@ -16,7 +16,7 @@ def on_host(step, times, wait=lambda result: None):
 
 
 def by_events(event, milliseconds):
-    """A clock: event() makes an event of the device, milliseconds(a, b) gives the time between two of them."""
+    """Return a clock like `on_host`; event() makes an event of the device, milliseconds(a, b) measures between two."""
     def elapsed(step, times):
         start, end = event(), event()
         start.record()
@@ -29,10 +29,10 @@ def by_events(event, milliseconds):
 
 
 def turn(step, elapsed, gpu=False):
-    """Seconds of a step, after one that is not counted, as others had the machine before.
+    """Return the seconds of a step, after one that is not counted: another library used the machine before.
 
-    On the host the median of single steps; on a device as many as fit a turn go between two events, so that the host
-    may run ahead as it does in training.
+    On the host, the median of single steps. On a device, the mean of as many steps as fit in a turn, between two
+    events: so the host may run ahead as it does in training.
     """
     elapsed(step, 1)
     times = [elapsed(step, 1)]

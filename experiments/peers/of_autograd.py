@@ -5,18 +5,18 @@ import autograd
 import autograd.numpy as anp
 import numpy as np
 
-from . import Library, data, mlp, traced_memory, weights
+from . import Library, data, mlp, trace_memory, weights
 from .clocks import on_host
 
 
 class Ops:
-    """The operations in autograd's words."""
+    """The operations of the network in autograd."""
     relu = staticmethod(lambda x: anp.maximum(x, 0.0))
     dense = staticmethod(lambda x, weight, bias: anp.dot(x, weight) + bias)
 
 
 def use(problem):
-    """autograd."""
+    """Return the Library autograd with a problem of dense layers."""
     x, y, *_ = data(problem)
     params, rows = weights(problem), np.arange(len(x))
 
@@ -26,4 +26,4 @@ def use(problem):
         return anp.mean(anp.log(anp.sum(anp.exp(scores - m), axis=1)) + m[:, 0] - scores[rows, y])
     gradient = autograd.grad(loss)
     return Library(importlib.metadata.version("autograd"), {"gradient": lambda: gradient(params)}, on_host, list,
-                   traced_memory)
+                   trace_memory)

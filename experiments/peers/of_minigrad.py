@@ -11,54 +11,56 @@ from .clocks import by_events, on_host
 
 
 class Captured:
-    """A step as a CUDA graph: weights and momentum are handed on from call to call, the batches are inputs."""
+    """A step as a CUDA graph; each call continues from the weights and momentum of the last one.
+
+    inputs: the batches, copied in at every step."""
 
     def __init__(self, step, state, inputs):
         self.step, self.start, self.inputs = step, state, inputs
         self.state, self.run, self.launches = state, None, None
 
     def __call__(self):
-        """The weights after one more step; the first call builds the graph and begins from the first weights."""
+        """Return the weights after one more step; the first call captures the graph."""
         if self.run is None:
-            self.run, self.state = self._built(), self.start
+            self.run, self.state = self._capture(), self.start
         self.state, _ = self.run(self.state, *self.inputs)
         return self.state[0]
 
-    def _built(self):
-        """The captured step. Raises MinigradError, with the reason, where it would go on being run as it is."""
-        run, kept = mg.capture(self.step), Kept()
-        logging.getLogger("minigrad").addHandler(kept)
+    def _capture(self):
+        """Capture the step and return it. Raises MinigradError, with the reason, if it cannot be captured."""
+        run, log = mg.capture(self.step), Messages()
+        logging.getLogger("minigrad").addHandler(log)
         try:
             for _ in range(2):                              # eager, then captured
                 run(self.start, *self.inputs)
         finally:
-            logging.getLogger("minigrad").removeHandler(kept)
+            logging.getLogger("minigrad").removeHandler(log)
         self.launches = run.launches
         if backend.name() == "cupy" and self.launches is None:
-            raise mg.MinigradError("; ".join(kept.said) or "there is no graph")
+            raise mg.MinigradError("; ".join(log.texts) or "there is no graph")
         return run
 
 
-class Kept(logging.Handler):
-    """The messages of a log."""
+class Messages(logging.Handler):
+    """A handler that collects the messages of a log."""
 
     def __init__(self):
         super().__init__()
-        self.said = []
+        self.texts = []
 
     def emit(self, record):
-        """Keep it."""
-        self.said.append(record.getMessage())
+        """Collect the message of a record."""
+        self.texts.append(record.getMessage())
 
 
 def both_losses(problem, x, y, x_clean, y_clean):
-    """The losses of the noisy examples and the mean loss of the clean ones, as functions of the model."""
+    """Return the losses of the noisy examples and the mean loss of the clean ones, as functions of the model."""
     loss = nn.sigmoid_cross_entropy if problem.network == "lenet" else nn.cross_entropy
     return lambda m: loss(m(x), y), lambda m: mg.mean(loss(m(x_clean), y_clean))
 
 
 def gradients(problem):
-    """{route: gradient(model, x, y, x_clean, y_clean)}, of the routes that take a step."""
+    """Return {route: gradient(model, x, y, x_clean, y_clean)} for the routes that take a step."""
     def plain(model, *batches):
         losses, _ = both_losses(problem, *batches)
         return mg.grad(lambda m: mg.mean(losses(m)))(model)
@@ -74,7 +76,7 @@ def gradients(problem):
 
 
 def routes(problem, model):
-    """{route: step} from one model."""
+    """Return {route: step}; all steps start from this model."""
     batches, found = [mg.xp.asarray(a) for a in data(problem)], gradients(problem)
     evaluation = {"evaluation": lambda: model(batches[0])} if problem.network == "mlp" else {}
     if not problem.clean:
@@ -92,13 +94,13 @@ def routes(problem, model):
 
 
 def use(problem, gpu=False, tf32=False):
-    """minigrad; with a ResNet also with the inside of every unit forgotten (checkpoint)."""
+    """Return the Library minigrad with a problem; of a ResNet also with each residual block checkpointed."""
     mg.use("cupy" if gpu else "numpy")
     backend.matmul_precision("tf32" if tf32 else "float32")
     found = routes(problem, minigrad_model(problem))
     if problem.network == "resnet":
-        forgetful = routes(problem, minigrad_model(problem, checkpoint=True))
-        found |= {f"{name}, units forgotten": forgetful[name] for name in ("plain", "Algorithm 1")}
+        checkpointed = routes(problem, minigrad_model(problem, checkpoint=True))
+        found |= {f"{name}, units forgotten": checkpointed[name] for name in ("plain", "Algorithm 1")}
 
     def release():
         for step in found.values():
@@ -112,14 +114,17 @@ def use(problem, gpu=False, tf32=False):
 
 
 def clock():
-    """Events of the device, or the host's clock."""
+    """Return the clock of the array module in use: events of the device, or the host's clock."""
     if backend.name() == "numpy":
         return on_host
     return by_events(lambda: mg.xp.cuda.Event(), lambda start, end: mg.xp.cuda.get_elapsed_time(start, end))
 
 
 def memory(step):
-    """By tracemalloc, or CuPy's memory pool; not told of a captured step, whose graph has memory of its own."""
+    """Return the peak of the bytes held during a step beyond those held before, by tracemalloc or CuPy's memory pool.
+
+    None for a captured step, whose graph owns its memory.
+    """
     if isinstance(step, Captured):
         return None
     with backend.peak_memory() as peak:

@@ -2,18 +2,18 @@
 import mygrad
 import mygrad.nnet
 
-from . import Library, data, mlp, traced_memory, weights
+from . import Library, data, mlp, trace_memory, weights
 from .clocks import on_host
 
 
 class Ops:
-    """The operations in MyGrad's words."""
+    """The operations of the network in MyGrad."""
     relu = staticmethod(lambda x: mygrad.maximum(x, 0.0))
     dense = staticmethod(lambda x, weight, bias: mygrad.matmul(x, weight) + bias)
 
 
 def use(problem):
-    """MyGrad."""
+    """Return the Library MyGrad with a problem of dense layers."""
     x, y, *_ = data(problem)
     arrays = weights(problem)
 
@@ -21,4 +21,4 @@ def use(problem):
         params = [mygrad.tensor(p, copy=False) for p in arrays]
         mygrad.nnet.losses.softmax_crossentropy(mlp(Ops, params, x, problem.size), y).backward()
         return [p.grad for p in params]
-    return Library(mygrad.__version__, {"gradient": gradient}, on_host, list, traced_memory)
+    return Library(mygrad.__version__, {"gradient": gradient}, on_host, list, trace_memory)

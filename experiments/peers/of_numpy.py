@@ -1,18 +1,18 @@
-"""The scores of a dense network in bare NumPy: what minigrad's evaluation of plain arrays is measured against."""
+"""The scores of a dense network in bare NumPy, the reference for minigrad's evaluation on plain arrays."""
 import numpy as np
 
-from . import Library, data, mlp, traced_memory, weights
+from . import Library, data, mlp, trace_memory, weights
 from .clocks import on_host
 
 
 class Ops:
-    """The operations in NumPy's words."""
+    """The operations of the network in NumPy."""
     relu = staticmethod(lambda x: np.maximum(x, 0.0))
     dense = staticmethod(lambda x, weight, bias: x @ weight + bias)
 
 
 def use(problem):
-    """NumPy."""
+    """Return the Library NumPy with a problem of dense layers."""
     x, params = data(problem)[0], weights(problem)
     return Library(np.__version__, {"evaluation": lambda: [mlp(Ops, params, x, problem.size)]}, on_host, list,
-                   traced_memory)
+                   trace_memory)

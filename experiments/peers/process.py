@@ -1,4 +1,4 @@
-"""A library in a process of its own: what asks there for steps (Peer), and what takes them (serve)."""
+"""Client (Peer) and server (serve) of a library that runs in its own process."""
 import contextlib
 import multiprocessing
 import time
@@ -7,87 +7,104 @@ from ..pool import environment
 from . import use
 from .clocks import turn
 
-PATIENCE = 120.0            # seconds after which no further route is built on a GPU, where compilers take long
+PATIENCE = 120.0            # seconds after which no further route is built on a GPU: compiling is slow there
 
 
 class Peer:
-    """One library with one problem, in a process of its own."""
+    """A client of one library with one problem, which runs in its own process.
+
+    version, routes and failed {route: reason} are set by `wait`; reason: why the whole library cannot run, or "".
+    """
 
     def __init__(self, library, problem, backend=None, tf32=False):
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, library, problem, backend, tf32), daemon=True)
-        ours = library == "minigrad"                        # the others as without us
+        ours = library == "minigrad"                        # minigrad's settings must not affect the others
         with environment({"MINIGRAD_KEEP_MEMORY": str(int(ours)), "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
                           **({} if ours else {"MINIGRAD_BACKEND": "numpy"})}):
             self.process.start()
         theirs.close()
         self.version, self.routes, self.reason, self.failed = "", [], "", {}
 
-    def built(self):
-        """Wait until all routes are built; of those that cannot be the reasons are in `failed`."""
-        told = self._receive()
-        if isinstance(told, str):
-            self.reason = told
+    def wait(self):
+        """Wait until the server has built all routes."""
+        reply = self._receive()
+        if isinstance(reply, str):
+            self.reason = reply
         else:
-            self.version, self.routes, self.failed = told
+            self.version, self.routes, self.failed = reply
 
     def ask(self, what, route):
-        """Seconds, bytes, launches or weights of one step; None, from then on, if it fails."""
+        """Return the "time" (seconds), "memory" (bytes), "launches" or "weights" of one step.
+
+    If that fails, return None, now and in all later calls, and put the reason into `failed`.
+    """
         if route in self.failed:
             return None
-        with contextlib.suppress(OSError):                  # the process is gone
+        with contextlib.suppress(OSError):                  # the process has ended; _receive says so
             self.pipe.send((what, route))
-        found = self._receive()
-        if isinstance(found, str):
-            self.failed[route] = found
+        reply = self._receive()
+        if isinstance(reply, str):
+            self.failed[route] = reply
             return None
-        return found
+        return reply
 
     def _receive(self):
         try:
             return self.pipe.recv()
         except (EOFError, OSError):
-            return "the process ended without a word"
+            return "the process ended without a reply"
 
     def close(self):
-        """End the process."""
-        with contextlib.suppress(OSError):                  # it has ended
+        """End the process and wait for it."""
+        with contextlib.suppress(OSError):                  # it has already ended
             self.pipe.send(None)
         self.pipe.close()
         self.process.join()
 
 
-def said(error):
-    """An error as text."""
+def describe(error):
+    """Return the type and the message of an error."""
     return f"{type(error).__name__}: {error}"
 
 
 def serve(pipe, library, problem, backend, tf32=False):
-    """Take steps on demand, in a process of its own: (what, route) -> a number, arrays or, as text, the reason why not.
+    """Answer requests (what, route) over a pipe, with a number, arrays or, as a string, the reason for a failure.
 
-    First of all it tells its version, its routes and which of them cannot be built; None ends it.
+    The first message, without a request, is (version, [route], {route: reason why it cannot be built}), or a string if
+    the library cannot run. The request None ends the loop.
+
+    Args:
+        pipe: this end of the connection.
+        library: a name in LIBRARIES.
+        problem: the Problem.
+        backend: "numpy" or "cupy".
+        tf32: whether matrix products are in TF32.
     """
     begun = time.perf_counter()
     try:
         found = use(library, problem, backend, tf32)
     except Exception as error:                              # not installed, or it cannot run here
-        pipe.send(said(error))
+        pipe.send(describe(error))
         return
     failed = {}
     for route in found.routes:
         spent = time.perf_counter() - begun
         if backend == "cupy" and spent > PATIENCE:
             failed[route] = f"not built: the routes before it took {spent:.0f} s"
-        elif isinstance(answer := answered(found, "weights", route, backend), str):
-            failed[route] = answer
+        elif isinstance(reply := answer(found, "weights", route, backend), str):
+            failed[route] = reply
     pipe.send((found.version, [route for route in found.routes if route not in failed], failed))
     while (wanted := pipe.recv()) is not None:
-        pipe.send(answered(found, *wanted, backend))
+        pipe.send(answer(found, *wanted, backend))
 
 
-def answered(found, what, route, backend=None):
-    """What a library says of one of its routes; what the step held on a GPU is given back for the next one's turn."""
+def answer(found, what, route, backend=None):
+    """Return the reply to one request, and free the step's memory on a GPU for the next library.
+
+    found: the Library; what: "time", "memory", "launches" or "weights".
+    """
     step = found.routes[route]
     try:
         if what == "time":
@@ -95,7 +112,7 @@ def answered(found, what, route, backend=None):
         if what == "launches":
             return getattr(step, "launches", None)
         return found.memory(step) if what == "memory" else found.host(step())
-    except Exception as error:                              # of a compiler, of a capture, or the memory is full
-        return said(error)
+    except Exception as error:                              # from a compiler or a capture, or out of memory
+        return describe(error)
     finally:
         found.release()

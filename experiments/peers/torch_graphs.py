@@ -1,17 +1,17 @@
-"""PyTorch's steps as one program: recorded as CUDA graphs, or compiled (torch.compile)."""
+"""PyTorch's steps as whole programs: recorded as CUDA graphs, or compiled (torch.compile)."""
 import gc
 
 import torch
 
 
 class Graph:
-    """A step as a CUDA graph. The weights, the batches and the result are where they were when it was recorded."""
+    """A step as a CUDA graph. Weights, batches and result stay in the memory where they were recorded."""
 
     def __init__(self, step):
         self.step, self.graph, self.result, self.warm = step, None, None, False
 
     def __call__(self):
-        """The weights after the step; the first call records it."""
+        """Return the weights after the step; the first call records it."""
         if self.graph is None:
             if not self.warm:
                 self._warm_up()
@@ -23,7 +23,7 @@ class Graph:
         return self.result
 
     def _warm_up(self):
-        """Three steps on a stream of their own, as PyTorch's documentation wants it."""
+        """Take three steps on a side stream, as PyTorch's documentation asks for."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -34,20 +34,20 @@ class Graph:
 
 
 class Compiled:
-    """A step, written with torch.func, compiled as a whole; what cannot be in it is an error."""
+    """A step written with torch.func, compiled as a whole: what the compiler cannot include is an error."""
 
     def __init__(self, step, params, **settings):
         self.step = torch.compile(step, fullgraph=True, dynamic=False, **settings)
         self.params = params
 
     def __call__(self):
-        """The weights after the step."""
-        with torch.no_grad():                               # of which torch.func takes no notice
+        """Return the weights after the step."""
+        with torch.no_grad():                               # torch.func differentiates regardless
             return self.step(self.params)
 
 
 def release(steps):
-    """Forget the graphs, which are recorded anew when they are wanted, and give their memory to other processes."""
+    """Drop the graphs and return their memory to the device; the next call of a step records its graph again."""
     for step in steps:
         if isinstance(step, Graph):
             step.graph = step.result = None
@@ -56,9 +56,9 @@ def release(steps):
 
 
 def memory(step):
-    """The most bytes that the allocator had given out, beyond those before; not told of what is compiled.
+    """Return the peak of the bytes allocated during a step beyond those before, or None for a compiled step.
 
-    Of a graph that is not there yet: those while it was recorded, which it holds as long as it lives.
+    For a graph that is yet to be recorded, this is the peak while recording, which the graph keeps.
     """
     if isinstance(step, Compiled):
         return None

@@ -117,7 +117,7 @@ class Answers:
     def __init__(self, **told):
         self.told, self.failed, self.routes, self.version, self.reason = told, {}, ["plain", "Algorithm 1"], "1.0", ""
 
-    def built(self):
+    def wait(self):
         pass
 
     def close(self):
@@ -189,7 +189,7 @@ def test_what_a_process_tells(monkeypatch):
     graph.launches = 5
     library = peers.Library("1.2", {"good": lambda: [1.0], "broken": lambda: 1 / 0, "late": late, "graph": graph},
                             lambda step, times: 0.25 * times, lambda weights: weights, lambda step: 9, lambda: released.append(1))
-    graph._built = lambda: lambda state: (([2.0], None), ())
+    graph._capture = lambda: lambda state: (([2.0], None), ())
     wanted = [("time", "good"), ("memory", "good"), ("weights", "good"), ("weights", "late"), ("launches", "graph"), ("launches", "good")]
     found = served(monkeypatch, library, wanted)
     assert found == [("1.2", ["good", "late", "graph"], {"broken": "ZeroDivisionError: division by zero"}),
@@ -202,11 +202,11 @@ def test_what_a_process_tells(monkeypatch):
 
 def test_a_process_that_dies_is_no_end(monkeypatch):
     peer = process.Peer("minigrad", SMALL["mlp"], "numpy")
-    peer.built()
+    peer.wait()
     assert peer.ask("memory", "plain") > 0 and not peer.failed
     peer.process.kill()
     peer.process.join()
-    assert peer.ask("time", "plain") is None and peer.failed == {"plain": "the process ended without a word"}
+    assert peer.ask("time", "plain") is None and peer.failed == {"plain": "the process ended without a reply"}
     peer.close()
 
 
