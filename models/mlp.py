@@ -1,13 +1,24 @@
 """A multilayer perceptron."""
+from collections.abc import Callable, Sequence
+
+from numpy.random import Generator
+
 from minigrad import ShapeError, deprecated, nn, relu
+from minigrad.typing import Array
 
 
 @deprecated.keywords(normalise="normalize")
-def mlp(rng, sizes, activation=relu, normalize=False):
-    """Linear layers of these sizes, (inputs, hidden ..., outputs), with an activation between them.
+def mlp(rng: Generator, sizes: Sequence[int], activation: Callable[[Array], Array] = relu,
+        normalize: bool = False) -> nn.Sequential:
+    """Return a network of linear layers with an activation between them, from (n, inputs) to (n, outputs).
 
-    rng: a generator (backend.generator); normalize: batch normalization before each activation.
-    Takes (n, inputs) to (n, outputs). Raises ShapeError for fewer than two sizes.
+    Raises ShapeError for fewer than two sizes.
+
+    Args:
+        rng: a generator of random numbers, such as backend.generator(seed).
+        sizes: (inputs, hidden units of each layer ..., outputs).
+        activation: the function between two layers.
+        normalize: whether batch normalization comes before each activation.
     """
     if len(sizes) < 2:
         raise ShapeError(f"mlp: sizes {sizes!r} are too few\n  help: (inputs, outputs), (inputs, hidden, outputs) ...")
