@@ -1,19 +1,19 @@
-"""The contradiction of weights that come from the training loss: what helps against one bias hurts with the other.
+"""The contradiction of weighting by the training loss: what helps against one bias hurts with the other.
 
     python -m experiments.contradiction              90 seconds on two cores, nothing to download
 
 Three tasks, fours against nines, ten clean images, an unbiased test set:
 
-    imbalance   97 % nines, every label right       a high loss means: rare, so learn it
-    noise       55 % nines, 30 % of them called 4   a high loss means: wrong, so leave it out
-    both        90 % nines, 40 % of the fours called 9
+    imbalance   97 % nines, all labels correct        a high loss means: rare, so learn it
+    noise       55 % nines, 30 % of them labeled 4    a high loss means: wrong label, so leave it out
+    both        90 % nines, 40 % of the fours labeled 9
 
-`hard_mining` trusts high losses, `low_loss` and `mentor` trust low ones; from a loss alone nobody can tell which bias
-made it high. `reweight` asks the clean images. The flips go one way, because hard mining takes of each class as many as
-of the rarest: where the labels are balanced it takes nearly all and mines nothing.
+`hard_mining` puts weight on high losses, `low_loss` and `mentor` on low ones; a loss alone does not show which bias
+made it high. `reweight` uses the clean images. Labels are flipped in one direction only, because hard mining selects
+as many examples of each class as the rarest has: with balanced labels it would select nearly all of them.
 
-The network is small (14 x 14 pixels, 32 hidden units), and the shares and the schedule were chosen so that the effects
-are well above the spread; no verdict is written in here, all are computed from the runs, and on a few seeds some fail.
+The network is small (14 x 14 pixels, 32 hidden units), and shares and schedule were chosen so that the effects are well
+above the spread. The verdicts are computed from the runs; with few seeds, some claims fail.
 """
 import functools
 import math
@@ -40,7 +40,7 @@ DEFAULT_METHODS = ("uniform", "hard_mining", "low_loss", "reweight")
 DEFAULT_SEEDS = range(10)
 DEFAULTS = (f"  quick  methods {' '.join(DEFAULT_METHODS)}, seeds {' '.join(map(str, DEFAULT_SEEDS))},\n"
             f"         steps {QUICK.steps}, rate {QUICK.rate}, a tenth of it in the last quarter")
-HIGH, LOW = ("hard_mining",), ("low_loss", "mentor")        # the rules that trust high losses, and low ones
+HIGH, LOW = ("hard_mining",), ("low_loss", "mentor")        # methods that put weight on high losses, on low ones
 MARGIN = 1.0                                                # percentage points: two of 200 test images
 
 
@@ -51,7 +51,7 @@ def _init(rng, classes):
 
 
 def _prepare(images, rng):
-    """Images (n, 28, 28, 1) -> (n, 196): the mean of each 2 x 2 pixels."""
+    """Return the mean of each block of 2 x 2 pixels: (n, 28, 28, 1) -> (n, 196)."""
     images = xp.asarray(images)
     return images.reshape(len(images), 14, 2, 14, 2).mean((2, 4)).reshape(len(images), -1)
 
@@ -61,7 +61,7 @@ _source = functools.lru_cache(maxsize=1)(data.sample)
 
 
 def task(name, seed):
-    """The task of one run, from the sample of MNIST: at most 395 images of a class, 5 + 5 clean, 100 + 100 to test."""
+    """Return the task of one run, from the sample of MNIST: up to 395 training images a class, 5 clean, 100 to test."""
     return imbalance(_source(), rng=generator((seed, DATA)), **TASKS[name])
 
 
@@ -69,18 +69,18 @@ def _options(p):
     p.set_defaults(data="sample")
 
 
-def _checked(options):
+def _check(options):
     if options.mode != "quick":
         raise MinigradError("--mode paper: the paper has no such experiment\n  help: --mode quick, the default")
     options.methods = script.given(options.methods, DEFAULT_METHODS)
     options.seeds = script.given(options.seeds, DEFAULT_SEEDS)
-    script.check_methods(options.methods, _unfit)
+    script.check_methods(options.methods, _reason_against)
     return options
 
 
-def _unfit(method):
+def _reason_against(method):
     if not isinstance(method, Weighting) or method.base:
-        return "the tasks compare what one training of the network makes of its losses"
+        return "this experiment compares weightings within a single training of the network"
     return script.wrong_classes(method, 2)
 
 
@@ -90,15 +90,15 @@ def _settings(options):
 
 
 def run_of(options, name, method, seed):
-    """The run of a method on the task of this name."""
-    script.check_methods([method], _unfit)
+    """Return the run of a method on the task of this name. Raises MinigradError for a method that is unfit here."""
+    script.check_methods([method], _reason_against)
     return Run(f"{name}-{method}-{seed}",
                {"task": name, "method": method, "share": TASKS[name]["share"], "seed": seed}, method, seed,
                functools.partial(task, name, seed), SMALL, _settings(options), options.out)
 
 
 def plan(options):
-    """The settings of the experiment, as its folder keeps them, and the runs that the options ask for."""
+    """Return the settings of the experiment, as its folder keeps them, and the runs that the options ask for."""
     settings = _settings(options)
     kept = {"experiment": "contradiction", "tasks": TASKS, **settings._asdict(), "drops": list(settings.drops)}
     return kept, [run_of(options, name, method, seed) for name in TASKS for seed in options.seeds
@@ -112,29 +112,31 @@ def _statements(options, runs):
 # ------------------------------------------------------------------------------------------------ verdicts
 
 class Effect(NamedTuple):
-    """What a method does to the test error of plain training: both means in percent, the mean and the standard error
-    of the difference over the seeds that both have, and in a word "helps", "hurts" or "changes little"."""
-    error: float
-    plain: float
-    change: float
-    doubt: float
+    """The effect of a method on the test error of plain training, in percent, over the seeds that both have."""
+    error: float                # mean of the method
+    plain: float                # mean of plain training
+    change: float               # mean of the difference
+    doubt: float                # its standard error
 
     @property
     def word(self):
-        """A difference counts if it is larger than the margin and than its own standard error."""
+        """Return "helps" or "hurts", or "changes little" for a change within MARGIN or within its standard error."""
         if abs(self.change) <= max(MARGIN, self.doubt):
             return "changes little"
         return "helps" if self.change < 0 else "hurts"
 
 
 class Verdict(NamedTuple):
-    """Whether a claim held in these runs (None: a run is missing), and that in words, with the numbers."""
+    """Whether a claim held in these runs (None: a run is missing), and a sentence that says so, with the numbers."""
     held: bool | None
     sentence: str
 
 
 def final_errors(lines):
-    """{task: {method: {seed: test error in percent at the last step}}}; methods that ask the clean set come last."""
+    """Return {task: {method: {seed: test error in percent at the last step}}}.
+
+    Methods that use the clean set come last.
+    """
     found = {(line["task"], line["method"], line["seed"]): line["test_error"]
              for line in sorted(lines, key=lambda line: line["step"])}
     ran = [name for name in METHODS if any(method == name for _, method, _ in found)]
@@ -144,7 +146,10 @@ def final_errors(lines):
 
 
 def effect(errors, task, method):
-    """The Effect of a method on a task by `final_errors`; None where it and uniform have no seed in common."""
+    """Return the Effect of a method on a task, or None if it has no seed in common with uniform.
+
+    errors: as returned by `final_errors`.
+    """
     of, plain = (errors[task].get(name, {}) for name in (method, "uniform"))
     seeds = [seed for seed in of if seed in plain]
     if not seeds:
@@ -155,10 +160,10 @@ def effect(errors, task, method):
 
 
 def verdicts(lines):
-    """{"high losses", "low losses", "clean set", "both at once": Verdict}, from the lines of the records alone.
+    """Return {"high losses", "low losses", "clean set", "both at once": Verdict}, from the lines of the records alone.
 
-    Of the rules that trust low losses those count that were run, low_loss if none was. A rule of the loss fails where
-    both biases meet if it does not help there.
+    Of the methods on low losses those that were run count, or low_loss if none was. A method "fails" on the task with
+    both biases if it does not help there.
     """
     errors = final_errors(lines)
     low = [name for name in LOW if any(errors[task].get(name) for task in TASKS)] or ["low_loss"]
@@ -168,9 +173,9 @@ def verdicts(lines):
                         [(task, name, word) for name in HIGH for task, word in opposite[0]]),
         "low losses": ("weights on low losses hurt on imbalance and help on noise",
                        [(task, name, word) for name in low for task, word in opposite[1]]),
-        "clean set": ("weights by the clean set help on either",
+        "clean set": ("weights by the clean set help on both",
                       [(task, "reweight", "helps") for task in ("imbalance", "noise")]),
-        "both at once": ("with both at once the rules of the loss fail and reweight does not",
+        "both at once": ("with both biases at once, methods that use the loss alone fail and reweight helps",
                          [("both", name, "fails") for name in (*HIGH, *low)] + [("both", "reweight", "helps")])}
     return {name: _verdict(errors, *claim) for name, claim in claims.items()}
 
@@ -179,7 +184,7 @@ def _verdict(errors, says, wanted):
     effects = [effect(errors, task, method) for task, method, _ in wanted]
     missing = [f"{method} on {task}" for (task, method, _), found in zip(wanted, effects) if found is None]
     if missing:
-        return Verdict(None, f"{says}: cannot be said, for want of {', '.join(missing)} beside uniform")
+        return Verdict(None, f"{says}: not decided, because these runs are missing, or uniform's: {', '.join(missing)}")
     held = all(found.word != "helps" if word == "fails" else found.word == word
                for (*_, word), found in zip(wanted, effects))
     numbers = [f"\n    {method} {found.word} on {task}: {found.error:.1f} %, uniform {found.plain:.1f} % "
@@ -190,7 +195,7 @@ def _verdict(errors, says, wanted):
 # -------------------------------------------------------------------------------------------------- report
 
 def table(lines):
-    """Test error in percent at the last step: a row for each method, a column for each task."""
+    """Format the test error in percent at the last step: a row per method, a column per task."""
     errors = final_errors(lines)
     methods = list(errors["imbalance"])
     width = max(14, *(len(method) + 1 for method in methods), 0)
@@ -209,13 +214,15 @@ def _cell(seeds):
 
 def _about(name):
     how = TASKS[name]
-    flipped = "fours called 9" if how.get("target") else "nines called 4"
+    flipped = "fours labeled 9" if how.get("target") else "nines labeled 4"
     return f"{how['share']:.0%} nines" + (f",\n{how['flip_share']:.0%} of the {flipped}" if "flip" in how else "")
 
 
 def picture(lines, path, caption):
-    """Bars of the test error, a group for each task, with the standard deviation; the dashed line is plain training,
-    so that what helps ends below it and what hurts above."""
+    """Draw bars of the test error with the standard deviation, a group for each task, and return the path.
+
+    The dashed line is plain training: below it a method helps, above it it hurts.
+    """
     errors = final_errors(lines)
     figure, axes = plt.subplots(figsize=(8.6, 4.6), layout="constrained")
     for group, methods in enumerate(errors.values()):
@@ -237,21 +244,21 @@ def picture(lines, path, caption):
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     legend(figure, [axes], 3)
-    figure.suptitle(wrap(f"What to trust: high losses, low losses, or the clean set ({caption})", 100))
+    figure.suptitle(wrap(f"Weight on high losses, on low losses, or by the clean set ({caption})", 100))
     return save(figure, path)
 
 
 def report(options, runs, lines, caption):
-    """Table, picture and verdicts of all that the folder holds; prints where they are."""
+    """Print the table and the verdicts of all runs in the folder, draw the picture, and print its path."""
     print(table(lines))
-    print("\nchanges are against uniform, ± their standard error over the seeds in common; one counts if it is more "
-          f"than that and than {MARGIN:g} point\n")
+    print("\nchanges are relative to uniform, ± their standard error over common seeds; a change counts if it exceeds "
+          f"that error and {MARGIN:g} percentage point\n")
     for name, verdict in verdicts(lines).items():
         print(f"{name}: {verdict.sentence}")
     print("\nwritten:", picture(lines, options.out / "contradiction.png", caption))
 
 
-SCRIPT = script.Script("contradiction", __doc__, DEFAULTS, _options, _checked, plan, _statements, report,
+SCRIPT = script.Script("contradiction", __doc__, DEFAULTS, _options, _check, plan, _statements, report,
                        lambda options: "contradiction-quick",
                        lambda options, line: run_of(options, line["task"], line["method"], int(line["seed"])))
 main = functools.partial(script.main, SCRIPT)

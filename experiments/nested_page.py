@@ -1,31 +1,32 @@
-"""The page and the picture of `nested`, which makes the numbers: see there."""
+"""The page and the picture of `nested`, which computes the numbers."""
 import matplotlib.pyplot as plt
 import numpy as np
 
 from .figures.common import OTHER, color, legend, save
 
-ZERO = 1e-9                                                 # weights below are 0 but for rounding
+ZERO = 1e-9                                                 # smaller weights are 0 up to rounding
 
 
 def measures(found):
-    """How far the online weights agree with the exact ones, and what both gain and cost: numbers by name.
+    """Return {name: number}: the agreement of online with exact weights, and the losses and costs of both.
 
-    found: a nested.Found. Names that end in % are percentages; a cost is in gradients of the training loss.
+    found: a nested.Comparison. Names that end in % are percentages; a cost is in gradients of the training loss.
     """
     best, one, up = found.routes["nested"].weights, found.routes["online"].weights, found.scores > 0
     clear, end = np.abs(found.exact) >= np.median(np.abs(found.exact)), found.routes["online"].path[-1][1]
     same, groups = up == (found.exact > 0), {"all": slice(None), "flipped": found.flipped, "clean": ~found.flipped}
     return {
-        "u_i > 0 as -dL/dw_i > 0 at w = 1, all, %": 100 * same.mean(),
-        "u_i > 0 as -dL/dw_i > 0 at w = 1, the clear half, %": 100 * same[clear].mean(),
+        "u_i and -dL/dw_i agree in sign at w = 1, all, %": 100 * same.mean(),
+        "u_i and -dL/dw_i agree in sign at w = 1, the clear half, %": 100 * same[clear].mean(),
         "correlation of u_i and -dL/dw_i at w = 1": np.corrcoef(found.scores, found.exact)[0, 1],
-        **{f"u_i > 0 as w*_i > 1, {name}, %": 100 * (up == (best > 1))[own].mean() for name, own in groups.items()},
-        **{f"online weight > 1 as w*_i > 1, {name}, %": 100 * ((one > 1) == (best > 1))[own].mean()
+        **{f"u_i > 0 agrees with w*_i > 1, {name}, %": 100 * (up == (best > 1))[own].mean()
+           for name, own in groups.items()},
+        **{f"online weight > 1 agrees with w*_i > 1, {name}, %": 100 * ((one > 1) == (best > 1))[own].mean()
            for name, own in groups.items()},
         "correlation of online weight and w*_i": np.corrcoef(one, best)[0, 1],
         **{f"test accuracy, {name}, %": accuracy for name, (_, accuracy) in found.ends.items()},
         **{f"clean loss, {name}": loss for name, (loss, _) in found.ends.items()},
-        "clean loss, least of all theta": found.least,
+        "clean loss, minimum over theta": found.least,
         **{f"cost, {name}": route.path[-1][0] for name, route in found.routes.items()},
         **{f"cost until within 1 % of online's last clean loss, {name}": next(
             cost for cost, value in route.path if value <= 1.01 * end) for name, route in found.routes.items()},
@@ -33,25 +34,25 @@ def measures(found):
 
 
 def page(found, every):
-    """The comparison as text. every: the nested.Found of each seed that means are told over."""
+    """Format a nested.Comparison as text; every: the Comparison of each seed over which means are reported."""
     n, parameters = len(found.flipped), len(found.routes["nested"].theta)
     lines = [
         f"Two loops against one: logistic regression with {parameters} parameters, {n} noisy examples, "
         f"{found.flipped.sum()} of them flipped; seed {found.seed}", "",
         "1  WEIGHTS of mean 1: w* exact; u the scores of Algorithm 1 at w = 1; online the mean over its "
         f"{len(found.routes['online'].path) - 1} steps", *_groups(found), "",
-        "2  WHERE THEY LEAD. A pass is over one example; a gradient is one pass each way over every noisy one",
+        "2  RESULTS. A pass is over one example; a gradient is a forward and a backward pass over every noisy one",
         *_routes(found), "",
-        "3  ONE SMALL STEP (Lemma 1), and what the rate of the look-ahead does to the weights"]
+        "3  ONE SMALL STEP (Lemma 1), and the effect of the look-ahead's rate on the weights"]
     for name, (before, plain, weighted, apart) in found.steps.items():
         lines += [f"   {name}: clean loss {before:.5f}, after a plain step {plain:.5f}, after a weighted one "
                   f"{weighted:.5f};", f"   {'':11}weights with rates 0.1 and 1 differ by {apart:.0e}"]
     return "\n".join([*lines, "", *_numbers(found, every), "   The clear half: the examples with the larger |dL/dw_i|. "
-                      "w* need not be the only one, and may rest on few: see --help."])
+                      "w* need not be unique, and may be mostly 0: see --help."])
 
 
 def _groups(found):
-    """Of the clean and of the flipped examples: how many get which weights."""
+    """Format the rows of part 1: counts and means of the weights of clean and of flipped examples."""
     best, one, up = found.routes["nested"].weights, found.routes["online"].weights, found.scores > 0
     heads = ("examples", "u > 0", "mean w*", "w* > 1", "w* = 0", "mean online", "online > 1")
     lines = [" " * 12 + "".join(f"{head:>13}" for head in heads)]
@@ -62,7 +63,7 @@ def _groups(found):
 
 
 def _routes(found):
-    """Where each way leads, and its cost."""
+    """Format the rows of part 2: the result and the cost of each way."""
     heads = ("clean loss", "test acc. %", "forward", "backward", "gradients", "seconds")
     lines = [" " * 22 + "".join(f"{head:>12}" for head in heads)]
     for name, (loss, accuracy) in found.ends.items():
@@ -71,13 +72,13 @@ def _routes(found):
             cost = route.cost
             lines[-1] += f"{cost.forward:12}{cost.backward:12}{route.path[-1][0]:12.0f}{route.seconds:12.2f}"
     two, one = found.routes.values()
-    return [*lines, f"   {'least of all theta':19}{found.least:12.5f}   which no weights can undercut",
+    return [*lines, f"   {'minimum over theta':19}{found.least:12.5f}   a lower bound for all weights",
             f"   The two loops cost {two.path[-1][0] / one.path[-1][0]:.1f} times the gradients of the single one, "
             f"{two.seconds / one.seconds:.1f} times the seconds."]
 
 
 def _numbers(found, every):
-    """All measures: of one seed, and their mean and extremes over every."""
+    """Format the rows of part 4: all measures of one seed, with their mean and extremes over all seeds."""
     own, others = measures(found), [measures(other) for other in every]
     lines = [f"4  IN NUMBERS{'seed ' + str(found.seed):>61}{'mean':>10}{'lowest':>10}{'highest':>10}   "
              f"of seeds {every[0].seed}-{every[-1].seed}"]
@@ -89,7 +90,7 @@ def _numbers(found, every):
 
 
 def draw(found, path):
-    """Signs at w = 1, the weights, and the clean loss over the cost of both ways; gives the path."""
+    """Draw the signs at w = 1, the weights, and the clean loss against the cost of both ways; return the path."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.9), layout="constrained")
     best, one = found.routes["nested"].weights, found.routes["online"].weights
     for own, name, shade, mark in ((~found.flipped, "clean", "#1f77b4", "o"),
@@ -100,7 +101,9 @@ def draw(found, path):
     for axes, at in ((left, 0), (middle, 1)):
         axes.axhline(at, color="#b5b5b5", linewidth=1)
         axes.axvline(at, color="#b5b5b5", linewidth=1)
-    agree, clear = list(measures(found).values())[:2]
+    numbers = measures(found)
+    agree, clear = (numbers[f"u_i and -dL/dw_i agree in sign at w = 1, {name}, %"]
+                    for name in ("all", "the clear half"))
     left.set(title=f"At w = 1: {agree:.0f} % of the signs agree ({clear:.0f} % of the clear half)",
              xlabel=r"exact direction: $-n\,\partial L / \partial w_i$", ylabel="Algorithm 1: $u_i$")
     middle.set(title=f"Weights of mean 1: correlation {np.corrcoef(best, one)[0, 1]:.2f}", xlabel="exact: $w^*_i$",
@@ -113,11 +116,11 @@ def draw(found, path):
 
 
 def _losses_over_cost(axes, found):
-    for name, shade, what in (("nested", OTHER, "two loops"), ("online", color("reweight"), "Algorithm 1")):
+    for name, shade, text in (("nested", OTHER, "two loops"), ("online", color("reweight"), "Algorithm 1")):
         cost, value = zip(*found.routes[name].path)
-        axes.plot(cost, value, color=shade, linewidth=2, label=f"{name}: {what}")
+        axes.plot(cost, value, color=shade, linewidth=2, label=f"{name}: {text}")
         axes.plot(cost[-1], value[-1], color=shade, marker="o")
     axes.axhline(found.ends["plain (w = 1)"][0], color=color("uniform"), label="plain training")
-    axes.axhline(found.least, color="black", linestyle=":", label="least of all θ")
-    axes.set(title="Clean loss over cost", xscale="log", xlabel="cost, in gradients of the training loss",
+    axes.axhline(found.least, color="black", linestyle=":", label="minimum over θ")
+    axes.set(title="Clean loss against cost", xscale="log", xlabel="cost, in gradients of the training loss",
              ylabel="clean loss")

@@ -2,8 +2,8 @@
 
     python -m experiments.tour [--out FOLDER]
 
-Runs every example of `experiments/tour.md`, compares the outputs with those on the page, and writes the page as
-tour.html, with a picture wherever the text has a line <!-- picture: NAME -->.
+Run every example of `experiments/tour.md`, compare the outputs with those on the page, and write the page as
+tour.html, with a picture for each line <!-- picture: NAME --> of the text.
 """
 import doctest
 import html
@@ -21,11 +21,11 @@ from minigrad.draw import draw as graph_of
 from . import pages
 
 TEXT = pathlib.Path(__file__).with_name("tour.md")
-PICTURES = {        # name: caption, and the Graph that is drawn; page: a dict of what the examples define
+PICTURES = {        # name: (caption, function that makes the Graph); page: names that the examples define
     "tape": ("The program x · exp(x): each white box is an entry of the tape, each arrow one of its maps.",
              lambda page: graph_of(lambda x: x * mg.exp(x), page["np"].array(0.5))),
     "normalization": ("Batch normalization composed of primitives.",
-                      lambda page: graph_of(lambda x: _composed(x, page["EPS"]), page["x"])),
+                      lambda page: graph_of(lambda x: _normalize(x, page["EPS"]), page["x"])),
     "losses": ("The losses of the noisy examples, as minigrad records them: the parameters above, eight losses below. "
                "J.push reads this downwards, J.pull upwards.",
                lambda page: graph_of(page["mg_losses"], page["params"])),
@@ -46,36 +46,39 @@ figcaption { font-size: 0.9em; color: #555 }
 
 
 class Tour(NamedTuple):
-    """The text of the page, and what its examples define, by name."""
+    """The text of the page, and the names that its examples define."""
     text: str
     names: dict[str, Any]
 
 
-def _composed(x, eps):
+def _normalize(x, eps):
     centered = x - mg.mean(x, 0)
     return centered / mg.sqrt(mg.mean(centered * centered, 0) + eps)
 
 
 def run(text):
-    """Run the examples of a page in order: a Tour. Raises MinigradError if an output is not the one on the page."""
+    """Run the examples of a page in order and return a Tour.
+
+    Raises MinigradError if an output differs from the page.
+    """
     test = doctest.DocTestParser().get_doctest(text, {}, TEXT.name, str(TEXT), 0)
     report = []
     if doctest.DocTestRunner(verbose=False).run(test, out=report.append, clear_globs=False).failed:
-        raise MinigradError("".join(report) + f"\n  help: correct {TEXT.name}, or what it shows")
+        raise MinigradError("".join(report) + f"\n  help: correct {TEXT.name}, or the code that it shows")
     return Tour(text, test.globs)
 
 
 def contents(tour):
-    """The sections of the page, with the number of examples that were run in each."""
+    """Return the sections of the page as text, with the number of examples that were run in each."""
     title, *sections = re.split(r"^##? ", tour.text, flags=re.MULTILINE)[1:]
     counts = [len(doctest.DocTestParser().get_examples(section)) for section in sections]
     rows = [f"   {section.splitlines()[0]:64}{count:3} examples" for section, count in zip(sections, counts)]
     return "\n".join([title.splitlines()[0], "", *rows, "",
-                      f"   All {sum(counts)} examples print what the page says."])
+                      f"   The outputs of all {sum(counts)} examples match the page."])
 
 
 def _code_block(match):
-    """A block of code with prompts in grey and outputs in color, without the empty line that ends a doctest."""
+    """Return a code block as HTML: gray prompts, colored outputs, without the empty line that ends a doctest."""
     rows = []
     for line in html.unescape(match[1]).rstrip("\n").split("\n"):
         prompt, source = (line[:4], line[4:]) if line.startswith((">>> ", "... ")) else ("", line)

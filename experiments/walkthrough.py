@@ -1,14 +1,15 @@
-"""One step of Algorithm 1 with every number: as a page, and as the seven pictures of the talk.
+"""One step of Algorithm 1 with all its numbers, as a page of text and as seven pictures.
 
     python -m experiments.walkthrough [--out FOLDER] [--seed N]
 
-The network has 2 inputs, 2 tanh units and 1 score (9 parameters); of 3 noisy examples one is mislabelled, and 2 are
-clean. The engine's numbers stand beside the layer-wise formula of the paper (Eq. 12 and appendix A), by hand in NumPy:
+The network has 2 inputs, 2 tanh units and 1 score (9 parameters). There are 3 noisy examples, one of them mislabeled,
+and 2 clean ones. The engine's numbers are compared with the paper's layer-wise formula (Eq. 12 and
+appendix A) in NumPy:
 
     u_i = mean over clean j, sum over layers, of (z_i . z_j) (g_i . g_j)
 
-z: what goes into a layer, with a constant 1 for its biases; g: the gradient of the example's own loss with respect to
-what comes out of the layer, before the tanh. Lines are those of Algorithm 1, as in `minigrad/reweight.py`.
+z is the input of a layer, with a constant 1 for its biases; g is the gradient of the example's own loss with respect to
+the output of the layer, before the tanh. Line numbers are those of Algorithm 1, as in `minigrad/reweight.py`.
 """
 import sys
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ TOLERANCE = 1e-6
 
 
 class Batch(NamedTuple):
-    """Examples: names, x (n, 2), the labels they carry and their true ones (n, 1), 0 or 1."""
+    """Examples: names, x (n, 2), their labels and their true labels (n, 1), 0 or 1."""
     names: tuple
     x: Any
     label: Any
@@ -49,9 +50,10 @@ class Batch(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """All numbers of one step, float64 arrays of NumPy. Trees of parameters are dicts: W1 (2, 2), b1, W2 (2, 1), b2.
+    """All numbers of one step, as float64 NumPy arrays.
 
-    Nodes are dicts of a (n, 2), before the tanh; h (n, 2), after it; s (n, 1), the score; l (n,), the losses.
+    Parameters are dicts of W1 (2, 2), b1 (2,), W2 (2, 1) and b2 (1,). Nodes are dicts of a (n, 2), before the tanh; h
+    (n, 2), after it; s (n, 1), the score; l (n,), the losses.
     """
     seed: int
     rate: float                 # α of line 7, which cancels in line 11, and of line 14
@@ -59,7 +61,7 @@ class Trace(NamedTuple):
     clean: Batch
     theta: dict
     forward: dict               # line 4: nodes of the noisy batch
-    back: dict                  # ∂l_i/∂a_i and ∂l_i/∂s_i of the noisy batch: what ε_i multiplies in line 6
+    back: dict                  # ∂l_i/∂a_i and ∂l_i/∂s_i of the noisy batch, which line 6 multiplies by ε_i
     weighted_loss: Any          # line 5: Σ ε_i l_i at ε = 0
     zero_gradient: dict         # line 6: its gradient
     by_epsilon: dict            # ... and the derivative of that gradient in ε, the ∇l_i: example axis last
@@ -69,9 +71,9 @@ class Trace(NamedTuple):
     back_clean: dict            # line 10, to θ̂: ∂l_j/∂a_j and ∂l_j/∂s_j of the clean batch
     v: dict                     # ∇L(θ̂)
     descent: Any                # line 10, on to ε: -∂L/∂ε, by backward on backward
-    tangents: dict              # nodes: J.push(v), which backward on backward meets on its way
+    tangents: dict              # nodes: J.push(v), the intermediate values of backward on backward
     scores: Any                 # u of `reweight.reweighted_gradient`
-    layers: Any                 # u by hand: what each layer adds, (n, 2)
+    layers: Any                 # u by hand: the contribution of each layer, (n, 2)
     weights: Any                # line 11
     weights_unrolled: Any       # ... of `reweight.example_weights_unrolled`
     gradient: dict              # lines 12-13
@@ -80,21 +82,24 @@ class Trace(NamedTuple):
 
     @property
     def unmoved(self):
-        """Whether θ̂ = θ, exactly."""
+        """Return whether θ̂ = θ, exactly."""
         return all(np.array_equal(self.theta_hat[key], self.theta[key]) for key in self.theta)
 
     @property
     def verdict(self):
-        """One sentence: which example is mislabelled, and the weight that it got."""
+        """Return a sentence that names the mislabeled example and its weight."""
         (k,) = np.flatnonzero(self.noisy.label != self.noisy.true)
-        rest = "" if self.weights.any() else "; no example helps, so the step leaves theta as it is"
-        return f"{self.noisy.names[k]} is mislabelled and gets the weight {self.weights[k]:.4f}{rest}."
+        rest = "" if self.weights.any() else "; no example helps, so the step leaves theta unchanged"
+        return f"{self.noisy.names[k]} is mislabeled and gets the weight {self.weights[k]:.4f}{rest}."
 
 
 # ------------------------------------------------------------------------------------------------ the step
 
 def problem(seed):
-    """Noisy batch, clean batch and parameters of a seed. Class 1 lies about (1, 1), class 0 about (-1, -1)."""
+    """Return the noisy batch, the clean batch and the parameters of a seed.
+
+    Class 1 is centered at (1, 1), class 0 at (-1, -1).
+    """
     rng = generator(seed)
     sizes = {"W1": (2, 2), "b1": 2, "W2": (2, 1), "b2": 1}
     theta = {name: np.round(rng.normal(0, 0.6, size), 1) for name, size in sizes.items()}
@@ -106,7 +111,7 @@ def problem(seed):
 
 
 def nodes(theta, batch, nudge=None):
-    """The network: every value on the way. nudge: {"a", "s"} is added there, to be differentiated by."""
+    """Run the network and return all its values. nudge: {"a", "s"}, added at these nodes, for derivatives there."""
     nudge = nudge or {"a": 0.0, "s": 0.0}
     a = matmul(batch.x, theta["W1"]) + theta["b1"] + nudge["a"]
     h = tanh(a)
@@ -115,21 +120,21 @@ def nodes(theta, batch, nudge=None):
 
 
 def cotangents(theta, batch, forward):
-    """∂l_i/∂a_i and ∂l_i/∂s_i, for each example of its own loss."""
+    """Return ∂l_i/∂a_i and ∂l_i/∂s_i, for each example the derivatives of its own loss."""
     losses, pull = vjp(lambda nudge: nodes(theta, batch, nudge)["l"],
                        {name: xp.zeros(forward[name].shape) for name in ("a", "s")})
     return pull(xp.ones(losses.shape))[0]
 
 
 def descend(theta, gradient):
-    """θ - α ∇θ."""
+    """Return θ - α gradient."""
     return tree.map(lambda p, g: p - RATE * g, theta, gradient)
 
 
 def trace(seed=0):
-    """One step of Algorithm 1, by the engine, and the layer-wise formula, by hand: a Trace.
+    """Return the Trace of one step of Algorithm 1, by the engine and by the layer-wise formula.
 
-    Raises MinigradError for a negative seed, and if two ways to the same number differ by more than 1e-6.
+    Raises MinigradError for a negative seed, and if two ways to compute a number differ by more than 1e-6.
     """
     if seed < 0:
         raise MinigradError(f"--seed {seed}: a seed is not negative\n  help: take 0 or more")
@@ -157,11 +162,11 @@ def trace(seed=0):
         clean_loss(theta_hat), cotangents(theta_hat, clean, forward_clean), v, descent, J.push(v), short.scores,
         by_hand(*tree.map(to_host, (theta, noisy, clean))), short.weights,
         reweight.example_weights_unrolled(losses, clean_loss, theta, RATE), short.gradient, after, clean_loss(after))
-    return checked(tree.map(lambda x: x if isinstance(x, (int, float)) else to_host(x), found))
+    return check(tree.map(lambda x: x if isinstance(x, (int, float)) else to_host(x), found))
 
 
 def by_hand(theta, noisy, clean):
-    """The layer-wise formula in plain NumPy, forward and backward pass included: what each layer adds to u, (n, 2)."""
+    """Return the contribution of each layer to u, (n, 2), by the layer-wise formula in plain NumPy."""
     def layers(batch):
         one = np.ones((len(batch.x), 1))
         h = np.tanh(batch.x @ theta["W1"] + theta["b1"])
@@ -172,8 +177,11 @@ def by_hand(theta, noisy, clean):
                      for (z_i, g_i), (z_j, g_j) in zip(layers(noisy), layers(clean))], 1)
 
 
-def checked(trace):
-    """The trace, if all ways to its scores and weights agree. Raises MinigradError if two differ by more than 1e-6."""
+def check(trace):
+    """Return the trace, after comparing all ways to compute its scores and weights.
+
+    Raises MinigradError if two differ by more than 1e-6.
+    """
     u = trace.scores
     for what, one, other in (("scores by hand", trace.layers.sum(1), u), ("scores by J.push", trace.tangents["l"], u),
                              ("scores by backward on backward", trace.descent / RATE, u),
@@ -181,14 +189,14 @@ def checked(trace):
         worst = np.max(np.abs(one - other))
         if not worst <= TOLERANCE:
             raise MinigradError(f"seed {trace.seed}: the {what} differ from reweighted_gradient's by {worst:.1e}\n"
-                                "  help: run pytest tests/test_reweight.py, which says whether the engine is wrong")
+                                "  help: run pytest tests/test_reweight.py to find out whether the engine is wrong")
     return trace
 
 
 # ------------------------------------------------------------------------------------------------ the page
 
 def table(names, columns):
-    """Lines of text: a row for each name, a column of numbers for each (head, values)."""
+    """Return lines of text: a row for each name, a column of numbers for each (head, values)."""
     width = max(map(len, names)) + 5
     lines = [" " * width + "".join(f"{head:>12}" for head, _ in columns)]
     return lines + [f"   {name:{width - 3}}" + "".join(f"{values[i] + 0.0:12.4f}" for _, values in columns)
@@ -196,9 +204,9 @@ def table(names, columns):
 
 
 def flat(theta):
-    """Names and values of all parameters; W1[2,1] leads from input 2 to hidden unit 1."""
+    """Return the names and the values of all parameters; W1[2,1] connects input 2 to hidden unit 1."""
     keys = ("W1", "b1", "W2", "b2")
-    names = [f"{key}[{','.join(str(k + 1) for k in place)}]" for key in keys for place in np.ndindex(theta[key].shape)]
+    names = [f"{key}[{','.join(str(k + 1) for k in index)}]" for key in keys for index in np.ndindex(theta[key].shape)]
     return names, np.concatenate([theta[key].ravel() for key in keys])
 
 
@@ -213,18 +221,18 @@ def _cotangents(batch, back):
 
 
 def page(trace):
-    """The step as text: the numbers of the seven pictures, with four decimals, under the lines of Algorithm 1."""
+    """Format the step as text: the numbers of the seven pictures, with four decimals, by the lines of Algorithm 1."""
     names, theta = flat(trace.theta)
     by_epsilon = [flat({key: value[..., i] for key, value in trace.by_epsilon.items()})[1] for i in range(3)]
     first, second = trace.layers.T
     return "\n".join([
         f"One step of Algorithm 1: 2 inputs, 2 tanh units, 1 score; rate {trace.rate}; seed {trace.seed}",
-        "W1[2,1] leads from input 2 to unit 1. Noisy: A, B, C. Clean: D, E.", "",
+        "W1[2,1] connects input 2 to unit 1. Noisy: A, B, C. Clean: D, E.", "",
         "1  FORWARD, NOISY (line 4)", *_examples(trace.noisy, trace.forward), "",
         f"2  WEIGHTED LOSS (line 5): epsilon = 0, so sum epsilon_i l_i = {trace.weighted_loss:.4f}", "",
-        "3  BACKWARD (lines 6-7): what comes back to the units, for each example of its own loss",
+        "3  BACKWARD (lines 6-7): derivatives at the units, for each example of its own loss",
         *_cotangents(trace.noisy, trace.back),
-        "   The gradient is 0, since epsilon_i = 0 multiplies all of it. Its derivative in epsilon is not 0:",
+        "   The gradient is 0, because every term has the factor epsilon_i = 0. Its derivative in epsilon is not 0:",
         *table(names, [("gradient", flat(trace.zero_gradient)[1]),
                        *((f"d/d eps_{name}", column) for name, column in zip(trace.noisy.names, by_epsilon))]),
         f"   theta_hat = theta - {trace.rate} gradient equals theta exactly: {'yes' if trace.unmoved else 'NO'}", "",
@@ -234,7 +242,7 @@ def page(trace):
         *_cotangents(trace.clean, trace.back_clean), "   v, the gradient of L:",
         *table(names, [("v", flat(trace.v)[1])]), "",
         "6  BACKWARD ON BACKWARD (line 10, from theta_hat to epsilon): -dL/d eps_i = rate * u_i",
-        "   By hand, what each layer adds to u: the mean over clean j of (z_i . z_j) (g_i . g_j)",
+        "   By hand, the contribution of each layer to u: the mean over clean j of (z_i . z_j) (g_i . g_j)",
         *table(trace.noisy.names, [("layer 1", first), ("layer 2", second), ("u by hand", first + second),
                                    ("u, engine", trace.scores), ("J.push(v)", trace.tangents["l"]),
                                    ("-dL/d eps", trace.descent)]),
@@ -250,7 +258,7 @@ def page(trace):
 # ------------------------------------------------------------------------------------------------ the command
 
 def main(arguments=None):
-    """Print the page and draw the pictures; gives the exit status."""
+    """Print the page and draw the pictures; return the exit status."""
     return pages.main("walkthrough", __doc__, trace, page, draw, arguments)
 
 

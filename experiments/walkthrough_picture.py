@@ -1,4 +1,4 @@
-"""The seven pictures of one step of Algorithm 1: see `walkthrough`, which makes the numbers."""
+"""The seven pictures of one step of Algorithm 1, from the numbers of `walkthrough`."""
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -10,28 +10,28 @@ from .figures.common import save
 COLORS = {"A": "#1f77b4", "B": "#2ca02c", "C": "#d62728", "D": "#0e7c86", "E": "#8c564b"}     # of the examples
 FORWARD, BACKWARD, TWICE, FAINT = "#333333", "#d9730d", "#7b1fa2", "#b5b5b5"
 VALUES = (r"$h_%d$", "score $s$")
-WIDTH, HEIGHT = 11.0, 3.8                                                       # of a panel, in inches, as all places
-PLACES = {"x": 0.6, "h": 3.5, "s": 6.2, "l": 8.35, "total": 10.5}               # columns
-ROWS = (2.4, 1.4, 0.5)
+WIDTH, HEIGHT = 11.0, 3.8                       # of a panel, in inches; so are all coordinates
+COLUMNS = {"x": 0.6, "h": 3.5, "s": 6.2, "l": 8.35, "total": 10.5}      # x of the nodes
+ROWS = (2.4, 1.4, 0.5)                    # y of the nodes
 CAPTION = ("Numbers have the colors of their examples, A to E. Arrows: black forward, orange backward, "
-           "violet backward on backward, gray at rest.\n"
-           "Units are h = tanh a; 1 is what the biases multiply; losses are cross-entropies of the sigmoid of s.")
+           "violet backward on backward, gray inactive.\n"
+           "Units are h = tanh a; node 1 is the input of the biases; losses are cross-entropies of the sigmoid of s.")
 
 
 class Panel(NamedTuple):
-    """What one picture shows. Numbers are texts; `hidden` and those after it hold one for each example."""
+    """The content of one picture. Numbers are formatted; `hidden`, `score` and `losses` have one per example."""
     title: str
     words: str
     batch: Any
-    heads: tuple                # over the numbers of the hidden units and of the score
-    hidden: list                # a list for each unit
+    heads: tuple                # titles of the hidden units (with %d) and of the score
+    hidden: list                # a list for each hidden unit
     score: list
     losses: list
-    factors: list | None        # on the edges from the losses to their sum; None before there is one
-    sum: str                    # its name
-    total: str                  # its value
-    edges: dict | None          # on the edges of the network: a tree like theta; None where it rests
-    color: str                 # of what happens in this step
+    factors: list | None        # on the edges from the losses to their sum; None if there is no sum yet
+    sum: str                    # name of the sum
+    total: str                  # value of the sum
+    edges: dict | None          # on the edges of the network: a tree like theta; None if they are inactive
+    color: str                  # of the active edges
     backwards: bool = False
 
 
@@ -50,14 +50,14 @@ def _forward(nodes):
 
 
 def _backward(factors, back):
-    """"factor · cotangent", for each hidden unit and for the score."""
+    """Return "factor · cotangent", for each hidden unit and for the score."""
     texts = [[f"{w:.2f} · {g + 0.0:.3f}" for w, g in zip(factors, column)]
              for column in (*back["a"].T, back["s"][:, 0])]
     return texts[:2], texts[2]
 
 
 def _noisy(t):
-    """Steps 1 to 3: the weighted loss and its gradient are 0."""
+    """Return the panels of steps 1 to 3: the weighted loss and its gradient are 0."""
     squares = sum((g ** 2).reshape(-1, 3).sum(0) for g in t.by_epsilon.values())
     lengths = ", ".join(f"{length:.3f} ({name})" for name, length in zip(t.noisy.names, np.sqrt(squares)))
     unmoved = r"so $\hat\theta=\theta$ exactly: no update" if t.unmoved else r"but $\hat\theta\neq\theta$"
@@ -76,19 +76,19 @@ def _noisy(t):
 
 
 def _clean(t):
-    """Steps 4 and 5: the direction that the clean examples give."""
+    """Return the panels of steps 4 and 5: the gradient of the clean loss."""
     values, total = _forward(t.forward_clean), f"{t.clean_loss:.3f}"
     return [
         Panel("4  Forward, clean examples   (lines 8-9)", r"At $\hat\theta=\theta$. $L$ is the mean of their losses.",
               t.clean, VALUES, *values, ["1/2"] * 2, "$L$", total, _texts(t.theta_hat, "{:.1f}"), FORWARD),
         Panel("5  Backward, clean examples   (line 10, from L to θ)",
-              r"On the edges: $v=\nabla L(\hat\theta)$, the direction in which the clean loss grows.",
+              r"On the edges: $v=\nabla L(\hat\theta)$, the direction in which the clean loss grows fastest.",
               t.clean, _slopes(r"\frac{1}{2}"), *_backward((0.5, 0.5), t.back_clean), values[2], ["1/2"] * 2, "$L$",
               total, _texts(t.v), BACKWARD, True)]
 
 
 def _weighted(t):
-    """Steps 6 and 7: scores, weights, update."""
+    """Return the panels of steps 6 and 7: scores, weights and update."""
     scores = [f"layers: {a:.3f} {'-' if b < 0 else '+'} {abs(b):.3f}\n$u$ = {a + b:.3f}" for a, b in t.layers]
     changes = {key: np.vectorize("{:.2f} → {:.2f}".format)(t.theta[key] + 0.0, t.theta_after[key] + 0.0).tolist()
                for key in t.theta}
@@ -106,9 +106,9 @@ def _weighted(t):
               r"$\Sigma\,w_i l_i$", f"{t.weights @ t.forward['l']:.3f}", changes, BACKWARD, True)]
 
 
-def _box(axes, place, rows, width, color):
-    """A node: (text, color) in each row."""
-    (x, y), height = place, 0.2 * len(rows) + 0.04
+def _box(axes, center, rows, width, color):
+    """Draw a node; rows: (text, color)."""
+    (x, y), height = center, 0.2 * len(rows) + 0.04
     axes.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0.03",
                                   facecolor="white", edgecolor=color, linewidth=1.1, zorder=3))
     for k, (text, shade) in enumerate(rows):
@@ -116,7 +116,7 @@ def _box(axes, place, rows, width, color):
 
 
 def _edge(axes, start, end, text, color, backwards, at):
-    """An arrow from node to node, from the right to the left if backwards, with a number part of the way along."""
+    """Draw an arrow from start to end, or back if `backwards`, with a text at the fraction `at` of the way."""
     a, b = (end, start) if backwards else (start, end)
     axes.annotate("", b, a, zorder=1, arrowprops={"arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0})
     x, y = (s + at * (e - s) for s, e in zip(start, end))
@@ -126,18 +126,18 @@ def _edge(axes, start, end, text, color, backwards, at):
 
 
 def _network(axes, panel):
-    """Inputs, units, score and the edges between them, which carry no numbers where they rest."""
+    """Draw inputs, units, score and the edges between them; inactive edges have no numbers."""
     color, texts = (FAINT, None) if panel.edges is None else (panel.color, panel.edges)
 
     def node(column, row, head, numbers, width, shade):
         rows = [(text, COLORS[name]) for name, text in zip(panel.batch.names, numbers)]
-        _box(axes, (PLACES[column], ROWS[row]), [(head, FORWARD), *rows], width, shade)
+        _box(axes, (COLUMNS[column], ROWS[row]), [(head, FORWARD), *rows], width, shade)
     for k in range(3):
         key, row = ("W", k) if k < 2 else ("b", 0)
         for j in range(2):
-            _edge(axes, (PLACES["x"] + (0.37 if k < 2 else 0.2), ROWS[k]), (PLACES["h"] - 0.62, ROWS[j]),
+            _edge(axes, (COLUMNS["x"] + (0.37 if k < 2 else 0.2), ROWS[k]), (COLUMNS["h"] - 0.62, ROWS[j]),
                   texts and np.atleast_2d(texts[key + "1"])[row, j], color, panel.backwards, 0.34)
-        _edge(axes, (PLACES["h"] + (0.62 if k < 2 else 0.2), ROWS[k]), (PLACES["s"] - 0.62, ROWS[1]),
+        _edge(axes, (COLUMNS["h"] + (0.62 if k < 2 else 0.2), ROWS[k]), (COLUMNS["s"] - 0.62, ROWS[1]),
               texts and np.atleast_2d(texts[key + "2"])[row, 0], color, panel.backwards, 0.5)
     for k in range(2):
         node("x", k, f"$x_{k + 1}$", _texts(panel.batch.x[:, k], "{:.1f}"), 0.64, FAINT)
@@ -148,24 +148,24 @@ def _network(axes, panel):
 
 
 def _losses(axes, panel):
-    """The loss of each example, and the edges to their weighted sum, if there is one yet."""
+    """Draw the loss of each example, and the edges to their weighted sum, if there is one yet."""
     n, middle = len(panel.batch.names), ROWS[1]
     for k, name in enumerate(panel.batch.names):
         y, label = middle + 0.86 * ((n - 1) / 2 - k), panel.batch.label[k, 0]
         head = f"{name}, label {label:.0f}" + ("" if label == panel.batch.true[k, 0] else " (wrong)")
-        _edge(axes, (PLACES["s"] + 0.62, middle), (PLACES["l"] - 0.83, y), "", panel.color, panel.backwards, 0)
+        _edge(axes, (COLUMNS["s"] + 0.62, middle), (COLUMNS["l"] - 0.83, y), "", panel.color, panel.backwards, 0)
         if panel.factors:
-            _edge(axes, (PLACES["l"] + 0.83, y), (PLACES["total"] - 0.36, middle), panel.factors[k], panel.color,
+            _edge(axes, (COLUMNS["l"] + 0.83, y), (COLUMNS["total"] - 0.36, middle), panel.factors[k], panel.color,
                   panel.backwards, 0.36)
         rows = [(text, COLORS[name]) for text in (head, *panel.losses[k].splitlines())]
-        _box(axes, (PLACES["l"], y), rows, 1.56, panel.color)
+        _box(axes, (COLUMNS["l"], y), rows, 1.56, panel.color)
     if panel.factors:
-        _box(axes, (PLACES["total"], middle), [(text, FORWARD) for text in (panel.sum, panel.total) if text], 0.6,
+        _box(axes, (COLUMNS["total"], middle), [(text, FORWARD) for text in (panel.sum, panel.total) if text], 0.6,
              panel.color)
 
 
 def draw(trace, path):
-    """The seven pictures, one below the other, in one file; gives the path."""
+    """Draw the seven pictures, one below the other, in one file; return the path."""
     every = [*_noisy(trace), *_clean(trace), *_weighted(trace)]
     height = HEIGHT * len(every) + 1
     figure = plt.figure(figsize=(WIDTH, height))

@@ -59,7 +59,7 @@ TABLE_2 = {
 }
 
 # Figure 3: the share of the images whose weight lies in the lowest of 49 bins over [0, 0.04], background flip, half-way
-# through training. Unconditional: any images; conditional: one class, not the background, 40 % of it mislabelled.
+# through training. Unconditional: any images; conditional: one class, not the background, 40 % of it mislabeled.
 FIGURE_3 = {"unconditional": {"noisy": 0.997, "clean": 0.245}, "conditional": {"noisy": 0.604, "clean": 0.001}}
 
 # Figure 4: CIFAR-10, 40 % flipped to class 3, ResNet-32; {data: {method: {clean images: test accuracy}}}; no intervals.

@@ -1,4 +1,4 @@
-"""The contradiction: its verdicts follow from the numbers, its tasks are what they say, and a small run goes through."""
+"""The contradiction experiment: verdicts follow from the numbers, tasks are as documented, and a small run works."""
 import json
 
 import numpy as np
@@ -11,7 +11,7 @@ from experiments.runs import finished
 
 from .test_cifar import Here
 
-# What the deck says: high losses against imbalance, low ones against noise, and neither against both.
+# The paper's claim: high losses help against imbalance, low ones against noise, and neither against both.
 AS_SAID = {"imbalance": {"uniform": 25.0, "hard_mining": 15.0, "low_loss": 45.0, "reweight": 10.0},
            "noise": {"uniform": 10.0, "hard_mining": 15.0, "low_loss": 5.0, "reweight": 6.0},
            "both": {"uniform": 25.0, "hard_mining": 25.5, "low_loss": 45.0, "reweight": 8.0}}
@@ -19,13 +19,13 @@ ALL = ("high losses", "low losses", "clean set", "both at once")
 
 
 def lines(errors, wobble=(0.0, 2.0)):
-    """A record: of each run an early line that must not count and a last one, the later one first."""
+    """Return a record with two lines per run, the last one first: only its last line may count."""
     return [{"task": task, "method": method, "seed": seed, "share": 0.9, "step": step, "test_error": error + shift if step == 20 else 1.0}
             for task, row in errors.items() for method, error in row.items() for seed, shift in enumerate(wobble) for step in (20, 10)]
 
 
 def changed(task, method, error):
-    """What was said, but for one error."""
+    """Return AS_SAID with another error of one method on one task."""
     return {**AS_SAID, task: {**AS_SAID[task], method: error}}
 
 
@@ -59,7 +59,7 @@ def test_each_claim_falls_with_each_of_its_numbers(task, method, error, broken):
 def test_nothing_is_said_of_runs_that_are_missing(task, method, silent):
     errors = {**AS_SAID, task: {name: error for name, error in AS_SAID[task].items() if name != method}}
     assert held(errors) == {**dict.fromkeys(ALL, True), silent: None}
-    assert f"cannot be said, for want of {method} on {task}" in verdicts(lines(errors))[silent].sentence
+    assert f"not decided, because these runs are missing, or uniform's: {method} on {task}" in verdicts(lines(errors))[silent].sentence
 
 
 def test_without_plain_training_nothing_can_be_said():
@@ -96,7 +96,7 @@ def test_the_table():
 @pytest.mark.parametrize("name, counts, wrong, called_four", [
     ("imbalance", (12, 395), (0, 0), 12), ("noise", (323, 395), (0, 118), 441), ("both", (44, 395), (18, 0), 26)])
 def test_tasks(name, counts, wrong, called_four):
-    """Of at most 395 nines: 12 / 407 = 3 % fours; 0.3 * 395 = 118 nines called four; 0.4 * 44 = 18 fours called nine."""
+    """With 395 nines: 12 / 407 = 3 % fours; 0.3 * 395 = 118 nines labeled four; 0.4 * 44 = 18 fours labeled nine."""
     task, other = contradiction.task(name, 0), contradiction.task(name, 1)
     assert tuple(np.bincount(task.train.true)) == counts and np.sum(task.train.labels == 0) == called_four
     assert tuple(np.sum(task.train.wrong[task.train.true == c]) for c in (0, 1)) == wrong
@@ -106,7 +106,7 @@ def test_tasks(name, counts, wrong, called_four):
     indices = np.concatenate([part.indices for part in (task.train, task.clean, task.test)])
     assert len(np.unique(indices)) == len(indices) == sum(counts) + 210
     assert set(task.test.indices) != set(other.test.indices)
-    assert task.baseline is task.train                                  # nobody but reweight sees the clean images
+    assert task.baseline is task.train                                  # only reweight sees the clean images
 
 
 def test_the_network_sees_the_mean_of_four_pixels():
@@ -145,7 +145,7 @@ def test_a_small_run(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "6 runs" in text and "noise: training: 323 of class 0" in text and "118 labels wrong" in text
     assert "low losses: weights on low losses hurt" in text and "high losses: weights on high losses help" in text
-    assert text.count("cannot be said") == 3                            # only the claim on low losses has its runs
+    assert text.count("not decided") == 3                            # only the claim on low losses has its runs
     assert (tmp_path / "contradiction.png").read_bytes()[:4] == b"\x89PNG"
     _, runs = planned(*arguments, "--methods", "uniform", "low_loss", "--seeds", "0")
     for run in runs:
@@ -153,8 +153,8 @@ def test_a_small_run(tmp_path, capsys):
         assert finished(run) and last["step"] == 5 and {key: last[key] for key in run.labels} == run.labels
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.safetensors")}
     assert contradiction.main([*arguments, "--methods", "hard_mining", "--seeds", "0", "--resume"], Here()) == 0
-    text = capsys.readouterr().out                                      # more methods join those that are there
-    assert text.count("cannot be said") == 2 and "hard_mining" in text and {path: path.stat().st_mtime_ns for path in before} == before
+    text = capsys.readouterr().out                                      # the results of earlier runs are kept
+    assert text.count("not decided") == 2 and "hard_mining" in text and {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_the_picture(tmp_path, monkeypatch):
@@ -166,6 +166,6 @@ def test_the_picture(tmp_path, monkeypatch):
     assert [bar.get_height() for bar in axes.patches] == [26.0, 16.0, 46.0, 11.0, 11.0, 16.0, 6.0, 7.0, 41.0]
     levels = [c.get_segments()[0][0][1] for c in axes.collections if c.get_label().startswith("plain training")]
     assert levels == [26.0, 11.0]                                       # the third task has no plain training here
-    assert axes.get_xticklabels()[1].get_text() == "noise\n55% nines,\n30% of the nines called 4"
+    assert axes.get_xticklabels()[1].get_text() == "noise\n55% nines,\n30% of the nines labeled 4"
     for figure in drawn:
         contradiction.plt.close(figure)

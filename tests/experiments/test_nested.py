@@ -85,13 +85,13 @@ def test_weights_that_make_no_sense_are_refused(weights):
 def test_a_minimum_that_is_not_reached_is_no_answer():
     """Rounding leaves the gradient above 1e-30."""
     p = nested.problem(0)
-    with pytest.raises(MinigradError, match=r"stops at a gradient of norm \d\.\de-1\d\n  help: is f strictly convex"):
-        nested.minimise(nested.objective(p, np.ones(60)), np.zeros(4), 60, nested.Cost(), tolerance=1e-30)
+    with pytest.raises(MinigradError, match=r"stops at a gradient of norm \d\.\de-1\d\n  help: check that f is strictly convex"):
+        nested.minimize(nested.objective(p, np.ones(60)), np.zeros(4), 60, nested.Cost(), tolerance=1e-30)
 
 
 def test_newton_is_cut_short_where_it_would_overshoot():
     """On softplus(t) + softplus(-t), full steps from 3 diverge."""
-    theta = nested.minimise(lambda t: nested.total(nested.softplus(t) + nested.softplus(-t)), np.full(1, 3.0), 1, nested.Cost())
+    theta = nested.minimize(lambda t: nested.total(nested.softplus(t) + nested.softplus(-t)), np.full(1, 3.0), 1, nested.Cost())
     assert abs(theta[0]) < 1e-9
 
 
@@ -113,7 +113,7 @@ def test_the_hypergradient_is_the_slope_of_the_solved_problem(seed):
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=8), seeds)
 def test_projection_gives_the_nearest_point_of_the_simplex(w, seed):
     w = np.array(w)
-    p, n = nested.projected(w), len(w)
+    p, n = nested.project(w), len(w)
     assert p.sum() == pytest.approx(n) and p.min() >= 0
     for other in (random_weights(n, seed), *n * np.eye(n)):                      # the angle at p, from w to any point of it, is 90° or more
         assert (w - p) @ (other - p) <= 1e-9
@@ -153,7 +153,7 @@ def test_other_starts_find_the_same_clean_loss(seed, every):
 
 
 def test_two_loops_that_are_not_done_say_so():
-    with pytest.raises(MinigradError, match="not done after 3 steps\n  help: a larger tolerance"):
+    with pytest.raises(MinigradError, match="not converged after 3 steps\n  help: a larger tolerance"):
         nested.nested(nested.problem(0), steps=3)
 
 
@@ -188,11 +188,11 @@ def test_scores_and_exact_direction_by_hand(seed):
 def test_online_weights_agree_with_the_exact_ones(every):
     """What holds of seeds 0 to 9: at w = 1 the signs of the clear half, and of nine in ten; at the end, of the flipped."""
     columns = {name: [measures(found)[name] for found in every] for name in measures(every[0])}
-    assert min(columns["u_i > 0 as -dL/dw_i > 0 at w = 1, the clear half, %"]) >= 95
-    assert min(columns["u_i > 0 as -dL/dw_i > 0 at w = 1, all, %"]) >= 75
-    assert np.mean(columns["u_i > 0 as -dL/dw_i > 0 at w = 1, all, %"]) >= 85
+    assert min(columns["u_i and -dL/dw_i agree in sign at w = 1, the clear half, %"]) >= 95
+    assert min(columns["u_i and -dL/dw_i agree in sign at w = 1, all, %"]) >= 75
+    assert np.mean(columns["u_i and -dL/dw_i agree in sign at w = 1, all, %"]) >= 85
     assert min(columns["correlation of u_i and -dL/dw_i at w = 1"]) > 0.85
-    assert np.mean(columns["online weight > 1 as w*_i > 1, flipped, %"]) > 75
+    assert np.mean(columns["online weight > 1 agrees with w*_i > 1, flipped, %"]) > 75
     assert min(columns["correlation of online weight and w*_i"]) > 0
     for found in every:
         assert all(route.weights[found.flipped].mean() < 1 < route.weights[~found.flipped].mean() for route in found.routes.values())
@@ -241,7 +241,7 @@ def test_passes_are_counted(monkeypatch):
     assert [cost for cost, _ in route.path[:7]] == [2.0 * k for k in range(1, 8)] and route.path[7][0] == 14
     rows.clear()
     cost = nested.Cost()
-    nested.minimise(lambda t: nested.total(t * t) + nested.total(nested.losses(t, p.x, p.label)) * 0.0, np.ones(4), 60, cost)
+    nested.minimize(lambda t: nested.total(t * t) + nested.total(nested.losses(t, p.x, p.label)) * 0.0, np.ones(4), 60, cost)
     assert sum(rows) == 3 * 60 and (cost.forward, cost.backward) == (7 * 60, 7 * 60)       # two gradients, one Hessian
 
 
@@ -291,16 +291,16 @@ def test_the_measures_by_hand(every):
     groups = {"all": lambda i: True, "flipped": lambda i: found.flipped[i], "clean": lambda i: not found.flipped[i]}
     end = found.routes["online"].path[-1][1]
     expected = {
-        "u_i > 0 as -dL/dw_i > 0 at w = 1, all, %": share(lambda i: (found.scores[i] > 0) == (found.exact[i] > 0)),
-        "u_i > 0 as -dL/dw_i > 0 at w = 1, the clear half, %": share(
+        "u_i and -dL/dw_i agree in sign at w = 1, all, %": share(lambda i: (found.scores[i] > 0) == (found.exact[i] > 0)),
+        "u_i and -dL/dw_i agree in sign at w = 1, the clear half, %": share(
             lambda i: (found.scores[i] > 0) == (found.exact[i] > 0), lambda i: abs(found.exact[i]) >= large),
         "correlation of u_i and -dL/dw_i at w = 1": correlation(found.scores, found.exact),
-        **{f"u_i > 0 as w*_i > 1, {name}, %": share(lambda i: (found.scores[i] > 0) == (best[i] > 1), of) for name, of in groups.items()},
-        **{f"online weight > 1 as w*_i > 1, {name}, %": share(lambda i: (one[i] > 1) == (best[i] > 1), of) for name, of in groups.items()},
+        **{f"u_i > 0 agrees with w*_i > 1, {name}, %": share(lambda i: (found.scores[i] > 0) == (best[i] > 1), of) for name, of in groups.items()},
+        **{f"online weight > 1 agrees with w*_i > 1, {name}, %": share(lambda i: (one[i] > 1) == (best[i] > 1), of) for name, of in groups.items()},
         "correlation of online weight and w*_i": correlation(one, best),
         **{f"test accuracy, {name}, %": found.ends[name][1] for name in found.ends},
         **{f"clean loss, {name}": found.ends[name][0] for name in found.ends},
-        "clean loss, least of all theta": found.least,
+        "clean loss, minimum over theta": found.least,
         **{f"cost, {name}": found.routes[name].path[-1][0] for name in ("nested", "online")},
         **{f"cost until within 1 % of online's last clean loss, {name}":
            min(cost for cost, value in found.routes[name].path if value <= 1.01 * end) for name in ("nested", "online")}}
@@ -320,8 +320,8 @@ def test_the_picture(every, tmp_path, monkeypatch):
     lines = {line.get_label(): line.get_xydata() for line in right.lines}
     np.testing.assert_allclose(lines["nested: two loops"], every[1].routes["nested"].path)
     np.testing.assert_allclose(lines["online: Algorithm 1"], every[1].routes["online"].path)
-    assert lines["least of all θ"][0, 1] == every[1].least
-    assert f"{measures(every[1])['u_i > 0 as -dL/dw_i > 0 at w = 1, all, %']:.0f} % of the signs" in left.get_title()
+    assert lines["minimum over θ"][0, 1] == every[1].least
+    assert f"{measures(every[1])['u_i and -dL/dw_i agree in sign at w = 1, all, %']:.0f} % of the signs" in left.get_title()
 
 
 def test_any_device_gives_the_same_numbers(device):

@@ -497,7 +497,7 @@ def test_bars_of_the_contradiction(at, drawn):
     levels = [c.get_segments()[0].tolist() for c in axes.collections if c.get_label().startswith("plain training")]
     assert levels == [[[-0.46, 21], [0.46, 21]], [approx(0.54, 9), approx(1.46, 9)]]
     assert [text.split("\n")[0] for text in ticks(axes.xaxis)] == list(errors)
-    assert ticks(axes.xaxis) == ["imbalance\n97% nines", "noise\n55% nines,\n30% of the nines called 4", "both\n90% nines,\n40% of the fours called 9"]
+    assert ticks(axes.xaxis) == ["imbalance\n97% nines", "noise\n55% nines,\n30% of the nines labeled 4", "both\n90% nines,\n40% of the fours labeled 9"]
     assert axes.get_ylim()[0] == 0 and "quick mode" in drawn[0].get_suptitle().replace("\n", " ")
 
 

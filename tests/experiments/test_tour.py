@@ -21,7 +21,7 @@ CASES = [
 def test_the_command_writes_the_page_with_its_pictures(tmp_path, capsys):
     assert tour.main(["--out", str(tmp_path)]) == 0
     output = capsys.readouterr().out
-    assert re.search(r"All \d\d+ examples print what the page says", output)
+    assert re.search(r"The outputs of all \d\d+ examples match the page", output)
     assert f"written: {tmp_path / 'tour.html'}" in output
     text = (tmp_path / "tour.html").read_text(encoding="utf-8")
     pictures = re.findall(r'<img src="([^"]+)"', text)

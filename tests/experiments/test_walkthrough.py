@@ -96,11 +96,11 @@ def test_nothing_moves_at_epsilon_0_but_the_derivative_is_there(seed):
     assert {leaf.dtype for leaf in (t.scores, t.weights, *t.theta.values(), *t.by_epsilon.values())} == {np.dtype("float64")}
 
 
-def test_the_mislabelled_example_gets_no_weight():
+def test_the_mislabeled_example_gets_no_weight():
     t = trace()
     assert t.noisy.names[2] == "C" and (t.noisy.label != t.noisy.true).ravel().tolist() == [False, False, True]
     assert t.weights[2] == 0 and (t.weights[:2] > 0.1).all() and t.weights.sum() == pytest.approx(1)
-    assert t.verdict == "C is mislabelled and gets the weight 0.0000."
+    assert t.verdict == "C is mislabeled and gets the weight 0.0000."
     assert t.clean_loss_after < t.clean_loss - 0.05
     assert "no example helps" in t._replace(weights=np.zeros(3)).verdict
     assert np.mean([trace(seed).weights[2] == 0 for seed in range(20)]) > 0.6
@@ -124,9 +124,9 @@ def test_any_device_gives_the_same_step(device):
     ("tangents", lambda t: t | {"l": t["l"][::-1]}, "J.push"), ("weights_unrolled", lambda w: w * np.nan, "unrolled form")])
 def test_ways_that_differ_are_refused(field, change, what):
     t = trace()
-    assert walkthrough.checked(t) is t
+    assert walkthrough.check(t) is t
     with pytest.raises(MinigradError, match=f"seed 0: the .*{what} differ.*\n  help: "):
-        walkthrough.checked(t._replace(**{field: change(getattr(t, field))}))
+        walkthrough.check(t._replace(**{field: change(getattr(t, field))}))
 
 
 def test_a_wrong_formula_ends_the_script(tmp_path, monkeypatch, capsys):
