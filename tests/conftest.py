@@ -1,10 +1,10 @@
-"""The suite runs on NumPy, and where a test asks for a `device` also on CuPy, with a Hypothesis profile.
+"""Set up the suite: it runs on NumPy, a test with the fixture `device` also on CuPy; and Hypothesis's profiles.
 
     pytest                                          the ci profile: a fixed seed
     pytest --hypothesis-profile=dev | intense       few examples | very many
 
-On a machine without a GPU, CuPy's place is taken by an impersonator (impersonator.py), if CuPy is installed.
-What else a test needs is in requirements.py.
+On a machine without a GPU, an impersonator (impersonator.py) stands in for CuPy, if CuPy is installed. Other
+requirements of tests are in requirements.py.
 """
 import collections
 import os
@@ -20,7 +20,7 @@ from minigrad.fast import cublas, threads  # noqa: E402
 
 from . import requirements  # noqa: E402
 
-collect_ignore = ["impersonator.py", "mutation.py"]     # no doctests there, and they import what need not be installed
+collect_ignore = ["impersonator.py", "mutation.py"]     # they have no doctests, and import packages that may be missing
 
 _common = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 settings.register_profile("dev", max_examples=10, **_common)
@@ -31,35 +31,35 @@ settings.load_profile("ci")
 
 @pytest.hookimpl(tryfirst=True)                             # before xdist looks at these options
 def pytest_cmdline_main(config):
-    """Share the whole suite among the cores, where pytest-xdist is installed; parts of it stay in this process."""
+    """Run the whole suite on all cores if pytest-xdist is installed; run parts of it in this process."""
     whole, cores = config.args_source is config.ArgsSource.TESTPATHS, min(threads.threads(), 4)
-    if "PYTEST_XDIST_WORKER" in os.environ:                 # a worker comes by here too, and must not start more
+    if "PYTEST_XDIST_WORKER" in os.environ:                 # a worker also gets here, and must not start more
         return
     if whole and cores > 1 and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
-        if not config.option.usepdb and not getattr(config.option, "cov_source", None):     # pytest-cov wants -n itself
+        if not config.option.usepdb and not getattr(config.option, "cov_source", None):     # pytest-cov reads -n itself
             config.option.numprocesses, config.option.dist = cores, "loadfile"
 
 
 def pytest_configure(config):
-    """Refuse a MINIGRAD_REQUIRE that means nothing before a test runs."""
+    """Refuse an unknown name in MINIGRAD_REQUIRE before any test runs."""
     requirements.required()
 
 
 def pytest_runtest_setup(item):
-    """Skip a test, or fail it, whose mark says that it needs what is not here."""
+    """Skip a test whose requirements are missing, or fail it if MINIGRAD_REQUIRE names them."""
     for mark in item.iter_markers("needs"):
         requirements.need(*mark.args)
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say how many tests were skipped, for each reason."""
+    """Report the number of skipped tests for each reason."""
     reasons = collections.Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()))
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"{count:5} skipped: {reason.removeprefix('Skipped: ')}")
 
 
 def _switched(name, monkeypatch):
-    """Switch minigrad to an array module, or skip the test with the reason why that cannot be."""
+    """Switch minigrad to an array module, or skip the test with the reason why that is impossible."""
     if name == "impersonator":
         requirements.need("cupy", "g++")
         from .impersonator import array_module, blas
@@ -75,11 +75,11 @@ def _switched(name, monkeypatch):
 
 @pytest.fixture(params=["numpy", "impersonator", "cupy"])
 def device(request, monkeypatch):
-    """minigrad, switched to one array module after the other; the fixture is the name of it."""
+    """Switch minigrad to each array module in turn; the value is its name."""
     yield from _switched(request.param, monkeypatch)
 
 
 @pytest.fixture
 def impersonator(monkeypatch):
-    """minigrad, switched to the impersonator of CuPy."""
+    """Switch minigrad to the impersonator of CuPy."""
     yield from _switched("impersonator", monkeypatch)

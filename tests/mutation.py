@@ -1,4 +1,4 @@
-"""How many planted faults does the suite notice? Each is planted alone, in a process of its own, and the tests are run.
+"""Mutation testing: how many planted faults does the suite notice? Each is planted alone, in its own process.
 
     pip install -e '.[test]'
     python -m tests.mutation --sample 60                        # 60 faults of all files, drawn by --seed
@@ -6,13 +6,13 @@
     python -m tests.mutation --files minigrad/core.py           # every fault of a file
     python -m tests.mutation --again                            # the known survivors, after a change of the tests
 
-A fault is what a person would plant: a number changed, a comparison turned, an operator or a condition changed, an
-argument left out or two of them swapped, a call replaced by its neighbor, a result replaced by the argument, a seed
-by 0, a statement left out. It is noticed when a test fails, or takes many times as long as it did (a loop that never
-ends). For each one those tests are run that execute its line, the quickest first, of the files of tests that TESTS
-names. Survivors are compared with tests/survivors.jsonl, which says why each is left: new ones are shown, and known
-ones that are noticed by now are counted.
-The exit status is 1 if there are new ones and fewer are noticed than FLOORS say; --write brings the file up to date.
+A fault is one that a person could make: a changed number, a reversed comparison, another operator or condition, an
+argument left out or two of them swapped, a call replaced by its neighbor, a result by the argument, a seed by 0, a
+statement left out. It is noticed when a test fails, or takes many times as long as before (an endless loop). For each
+fault, the tests that execute its line are run, the fastest first, from the test files that TESTS lists. Survivors are
+compared with tests/survivors.jsonl, which says why each is accepted: new ones are printed, and known ones that are
+noticed by now are counted.
+The exit status is 1 if there are new ones and fewer are noticed than FLOORS requires; --write updates the file.
 """
 import argparse
 import ast
@@ -42,7 +42,7 @@ LEFT_OUT = ("experiments/__main__.py", "experiments/peers/of_", "experiments/pee
             "minigrad/graphs.py", "minigrad/blas.py", "experiments/pool.py", "minigrad/draw.py")    # devices, processes, other libraries
 
 EXPERIMENTS = "tests/experiments/test_"
-TESTS = {                                                   # the first that fits the file
+TESTS = {                                                   # the first entry that matches the file
     "minigrad/ops/": ["tests/ops", "tests/test_errors.py", "tests/test_models_by_hand.py"],
     "minigrad/optim.py": ["tests/test_optim.py", "tests/test_updates_by_hand.py", "tests/test_errors.py"],
     "minigrad/nn.py": ["tests/test_nn.py", "tests/test_models.py", "tests/test_models_by_hand.py", "tests/test_copies.py", "tests/test_errors.py"],
@@ -68,7 +68,7 @@ TESTS = {                                                   # the first that fit
 
 
 def tests_of(file):
-    """The files of tests that a file is held to, as arguments of pytest."""
+    """Return the test files of a source file, as arguments of pytest."""
     names = next(names for prefix, names in TESTS.items() if file.startswith(prefix))
     return [name if file.startswith(("minigrad/", "models/")) else f"{EXPERIMENTS}{name}.py" for name in names]
 
@@ -84,11 +84,11 @@ NEIGHBOURS = dict(pair for a, b in (
     ("floor", "ceil"), ("exp", "expm1"), ("log", "log1p"), ("sin", "cos"), ("push", "pull"), ("rows", "columns"), ("var", "std"),
     ("standard_normal", "random"), ("integers", "random"), ("flatnonzero", "argsort")) for pair in ((a, b), (b, a)))
 SEEDS = ("seed", "key")
-SYMMETRIC = ("add", "multiply", "maximum", "minimum", "array_equal", "assert_array_equal")      # swapping changes nothing
+SYMMETRIC = ("add", "multiply", "maximum", "minimum", "array_equal", "assert_array_equal")      # swapping their arguments changes nothing
 
 
 def functions(tree):
-    """{name: the next function of the file with as many arguments} of the functions at the top of a file."""
+    """Return {name: the next function with as many arguments} for the top-level functions of a file."""
     by_count = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and not node.decorator_list:
@@ -97,7 +97,7 @@ def functions(tree):
 
 
 def faults(source, elsewhere=()):
-    """[(kind, node that is replaced, text in its place)] of everything that can be changed in a source.
+    """Return [(kind, node to replace, its replacement as text)] for all faults in a source.
 
     elsewhere: {(module, function): its neighbor}, of other files.
     """
@@ -106,7 +106,7 @@ def faults(source, elsewhere=()):
     strings = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
     texts = {id(node.exc): node for node in ast.walk(tree) if isinstance(node, ast.Raise)}
     strict = {id(k.value) for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords if k.arg == "strict"}
-    words = {id(part) for node in texts.values() if node.exc for part in ast.walk(node.exc)}        # of errors: not held word for word
+    words = {id(part) for node in texts.values() if node.exc for part in ast.walk(node.exc)}        # texts of errors: not all are tested word for word
     of_types = [part for node in ast.walk(tree) for part in (getattr(node, "annotation", None), getattr(node, "returns", None)) if part]
     of_types += [node for node in tree.body if "overload" in [getattr(name, "id", "") for name in getattr(node, "decorator_list", ())]]
     types = {id(part) for node in of_types for part in ast.walk(node)}                      # test_types.py holds these
@@ -187,7 +187,7 @@ def faults(source, elsewhere=()):
 
 
 def changed(source, node, new):
-    """The source with a text in place of a node."""
+    """Return the source with a node replaced by a text."""
     lines = source.encode().splitlines(keepends=True)
     offsets = [0]
     for line in lines:
@@ -201,7 +201,7 @@ def changed(source, node, new):
 
 
 def mutants(file):
-    """[{file, kind, line, before, after, source}] of every fault of a file that can be planted."""
+    """Return [{file, kind, line, before, after, source}] for every fault that can be planted in a file."""
     source, found, seen = (ROOT / file).read_text(), [], set()
     elsewhere = {(path.stem, name): other for path in (ROOT / file).parent.glob("*.py")
                  for name, other in functions(ast.parse(path.read_text())).items()}
@@ -223,7 +223,7 @@ def mutants(file):
 # ------------------------------------------------------------------------------------------------- running tests
 
 class _Chosen:
-    """A pytest plugin: only some tests, in this order."""
+    """A pytest plugin that runs only some tests, in this order."""
 
     def __init__(self, names):
         self.order = {name: k for k, name in enumerate(names)}
@@ -233,7 +233,7 @@ class _Chosen:
 
 
 class _Durations:
-    """A pytest plugin: how long each test takes, and which lines it executes."""
+    """A pytest plugin that records how long each test takes, and which lines it executes."""
 
     def __init__(self, measure):
         self.seconds, self.measure = {}, measure
@@ -249,7 +249,7 @@ class _Durations:
 
 
 def survey(path, arguments):
-    """Run these tests once: {test: seconds} and {file: {line: tests}}, as JSON in `path`."""
+    """Run these tests once, and write {test: seconds} and {file: {line: tests}} to `path`, as JSON."""
     measure = coverage.Coverage(data_file=None, source=list(FLOORS), config_file=False)
     durations = _Durations(measure)
     measure.start()
@@ -261,7 +261,7 @@ def survey(path, arguments):
 
 
 def surveyed(arguments):
-    """What `survey` finds, in a process of its own, so that nothing of the project is imported in this one."""
+    """Run `survey` in its own process, so that this one imports nothing of the project, and return its result."""
     with tempfile.TemporaryDirectory() as folder:
         program = f"import tests.mutation as m; m.survey({folder + '/survey'!r}, {arguments!r})"
         subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
@@ -269,7 +269,7 @@ def surveyed(arguments):
 
 
 def run_tests(file, source, tests):
-    """In a process of its own: run the tests with this source in place of the file's; the exit status is pytest's."""
+    """Run the tests with this source in place of the file's, in a child process; the exit status is pytest's."""
     module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
     class Loader(importlib.abc.InspectLoader):
@@ -295,10 +295,10 @@ def run_tests(file, source, tests):
 
 
 def tried(mutant, found):
-    """The mutant with its outcome: "killed" or "survived"."""
+    """Run the tests of a mutant, and return it with its outcome, "killed" or "survived"."""
     seconds = found["seconds"]
     touching = [t for t in found["lines"].get(mutant["file"], {}).get(str(mutant["line"]), []) if t in seconds]
-    tests = sorted(touching or seconds, key=seconds.get)    # a line that runs at import concerns them all
+    tests = sorted(touching or seconds, key=seconds.get)    # a line that runs at import concerns all tests
     child = multiprocessing.get_context("fork").Process(target=run_tests, args=(mutant["file"], mutant["source"], tests))
     child.start()
     child.join(30.0 + 10.0 * sum(seconds[t] for t in tests))
@@ -311,25 +311,25 @@ def tried(mutant, found):
 # ---------------------------------------------------------------------------------------------------- the command
 
 def identity(mutant):
-    """What tells a fault from all others, wherever its line moves to."""
+    """Return a key of a fault that stays the same when its line moves."""
     return tuple(mutant[key] for key in ("file", "kind", "before", "after"))
 
 
 def known():
-    """{identity: line of the file} of the survivors of earlier runs."""
+    """Return {identity: line of the file} for the survivors of earlier runs."""
     lines = SURVIVORS.read_text().splitlines() if SURVIVORS.exists() else []
     return {identity(json.loads(line)): json.loads(line) for line in lines}
 
 
 def chosen_files(given):
-    """The files that are named, or lie in folders that are."""
+    """Return the named files, and all files in named folders."""
     files = sorted(str(path.relative_to(ROOT)) for folder in FLOORS for path in (ROOT / folder).rglob("*.py"))
     given = [name.rstrip("/") for name in given]
     return [file for file in files if not file.startswith(LEFT_OUT) and any(file == name or file.startswith(name + "/") for name in given)]
 
 
 def main(arguments=None):
-    """Plant, run, compare; gives the exit status."""
+    """Plant faults, run the tests and compare survivors; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", nargs="+", default=list(FLOORS), help="files and folders, default all")
     parser.add_argument("--sample", type=int, help="as many faults, drawn at random; default all")
@@ -354,7 +354,7 @@ def main(arguments=None):
     end = time.monotonic() + 60 * options.minutes
     for name in ("matplotlib.pyplot", "scipy.stats", "sklearn.tree", "imblearn.over_sampling", "imblearn.under_sampling"):
         if importlib.util.find_spec(name.partition(".")[0]):
-            importlib.import_module(name)                   # as above: once, and not in every child
+            importlib.import_module(name)                   # imported once, and not in every child
 
     def one(mutant):
         return tried(mutant, surveys[tuple(tests_of(mutant["file"]))]) if time.monotonic() < end else None
@@ -368,7 +368,7 @@ def main(arguments=None):
 
 
 def compared(results, before, write):
-    """Print how many were noticed, and what changed since the survivors were listed; gives the exit status."""
+    """Print how many faults were noticed, and what changed since survivors.jsonl; return the exit status."""
     survivors = {identity(result): result for result in results if result["outcome"] == "survived"}
     status = 0
     for folder, floor in FLOORS.items():

@@ -1,8 +1,8 @@
-"""Compiling CUDA source without a GPU: NVRTC, as CuPy calls it, wants to know the architecture and nothing else."""
+"""Compile CUDA source without a GPU: NVRTC, as CuPy calls it, needs only the name of the architecture."""
 
 
 def compiled(source, names, arch):
-    """The machine code of the kernels `names` of CUDA source, for an architecture such as "sm_90".
+    """Return the machine code of the kernels `names` of CUDA source, for an architecture such as "sm_90".
 
     names: as in C++, with template arguments: "scale<float>". Raises CuPy's CompileException, with NVRTC's log.
     """

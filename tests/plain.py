@@ -1,7 +1,7 @@
-"""Every operation once more, in the plainest NumPy, without derivatives: what the operations are held against.
+"""Reference implementations: every operation in plain NumPy, without derivatives.
 
-`plain` has the names and arguments of minigrad's own functions: NumPy's where NumPy has one, else one written here as
-its definition reads, with loops. All take complex numbers where the operation is analytic.
+`plain` has the names and arguments of minigrad's functions. Each is NumPy's function if there is one, else its
+definition, written with loops. All take complex numbers where the operation is analytic.
 """
 import itertools
 import types
@@ -114,7 +114,7 @@ def sum_to(x, shape):
 
 
 def mask(size, rate, key):
-    """Which of so many elements dropout keeps: key is an integer, or a sequence of them, of which 32 bits count."""
+    """Return the mask of the elements that dropout keeps; key: an integer or a sequence of them, of which 32 bits count."""
     def scrambled(n):                                       # of one Python integer
         n = (n ^ n >> 16) * 0x7FEB352D % 2**32
         n = (n ^ n >> 15) * 0x846CA68B % 2**32
@@ -133,7 +133,7 @@ def dropout(x, rate, key):
 # ------------------------------------------------------------------------------------------ windows over images
 
 def sides(size, window, stride, padding):
-    """The padding ((top, bottom), (left, right)) that a name or a number stands for."""
+    """Return the padding ((top, bottom), (left, right)) that a name or a number stands for."""
     if padding == "same":
         total = [max((-(-n // s) - 1) * s + w - n, 0) for n, w, s in zip(size, window, stride)]
         return [(t // 2, t - t // 2) for t in total]
@@ -143,7 +143,7 @@ def sides(size, window, stride, padding):
 
 
 def every_window(x, window, stride, padding, value=0.0):
-    """(n, i, j, the window of image n at row i and column j), one by one."""
+    """Yield (n, i, j, the window of image n at row i and column j)."""
     x = np.pad(x, [(0, 0), *sides(x.shape[1:3], window, stride, padding), (0, 0)], constant_values=value)
     rows, columns = ((n - w) // s + 1 for n, w, s in zip(x.shape[1:3], window, stride))
     for n, i, j in itertools.product(range(len(x)), range(rows), range(columns)):

@@ -1,11 +1,11 @@
-"""What some tests need and a machine may lack: without it they are skipped, with the reason and the remedy.
+"""Requirements of tests that a machine may lack: without them tests are skipped, with the reason and the remedy.
 
     @pytest.mark.needs("cifar10")               a test, or the whole module as pytestmark
     torch = requirements.module("torch")        a module that is imported at the top of a file of tests
-    MINIGRAD_REQUIRE=torch,data pytest          where one of these is missing, its tests fail instead
+    MINIGRAD_REQUIRE=torch,data pytest          fail instead of skipping where one of these is missing
 
-No test is skipped in any other way (test_architecture.py sees to that), so that nothing goes unnoticed where
-everything is said to be there.
+No test is skipped in any other way (test_architecture.py checks that), so that no skipped test goes unnoticed on a
+machine that should have everything.
 """
 import functools
 import importlib
@@ -26,7 +26,7 @@ BENCH, DEV, KERNEL_CHECK = (f"pip install -e '.[{extra}]'" for extra in ("bench"
 def _importable(name, remedy):
     try:
         importlib.import_module(name)
-    except (ImportError, RuntimeError) as error:            # RuntimeError: the libraries of CuPy do not fit together
+    except (ImportError, RuntimeError) as error:            # RuntimeError: CuPy's libraries have incompatible versions
         return f"{name} cannot be imported ({error}): {remedy}"
 
 
@@ -46,7 +46,7 @@ def _folder(name):
     return None if (DATA / name).is_dir() else f"the folder {name} is not in $MINIGRAD_DATA"
 
 
-MISSING = {                                                 # name: () -> the reason why it is not here, or None
+MISSING = {                                                 # name: () -> the reason why it is missing, or None
     "torch": lambda: _importable("torch", BENCH),
     "jax": lambda: _importable("jax", BENCH),
     "autograd": lambda: _importable("autograd", BENCH),
@@ -65,7 +65,7 @@ MISSING = {                                                 # name: () -> the re
 
 
 def required():
-    """The names in MINIGRAD_REQUIRE, where "data" stands for both data sets. Raises pytest.UsageError for an unknown one."""
+    """Return the names in MINIGRAD_REQUIRE; "data" stands for both data sets. Raises pytest.UsageError for unknown ones."""
     names = {name for name in os.environ.get("MINIGRAD_REQUIRE", "").replace(" ", "").split(",") if name}
     names = names - {"data"} | ({"mnist", "cifar10"} if "data" in names else set())
     if not names <= set(MISSING):
@@ -76,12 +76,12 @@ def required():
 
 @functools.cache
 def missing(name):
-    """Why the requirement of this name is not here, or None if it is."""
+    """Return the reason why the requirement of this name is missing, or None if it is present."""
     return MISSING[name]()
 
 
 def need(*names):
-    """Skip the test that calls this unless all of these are here; fail it where one that is missing is required."""
+    """Skip the calling test unless all these requirements are met; fail it if a missing one is in MINIGRAD_REQUIRE."""
     for name in names:
         if missing(name):
             if name in required():
@@ -90,6 +90,6 @@ def need(*names):
 
 
 def module(name):
-    """The module of this name, for a file of tests that needs it."""
+    """Return the module of this name, or skip the file of tests that calls this."""
     need(name)
     return importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""What Hypothesis draws: arrays of any shape, layout and values that stay away from kinks by construction."""
+"""Hypothesis strategies: arrays of any shape and layout, with values away from kinks by construction."""
 import collections
 import enum
 
@@ -16,35 +16,35 @@ def generator(draw):
 # ------------------------------------------------------------------------------ domains: values(rng, shape) -> array
 
 def smooth(rng, shape):
-    """Numbers in ±[0.3, 1.7]: away from 0."""
+    """Return numbers in ±[0.3, 1.7], away from 0."""
     return rng.uniform(0.3, 1.7, shape) * rng.choice([-1.0, 1.0], shape)
 
 
 def positive(rng, shape):
-    """Numbers in [0.3, 1.7]."""
+    """Return numbers in [0.3, 1.7]."""
     return rng.uniform(0.3, 1.7, shape)
 
 
 def distinct(rng, shape):
-    """Numbers of which no two are closer than 0.1, in any order."""
+    """Return numbers of which no two are closer than 0.1, in random order."""
     n = int(np.prod(shape))
     return (rng.permutation(n) * 0.2 + rng.uniform(0.0, 0.1, n) - 0.1 * n).reshape(shape)
 
 
 def halves(rng, shape):
-    """Numbers in [-3, 3], at least 0.2 away from every integer."""
+    """Return numbers in [-3, 3], at least 0.2 away from every integer."""
     return rng.integers(-3, 3, shape) + 0.5 + rng.uniform(-0.3, 0.3, shape)
 
 
 def tied(rng, shape):
-    """Numbers of which many are equal."""
+    """Return numbers of which many are equal."""
     return rng.integers(-1, 2, shape).astype(float)
 
 
 # ------------------------------------------------------------------------------------------------------ arrays
 
 def laid_out(draw, x):
-    """The same values in another memory layout: permuted or negative strides, a gap between elements, read-only."""
+    """Return the same values in a drawn memory layout: permuted or negative strides, gaps between elements, read-only."""
     kind = draw(st.sampled_from(["plain", "permuted", "reversed", "gaps"]))
     if kind == "permuted":
         axes = draw(st.permutations(range(x.ndim)))
@@ -62,7 +62,7 @@ def laid_out(draw, x):
 
 
 def array(draw, values, shape):
-    """One float64 array of this shape."""
+    """Draw a float64 array of this shape."""
     return laid_out(draw, np.asarray(values(generator(draw), shape)))
 
 
@@ -78,14 +78,14 @@ def arrays(draw, values=smooth, shape=shapes):
 
 @st.composite
 def broadcastable(draw, *values):
-    """Arrays whose shapes broadcast together, one for each kind of values."""
+    """Draw arrays whose shapes broadcast together, one for each domain."""
     found = draw(hnp.mutually_broadcastable_shapes(num_shapes=len(values), max_dims=3, max_side=3, min_side=0)).input_shapes
     return tuple(array(draw, v, s) for v, s in zip(values, found))
 
 
 @st.composite
 def convolutions(draw):
-    """(image, kernel, stride, padding): any geometry that fits, also a kernel as large as the image, and 1 x 1."""
+    """Draw (image, kernel, stride, padding): any geometry that fits, also a kernel as large as the image, and 1 x 1."""
     window = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     stride = draw(st.just((1, 1)) | st.tuples(st.integers(1, 3), st.integers(1, 3)))
     padding = draw(st.sampled_from(["same", "valid", 0, 1, ((0, 1), (2, 0)), ((3, 3), (1, 2))]))
@@ -96,12 +96,12 @@ def convolutions(draw):
 
 # -------------------------------------------------------------------------------------------------------- trees
 
-Part = enum.Enum("Part", "BODY HEAD")                       # keys that have no order
+Part = enum.Enum("Part", "BODY HEAD")                       # keys that cannot be sorted
 Point = collections.namedtuple("Point", "x y")
 
 
 class Layer(nn.Module):
-    """A module with settings that == alone does not compare."""
+    """A module with settings that == alone cannot compare."""
     inner: nn.Array
     shift: nn.Array = nn.static(None)
     scale: float = nn.static(float("nan"))
@@ -111,7 +111,7 @@ keys = st.sampled_from(["a", "b", "layer2", "layer10", 0, -1, 1.5, None, Part.BO
 
 
 def nodes(inner):
-    """Every kind of node, with these children; dicts in any order of insertion."""
+    """Draw a node of any kind with these children; dicts in any order of insertion."""
     dicts = st.dictionaries(keys, inner, max_size=3)
     return (st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.tuples() | dicts | dicts |
             st.builds(collections.OrderedDict, dicts) | st.builds(collections.defaultdict, st.just(list), dicts) |
@@ -119,7 +119,7 @@ def nodes(inner):
 
 
 def permuted(rng, tree):
-    """The same tree, with the keys of every dict put in in another order."""
+    """Return the same tree, with the keys of every dict inserted in another order."""
     if isinstance(tree, dict):
         items = [(key, permuted(rng, value)) for key, value in tree.items()]
         new = collections.defaultdict(tree.default_factory) if isinstance(tree, collections.defaultdict) else type(tree)()
@@ -134,7 +134,7 @@ def permuted(rng, tree):
 
 @st.composite
 def trees(draw, max_leaves=5):
-    """Nested containers and modules of arrays, with empty nodes, None, and one array in several places."""
+    """Draw nested containers and modules of arrays, with empty nodes, None, and one array that occurs several times."""
     some = [array(draw, smooth, s) for s in draw(st.lists(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=2),
                                                           min_size=1, max_size=3))]
     return draw(st.recursive(st.sampled_from(some) | st.none(), nodes, max_leaves=max_leaves))

@@ -1,10 +1,10 @@
-"""The table of all public operations: how to call each on drawn inputs, so that the laws can be held against it.
+"""The table of all public operations: how to call each on drawn inputs, to test the laws.
 
-A row is the strategy of its cases, which states the domain, and whether the operation is analytic. A case is (f, xs):
-f(m, *xs) calls the operation from the module m, which is minigrad or the plain NumPy program it is compared with.
-tests/ops/test_laws.py goes through the table, and fails if an operation that minigrad exports has no row here.
+A row holds a strategy for cases, which states the domain, and whether the operation is analytic. A case is (f, xs):
+f(m, *xs) calls the operation from the module m, which is minigrad or the plain NumPy reference. tests/ops/test_laws.py
+runs the table, and fails if an operation that minigrad exports has no row.
 
-Operations that are linear are also fed with powers of x, so that derivatives of higher order have something to find.
+Linear operations also get powers of x, so that their derivatives of higher order are not all zero.
 """
 from typing import Any, NamedTuple
 
@@ -35,11 +35,11 @@ class Row(NamedTuple):
     analytic: bool = True
 
 
-KINKED = False                                              # the second column of what is not analytic
+KINKED = False                                              # the second column of operations that are not analytic
 
 
 def unary(f, values=smooth):
-    """f: a function of (m, x), or the name of one in m."""
+    """Return cases of one argument; f: a function of (m, x), or the name of a function in m."""
     named = (lambda m, x: getattr(m, f)(x)) if isinstance(f, str) else f
     return st.tuples(st.just(named), st.tuples(arrays(values)))
 
@@ -50,7 +50,7 @@ def binary(name, *values):
 
 @st.composite
 def beside(draw, name):
-    """An array beside what is no float64: a number, small integers, a mask, or float32."""
+    """Draw an array and an argument that is not float64: a number, small integers, a mask, or float32."""
     x = draw(arrays())
     other = draw(st.sampled_from([3, -2.5, np.full(x.shape, 3, np.int8), np.ones(x.shape, bool),
                                   np.full(x.shape, 1.5, np.float32)]))
@@ -61,7 +61,7 @@ def beside(draw, name):
 
 @st.composite
 def reduced(draw, f, values=smooth, shape=full_shapes):
-    """A reduction over drawn axes, one, some or all, also counted from the end."""
+    """Draw a reduction over one, some or all axes, also counted from the end."""
     f = (lambda name: lambda m, x, **how: getattr(m, name)(x, **how))(f) if isinstance(f, str) else f
     x = draw(arrays(values, shape))
     axis = draw(st.sampled_from([None, *range(-x.ndim, x.ndim), *([(0, -1)] if x.ndim > 1 else [])]))
@@ -71,7 +71,7 @@ def reduced(draw, f, values=smooth, shape=full_shapes):
 
 @st.composite
 def apart(draw, f):
-    """Two arrays that nowhere tie, and broadcast together: halves and halves shifted, or one of them a number."""
+    """Draw two arrays without ties that broadcast together: multiples of a half, shifted ones, or a number."""
     a, b = draw(broadcastable(halves, halves))
     b = np.round(b - 0.5) + 1.0 + 0.1 * (b - np.round(b))   # near integers
     if draw(st.booleans()):
@@ -81,7 +81,7 @@ def apart(draw, f):
 
 @st.composite
 def with_choice(draw, make, values=smooth, shape=full_shapes):
-    """make(draw, x) -> a function of (m, x), with something drawn to fit x."""
+    """Return cases whose function is drawn to fit x: make(draw, x) -> a function of (m, x)."""
     x = draw(arrays(values, shape))
     return make(draw, x), (x,)
 
@@ -91,7 +91,7 @@ def axis_of(draw, x, extra=0):
 
 
 def on(m, index):
-    """An index with its arrays where m computes."""
+    """Return an index with its arrays on the device of m."""
     if isinstance(index, tuple):
         return tuple(on(m, part) for part in index)
     return m.xp.asarray(index) if isinstance(index, np.ndarray) else index
@@ -146,7 +146,7 @@ def standardizing(draw, x):
 
 @st.composite
 def choosing(draw):
-    """A condition and two sides whose shapes broadcast together; or a number on one side."""
+    """Draw a condition and two sides whose shapes broadcast together; one side may be a number."""
     a, b = draw(broadcastable(smooth, smooth))
     shape = np.broadcast_shapes(a.shape, b.shape)
     condition = generator(draw).random(draw(st.sampled_from([shape, shape[1:], (2, *shape), ()]))) < 0.5
@@ -166,7 +166,7 @@ def moving(name):
 
 
 def with_axis(name, extra=0, more=()):
-    """The operation called with one drawn axis, or one of `more`."""
+    """Draw a call of the operation with one axis, or with one of `more`."""
     def make(draw, x):
         axis = draw(st.sampled_from([*range(-x.ndim - extra, x.ndim + extra), *more]))
         return lambda m, x: getattr(m, name)(x * x, axis)
@@ -189,13 +189,13 @@ def dropping(draw, x):
 
 
 def widest(m):
-    """A type in which nothing is lost: CuPy has none wider than float64."""
+    """Return a type without loss: CuPy has none wider than float64."""
     return getattr(m.xp, "longdouble", np.float64)
 
 
 @st.composite
 def joined(draw, name):
-    """Up to three arrays; those of concatenate differ in length along the axis, and may have none."""
+    """Draw up to three arrays; those of concatenate differ in length along the axis, which may be 0."""
     s, parts = draw(full_shapes), draw(st.integers(1, 3))
     axis = draw(st.integers(-len(s) - (name == "stack"), len(s) - (name != "stack")))
     sizes = [list(s) for _ in range(parts)]
@@ -206,7 +206,7 @@ def joined(draw, name):
 
 @st.composite
 def products(draw):
-    """matmul with broadcast leading axes, rows, columns, and nothing at all."""
+    """Draw a matmul with broadcast leading axes, rows, columns, or empty arrays."""
     n, k, m = (draw(st.integers(0, 3)) for _ in range(3))
     a = draw(st.sampled_from([(k,), (n, k), (2, n, k), (2, 1, n, k)]))
     b = draw(st.sampled_from([(k,), (k, m), (2, k, m), (1, k, m)]))
@@ -229,7 +229,7 @@ def convolved(draw):
 
 @st.composite
 def windowed(draw, f, border=True):
-    """Pooling and unfolding, with partial windows; without a border, the padding is never as wide as a window."""
+    """Draw pooling or unfolding, with partial windows; without a border, padding is narrower than a window."""
     x, k, stride, pad = draw(convolutions())
     pad = pad if border or pad == "same" else 0
     return (lambda m, x: f(m, x, k.shape[:2], stride, pad)), (x,)
@@ -245,7 +245,7 @@ def folded(draw):
 
 @st.composite
 def normalized(draw):
-    """nn.batch_norm, also with a ReLU that is open for whole channels or closed."""
+    """Draw nn.batch_norm, also with a ReLU that passes or blocks whole channels."""
     followed, with_gain = draw(st.booleans()), draw(st.booleans())
     shape = draw(st.sampled_from([(3, 2), (2, 1, 3, 2), (1, 2, 2, 1), (4, 1)]))
     x, gain = array(draw, smooth, shape), array(draw, positive, shape[-1:])
@@ -262,7 +262,7 @@ def normalized(draw):
     return f, (x, bias, gain) if with_gain else (x, bias)
 
 
-NOT_A_PRIMITIVE = {                                         # exported, but nothing that has a derivative of its own
+NOT_A_PRIMITIVE = {                                         # exported, but without a derivative of their own
     "capture", "use", "xp", "to_host", "Primitive", "LinearMap", "elementwise", "signed", "linear", "bilinear", "argmax",
     "argmin", "jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian", "BackendError", "DTypeError",
     "FileError", "MinigradError", "check_buffers", "check_derivatives", "draw", "example_weights", "reweighted_gradient", "ShapeError", "TraceError"}

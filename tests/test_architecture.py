@@ -1,4 +1,4 @@
-"""The house is in order: who imports whom, how long files are, and that everything public says what it is."""
+"""The architecture: who imports whom, how long files are, and that everything public has a docstring."""
 import ast
 import importlib
 import inspect
@@ -20,7 +20,7 @@ MODULES = [mg, *(importlib.import_module(f"minigrad.{'.'.join(path.relative_to(R
 
 
 def imported(path):
-    """The first parts of the names of minigrad's own modules that a file imports."""
+    """Yield the first part of the name of each module that a file imports, of relative ones without the package."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
             inside = path.parent.name if path.parent.name in ("ops", "fast") and node.level == 1 else None
@@ -52,7 +52,7 @@ def test_files_and_functions_stay_short(path):
                if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)))
     imports = sum(node.end_lineno - node.lineno + 1 for node in module.body if isinstance(node, (ast.Import, ast.ImportFrom)))
     overloads = sum(node.end_lineno - node.lineno + 2 for node in module.body if isinstance(node, ast.FunctionDef)
-                    and "overload" in [getattr(name, "id", "") for name in node.decorator_list])     # for type checkers alone
+                    and "overload" in [getattr(name, "id", "") for name in node.decorator_list])     # only for type checkers
     assert path.read_text().count("\n") - docs - imports - overloads <= 250
     for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef):
@@ -62,7 +62,7 @@ def test_files_and_functions_stay_short(path):
 @pytest.mark.parametrize("path", [path for path in SOURCES if set(IDEA) & set(path.with_suffix("").parts) and "fast" not in path.parts
                                   and path.is_relative_to(ROOT / "minigrad")], ids=lambda path: path.name)
 def test_the_ground_floor_knows_no_device(path):
-    """Which array module is which is the business of backend.py, and of the wing."""
+    """Only backend.py and the wing distinguish array modules."""
     names = {getattr(node, "attr", getattr(node, "id", None)) for node in ast.walk(ast.parse(path.read_text()))}
     assert not names & {"on_device", "cupy", "threads", "scratch", "as_strided"} or names & {"as_strided"} and path.name == "windows.py"
 
@@ -81,14 +81,14 @@ def test_everything_public_says_what_it_is(module):
 
 
 def test_tests_are_skipped_by_requirements_alone():
-    """A test that is skipped in another way would go unnoticed where MINIGRAD_REQUIRE says that all is there."""
+    """Tests skipped in another way would go unnoticed where MINIGRAD_REQUIRE demands that all run."""
     for path in (ROOT / "tests").rglob("*.py"):
         called = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         assert path.name in ("requirements.py", "test_requirements.py") or not called & {"skip", "skipif", "importorskip", "xfail"}, path
 
 
 def test_engine_needs_little_more_than_numpy():
-    allowed = {"numpy", "safetensors", "threadpoolctl", "cupy", "matplotlib", "cuda"}       # the last with CuPy alone
+    allowed = {"numpy", "safetensors", "threadpoolctl", "cupy", "matplotlib", "cuda"}       # the last only with CuPy
     names = {name for path in (ROOT / "minigrad").rglob("*.py") for name in imported(path)}
     import sys
     assert names - set(LEVEL) - set(sys.stdlib_module_names) - {p.stem for p in (ROOT / "minigrad/ops").glob("*.py")} <= allowed

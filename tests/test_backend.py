@@ -1,4 +1,4 @@
-"""Choosing the array module, and what happens where CuPy cannot run."""
+"""The choice of the array module, also where CuPy cannot run."""
 import os
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from minigrad import BackendError, backend
 
 
 def fake(monkeypatch, **attributes):
-    """A module called cupy that behaves as CuPy does on a machine where it is installed but cannot run."""
+    """Install a module called cupy that behaves as CuPy does where it is installed but cannot run."""
     module = types.ModuleType("cupy")
     vars(module).update(attributes)
     monkeypatch.setitem(sys.modules, "cupy", module)
@@ -99,7 +99,7 @@ def test_peak_memory_counts_what_is_held_at_once():
 
 
 class Pool:
-    """The memory pool of CuPy: it keeps what is freed, so that it holds at its end the most that was held at once."""
+    """A stand-in for CuPy's memory pool: it keeps freed memory, so that its size is the peak of the use."""
 
     def __init__(self):
         self.used = self.kept = 0

@@ -1,4 +1,4 @@
-"""The laws must reject what is wrong: every fault here is one that somebody has made, in a rule or in an engine."""
+"""The laws must reject faults: each one here was once made in a real rule or engine."""
 import itertools
 
 import numpy as np
@@ -14,7 +14,7 @@ X = np.array([[0.5, -1.2, 0.8], [1.1, 0.4, -0.9]])
 
 
 def stale_standardize(order):
-    """Batch normalization whose reciprocal deviation is a constant to derivatives from this order on."""
+    """Return a batch normalization whose reciprocal deviation is a constant in derivatives from this order on."""
     def rule(i, y, x):
         c = x - mean(x, 0, keepdims=True)
         r = 1.0 / mg.sqrt(mean(c * c, 0, keepdims=True) + 0.1)
@@ -38,7 +38,7 @@ def in_place(v):
 
 
 def rule(push, pull, forward=lambda x: x * 2.0, name="f"):
-    """A primitive of one argument with this push and this pull."""
+    """Return a primitive of one argument with this push and this pull."""
     return Primitive(forward, lambda i, y, x: LinearMap(push, pull), name)
 
 
@@ -138,7 +138,7 @@ def test_accepts_trees_and_what_is_right():
 
 
 def test_a_program_may_close_over_float64():
-    """In float32 it then computes in float64 inside, and a rule that does not is no fault of it; a rule's own float64 is."""
+    """A float32 program that uses float64 constants passes the check; a rule that returns float64 on its own fails."""
     w = np.linspace(0.5, 1.5, 3)
     for f in (lambda x: mg.astype(x * w, x.dtype), lambda x: mg.sum(mg.astype(mg.sin(x) @ w, x.dtype)) * x[0],
               lambda x: mg.astype(mg.maximum(x, w - 5.0), x.dtype), lambda x: mg.checkpoint(lambda x: mg.astype(x * w, x.dtype))(x),
@@ -165,17 +165,17 @@ def test_the_error_says_which_law_where_and_the_seed():
 # --------------------------------------------------------------------------------------- an engine that is wrong
 
 def confused(monkeypatch):
-    """One level for all derivatives."""
+    """An engine with one level for all derivatives."""
     monkeypatch.setattr(core, "levels", itertools.repeat(1))
 
 
 def upside_down(monkeypatch):
-    """Inner derivatives on lower levels than outer ones."""
+    """An engine whose inner derivatives have lower levels than outer ones."""
     monkeypatch.setattr(core, "levels", itertools.count(10**9, -1))
 
 
 def not_closed(monkeypatch):
-    """A derivative that an exception ends stays open."""
+    """An engine in which a derivative that ends with an exception stays open."""
     def run(trace, f, leaves, tags):
         y = f(*[core.Box(x, trace, tag) for x, tag in zip(leaves, tags)])
         trace.closed = True
@@ -184,18 +184,18 @@ def not_closed(monkeypatch):
 
 
 def last_use_only(monkeypatch):
-    """A value that is used twice gets the cotangent of one use."""
+    """An engine in which a value that is used twice gets the cotangent of only one use."""
     monkeypatch.setattr(core, "plus", lambda a, b: a if b is None else b)
 
 
 def no_sum(monkeypatch):
-    """Broadcasting that is not undone."""
+    """An engine that does not undo broadcasting."""
     monkeypatch.setattr(kinds, "sum_to", lambda x, shape: x if mg.errors.shape(x) == shape else mg.reshape(
         mg.ravel(x)[:int(np.prod(shape))], shape))
 
 
 def one_way(monkeypatch):
-    """A tape that pushes through the first argument of every step alone."""
+    """A tape that pushes only through the first argument of every step."""
     push = core.Tape.push
 
     def wrong(self, tangents, ends):
@@ -205,12 +205,12 @@ def one_way(monkeypatch):
 
 
 def constants_that_move(monkeypatch):
-    """Plain values that are not: what stops a gradient, and what chooses a winner, is watched still."""
+    """An engine whose raw values are still traced: those that stop a gradient, and those that choose a winner."""
     monkeypatch.setattr(mg.ops.elementwise, "raw", lambda x: x)
 
 
 def nested():
-    """d/dx [x * d/dy (x + y)] and its like: wrong where floors are."""
+    """Check d/dx [x * d/dy (x + y)] and the like, which are wrong if levels are."""
     x = np.array([0.7, -0.3])
     for inner in (lambda x: mg.grad(lambda y: mg.sum(x * y * y))(x), lambda x: mg.jvp(lambda y: x * y * y, (x,), (x,))[1],
                   lambda x: mg.linearize(lambda y: x * y * y, x)[1].push(x)):
@@ -219,7 +219,7 @@ def nested():
 
 
 def after_an_exception():
-    """A value kept from a derivative that an exception ended is refused."""
+    """Check that a value from a derivative that ended with an exception is refused."""
     kept = []
 
     def broken(x):
@@ -243,11 +243,11 @@ def constants():
     (confused, nested), (upside_down, nested), (not_closed, after_an_exception), (last_use_only, shared), (no_sum, shared),
     (one_way, shared), (constants_that_move, constants)], ids=lambda f: f.__name__)
 def test_engines_that_are_wrong_are_rejected(fault, law):
-    law()                                                   # it holds of the engine as it is ...
+    law()                                                   # it passes for the engine as it is ...
     with pytest.MonkeyPatch.context() as monkeypatch:
         fault(monkeypatch)
         with pytest.raises((Exception, pytest.fail.Exception)) as caught:
-            law()                                           # ... and not of the wrong one
+            law()                                           # ... and fails for the faulty one
     assert isinstance(caught.value, (AssertionError, mg.MinigradError, pytest.fail.Exception))
     law()
 
@@ -269,7 +269,7 @@ def test_a_buffer_that_is_used_again_is_found(name):
         return total
     w = np.array([0.5, 2.0])
     check_buffers(lambda w: f(w, copy=True), w)
-    if name not in ("where", "index", "power"):             # they have made a mask, an index, a factor of their own
+    if name not in ("where", "index", "power"):             # these made a mask, an index or a factor of their own
         with pytest.raises(DerivativeError, match=r"<lambda> writes into an array that its derivative needs\n  \w+ \(step \d+\) keeps"):
             check_buffers(lambda w: f(w), w)
         with pytest.raises(DerivativeError):

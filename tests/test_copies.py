@@ -1,4 +1,4 @@
-"""What is copied or pickled is what it was: every public name, and an object of every public class."""
+"""Copies and pickles equal their originals: every public name, and an object of every public class."""
 import copy
 import importlib
 import inspect
@@ -20,7 +20,7 @@ MODULES = [mg] + [importlib.import_module(found.name) for found in pkgutil.walk_
 
 
 def public():
-    """(name, value) of all that the package makes public, in any of its modules."""
+    """Yield (name, value) for everything public in any module of the package."""
     for module in MODULES:
         for name, value in vars(module).items():
             ours = str(getattr(value, "__module__", "")).partition(".")[0] == "minigrad"
@@ -29,7 +29,7 @@ def public():
 
 
 def ways(x):
-    """The object again, by each way of copying."""
+    """Yield a copy of the object by each way of copying."""
     return [copy.copy(x), copy.deepcopy(x), *[pickle.loads(pickle.dumps(x, protocol)) for protocol in range(2, 6)]]
 
 
@@ -39,7 +39,7 @@ def test_a_public_name_is_itself(name, value):
 
 
 def test_every_primitive_of_the_package_is_itself():
-    """Those without a public name too: they are in models, as settings and inside functions."""
+    """Also those without a public name, which occur in models, as settings and inside functions."""
     found = {id(value): value for module in MODULES for value in vars(module).values() if isinstance(value, mg.Primitive)}
     assert len(found) > 40
     for primitive in found.values():
@@ -99,7 +99,7 @@ def test_a_copy_goes_on_as_the_original():
 
 
 def test_a_structure_is_read_by_a_process_that_has_met_none(tmp_path):
-    """Named tuples become known when they are first seen: here that is in what is unpickled."""
+    """Named tuples are registered when they are first seen: here, while unpickling."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         leaves, structure = tree.flatten(Point(1.0, {"a": model}))
         again = pool.apply(tree.unflatten, (structure, leaves))

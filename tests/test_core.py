@@ -1,4 +1,4 @@
-"""The engine's hygiene: nesting, exceptions, threads, cycles, memory, long chains, and the tape itself."""
+"""Properties of the engine: nesting, exceptions, threads, cycles, memory, long chains, and the tape itself."""
 import gc
 import threading
 import tracemalloc
@@ -22,7 +22,7 @@ def test_perturbations_are_not_confused():
 
 
 def failing(where):
-    """A primitive that fails in its forward function, its rule, its push or its pull."""
+    """Return a primitive that fails in its forward function, its rule, its push or its pull."""
     def fail(place, value):
         if place == where:
             raise ZeroDivisionError
@@ -41,7 +41,7 @@ TRANSFORMS = {
 
 
 def reached(inner, outer):
-    """The places of a primitive inside `inner` inside `outer` that are run: backwards is pushed through by forwards alone."""
+    """Return which functions of a primitive run inside `inner` inside `outer`: only forward mode pushes through reverse mode."""
     if inner in ("jvp", "push"):
         return ["forward", "rule", "push"]
     return ["forward", "rule", "pull"] + ["push"] * (outer in ("jvp", "hvp"))
@@ -50,7 +50,7 @@ def reached(inner, outer):
 @pytest.mark.parametrize("inner, outer, where", [(inner, outer, where) for inner in ("grad", "jvp", "push", "vjp")
                                                  for outer in TRANSFORMS for where in reached(inner, outer)])
 def test_an_exception_inside_leaves_nothing_behind(inner, outer, where):
-    """Inside two derivatives, caught inside the outer one or outside both: what follows is as if nothing had been."""
+    """Raised inside two derivatives and caught inside the outer one or outside both, it changes no later result."""
     x, bad = np.array([0.5, 2.0]), failing(where)
 
     def right(x):
@@ -92,7 +92,7 @@ def test_threads_do_not_disturb_one_another():
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_a_long_chain_needs_no_recursion(name):
-    """10,000 operations, also where their record is freed."""
+    """10,000 operations, also when the tape is freed."""
     def chain(x):
         for _ in range(5_000):
             x = x + 1e-4 * (x * x)
@@ -139,7 +139,7 @@ def no_collector():
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_no_transform_makes_a_cycle(no_collector, name):
-    """The garbage collector finds nothing: all that a derivative made was freed at once."""
+    """The garbage collector finds nothing, because everything that a derivative made is freed at once."""
     k, x = np.ones((2, 2, 2, 2)), np.linspace(-1.0, 1.0, 18)
 
     def f(x):
@@ -147,7 +147,7 @@ def test_no_transform_makes_a_cycle(no_collector, name):
         y = mg.ravel(mg.tanh(y) * mg.logsumexp(x) + mg.stop_gradient(mg.max(x)))
         return mg.concatenate([y + mg.where(x > 0.1, x, x * x)[:2], x[:16]])
     TRANSFORMS[name](f, x)
-    gc.collect()                                            # what the first call of anything sets up
+    gc.collect()                                            # the first call sets up caches
     TRANSFORMS[name](f, x)
     assert gc.collect() == 0
 
@@ -169,7 +169,7 @@ def test_reweighting_makes_no_cycle(no_collector, weights):
 
 
 def test_a_thousand_steps_hold_what_one_holds(no_collector):
-    """The curve of memory over 1,000 steps of training is flat, and no garbage collector helps."""
+    """Memory stays constant over 1,000 steps of training, with the garbage collector off."""
     x, optimizer = np.ones((4, 3)), optim.sgd(momentum=0.9)
     model = {"w": np.ones((3, 1)), "b": np.zeros(1)}
     state, curve = optimizer.init(model), []
@@ -185,7 +185,7 @@ def test_a_thousand_steps_hold_what_one_holds(no_collector):
                 curve.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert max(curve[7:]) - min(curve[7:]) < 8_192, curve   # less than 21 bytes a step, once Python keeps its 2,000 tuples
+    assert max(curve[7:]) - min(curve[7:]) < 8_192, curve   # less than 21 bytes a step, after Python has filled its free list of 2,000 tuples
 
 
 def test_the_same_program_gives_the_same_bits():
@@ -230,7 +230,7 @@ def test_constants_leave_no_trace(monkeypatch):
 
 
 def test_cotangents_are_added_up_in_place_where_nobody_else_holds_them():
-    """A value that is used 30 times costs no more memory than one that is used 3 times, and nothing handed in is changed."""
+    """A value that is used 30 times takes no more memory than one used 3 times, and no array that was passed in changes."""
     def peak(times):
         def f(x):
             return sum((x * float(k) for k in range(2, times)), start=x * 1.0)

@@ -1,4 +1,4 @@
-"""Old names work, and warn once at the line that uses them; the table holds every one of them."""
+"""Old names work, and warn once at the line that uses them; the table lists all of them."""
 import ast
 import pathlib
 import warnings
@@ -69,7 +69,7 @@ TABLE = {
 
 
 def same(a, b):
-    """Whether both are one object, or equal trees."""
+    """Return whether both are the same object, or equal trees."""
     (xs, structure), (ys, other) = tree.flatten(a), tree.flatten(b)
     return a is b or structure == other and all(map(np.array_equal, xs, ys))
 
@@ -105,7 +105,7 @@ def test_an_import_of_an_old_name_warns_at_the_import():
 
 
 def test_a_layer_that_defines_state_keeps_working():
-    """... with one warning when its class is made, also inside of other layers; a field may have the old name."""
+    """One warning when its class is made, also inside other layers; a field may have the old name."""
     with pytest.warns(DeprecationWarning, match=r"Old.state: define init_state instead") as caught:
         class Old(nn.Module):
             offset: nn.Array

@@ -1,4 +1,4 @@
-"""A whole training step on each array module: nothing in it waits for the device, and all give the same numbers."""
+"""A whole training step on each array module: it never waits for the device, and the results agree."""
 import contextlib
 
 import numpy as np
@@ -13,7 +13,7 @@ from models import lenet, mlp
 
 
 def residual_like(rng):
-    """The parts of a ResNet: convolutions without bias, batch norm, ReLU, a stride, pooling of all three sorts."""
+    """Return a network with all parts of a ResNet: convolutions without bias, batch norm, ReLU, a stride, three kinds of pooling."""
     return nn.Sequential((
         nn.Conv2d.init(rng, 1, 4, padding="same", bias=False), nn.BatchNorm.init(4), mg.relu,
         lambda x: mg.max_pool2d(x, 3, 2, "same"),
@@ -41,7 +41,7 @@ RULES = {"plain": plain, "reweight": lambda *args: reweighted_gradient(*args).gr
 
 
 def step(name, rule, optimizer, dtype, device, in_use=None):
-    """The parameters, the optimizer's state and the running averages after one step, moved to the host.
+    """Return the parameters, the optimizer's state and the running averages after one step, moved to the host.
 
     in_use: the module to switch to once there are parameters and images.
     """
@@ -69,14 +69,14 @@ def step(name, rule, optimizer, dtype, device, in_use=None):
 
 
 def without_host_reads(device):
-    """Where the device is an impersonator, refuse whatever would wait for it."""
+    """Refuse everything that would wait for the device, if it is an impersonator."""
     if device != "impersonator":
         return contextlib.nullcontext()
     from .impersonator import no_host_reads
     return no_host_reads()
 
 
-# of tests that compare with NumPy: NumPy itself would be compared with itself
+# for tests that compare a device with NumPy
 other_devices = pytest.mark.parametrize("device", ["impersonator", "cupy"], indirect=True)
 
 
@@ -89,14 +89,14 @@ def test_a_training_step(device, name, rule, optimizer):
     mg.use("numpy")
     for a, b in zip(found, step(name, rule, optimizer, np.float64, "numpy"), strict=True):
         assert type(a) is np.ndarray and a.dtype == b.dtype
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)      # Adam divides by 1e-8 where the gradient is 0 but for rounding
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)      # Adam divides by 1e-8 where the gradient is 0 up to rounding
 
 
 @other_devices
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_step_follows_its_arrays(device, name, rule):
-    """What is in use decides what is created, and nothing else: no step fails because there is a GPU, or is not used."""
+    """The module in use only decides where new arrays are created: no step fails because a GPU is present or unused."""
     found = []
     for created, in_use in (("numpy", "numpy"), ("numpy", "cupy"), ("cupy", "numpy")):
         mg.use(created)
@@ -109,7 +109,7 @@ def test_a_step_follows_its_arrays(device, name, rule):
 @other_devices
 @pytest.mark.parametrize("given", ["numpy", "cupy"])
 def test_numbers_go_with_the_arrays_of_either_module(device, given):
-    """A number that is differentiated beside arrays of NumPy, or of CuPy, that a function takes from outside."""
+    """A number that is differentiated together with NumPy or CuPy arrays that a function closes over."""
     cupy = backend.cupy_or_reason()[0]
     data = (np if given == "numpy" else cupy).arange(1.0, 4.0)
     for in_use in ("numpy", "cupy"):
@@ -135,7 +135,7 @@ def test_numbers_go_with_the_arrays_of_either_module(device, given):
     lambda a, b: nn.cross_entropy(a.reshape(1, 4), b[:1].astype(int)), lambda a, b: nn.sigmoid_cross_entropy(a, b.astype(int)),
     lambda a, b: mg.grad(lambda x: mg.sum(mg.multiply(x, b)))(a)])
 def test_a_mixture_is_an_error_that_says_so(device, mixed):
-    """Never a silent copy, whichever side the array of NumPy is on and whatever is in use."""
+    """There is no silent copy, on whichever side the NumPy array is and whichever module is in use."""
     cupy = backend.cupy_or_reason()[0]
     for in_use in ("numpy", "cupy"):
         mg.use(in_use)

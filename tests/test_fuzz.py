@@ -1,7 +1,7 @@
 """Every public call with wrong arguments ends in a result or in an error of this library, never in a raw exception.
 
-The public functions and classes are called with arguments of many kinds, drawn from a fixed seed: one sound call of
-each, with one or two arguments replaced, and calls with nothing but strange arguments.
+Public functions and classes are called with arguments of many kinds, drawn from a fixed seed: a valid call of each with
+one or two arguments replaced, and calls with only strange arguments.
 """
 import contextlib
 import inspect
@@ -17,7 +17,7 @@ from minigrad import MinigradError, backend, check, nn, optim, reweight, tree
 
 
 class Strange:
-    """An object that is nothing in particular."""
+    """An object without any useful method."""
 
 
 X, K, V = np.linspace(0.1, 1.0, 6).reshape(2, 3), np.ones((2, 2, 1, 1)), np.ones(3)
@@ -36,7 +36,7 @@ def scalar(x):
 
 
 def calls():
-    """Sound calls of all public functions: {name: (function, arguments)}."""
+    """Return valid calls of all public functions: {name: (function, arguments)}."""
     found = {name: (getattr(mg, name), (X,)) for name in """abs argmax argmin cos exp expm1 flip log log1p log_softmax logsumexp max mean min negative ravel relu sigmoid sin softmax softplus sqrt square
         squeeze std stop_gradient sum tanh transpose var to_host""".split()}
     found |= {name: (getattr(mg, name), (X, V)) for name in "add divide maximum minimum multiply power subtract".split()}
@@ -78,7 +78,7 @@ CALLS = calls()
 
 
 def outcome(f, args):
-    """None where a call ends as it should, else what it raised."""
+    """Return None for a call that ends as it should, else what it raised."""
     with np.errstate(all="ignore"), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
@@ -106,7 +106,7 @@ def test_wrong_arguments_end_in_an_error_that_explains_itself(name, monkeypatch,
 
 
 def test_every_public_function_is_tried():
-    """A new one needs a sound call in the table above."""
+    """A new function needs a valid call in the table above."""
     tried = {f for f, _ in CALLS.values()} | {mg.fold}
     missing = [name for name, value in vars(mg).items() if callable(value) and not name.startswith("_") and not inspect.ismodule(value)
                and not (inspect.isclass(value) and issubclass(value, Exception)) and value not in tried]

@@ -1,4 +1,4 @@
-"""Labels, whatever they come in: arrays, lists and columns of tables are checked alike, in one place."""
+"""Labels in any container: arrays, lists and columns of tables are checked in the same way."""
 import numpy as np
 import pytest
 
@@ -12,7 +12,7 @@ from minigrad.backend import generator
 
 
 class Column:
-    """A column of a table, as pandas has it: elements are found by an index of its own, here the reverse of the order."""
+    """A column of a table as in pandas: it has its own index, here in reverse order."""
 
     def __init__(self, values):
         self.values = np.asarray(values)
@@ -98,7 +98,7 @@ def test_labels_that_are_no_integers_are_refused(name, wrong):
 
 
 def test_labels_on_each_device(device):
-    """A list goes to where the scores are; an array stays, and where that is elsewhere is an error elsewhere."""
+    """A list is moved to the device of the scores; an array is not, and the error for two devices is tested elsewhere."""
     found = nn.cross_entropy(mg.xp.asarray(np.eye(4, 2)), [0, 1, 1, 0])
     np.testing.assert_allclose(mg.to_host(found), nn.cross_entropy(np.eye(4, 2), np.array([0, 1, 1, 0])))
     found = nn.sigmoid_cross_entropy(mg.xp.arange(4.0), [0, 1, 1, 0])

@@ -1,4 +1,4 @@
-"""The models are the paper's."""
+"""The models are those of the paper."""
 import dataclasses
 import functools
 
@@ -73,7 +73,7 @@ def test_wide_resnet_28_10_at_full_size():
 
 
 def test_a_standard_unit_by_hand():
-    """relu(shortcut(x) + branch(x)), the shortcut every second pixel and zeros for new channels."""
+    """relu(shortcut(x) + branch(x)), where the shortcut takes every second pixel and zeros for new channels."""
     model = standard_resnet(generator(0), 8)
     unit = model.layers[4]
     x = generator(1).standard_normal((5, 6, 6, 16)).astype("float32")
@@ -90,7 +90,7 @@ def test_a_standard_unit_by_hand():
 
 
 def standard_by_hand(params, x, averages=None):
-    """standard_resnet(depth=8) in plain NumPy, from its parameters and, for evaluation, its averages, in their order."""
+    """Run standard_resnet(depth=8) in plain NumPy, from its parameters and, for evaluation, its averages, both in order."""
     params, averages = iter(params), averages and iter(averages)
 
     def convolved(x, stride=1):
@@ -134,8 +134,8 @@ def test_standard_resnet_by_hand():
 
 @pytest.mark.parametrize("make", [resnet, functools.partial(wide_resnet, depth=16, widen=1),
                                   functools.partial(standard_resnet, depth=14)], ids=["resnet", "wide", "standard"])
-def test_what_is_forgotten_changes_nothing_but_memory(make):
-    """Gradient, Algorithm 1, running averages and dropout masks, with and without per-unit checkpoints."""
+def test_checkpoints_change_nothing_but_memory(make):
+    """Gradient, Algorithm 1, running averages and dropout masks, with and without a checkpoint of each residual unit."""
     settings = {} if make is not resnet else {"depth": 14}
     x, y = generator(1).random((24, 16, 16, 3), "float32"), np.arange(24) % 10
     found, peaks = [], []
@@ -163,8 +163,8 @@ def test_images_of_any_size(make, size):
     assert y.shape == model.apply(x, state, train=False)[0].shape == (3, 10) and np.isfinite(y).all()
 
 
-def test_a_shortcut_takes_the_mean_of_the_pixels_there_are():
-    """... in each window of two by two, also where the image ends inside of it."""
+def test_a_shortcut_takes_the_mean_of_the_pixels_inside_the_image():
+    """In each window of two by two, also where it extends beyond the image."""
     unit = resnet(generator(0), 8).layers[4]
     unit = dataclasses.replace(unit, branch=nn.Sequential((lambda x: np.zeros((2, *(-(-n // 2) for n in x.shape[1:3]), 32)),)))
     for h, w in ((4, 6), (5, 6), (5, 3), (1, 1)):

@@ -1,4 +1,4 @@
-"""Every network of models/ once more in plain NumPy: first weights to the bit, training with its masks, evaluation."""
+"""Every network of models/ in plain NumPy: initial weights to the bit, training with its masks, evaluation."""
 import inspect
 import math
 
@@ -19,15 +19,15 @@ def leaves_of(model):
 
 
 def anything(model, key=9):
-    """The model in float64 with all parameters moved, so that no bias is 0 and no gain 1."""
+    """Return the model in float64 with all parameters perturbed, so that no bias is 0 and no gain 1."""
     rng = generator(key)
     return tree.map(lambda p: p.astype("float64") + rng.normal(0, 0.1, p.shape), model)
 
 
-# ------------------------------------------------------------------------------------------------ first weights
+# ---------------------------------------------------------------------------------------------- initial weights
 
 def truncated(rng, shape, scale):
-    """What lies beyond two standard deviations is drawn again, as TensorFlow does."""
+    """Draw a normal, and values beyond two standard deviations again, as TensorFlow does."""
     x = rng.standard_normal(shape)
     while (abs(x) > 2).any():
         x[abs(x) > 2] = rng.standard_normal(int((abs(x) > 2).sum()))
@@ -44,7 +44,7 @@ def unit_scaling(rng, shape):
 
 
 def lenet_weights(rng):
-    """Standard deviation 0.1, truncated, and biases of 0: paper.md's 1.1, [code]."""
+    """Draw LeNet's weights: truncated normal of standard deviation 0.1, and biases of 0, as in the authors' code."""
     for shape in ((5, 5, 1, 16), (5, 5, 16, 32), (5, 5, 32, 64), (1024, 100), (100, 1)):
         yield truncated(rng, shape, 0.1)
         yield np.zeros(shape[-1])
@@ -61,7 +61,7 @@ def mlp_weights(sizes, normalize):
 
 
 def units(depth, widen):
-    """(first of its stage, inputs, outputs, stride) of each unit."""
+    """Yield (stage, inputs, outputs, stride) for each unit."""
     inputs = 16
     for stage, outputs in enumerate((16 * widen, 32 * widen, 64 * widen)):
         for k in range((depth - 2) // 6):
@@ -70,7 +70,7 @@ def units(depth, widen):
 
 
 def resnet_weights(depth, widen, classes):
-    """Kernels: truncated, variance 2 / (9 outputs); normalization: a bias alone; scores: uniform, variance 1 / inputs."""
+    """Draw a ResNet's weights: kernels truncated, variance 2 / (9 outputs); no gains; scores uniform, variance 1 / inputs."""
     def kernel(rng, inputs, outputs):
         return truncated(rng, (3, 3, inputs, outputs), math.sqrt(2 / (9 * outputs)))
 
@@ -89,7 +89,7 @@ def resnet_weights(depth, widen, classes):
 
 
 def standard_weights(depth, widen, classes):
-    """Kernels and scores: He et al., variance 2 / inputs; gain 1 and bias 0 after each convolution."""
+    """Draw a standard ResNet's weights: kernels and scores with variance 2 / inputs; gain 1 and bias 0 after each convolution."""
     def weights(rng):
         yield from (he(rng, (3, 3, 3, 16)), np.ones(16), np.zeros(16))
         for _, inputs, outputs, _ in units(depth, widen):
@@ -122,7 +122,7 @@ def test_first_weights_to_the_bit(name):
 
 
 def test_what_the_initializers_draw():
-    """Their variances in theory; a normal cut at two standard deviations keeps 0.7737 of its variance."""
+    """Variances against theory; a normal truncated at two standard deviations keeps 0.7737 of its variance."""
     rng = generator(0)
     assert nn.truncated_normal(rng, (300, 300), 0.5).std() == pytest.approx(0.5 * 0.87963, rel=0.01)
     assert nn.he_normal(rng, (9, 4, 3000)).std() == pytest.approx(math.sqrt(2 / 36), rel=0.01)
@@ -146,7 +146,7 @@ def test_what_is_built_if_nothing_is_said():
 # ----------------------------------------------------------------------------------------------------- forwards
 
 class Norm:
-    """Batch normalization by hand: of the batch, moving averages; or by given averages."""
+    """Batch normalization by hand: with the batch's statistics, which move the averages; or with given averages."""
 
     def __init__(self, eps, momentum, averages):
         self.eps, self.momentum, self.averages, self.moved = eps, momentum, averages and iter(averages), []
@@ -162,7 +162,7 @@ class Norm:
 
 
 def lenet_by_hand(leaves, x):
-    """28 -> 14 -> 7 -> 4 pixels: convolution 5x5, then the highest of 3x3 at every second place, then ReLU."""
+    """Run LeNet, 28 -> 14 -> 7 -> 4 pixels: 5x5 convolution, then the maximum of 3x3 with stride 2, then ReLU."""
     for k in range(3):
         x = plain.conv2d(x, leaves[2 * k], (1, 1), "same") + leaves[2 * k + 1]
         x = np.maximum(plain.max_pool2d(x, (3, 3), (2, 2), "same"), 0)
@@ -172,7 +172,7 @@ def lenet_by_hand(leaves, x):
 
 
 def resnet_by_hand(leaves, x, norm, depth, widen=1, stride=1, rate=0.0, key=None):
-    """Units begin with normalization and ReLU but in stage 1; then dropout; the shortcut is the mean of each window."""
+    """Run a ResNet: units begin with normalization and ReLU except in stage 1, then dropout; the shortcut averages windows."""
     leaves = iter(leaves)
 
     def conv(x, stride=1):
@@ -208,7 +208,7 @@ RESNETS = {                                                 # name: (model, sett
 
 @pytest.mark.parametrize("name", RESNETS)
 def test_resnets_by_hand(name):
-    """In training with masks, the averages that moved, in training without a key, and in evaluation."""
+    """In training with masks, in training without a key, and in evaluation; and the moved averages."""
     make, settings, momentum, side = RESNETS[name]
     model = anything(make(generator(0)))
     leaves, key = leaves_of(model), (2**32 - 5, 3)
@@ -262,7 +262,7 @@ def test_masks_of_any_key_by_hand(key):
 
 
 def test_every_bit_of_a_key_counts():
-    """Each of 32 bits of each of three integers gives a mask of its own, given as integers or in an array."""
+    """Each of 32 bits of each of three integers changes the mask, with integers and with an array."""
     key = np.array([5, 0, 2**32 - 1], "uint32")
     keys = [key] + [key ^ (np.uint32(1 << bit) * (np.arange(3) == i)).astype("uint32") for i in range(3) for bit in range(32)]
     for form in (lambda k: k, lambda k: tuple(map(int, k))):

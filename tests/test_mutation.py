@@ -1,4 +1,4 @@
-"""What mutation testing plants, and how it compares survivors with those that are known."""
+"""The faults that mutation testing plants, and its comparison of survivors with the known ones."""
 import ast
 import json
 
@@ -23,7 +23,7 @@ def h(x):
 
 
 def planted(source):
-    """{(kind, the line before, the line after)}."""
+    """Return {(kind, the line before, the line after)}."""
     found = set()
     for kind, node, new in mutation.faults(source):
         after = mutation.changed(source, node, new)
@@ -34,7 +34,7 @@ def planted(source):
 
 
 def test_what_is_planted():
-    """Whatever a person would: and nothing in words, which are no behavior."""
+    """Faults that a person could make; none in texts, which are not behavior."""
     call, back = "x += g(x, 3, key=seed)", "return h(x - 1)"
     expected = {
         ("number", "def f(x, rate=0.5):", "def f(x, rate=(0.55)):"), ("number", call, "x += g(x, (4), key=seed)"),

@@ -21,7 +21,7 @@ def float64(model):
 
 
 def small_network(rng):
-    """Convolution, batch norm, dropout, pooling and a linear layer."""
+    """Return a network with convolution, batch norm, dropout, pooling and a linear layer."""
     return nn.Sequential((nn.Conv2d.init(rng, 2, 3, padding="same"), nn.BatchNorm.init(3), mg.relu, nn.Dropout(0.5),
                           lambda x: mg.mean(x, (1, 2)), nn.Linear.init(rng, 3, 4)))
 
@@ -98,7 +98,7 @@ CONTAINERS = {"itself": lambda layer: layer, "dict": lambda layer: {"a": layer},
 
 
 class Holder(nn.Module):
-    """A module that writes __call__, and passes on nothing of what apply gets."""
+    """A module that implements __call__, and so drops the other arguments of apply."""
     inside: nn.Array
     setting: nn.Array = nn.static(None)
 
@@ -157,7 +157,7 @@ def test_sigmoid_cross_entropy_by_hand():
 @pytest.mark.parametrize("followed", [False, True])
 @pytest.mark.parametrize("with_gain", [False, True])
 def test_batch_norm_by_passes_is_batch_norm_by_primitives(with_gain, followed):
-    """Value, push and pull for gates that are open here and closed there, each argument alone and all together."""
+    """Value, push and pull with some gates of the ReLU open and some closed, for each argument alone and all together."""
     rng = np.random.default_rng(0)
     x, gain, bias = rng.normal(2.0, 3.0, (5, 4, 3, 6)), rng.normal(size=6) if with_gain else None, rng.normal(size=6)
 
@@ -204,7 +204,7 @@ def test_batch_norm_of_nothing():
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("given", ["float16", "float32", "float64"])
 def test_running_averages_keep_their_type(dtype, given, tmp_path):
-    """... whatever x is, so that they load again; they are float32 at least, and evaluation gives the type of x."""
+    """For any type of x, so that saved ones load; they are at least float32, and evaluation returns the type of x."""
     layer = tree.map(lambda p: p.astype(dtype), nn.BatchNorm.init(3, momentum=0.5))
     state, wide = layer.init_state(), np.result_type(dtype, np.float32)
     x = generator(0).normal(2.0, 3.0, (50, 3)).astype(given)
@@ -227,7 +227,7 @@ def test_small_changes_of_averages_are_not_lost_in_half_precision():
 
 
 def test_batch_norm_needs_two_values_of_each_channel():
-    """With one all examples give the same scores; an evaluation by the averages does not."""
+    """With one value, all examples would have the same scores; evaluation with running averages has no such limit."""
     model = mlp(generator(0), (4, 5, 2), normalize=True)
     x = generator(1).normal(size=(3, 4)).astype("float32")
     for one in (x[:1], x[1:2]):
@@ -247,7 +247,7 @@ def test_batch_norm_needs_two_values_of_each_channel():
 
 
 class Frame:
-    """What only looks like an array: a table, a sparse matrix."""
+    """An object that only looks like an array, such as a table or a sparse matrix."""
     shape, dtype = (4, 3), np.dtype("float32")
 
     def __array__(self, dtype=None, copy=None):

@@ -73,7 +73,7 @@ def equal(a, b):
 
 
 def by_hand(name, gradients, p):
-    """The optimizers once more, in plain NumPy, one leaf at a time, with the rate written out."""
+    """Return the optimizers in plain NumPy, one leaf at a time, with the rate written out."""
     found = []
     rates, decay = [0.1, 0.1, 0.05, 0.05, 0.025, 0.025], 0.1 if name in ("momentum", "adam") else 0.0
     p, m, v = {k: x.copy() for k, x in p.items()}, {k: 0.0 for k in p}, {k: 0.0 for k in p}
@@ -92,7 +92,7 @@ def by_hand(name, gradients, p):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_six_steps_under_a_schedule(name):
-    """Every step goes by its own rate; Adam, whose formula needs their number, counts them in its state, and sgd none."""
+    """Every step uses its own rate; Adam, whose formula needs the number of steps, counts them in its state; sgd does not."""
     p, *gradients = drawn(0, 7)
     found, state = trained(OPTIMIZERS[name], gradients, p)
     for ours, theirs in zip(found, by_hand(name, gradients, p), strict=True):
@@ -114,7 +114,7 @@ def test_a_saved_state_goes_on(name, tmp_path):
 
 
 def test_a_captured_step_counts(device):
-    """The same numbers as step by step, with a rate that is an array of the device, as all inputs of a captured step are."""
+    """The same numbers as eager steps, with a rate that is an array on the device, like all inputs of a captured step."""
     rate = optim.cosine(0.1, 5, warmup=2)
     for optimizer in (OPTIMIZERS["adam"], OPTIMIZERS["momentum"]):
         p, *gradients = [tree.map(mg.xp.asarray, g) for g in drawn(2, 7, "float32")]
@@ -139,7 +139,7 @@ NUMBERS = {"int": int, "float": float, "np.float64": np.float64, "np.float32": n
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("kind", NUMBERS)
 def test_types_stay_whatever_the_hyper_parameters_are(kind, dtype):
-    """Parameters keep their type, and what is kept of them is float32 at least, in every step."""
+    """Parameters keep their type, and the optimizer's state is at least float32, in every step."""
     number = NUMBERS[kind]
     p, *gradients = drawn(3, 4, dtype)
     wide = np.result_type(dtype, np.float32)
@@ -155,7 +155,7 @@ def test_types_stay_whatever_the_hyper_parameters_are(kind, dtype):
 
 @pytest.mark.parametrize("size", [0.0, 1e-7, 1e-4, 1.0, 300.0, 6e4])
 def test_half_precision_moves_as_single_precision_does(size):
-    """... but for the rounding of the parameters: no square, average or eps vanishes or overflows."""
+    """Except for the rounding of the parameters: no square, average or eps vanishes or overflows."""
     p = {"w": np.ones((2, 2), np.float16)}
     gradients = [{"w": np.array([[1, -1], [0.5, 0]], np.float16) * np.float16(size)}] * 5
     for name, optimizer in OPTIMIZERS.items():
@@ -169,7 +169,7 @@ def test_half_precision_moves_as_single_precision_does(size):
 
 
 def test_derivatives_by_the_hyper_parameters():
-    """What has a derivative flows through it, at rest as well, where Adam's root bends."""
+    """Derivatives flow through every hyper-parameter, also at rest, where Adam's square root has a kink."""
     p, g, rest = *drawn(4, 2), tree.map(np.zeros_like, drawn(4, 1)[0])
 
     def two(make):
@@ -213,7 +213,7 @@ def test_what_does_not_belong_together_is_refused():
 
 
 def test_a_constructor_takes_no_rate():
-    """Not as the first argument, where it stood in 0.1 and momentum stands now, and not by name; no schedule either."""
+    """Neither as the first argument, as in version 0.1 (momentum is there now), nor by name; nor a schedule."""
     for make in (optim.sgd, optim.adam):
         for call in (lambda: make(0.1), lambda: make(DECREASING), lambda: make(rate=0.1), lambda: make(0.1, 0.9)):
             with pytest.raises(mg.DTypeError, match=f"{make.__name__}: the rate is an argument of update"):

@@ -1,11 +1,11 @@
-"""Random programs, which no table lists: sharing, nested derivatives, checkpoints and constants, against a naive twin.
+"""Random programs with sharing, nested derivatives, checkpoints and constants, against a naive twin.
 
 A program is a list of instructions on registers: the first registers hold the inputs, each instruction fills the next.
-An instruction calls an operation, or takes a derivative of one register with respect to an earlier one, for which the
-program between the two is run again, with all the others taken from outside. A state machine grows the program.
+An instruction calls an operation, or takes a derivative of one register with respect to an earlier one: this runs the
+program between the two again, closing over all other registers. A state machine grows the program.
 
 The naive twin reads the same program with plain NumPy. It computes a derivative from values alone: by a complex step
-where it is the outermost, by central differences of sixth order inside.
+where it is the outermost, and by central differences of sixth order inside.
 """
 import math
 
@@ -23,7 +23,7 @@ SHAPES = [(), (2,), (1,), (2, 1), (1, 2)]
 MOST = 6                                                    # elements of a register
 ORDER = 2                                                   # of the derivatives inside a program
 STEP = 0.005                                                # of differences
-SIXTH_ORDER = (1, 0.75), (2, -0.15), (3, 1 / 60)            # their places and factors: the error is STEP^6 f^(7) / 140
+SIXTH_ORDER = (1, 0.75), (2, -0.15), (3, 1 / 60)            # their offsets and factors: the error is STEP^6 f^(7) / 140
 ELEMENTWISE = {
     "sin": lambda m, x: m.sin(x), "tanh": lambda m, x: m.tanh(x), "sigmoid": lambda m, x: m.sigmoid(x),
     "exp": lambda m, x: m.exp(-(x * x)), "log": lambda m, x: m.log(x * x + 1.5), "sqrt": lambda m, x: m.sqrt(x * x + 1.5),
@@ -46,7 +46,7 @@ PAIRED = {
 # ------------------------------------------------------------------------------------------- reading a program
 
 def read(engine, program, inputs, registers, count, path=()):
-    """The first `count` registers, of which some are filled. path: the derivatives that this is inside of."""
+    """Run the program and return its first `count` registers. path: the enclosing derivatives."""
     registers = list(registers)
     while len(registers) < count:
         number = len(registers) - inputs
@@ -63,7 +63,7 @@ def read(engine, program, inputs, registers, count, path=()):
 
 
 def between(engine, program, inputs, before, source, target, path):
-    """The target as a function of the source, and of the registers before, where they are given."""
+    """Return the target as a function of the source, and of the registers before it, if they are given."""
     def inner(x, *others):
         given = list(others or before)
         given[source] = x
@@ -72,7 +72,7 @@ def between(engine, program, inputs, before, source, target, path):
 
 
 class Engine:
-    """minigrad."""
+    """The twin's counterpart: derivatives by minigrad."""
     module = mg
 
     def stop(self, x, path):
@@ -103,19 +103,19 @@ class Engine:
 
 
 def difference(f, x, t, h=STEP):
-    """The derivative of f at x along t, to sixth order in h. f is called at x first."""
+    """Return the derivative of f at x along t, to sixth order in h. The first call of f is at x."""
     f(x)
     return sum(c * (f(x + k * h * t) - f(x - k * h * t)) for k, c in SIXTH_ORDER) / h
 
 
 def along_each(f, x):
-    """f of every unit direction at x, in an array like x."""
+    """Return f of every unit direction at x, in an array like x."""
     units = np.eye(x.size).reshape(x.size, *x.shape)
     return np.array([f(unit) for unit in units]).reshape(x.shape)
 
 
 class Twin:
-    """The same from values alone. A constant keeps the value that it had first, where nothing was moved."""
+    """Derivatives from values alone. A constant keeps its first value, which was computed at the unmoved point."""
     module = plain
 
     def __init__(self):
@@ -185,7 +185,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from([*ORDERS, "stop"]), a=st.integers(0, 9), b=st.integers(0, 9))
     def derive(self, kind, a, b):
-        """A derivative of one register with respect to an earlier one; or a register as a constant."""
+        """Add a derivative of one register with respect to an earlier one, or a register as a constant."""
         if kind == "stop":
             return self.add(("stop", self.place(a)), self.orders[self.place(a)])
         if self.program:
@@ -196,14 +196,14 @@ class Programs(RuleBasedStateMachine):
     # ------------------------------------------------------------------------------------------------ the laws
 
     def function(self, engine):
-        """The program as a function of its inputs to a number, in which every register has a part."""
+        """Return the program as a function of its inputs to a number that depends on every register."""
         def f(*xs):
             registers = read(engine, self.program, len(xs), xs, len(self.values))
             return sum(engine.module.mean(engine.module.sin(r)) for r in registers)
         return f
 
     def twin(self):
-        """Value, gradients, derivative along ts, and Hessian times ts."""
+        """Return value, gradients, derivative along ts, and Hessian times ts."""
         f = self.function(Twin())
         value, h = f(*self.xs), 1e-30                       # the first call fixes the constants
 

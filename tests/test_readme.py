@@ -1,6 +1,6 @@
-"""What the pages tell a newcomer is true: commands are understood, links and files exist, the README is short.
+"""The pages for newcomers are true: commands are valid, links and files exist, the README is short.
 
-(.ci/run types the first commands: each in an environment of its own.)
+(.ci/run runs the first commands, each in its own environment.)
 """
 import importlib
 import pathlib
@@ -24,7 +24,7 @@ pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relativ
 
 
 def test_the_first_commands_need_nothing_but_what_they_install():
-    """.ci/run takes these two lines as they stand."""
+    """.ci/run uses these two lines verbatim."""
     first, second = re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[0].splitlines()
     assert first == "pip install -e '.[experiments]' && python -m experiments.imbalance"
     assert second == "pip install -e '.[test]' && pytest"
@@ -37,7 +37,7 @@ def test_extras_that_are_named_exist():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_understood(command):
-    _, _, module, *arguments = shlex.split(re.sub(r"[\[\]]", "", command))      # what stands in brackets may be added
+    _, _, module, *arguments = shlex.split(re.sub(r"[\[\]]", "", command))      # extras in brackets are optional
     names = [module.partition(".")[2]]
     if names == ["sweep"]:
         names = [argument for argument in arguments if argument in {entry.name for entry in SCRIPTS if entry.runs}]

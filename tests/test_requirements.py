@@ -1,4 +1,4 @@
-"""What is missing is skipped, or fails where it is required; and the whole suite is shared among the cores, once."""
+"""Tests with missing requirements are skipped, or fail where these are demanded; the suite runs on all cores once."""
 import types
 
 import pytest
@@ -8,7 +8,7 @@ from . import conftest, requirements
 
 @pytest.fixture
 def absent(monkeypatch):
-    """A requirement that is never there."""
+    """Declare a requirement that is always missing."""
     monkeypatch.setitem(requirements.MISSING, "unicorn", lambda: "there are none")
     monkeypatch.delenv("MINIGRAD_REQUIRE", raising=False)
     requirements.missing.cache_clear()

@@ -1,4 +1,4 @@
-"""Algorithm 1: three ways that agree, and what weights must be."""
+"""Algorithm 1: three implementations that agree, and properties of the weights."""
 import contextlib
 
 import numpy as np
@@ -25,7 +25,7 @@ def batch_normalized(rng):
 
 
 def problem(name, key=0, order=slice(None)):
-    """losses, clean_loss and a model in float64, on random images with random labels. order: of the noisy examples."""
+    """Return losses, clean_loss and a model in float64, on random images with random labels. order: of the noisy examples."""
     rng = generator(key)
     model, shape, loss, classes = {
         "mlp": (lambda: mlp(rng, (6, 8, 3)), (6,), nn.cross_entropy, 3),
@@ -75,8 +75,8 @@ def test_scores_are_the_finite_difference_of_the_look_ahead():
         h = np.zeros(12)
         h[i] = 1e-5
         np.testing.assert_allclose(-(after(h) - after(-h)) / 2e-5 / 0.1, scores[i], atol=1e-6)
-    assert after(np.zeros(12)) == clean_loss(model)         # the look-ahead is θ itself ...
-    assert abs(scores).max() > 1e-3                         # ... and its derivative is not 0
+    assert after(np.zeros(12)) == clean_loss(model)         # the look-ahead parameters equal θ ...
+    assert abs(scores).max() > 1e-3                         # ... but their derivative is not 0
 
 
 def test_any_differentiable_look_ahead():
@@ -94,7 +94,7 @@ def test_any_differentiable_look_ahead():
 
 
 def drawn(data):
-    """A problem of a drawn kind, with drawn images and labels."""
+    """Draw a problem: its kind, images and labels."""
     return problem(data.draw(st.sampled_from(["mlp", "batch norm"])), data.draw(st.integers(0, 999)))
 
 
@@ -118,7 +118,7 @@ def test_permuting_examples_permutes_weights(data):
 
 @given(st.integers(0, 999), st.integers(0, 11))
 def test_a_duplicate_gets_the_same_weight(key, which):
-    """... and the pair gets what two examples of that score get: the others keep their ratios."""
+    """The pair gets the weights of two examples with that score, and the others keep their ratios."""
     w = example_weights(*problem("mlp", key))
     for weights in (example_weights, lambda *args: reweighted_gradient(*args).weights):
         w2 = weights(*problem("mlp", key, np.append(np.arange(12), which)))
@@ -128,7 +128,7 @@ def test_a_duplicate_gets_the_same_weight(key, which):
 
 @given(st.integers(0, 999), st.integers(1, 6))
 def test_what_opposes_the_clean_direction_gets_nothing_whatever_the_rest(key, n):
-    """Losses that are linear: their gradients are given, and so is the sign of each with respect to the clean one."""
+    """Linear losses, so that the test chooses their gradients and the sign of each with respect to the clean one."""
     rng = generator(key)
     gradients, clean, p = rng.normal(size=(n, 5)), rng.normal(size=5), rng.normal(size=5)
     w = reweighted_gradient(lambda p: mg.matmul(gradients, p), lambda p: mg.sum(clean * p), p).weights
@@ -190,7 +190,7 @@ def test_weights_are_constants_and_plain():
 
 
 def test_averages_of_batch_norm_come_from_the_noisy_pass_alone():
-    """One update of them, by the noisy batch; the clean pass reads and writes none, and the weighting neither."""
+    """The noisy batch updates them once; neither the clean pass nor the weighting reads or writes them."""
     _, _, model = problem("batch norm")
     x, y = generator(3).normal(size=(6, 8, 8, 1)), np.zeros(6, int)
     clean, state = generator(4).normal(size=(4, 8, 8, 1)), model.init_state()
@@ -202,7 +202,7 @@ def test_averages_of_batch_norm_come_from_the_noisy_pass_alone():
         return nn.cross_entropy(scores, y), new
 
     def clean_loss(m):
-        scores, moved = m.apply(clean, state)               # handed out, and dropped
+        scores, moved = m.apply(clean, state)               # returned, and dropped
         seen.append(tree.flatten(moved)[0])
         return mg.mean(nn.cross_entropy(scores, y[:4]))
     r = reweighted_gradient(losses, clean_loss, model, has_aux=True)
@@ -224,7 +224,7 @@ def test_normalize(scores, weights):
 # ------------------------------------------------------------------------- examples that are not finite
 
 def spoiled(name, key, rows, value, dtype="float64"):
-    """losses of the batch with this value in these rows, of the batch without the rows; clean loss and model."""
+    """Return losses of the batch with this value in these rows, losses of the batch without the rows, clean loss and model."""
     rng = generator(key)
     model, s, loss = {
         "mlp": (lambda: mlp(rng, (6, 8, 3)), (6,), nn.cross_entropy),
@@ -244,7 +244,7 @@ def spoiled(name, key, rows, value, dtype="float64"):
             (lambda m: mg.mean(loss(m(x_clean), y_clean))), model, rest)
 
 
-MASK = np.array([[True, True, False], [True, True, False], [False, True, True]])       # of the third class no logit
+MASK = np.array([[True, True, False], [True, True, False], [False, True, True]])       # no logit for the third class
 
 
 @given(st.sampled_from(["mlp", "checkpointed", "masked"]), st.integers(0, 999), st.sets(st.integers(0, 8), min_size=1, max_size=4),
@@ -263,7 +263,7 @@ def check_spoiled(name, key, rows, value):
         losses, without, clean_loss, model, rest = spoiled(name, key, rows, value)
         r, expected = reweighted_gradient(losses, clean_loss, model), reweighted_gradient(without, clean_loss, model)
         bad = ~np.isfinite(losses(model)) | ~np.isfinite(r.scores)
-        assert bad[rows].all() or not np.isnan(value) and name != "lenet"      # of -inf a ReLU may make 0
+        assert bad[rows].all() or not np.isnan(value) and name != "lenet"      # ReLU maps -inf to 0
         if not bad[rows].all():
             return
         assert r.not_finite == len(rows) and not expected.not_finite and not r.weights[rows].any()
@@ -283,8 +283,8 @@ LOST = {"log 0": lambda z, scale: mg.log(z * z * scale), "root of less than 0": 
 
 @pytest.mark.parametrize("name", LOST)
 def test_a_loss_that_is_not_finite(name):
-    """... where the network is finite: no derivative of the loss comes through, whatever it would be. The root of 0 has
-    a loss that is finite, and a score that is not. A hidden layer is as wide as the batch is long."""
+    """The network itself is finite: no derivative of that loss gets through. At the root of 0 the loss is finite, and its
+    score is not. One hidden layer has as many units as the batch has examples."""
     model = float64(mlp(generator(0), (4, 6, 1), mg.tanh))
     x, scale = generator(1).normal(size=(6, 4)), np.array([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])
     rest = np.array([0, 1, 3, 4, 5])
@@ -305,8 +305,8 @@ def zero(gradient):
 
 
 def test_what_cannot_be_told_apart_adds_nothing():
-    """Batch normalization spreads a NaN to all; a clean loss that is not finite gives no direction; a batch that draws
-    other numbers when it is run again cannot be told apart."""
+    """Batch normalization spreads a NaN to all examples; a clean loss that is not finite has no direction; and in a batch
+    that draws other random numbers when it runs again, the bad examples cannot be identified."""
     x, clean, y = generator(1).normal(size=(6, 8, 8, 1)), generator(2).normal(size=(4, 8, 8, 1)), np.zeros(6, int)
     dirty, calls = x.copy(), []
     dirty[2, 3, 3] = np.nan
@@ -339,7 +339,7 @@ def test_a_finite_batch_is_run_once():
 
 
 def test_examples_that_are_not_finite_on_each_device(device):
-    """Weights everywhere, and the gradient where it can be had without waiting; nothing is read from a device."""
+    """Weights on each device, and the gradient where it needs no waiting; nothing is read from a device."""
     quiet = contextlib.nullcontext
     if device == "impersonator":
         from .impersonator import no_host_reads as quiet
@@ -367,7 +367,7 @@ def test_normalize_in_half_precision_does_not_overflow():
 
 
 def test_the_first_step_of_adam_is_a_look_ahead():
-    """From rest it divides by |g| + eps, where g = 0: a derivative of 1 / eps for all, which cancels."""
+    """From rest it divides by |g| + eps at g = 0: a derivative of 1 / eps for all examples, which cancels."""
     losses, clean_loss, model = problem("mlp")
     adam = optim.adam()
     state = adam.init(model)

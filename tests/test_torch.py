@@ -1,4 +1,4 @@
-"""The same numbers as PyTorch, where that is installed: convolution, pooling, losses, and Algorithm 1 by double backward."""
+"""The same numbers as PyTorch, if it is installed: convolution, pooling, losses, and Algorithm 1 by double backward."""
 import numpy as np
 import pytest
 

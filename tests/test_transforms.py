@@ -1,4 +1,4 @@
-"""The transforms: trees, argnums, aux, agreement with one another, and what they refuse."""
+"""The transforms: trees, argnums, aux, agreement with one another, and refusals."""
 import collections
 import gc
 import warnings
@@ -16,7 +16,7 @@ from .strategies import smooth
 
 
 def program(p, x):
-    """A function of a tree and an array to a tree, with sharing."""
+    """Map a tree and an array to a tree, with shared values."""
     h = mg.tanh(x @ p["w"] + p["b"][0])
     return {"out": h * mg.sum(h, axis=1, keepdims=True), "scalar": mg.mean(mg.exp(h) * p["b"][1])}
 
@@ -101,7 +101,7 @@ def test_the_first_argument_is_differentiated_if_none_is_named():
 
 
 def test_jacobian_takes_the_shorter_way():
-    """One pull for each result, or one push for each argument, whichever are fewer."""
+    """One pull for each result or one push for each argument, whichever is fewer."""
     walks = []
 
     def counted(f):
@@ -230,7 +230,7 @@ def test_what_has_no_real_derivative_is_refused(way, result):
 
 def right_or_refused(f, x, value):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)       # of NumPy, for imaginary parts that are dropped
+        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)       # NumPy's, about discarded imaginary parts
         for way in (grad, jacobian, lambda f: lambda x: jvp(f, (x,), (1.0,))[1], lambda f: lambda x: linearize(f, x)[1].push(1.0),
                     lambda f: lambda x: vjp(f, x)[1](1.0)[0], lambda f: grad(checkpoint(f)),
                     lambda f: lambda x: jvp(checkpoint(f), (x,), (1.0,))[1]):
@@ -261,7 +261,7 @@ def test_tangents_and_cotangents_are_real(given):
 
 
 def test_every_gradient_is_writable_and_shares_no_memory():
-    """Written to, it changes neither another one nor anything that was handed in, however little f does."""
+    """Writing to a gradient changes neither another one nor any argument, even if f is the identity."""
     many = np.ones((80, 80))
     for x in (np.ones(5), np.ones(5000), many, many.T, np.ones((5000, 1)), np.broadcast_to(1.0, (80, 80)), np.array(1.0)):
         for f in (lambda a, b: mg.sum(a + b), lambda a, b: mg.sum(a) + mg.sum(b), lambda a, b: mg.mean(mg.reshape(a, (-1,)) - mg.ravel(b)),
@@ -287,8 +287,8 @@ def test_params_by_keyword_are_not_differentiated():
     assert grad(lambda x, k=1.0: k * x)(2.0, k=5.0) == 5.0
 
 
-def test_checkpoint_of_arguments_on_different_floors():
-    """d/da d/db in every mix: one argument is watched by the inner derivative, the other by the outer one."""
+def test_checkpoint_of_arguments_on_different_levels():
+    """d/da d/db in every mix of modes: the inner derivative traces one argument, the outer one the other."""
     def f(a, b):
         return a * a * mg.exp(b) * b
 
@@ -373,7 +373,7 @@ def keeps(push, pull, fun=np.copy, name="bad"):
 @pytest.mark.parametrize("before", [lambda x: x, mg.exp, lambda x: mg.broadcast_to(x, (3,)) * 2.0, lambda x: x + np.ones(3)],
                          ids=["first", "exp", "broadcast", "add"])
 def test_a_rule_of_the_wrong_shape_is_found(before, wrong):
-    """Wherever it stands, though what comes before it in the program may broadcast its mistake away."""
+    """Wherever the rule is used, although earlier rules of the program could hide the mistake by broadcasting."""
     x, f = np.ones(3), lambda op: lambda x: mg.sum(op(before(x)) * np.arange(3.0))
     with pytest.raises(mg.ShapeError, match=r"bad\(...\): the pull of its rule returns a cotangent of shape \S.* for an argument of shape"):
         grad(f(keeps(lambda t: t, wrong)))(x)

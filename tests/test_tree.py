@@ -26,13 +26,13 @@ seeds = st.integers(0, 99)
 
 
 def equal(a, b):
-    """Whether two trees have the same leaves in nodes of the same types, dicts in the same order."""
+    """Return whether two trees have the same leaves in nodes of the same types, and dicts in the same order."""
     (xs, s), (ys, t) = tree.flatten(a), tree.flatten(b)
     return s == t and all(np.array_equal(x, y) for x, y in zip(xs, ys))
 
 
 def walk(t):
-    """A number that depends on the order in which a program meets the leaves of a tree."""
+    """Return a number that depends on the order in which a program visits the leaves of a tree."""
     total = 1.0
     for child in t.values() if isinstance(t, dict) else [t.inner] if isinstance(t, Layer) else t if isinstance(
             t, (list, tuple)) else []:
@@ -51,7 +51,7 @@ def test_flatten_and_unflatten_are_inverse(t):
 
 @given(trees())
 def test_a_tree_comes_back_in_the_order_in_which_it_was_made(t):
-    """What a program meets in a tree, in which order: the same inside a derivative, a checkpoint, a map, a copy."""
+    """A program visits a tree in the same order inside a derivative, a checkpoint, a map or a copy."""
     expected = walk(t)
     copies = {"unflatten": tree.unflatten(*tree.flatten(t)[::-1]), "map": tree.map(lambda x: x + 0.0, t),
               "stop_gradient": mg.stop_gradient(t), "pickle": pickle.loads(pickle.dumps(t)), "deepcopy": copy.deepcopy(t),
@@ -68,7 +68,7 @@ def test_where_trees_meet_dicts_are_matched_by_name(t, seed):
     other = permuted(np.random.default_rng(seed), t)
 
     def both(a, b):
-        """A result, and that with the dicts of every second tree in another order: the same, in the order of the first."""
+        """Return a result, and the one with the dicts of every second tree in another order: equal, in the order of the first."""
         assert equal(a, b)
     plus = functools.partial(tree.map, lambda a, b: a + 2.0 * b)
     both(plus(t, t), plus(t, other))
@@ -103,7 +103,7 @@ def test_structures_differ_where_names_settings_or_nodes_do():
         with pytest.raises(ShapeError, match="two trees differ"):
             tree.map(lambda a, b: a, one, other)
     reordered = {"b": one["b"], "a": 1.0}
-    assert tree.flatten(one)[1] != tree.flatten(reordered)[1]       # leaves of the one do not fit into the other
+    assert tree.flatten(one)[1] != tree.flatten(reordered)[1]       # leaves of one do not fit into the other
     assert tree.map(lambda a, b: b, one, reordered)["a"] == 1.0
 
 
@@ -126,7 +126,7 @@ class Setting:
                                    collections.Counter("ab"), Part.BODY, np.dtype("float32"), tree.flatten([1.0, None])[1]],
                          ids=lambda value: type(value).__name__)
 def test_settings_of_any_kind_are_compared(value):
-    """A copy of a model is a tree of its structure, whatever its settings are."""
+    """A copy of a model has the same structure, whatever its settings are."""
     model = Layer(np.ones(2), value)
     for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), tree.map(lambda x: x, model)):
         assert equal(tree.map(lambda a, b: (a + b) / 2.0, model, again), model)
@@ -154,7 +154,7 @@ class Rows(list):
                                    collections.deque([np.ones(2)]), collections.ChainMap({"a": np.ones(2)}), os.stat(".")],
                          ids=lambda value: type(value).__name__)
 def test_a_class_that_is_no_node_is_refused_wherever_it_is_met(value):
-    """It would be a leaf, and the arrays in it would lose their derivative without a word."""
+    """As a leaf, it would silently lose the derivatives of the arrays in it."""
     calls = (lambda: tree.flatten([value]), lambda: mg.grad(lambda p: 0.0)(value), lambda: mg.stop_gradient(value),
              lambda: mg.grad(lambda x: (x, value), has_aux=True)(1.0), lambda: mg.checkpoint(lambda x: 0.0)(value),
              lambda: mg.linearize(lambda x: value, 1.0), lambda: Layer([value]).apply(1.0))
@@ -255,7 +255,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------------- files that last
 
 def test_the_name_is_on_the_disk_as_well(tmp_path, monkeypatch):
-    """A rename that is not synced may be taken back by a power cut: first the file, then the rename, then the folder."""
+    """A power cut may undo a rename that is not synced: first sync the file, then rename, then sync the folder."""
     done, fsync, replace = [], os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"), fsync(handle)))
     monkeypatch.setattr(os, "replace", lambda *paths: (done.append("rename"), replace(*paths)))
@@ -360,7 +360,7 @@ def test_what_cannot_be_read_is_named(tmp_path, path):
 
 
 def test_files_changed_at_random_are_read_or_refused(tmp_path):
-    """Bytes that are cut off, changed, put in and doubled."""
+    """Bytes that are cut off, changed, inserted and duplicated."""
     path, rng = tmp_path / "m", np.random.default_rng(0)
     tree.save(path, {"a": np.ones(2), "b": [np.zeros((2, 3), "float32")]}, {"step": "7"})
     whole, refused = path.read_bytes(), 0

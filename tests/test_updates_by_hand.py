@@ -12,7 +12,7 @@ GRADIENTS = [{key: 10.0 ** -t * RNG.standard_normal(p.shape) for key, p in P.ite
 
 
 def updated(optimizer, rate):
-    """The parameters after each of the steps."""
+    """Return the parameters after each of the steps."""
     p, state, found = P, optimizer.init(P), []
     for g in GRADIENTS:
         p, state = optimizer.update(g, state, p, rate)
@@ -21,7 +21,7 @@ def updated(optimizer, rate):
 
 
 def by_hand(move, decay=0.0):
-    """move(p, g, memory, t) -> p, memory, for each leaf; decay: added to the gradients of matrices."""
+    """Return the parameters after each step of move(p, g, memory, t) -> p, memory; decay is added to gradients of matrices."""
     found, memory = [], {key: None for key in P}
     p = dict(P)
     for t, g in enumerate(GRADIENTS):

@@ -1,4 +1,4 @@
-"""The benchmark compares steps that compute the same, counts what it says it counts, and writes what it measured."""
+"""The benchmark: it compares steps that compute the same, its counts are right, and it writes what it measured."""
 import contextlib
 import json
 import math
@@ -69,7 +69,7 @@ def test_what_is_counted():
     weights = [p.shape for p in peers.weights(SMALL["lenet"])]
     forward = 2 * (28 * 28 * 25 * 16 + 14 * 14 * 25 * 16 * 32 + 7 * 7 * 25 * 32 * 64 + 1024 * 100 + 100)
     assert limits.work(SMALL["lenet"], weights, "plain")["flops"] == 3 * 5 * forward
-    for route in ("Algorithm 1", "double backward", "one graph"):       # the least that any way needs
+    for route in ("Algorithm 1", "double backward", "one graph"):       # the minimum for any implementation
         assert limits.work(SMALL["lenet"], weights, route)["flops"] == (5 * 5 + 3 * 3) * forward
     resnet = [p.shape for p in peers.weights(SMALL["resnet"])]
     pixels = [(1024, 3, 16)] + [(1024, 16, 16)] * 2 + [(256, 16, 32), (256, 32, 32), (64, 32, 64), (64, 64, 64)]
@@ -105,14 +105,14 @@ def test_captured_steps_are_compared():
                 "Algorithm 1 captured / PyTorch CUDA graph": 4.0, "Algorithm 1 captured / own plain step captured": 3.0,
                 "plain captured, milliseconds": 1e3, "Algorithm 1 captured, milliseconds": 3e3}
     assert {what: value for what, value in found.items() if "captured" in what} == expected
-    assert found["Algorithm 1 / PyTorch double backward"] == 1.0      # what is compiled is not among the eager ones
+    assert found["Algorithm 1 / PyTorch double backward"] == 1.0      # compiled routes do not count as eager ones
     rows["PyTorch channels_last", "forward mode, compiled"] = row(1.0)
     found = {what: value for what, value, *_ in comparisons.comparisons("net", rows)}
     assert found["net: Algorithm 1 captured / best of torch.compile and JAX"] == 3.0
 
 
 class Answers:
-    """Stands for a library in a process of its own."""
+    """A stand-in for a library in its own process."""
 
     def __init__(self, **told):
         self.told, self.failed, self.routes, self.version, self.reason = told, {}, ["plain", "Algorithm 1"], "1.0", ""
@@ -168,7 +168,7 @@ def test_rounds_end_when_their_time_is_over(monkeypatch):
 
 
 def served(monkeypatch, library, wanted, array_module="numpy"):
-    """What a process tells that serves a made-up library."""
+    """Return the replies of a server of a made-up library."""
     monkeypatch.setattr(process, "use", lambda *args: library)
     ours, theirs = multiprocessing.Pipe()
     for each in (*wanted, None):
@@ -247,7 +247,7 @@ def test_a_captured_step_goes_on_from_where_it_was():
 
 @pytest.fixture
 def freed(impersonator, monkeypatch):
-    """What was given back by the memory pool, which the impersonator does not have."""
+    """Record calls that free a memory pool, which the impersonator does not have."""
     given = []
     pool = types.SimpleNamespace(free_all_blocks=lambda: given.append("all"))
     monkeypatch.setitem(vars(mg.xp._module), "get_default_memory_pool", lambda: pool)
@@ -255,7 +255,7 @@ def freed(impersonator, monkeypatch):
 
 
 def steps_of(found, route, count):
-    """The weights after so many steps of a captured route."""
+    """Return the weights after `count` steps of a captured route."""
     for _ in range(count):
         made = found.routes[route]()
     return found.host(made)
@@ -277,7 +277,7 @@ def test_captured_routes_take_the_same_steps(name, impersonator, freed):
         for _ in range(2):
             gradient = of_minigrad.gradients(SMALL[name])[route](state[1], *batches)
             state = optimizer.update(gradient, state[0], state[1], peers.RATE)[::-1]
-        for a, b in zip(steps_of(found, captured, 1), found.host(state[1]), strict=True):       # momentum is handed on
+        for a, b in zip(steps_of(found, captured, 1), found.host(state[1]), strict=True):       # momentum continues
             np.testing.assert_allclose(a, b, atol=1e-7)
         assert found.routes[captured].launches > 10
         found.release()
@@ -410,7 +410,7 @@ def test_what_is_measured_on_a_gpu(impersonator):
 
 
 def made_up():
-    """The result of a measurement."""
+    """Return a made-up result of `measure`."""
     each = {"ms": 2.0, "quartiles": [1.0, 3.0], "memory": None, "times": [0.002, 0.002], "difference": 0.0, "arithmetic": 0.5,
             "copying": 0.5, "launches": 3}
     return {"rows": {("minigrad", "plain, captured"): each}, "machine": {}, "rounds": 2, "versions": {"minigrad": "1"}, "missing": {},

@@ -1,4 +1,4 @@
-"""Tables hold the right numbers, pictures the right marks, and a record with gaps is drawn as far as it goes."""
+"""Tables have the right numbers, pictures the right marks, and a record with gaps is drawn as far as possible."""
 import math
 
 import numpy as np
@@ -24,12 +24,12 @@ def written(path):
 
 
 def diamonds(axes):
-    """The marks of the paper's values: hollow, and not of an entry for the legend alone."""
+    """Return the hollow marks of the paper's values, without the empty ones for the legend."""
     return [line for line in axes.get_lines() if line.get_markerfacecolor() == "none" and len(line.get_xdata())]
 
 
 def marks(axes):
-    """The legend's words for what is drawn."""
+    """Return the labels of everything drawn."""
     return axes.get_legend_handles_labels()[1]
 
 
@@ -181,14 +181,14 @@ def test_training_curves_are_against_the_part_that_is_done(tmp_path, drawn):
     left, right = drawn[0].axes
     means = {line.get_label(): line for line in left.get_lines()}
     assert list(means["uniform (Baseline)"].get_xdata()) == [0.25, 0.5, 1.0]
-    assert list(means["uniform (Baseline)"].get_ydata()) == [58.5, 68.5, 89.0]      # the mean, then the one that got there
+    assert list(means["uniform (Baseline)"].get_ydata()) == [58.5, 68.5, 89.0]      # the mean, then the one seed that has the step
     assert list(means["reweight (Ours)"].get_xdata()) == [0.5, 1.0]
     assert sum(line.get_linewidth() == 0.5 for line in left.get_lines()) == 2       # the seeds of uniform
     assert marks(right) == ["uniform (Baseline)"]
     assert [tuple(line.get_xdata()) for line in diamonds(left)][0] == (42 / 80, 50 / 80, 60 / 80, 1.0)
     assert {tuple(line.get_ydata()) for line in diamonds(right)} == {(90.0,), (62.0,)}
     figures.training_curves([{**line, "data": "cifar100"} for line in lines], tmp_path / "b.png", "")
-    assert not diamonds(drawn[1].axes[0])                                           # the paper has no curves of it
+    assert not diamonds(drawn[1].axes[0])                                           # the paper has no curves for this method
 
 
 def test_weights_over_training(tmp_path, drawn):

@@ -1,4 +1,4 @@
-"""The two loops against the single one: exact derivatives, w*, Algorithm 1 beside it, what it costs, page and picture."""
+"""The two loops against the single one: exact derivatives, w*, Algorithm 1, costs, page and picture."""
 import os
 import pathlib
 import re
@@ -20,7 +20,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def random_weights(n, seed):
-    """Weights of mean 1, some of them 0."""
+    """Return weights of mean 1, some of them 0."""
     rng = generator(seed)
     w = rng.exponential(size=n) * (rng.random(n) < 0.7) + 0.1 * (np.arange(n) == 0)
     return w * (n / w.sum())
@@ -31,7 +31,7 @@ def sigmoid(s):
 
 
 def each_gradient(theta, x, label):
-    """∇l_i, by hand: (n, parameters)."""
+    """Return ∇l_i, by hand: (n, parameters)."""
     return (sigmoid(x @ theta) - label)[:, None] * x
 
 
@@ -41,7 +41,7 @@ def plain_clean_loss(theta, p):
 
 @pytest.fixture(scope="module")
 def every():
-    """Both ways on the seeds that the page tells means over."""
+    """Solve the problems of several seeds in both ways."""
     return [nested.solve(seed) for seed in nested.SEEDS]
 
 
@@ -131,9 +131,9 @@ def test_w_star_is_a_minimum(every):
         g = nested.hypergradient(p, w, best.theta)
         assert found.least <= value + 1e-9 and max(g @ w - 60 * g) < 1e-4
         values = [plain_clean_loss(nested.solve_inner(p, w + 0.05 * (random_weights(60, k) - w)), p) for k in range(20)]
-        assert min(values) > value - 1e-4                   # nor is there a better one near it
+        assert min(values) > value - 1e-4                   # and there is no better one nearby
     reached = [found.ends["nested"][0] < found.least + 1e-3 for found in every]
-    assert sum(reached) >= 5                                # these are the lowest of all, not only of those around
+    assert sum(reached) >= 5                                # this minimum is global, not only local
 
 
 def test_the_least_clean_loss_is_that_of_the_clean_set_alone(every):
@@ -186,7 +186,7 @@ def test_scores_and_exact_direction_by_hand(seed):
 
 
 def test_online_weights_agree_with_the_exact_ones(every):
-    """What holds of seeds 0 to 9: at w = 1 the signs of the clear half, and of nine in ten; at the end, of the flipped."""
+    """For seeds 0 to 9: signs agree at w = 1, for the clear half and for nine in ten; final weights agree for flipped labels."""
     columns = {name: [measures(found)[name] for found in every] for name in measures(every[0])}
     assert min(columns["u_i and -dL/dw_i agree in sign at w = 1, the clear half, %"]) >= 95
     assert min(columns["u_i and -dL/dw_i agree in sign at w = 1, all, %"]) >= 75
@@ -202,7 +202,7 @@ def test_online_weights_agree_with_the_exact_ones(every):
 
 @given(seeds)
 def test_one_small_weighted_step_lowers_the_clean_loss_more_than_a_plain_one(seed):
-    """Lemma 1, and the first order of both falls."""
+    """Lemma 1, and the first-order decrease of both."""
     p, theta, rate = nested.problem(seed), generator(seed).standard_normal(4), 1e-4
     before, plain, weighted = nested.one_step(p, theta, rate)
     u = each_gradient(theta, p.x, p.label) @ each_gradient(theta, p.x_clean, p.label_clean).mean(0)
@@ -227,7 +227,7 @@ def test_a_spread_would_be_seen(monkeypatch):
 # ------------------------------------------------------------------------------------------------ the cost
 
 def test_passes_are_counted(monkeypatch):
-    """Runs of the losses are the forward passes, but for tangents and for the rows of a Hessian."""
+    """Evaluations of the losses are the forward passes, except for tangents and for the rows of a Hessian."""
     p, rows, right = nested.problem(0), [], nested.losses
     monkeypatch.setattr(nested, "losses", lambda theta, x, label: rows.append(len(x)) or right(theta, x, label))
     cost = nested.Cost()
@@ -246,7 +246,7 @@ def test_passes_are_counted(monkeypatch):
 
 
 def test_two_loops_cost_more_than_one(every):
-    """To their ends, and to where the single loop ends."""
+    """Until they converge, and until they reach the final loss of the single loop."""
     for found in every:
         own = measures(found)
         two, one = (own[f"cost until within 1 % of online's last clean loss, {name}"] for name in ("nested", "online"))
@@ -277,7 +277,7 @@ def test_the_page_holds_the_numbers(every):
 
 
 def test_the_measures_by_hand(every):
-    """Counted one example after the other, from the scores, the exact derivatives and both kinds of weights."""
+    """Counted example by example from the scores, the exact derivatives and both kinds of weights."""
     found = every[0]
     best, one = found.routes["nested"].weights, found.routes["online"].weights
     large = np.median(np.abs(found.exact))

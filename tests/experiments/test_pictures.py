@@ -1,4 +1,4 @@
-"""What is drawn is what the record says: every line, bar, error bar, image and label of every picture, number by number."""
+"""Pictures show the record: every line, bar, error bar, image and label of every picture, number by number."""
 import math
 import statistics
 import types
@@ -30,7 +30,7 @@ from experiments.methods import METHODS
 
 
 def error_bars(axes):
-    """[{x, y, xerr, yerr, color, label, hollow}] of all error bars that mark something, in the order they were drawn."""
+    """Return [{x, y, xerr, yerr, color, label, hollow}] for all error bars with marks, in drawing order."""
     found = []
     for container in axes.containers:
         if not isinstance(container, ErrorbarContainer):
@@ -65,13 +65,13 @@ def approx(*values):
 
 
 def half(values):
-    """Half of the 95 % interval of the mean by Student's t."""
+    """Return half of the 95 % interval of the mean by Student's t."""
     return student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 @pytest.fixture
 def at(tmp_path, monkeypatch):
-    """Where a picture would be: what is looked at here are the figures, and test_figures.py looks at the files."""
+    """Return a path for a picture; these tests read the figures, and test_figures.py checks the files."""
     monkeypatch.setattr(plt.Figure, "savefig", lambda figure, path, **settings: None)
     return tmp_path / "a.png"
 
@@ -87,7 +87,7 @@ LOOKS = {
 
 
 def test_colors_lines_and_names():
-    """A color tells one method alone; a suffix changes the line and not the color."""
+    """Each color belongs to one method; a suffix changes the line and not the color."""
     assert {name: common.COLORS[name] for name in LOOKS} == LOOKS and len(set(LOOKS.values())) == len(LOOKS)
     assert {name for name in METHODS if common.color(name) == common.OTHER} == {"reweight_decay", "cost_boost_csb2"}
     for suffix, line, mark in (("", "-", "o"), ("+es", "--", "s"), ("+ft", "-.", "^"), ("+es+ft", ":", "v")):
@@ -113,7 +113,7 @@ ERRORS = {"uniform": {0.9: [3.0, 4.0, 8.0], 0.99: [20.0, 31.0]}, "smote": {0.99:
 
 
 def digits(errors=ERRORS, weight=None):
-    """Lines of runs of 20 steps; only the errors of the last step count. The weight of seed s at step t is made up."""
+    """Return lines of runs of 20 steps; only the errors of the last step count, and the weights are made up."""
     return [{"method": method, "share": share, "seed": seed, "step": step, "test_error": error if step == 20 else 77.0,
              "minority_weight": 0.1 * (list(errors).index(method) + 1) + 0.01 * seed + 0.001 * step + 0.2 * (share == 0.9)}
             for method, row in errors.items() for share, values in row.items() for seed, error in enumerate(values)
@@ -200,8 +200,8 @@ def test_weights_in_each_round(at, drawn):
     figures.example_weights_per_round(weights, labels, at, "a run")
     left, right = drawn[0].axes[:2]
     image = np.asarray(left.images[0].get_array())
-    times = np.clip(4 * weights, 1 / 2.4, 2.4)              # multiples of the first weight, as far down as they go up
-    np.testing.assert_allclose(image[[0, 199, 200, -1]], times.T[[1, 3, 2, 0]])             # of each class the heaviest first
+    times = np.clip(4 * weights, 1 / 2.4, 2.4)              # multiples of the initial weight, clipped symmetrically
+    np.testing.assert_allclose(image[[0, 199, 200, -1]], times.T[[1, 3, 2, 0]])             # within each class, the heaviest first
     assert tuple(left.images[0].get_extent()) == (0.5, 2.5, 2, 0) and ticks(left.yaxis) == ["class 0", "class 1"]
     for line, c in zip(right.get_lines(), (0, 1), strict=True):
         assert list(line.get_xdata()) == [1, 2] and list(line.get_ydata()) == approx(*(100 * weights[:, labels == c].sum(1)))
@@ -267,7 +267,7 @@ def test_accuracy_against_something(key, values, at, drawn):
     figures.accuracy_against(lines, key, published, at, "quick mode", "that")
     axes, = drawn[0].axes
     assert ticks(axes.xaxis) == (["15", "100", "1000"] if key == "clean" else ["0 %", "20 %", "40 %"])
-    order = ["reweight", "random", "uniform", "mine"]       # the paper's first
+    order = ["reweight", "random", "uniform", "mine"]       # the paper's methods first
     shift = {name: 0.07 * (k - 1.5) for k, name in enumerate(order)}
     found = {bars["label"]: bars for bars in ours(axes)}
     assert list(found) == ["reweight (Ours)", "uniform (Baseline)", "mine"]
@@ -283,8 +283,8 @@ def test_accuracy_against_something(key, values, at, drawn):
     assert drawn[0].get_suptitle() == "Test accuracy against that (quick mode)"
 
 
-def test_who_is_confused_with_whom(at, drawn):
-    """A row is a true class: 6 of 8 images of b are taken for c."""
+def test_confusion_matrices(at, drawn):
+    """A row is a true class: 6 of 8 images of b are classified as c."""
     figures.confusion({"reweight": [[4, 0, 0], [0, 2, 6], [1, 0, 3]]}, at, "quick mode", ["a", "b", "c"], {"reweight": (0.7, 0.8, 0.9)})
     axes = drawn[0].axes[0]
     parts = [[1, 0, 0], [0, 0.25, 0.75], [0.25, 0, 0.75]]
@@ -323,7 +323,7 @@ def test_histograms_of_weights(at, drawn):
 
 
 def curves(axes):
-    """{label: (x, y, color)} of the bold lines, and [(x, y)] of the thin ones."""
+    """Return {label: (x, y, color)} of the bold lines, and [(x, y)] of the thin ones."""
     bold = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata()), to_hex(line.get_color())) for line in axes.get_lines()
             if line.get_linewidth() > 1 and not line.get_label().startswith("_") and len(line.get_xdata())}
     thin = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines() if line.get_linewidth() == 0.5]
@@ -331,7 +331,7 @@ def curves(axes):
 
 
 def test_curves_of_training(at, drawn):
-    """Left 100 - the error of validation by the right labels, right 100 - the error of training, against the part that is done."""
+    """Left, accuracy on validation images with right labels; right, training accuracy; both against step / last step."""
     figures.training_curves(NOISY, at, "quick mode")
     for axes, expected in zip(drawn[0].axes, (lambda e: 97 - e, lambda e: 100 - e / 4), strict=True):
         bold, thin = curves(axes)
@@ -362,10 +362,10 @@ def test_curves_of_weights(at, drawn):
     assert drawn[0].get_suptitle() == "The weight of wrong labels (quick mode)" and axes.get_ylim()[0] == 0
 
 
-# ------------------------------------------------------------------------------------------------ what is reported
+# ------------------------------------------------------------------------------------------------- reports
 
 class Told(list):
-    """In place of the functions that draw: what they were asked to draw."""
+    """A stand-in for the functions that draw: a list of their calls."""
     def __getattr__(self, name):
         return lambda *args: self.append((name, *args)) or "a path"
 
@@ -400,7 +400,7 @@ def test_reports_draw_their_own_lines(module, data, expected, monkeypatch, tmp_p
 
 
 def test_figure_6_shows_the_first_seed_on_the_test_set(monkeypatch, tmp_path, capsys):
-    """Of each kind of flips, of each method: the confusion of its own run on the test images."""
+    """For each kind of flip and each method: the confusion matrix of its own run on the test images."""
     told = Told()
     monkeypatch.setattr(figure6, "figures", told)
     monkeypatch.setattr(figure6, "trainer_of", lambda run: types.SimpleNamespace(run=run, task=types.SimpleNamespace(test="test", clean="clean")))
@@ -418,7 +418,7 @@ def test_figure_6_shows_the_first_seed_on_the_test_set(monkeypatch, tmp_path, ca
 
 
 def test_figure_3_asks_for_wrong_and_right_labels(monkeypatch):
-    """Batches of validation images with their labels, and of one class that is not the background with 40 % of it flipped."""
+    """Batches of validation images with their labels, and batches of one class other than the background, 40 % of it flipped."""
     true, labels = np.repeat(np.arange(4), 25), np.repeat(np.arange(4), 25)
     labels[::5] = 1
     part = Part(np.arange(100), labels, np.arange(100), true)
@@ -426,7 +426,7 @@ def test_figure_3_asks_for_wrong_and_right_labels(monkeypatch):
 
     def weights_of(trainer, learned, images, labels, rng):
         asked.append((images, labels))
-        return images / 1000 + labels                       # a weight that says of which image and label it is
+        return images / 1000 + labels                       # a weight that identifies its image and label
     monkeypatch.setattr(figure3, "weights_of", weights_of)
     monkeypatch.setattr(figure3, "BATCHES", 8)
     trainer = types.SimpleNamespace(classes=4, task=types.SimpleNamespace(validation=part), run=types.SimpleNamespace(
@@ -447,7 +447,7 @@ def test_figure_3_asks_for_wrong_and_right_labels(monkeypatch):
 
 @pytest.mark.parametrize("mode, data, beside", [("paper", "mnist", True), ("quick", "mnist", False), ("paper", "sample", False)])
 def test_imbalance_reports_all_lines(mode, data, beside, monkeypatch, tmp_path, capsys):
-    """Methods in the order of the table, a picture for each share, and the paper's values beside its own settings alone."""
+    """Methods in the order of the table, a picture for each share, and the paper's values only for the paper's settings."""
     told = Told()
     monkeypatch.setattr(imbalance, "figures", told)
     lines = digits({"smote": {0.99: [12.5]}, "uniform": {0.9: [3.0], 0.99: [20.0]}})
@@ -477,7 +477,7 @@ def test_the_table_of_accuracies_to_the_letter():
         "* ours: at the step with the fewest errors on the biased validation set; the paper's +ES is a shorter schedule"])
 
 
-# ---------------------------------------------------------------------------------------------------- ours alone
+# --------------------------------------------------------------------------------------------- only our values
 
 def test_bars_of_the_contradiction(at, drawn):
     errors = {"imbalance": {"uniform": [20.0, 22.0], "low_loss": [30.0]}, "noise": {"uniform": [9.0], "low_loss": [5.0, 8.0]},
@@ -521,7 +521,7 @@ BENCH = {"date": "2026-01-02", "threads": 2, "backend": "numpy", "rounds": 5, "p
 
 
 def test_bars_of_the_benchmark(at, drawn):
-    """The fastest first, the median with its quartiles; what was measured is written below."""
+    """The fastest route first, the median with its quartiles; the conditions are written below."""
     figures.bars(BENCH, at)
     lenet, mlp = drawn[0].axes
     assert ticks(lenet.yaxis) == ["minigrad: Algorithm 1", "PyTorch: plain"] and ticks(mlp.yaxis) == ["JAX: plain"]

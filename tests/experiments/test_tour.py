@@ -1,4 +1,4 @@
-"""The tour: its examples run and its page is written, and what it says of other libraries is so."""
+"""The tour: its examples run, its page is written, and its statements about other libraries are true."""
 import re
 
 import numpy as np
@@ -49,7 +49,7 @@ def test_the_page_says_how_many_cases_were_tried():
 
 
 def normalization(name, shape, eps):
-    """The same function of PyTorch and of minigrad; channels are on axis 1, as PyTorch has them."""
+    """Return a normalization in PyTorch and in minigrad; channels are on axis 1, as in PyTorch."""
     import torch.nn.functional as F
     from torch import float64, full, zeros
     rest = tuple(range(2, len(shape)))
@@ -68,7 +68,7 @@ def normalization(name, shape, eps):
 @pytest.mark.needs("torch")
 @pytest.mark.parametrize("name, shape, eps", CASES)
 def test_third_derivatives_of_normalization(name, shape, eps):
-    """Along a line, each beside the central difference of PyTorch's own derivative of one order less."""
+    """Along a line, against central differences of PyTorch's own derivative of one order less."""
     import torch
     rng, h = generator(0), 1e-4
     x, v, w = rng.normal(size=shape), 0.3 * rng.normal(size=shape), rng.normal(size=shape)
@@ -87,5 +87,5 @@ def test_third_derivatives_of_normalization(name, shape, eps):
     assert (derivative(1), derivative(2)) == pytest.approx((first, second), rel=1e-4, abs=1e-4)
     exact = slope(slope(slope(lambda s: mg.sum(ours(x + s * v) * w))))(np.zeros(()))
     assert float(exact) == pytest.approx(third, rel=1e-4, abs=1e-4)
-    if torch.__version__.startswith("2.13."):               # what the page says; a later version may be right
+    if torch.__version__.startswith("2.13."):               # as the page says; a later version may be right
         assert derivative(3) != pytest.approx(third, rel=1e-3, abs=1e-3)

@@ -19,7 +19,7 @@ STEP = 1e-5                                                 # of central differe
 
 
 def losses(theta, batch):
-    """The network once more, from the 9 parameters in the order of `flat`; one loss for each example."""
+    """Return the loss of each example, from the 9 parameters in the order of `flat`."""
     w11, w12, w21, w22, b1, b2, u1, u2, c = theta
     x1, x2 = batch.x.T
     s = u1 * np.tanh(w11 * x1 + w21 * x2 + b1) + u2 * np.tanh(w12 * x1 + w22 * x2 + b2) + c
@@ -28,12 +28,12 @@ def losses(theta, batch):
 
 
 def slope(f, x):
-    """The derivative of f at x, last axis: the elements of x."""
+    """Return the derivative of f at x by central differences; last axis: the elements of x."""
     return np.stack([(f(x + STEP * unit) - f(x - STEP * unit)) / (2 * STEP) for unit in np.eye(len(x))], -1)
 
 
 def reference(t):
-    """Algorithm 1 as the paper writes it, all derivatives by central differences."""
+    """Run Algorithm 1 as the paper states it, with all derivatives by central differences."""
     theta = flat(t.theta)[1]
     each = slope(lambda p: losses(p, t.noisy), theta)                                       # ∇l_i, (n, 9)
     descent = -slope(lambda eps: losses(theta - t.rate * eps @ each, t.clean).mean(), np.zeros(3))
@@ -56,7 +56,7 @@ def test_every_number_is_that_of_plain_numpy(seed):
     np.testing.assert_allclose(t.descent, expected["descent"], atol=1e-8)
     for u in (t.scores, t.tangents["l"], t.layers.sum(1)):
         np.testing.assert_allclose(u, expected["descent"] / t.rate, atol=1e-7)
-    if expected["descent"].max() > 1e-3:                    # else differences do not tell the weights of tiny scores
+    if expected["descent"].max() > 1e-3:                    # otherwise differences cannot resolve the weights of tiny scores
         np.testing.assert_allclose(t.weights, expected["weights"], atol=1e-4)
         np.testing.assert_allclose(t.weights_unrolled, t.weights, atol=1e-12)
         np.testing.assert_allclose(flat(t.theta_after)[1], expected["after"], atol=1e-4)
@@ -79,7 +79,7 @@ def test_cotangents_and_tangents_belong_to_their_nodes(seed):
 
 @given(seeds)
 def test_the_formula_holds_layer_by_layer(seed):
-    """What a layer adds to u_i is the part of <∇l_i, v> that its own parameters make."""
+    """The contribution of a layer to u_i is the part of <∇l_i, v> from its own parameters."""
     t = trace(seed)
     for layer in (1, 2):
         own = sum(t.v[key].ravel() @ t.by_epsilon[key].reshape(-1, 3) for key in (f"W{layer}", f"b{layer}"))
@@ -139,7 +139,7 @@ def test_a_wrong_formula_ends_the_script(tmp_path, monkeypatch, capsys):
 # ------------------------------------------------------------------------------------------------------ the page
 
 def rows_of(text, step):
-    """{first word: the numbers of each row} of one step, in the order of the page."""
+    """Return {first word: the numbers of each row} of one step, in the order of the page."""
     part = re.search(rf"^{step}  .*?(?=^{step + 1}  |\Z)", text, re.S | re.M).group()
     return [(line.split()[0], [float(word) for word in line.split()[1:]])
             for line in part.splitlines() if re.fullmatch(r"   \S+( +-?\d+\.\d{4})+", line)]
@@ -188,7 +188,7 @@ def test_the_pictures_hold_the_numbers_and_no_two_overlap(seed, tmp_path, drawn)
     boxes += [text.get_window_extent() for text in figure.texts]
     assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 for box in boxes)
-    for axes in figure.axes:                                # nor does a node hide a number of an edge
+    for axes in figure.axes:                                # and no node covers a number of an edge
         nodes = [patch.get_window_extent() for patch in axes.patches]
         edges = [text.get_window_extent() for text in axes.texts if text.get_text() and text.get_zorder() == 2]
         assert len(nodes) >= 10 and len(edges) in (3, 9, 11, 12)

@@ -1,4 +1,4 @@
-"""float16 ends at 65,504: sums over many elements are taken in float32, so that nothing overflows that NumPy gets right."""
+"""float16 ends at 65,504: sums over many elements are computed in float32, so that nothing overflows where NumPy does not."""
 import numpy as np
 import pytest
 
@@ -11,12 +11,12 @@ LARGE = [((5000,), None), ((300, 40), None), ((300, 40), 0), ((40, 300), -1), ((
 
 
 def drawn(shape, low=200.0, high=450.0):
-    """Numbers whose sum is far beyond float16, and whose mean and variance are not."""
+    """Return numbers whose sum overflows float16, but whose mean and variance do not."""
     return np.random.default_rng(len(shape)).uniform(low, high, shape).astype(np.float16)
 
 
 def close(found, right, roundings=1.0):
-    """found is float16, and the nearest of them or its neighbor."""
+    """Check that found is float16, and at most one unit in the last place from the nearest value."""
     found, right = mg.to_host(found), np.asarray(right)
     assert found.dtype == np.float16 and np.isfinite(found).all()
     np.testing.assert_allclose(found.astype(float), right, rtol=roundings * float(HALF.eps), atol=float(HALF.smallest_subnormal))

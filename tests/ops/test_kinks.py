@@ -1,4 +1,4 @@
-"""Kinks and closed gates: a derivative that is 0 by choice lets nothing through, not even NaN or infinity; and NaN wins."""
+"""Kinks and closed gates: a derivative that is 0 by convention blocks even NaN and infinity; and NaN propagates."""
 import itertools
 
 import numpy as np
@@ -29,7 +29,7 @@ def normalized(x, gain=None):
     return nn.Sequential((nn.BatchNorm(gain, mg.xp.zeros(2)), mg.relu))(x)
 
 
-GATES = {                   # f, x, where f(x) takes nothing from x, where x gives nothing to f(x) (None: everywhere something)
+GATES = {                   # f, x, where f(x) does not depend on x, where x does not affect f(x) (None: nowhere)
     "relu": (mg.relu, [-1.0, 0.0, 2.0], closed(1, 1, 0), closed(1, 1, 0)),
     "abs": (mg.abs, [-1.0, 0.0, 2.0], closed(0, 1, 0), closed(0, 1, 0)),
     "clip": (lambda x: mg.clip(x, -1.0, 1.0), [-3.0, 0.5, 4.0], closed(1, 0, 1), closed(1, 0, 1)),
@@ -58,20 +58,20 @@ def test_nothing_flows_where_the_derivative_is_0_by_choice(device, name, dtype):
             found, expected = (mg.to_host(walk(mg.xp.asarray(np.where(mask, dtype(other), v)))) for other in (bad, 0.0))
             assert found.dtype == dtype
             np.testing.assert_array_equal(found, expected)
-    if name.startswith("batch_norm"):                       # and what comes out of a closed gate is 0
+    if name.startswith("batch_norm"):                       # and the output of a closed gate is 0
         with np.errstate(invalid="ignore"):
             t = mg.to_host(J.push(mg.xp.asarray(np.where(np.arange(8).reshape(4, 2) == 3, dtype(np.inf), dtype(1.0)))))
         assert (t[of_y] == 0.0).all()
 
 
-BEFORE = {                                                  # constant around -1; what follows the gate is steep without end
+BEFORE = {                                                  # constant around -1; the slope after the gate is infinite
     "sqrt of relu": lambda x: mg.sqrt(mg.relu(x)), "power of relu": lambda x: mg.relu(x) ** 0.5,
     "logs of relu": lambda x: mg.relu(mg.log(mg.relu(x))), "sqrt of clip": lambda x: mg.sqrt(mg.clip(x, 0.0, 1.0)),
     "sqrt of maximum": lambda x: mg.maximum(mg.sqrt(mg.maximum(x, 0.0)), 0.0),
     "sqrt of minimum": lambda x: mg.sqrt(-mg.minimum(-x, 0.0)), "sqrt of abs at 0": lambda x: mg.sqrt(mg.abs(x + 1.0)),
     "sqrt of where": lambda x: mg.sqrt(mg.where(x > 0.0, x, 0.0)), "sqrt of max": lambda x: mg.sqrt(mg.max(mg.relu(x))),
     "log of dropout": lambda x: mg.relu(mg.log(mg.dropout(x, 0.999, 1)))}
-AFTER = {                                                   # the same, but that the gate comes last
+AFTER = {                                                   # the same, with the gate last
     "relu of an overflow": lambda x: mg.relu(1.0 - mg.exp(-1000.0 * x)), "relu of a logarithm": lambda x: mg.relu(mg.log(x + 1.0)),
     "clip of a power": lambda x: mg.clip((x + 1.0) ** -2.0, 0.0, 1.0), "maximum of a root": lambda x: mg.maximum(-mg.sqrt(x + 1.0), 3.0),
     "where of a logarithm": lambda x: mg.where(x > 0.0, mg.log(x + 1.0), 0.0),
@@ -80,7 +80,7 @@ AFTER = {                                                   # the same, but that
 
 @pytest.mark.parametrize("name", [*BEFORE, *AFTER])
 def test_what_is_constant_around_a_point_has_derivatives_0(device, name):
-    """To third order: backwards where the gate is met last, forwards where it is."""
+    """To third order, in reverse and in forward mode, each where the gate is the last step of the walk."""
     x, t = mg.xp.asarray(np.array([-1.0])), mg.xp.ones(1)
     f = (lambda x: mg.sum(BEFORE[name](x))) if name in BEFORE else AFTER[name]
     with np.errstate(all="ignore"):
@@ -91,7 +91,7 @@ def test_what_is_constant_around_a_point_has_derivatives_0(device, name):
 
 @given(arrays(), st.integers(0, 2**32 - 1))
 def test_selected_is_where(x, seed):
-    """A choice by integer products gives the bits of where, for every layout, value and type, in place too."""
+    """Selecting by integer products returns the bits of where, for every layout, value and type, also in place."""
     rng = np.random.default_rng(seed)
     mask = rng.random(x.shape) < 0.5
     x = np.where(rng.random(x.shape) < 0.3, rng.choice([np.inf, np.nan, -0.0, 1e-310], x.shape), x)

@@ -21,7 +21,7 @@ def leaves(y):
 
 
 def case(data, name):
-    """A case of a row: the operation as a function of its arguments, these on the device, and what NumPy makes of them."""
+    """Return a case of a row: the operation as a function of its arguments, these on the device, and NumPy's result."""
     f, xs = data.draw(TABLE[name].cases)
     return (lambda *xs: f(mg, *xs)), [mg.xp.asarray(x) for x in xs], leaves(f(plain, *xs))
 
@@ -37,7 +37,7 @@ def hold(name, data):
         assert y.shape == e.shape and y.dtype == e.dtype
         np.testing.assert_allclose(y, e, rtol=1e-11, atol=1e-12)
     check_derivatives(f, *xs, order=3, analytic=TABLE[name].analytic)
-    if len(xs) > 1:                                         # ... and of one argument alone, the others being constants
+    if len(xs) > 1:                                         # ... and for one argument, with the others constant
         i = data.draw(st.integers(0, len(xs) - 1))
         check_derivatives(lambda x: f(*xs[:i], x, *xs[i + 1:]), xs[i], order=2, analytic=TABLE[name].analytic)
 
@@ -54,7 +54,7 @@ def test_laws(device, name, data):
 @given(data=st.data())
 @settings(any_inputs, max_examples=settings.default.max_examples // 3)
 def test_laws_under_cupys_rules(impersonator, name, data):
-    """The same with CuPy's names, signatures and refusals; slow, and fewer examples show those."""
+    """The laws with CuPy's names, signatures and refusals; this is slow, and fewer examples suffice."""
     hold(name, data)
 
 
@@ -63,7 +63,7 @@ def test_laws_under_cupys_rules(impersonator, name, data):
 @given(data=st.data())
 @settings(any_inputs, max_examples=settings.default.max_examples // 5)
 def test_operations_follow_their_arrays(device, name, data):
-    """Of NumPy's arrays all values and derivatives are NumPy's, of CuPy's CuPy's, whichever of the two is in use."""
+    """All values and derivatives are arrays of the arguments' module, NumPy or CuPy, whichever is in use."""
     f, xs = data.draw(TABLE[name].cases)
     for in_use, module in (("cupy", np), ("numpy", mg.backend.cupy_or_reason()[0])):
         mg.use(in_use)
@@ -105,7 +105,7 @@ def test_float32_stays_float32_and_means_the_same(device, name, data):
 @given(trees())
 @any_inputs
 def test_laws_of_trees(device, t):
-    """A function of a tree is one of its leaves: empty nodes have none, and an array in two places counts twice."""
+    """A function of a tree is a function of its leaves: empty nodes have none, and an array that occurs twice counts twice."""
     def f(t):
         some = [mg.sum(x * x) for x in mg.tree.flatten(t)[0]]
         return {"twice": [t, mg.tree.map(mg.sin, t)], "all": sum(some, 0.0), "none": None}

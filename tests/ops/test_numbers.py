@@ -1,4 +1,4 @@
-"""A number is an array of no axes, and a list of numbers is the array that NumPy makes of it, in every operation."""
+"""In every operation, a number acts as an array without axes, and a list as the array that NumPy makes of it."""
 import math
 import types
 
@@ -14,9 +14,9 @@ from ..table import TABLE
 UNARY = """negative square exp expm1 log log1p sqrt sin cos tanh sigmoid softplus relu abs stop_gradient sum mean std max
            min logsumexp ravel transpose squeeze flip""".split()
 BINARY = "add subtract multiply divide power maximum minimum".split()
-AXES = "softmax log_softmax".split()                        # they want an axis, which a number has not
+AXES = "softmax log_softmax".split()                        # they need an axis, which a number does not have
 
-# How each operation is called on x, which is a number or an array of no axes; from m, which is minigrad or plain NumPy.
+# How each operation of m, minigrad or plain NumPy, is called on x, a number or an array without axes.
 CALLS = {
     **{name: lambda m, x, name=name: getattr(m, name)(x) for name in UNARY},
     **{name: lambda m, x, name=name: getattr(m, name)(x, x) for name in BINARY},
@@ -30,7 +30,7 @@ CALLS = {
     "stack": lambda m, x: m.stack([x, x]), "broadcast_to": lambda m, x: m.broadcast_to(x, (2, 3)),
     "sum_to": lambda m, x: m.sum_to(x, ()), "standardize": lambda m, x: m.standardize(x, (), 0.1),
     "dropout": lambda m, x: m.dropout(x, 0.3, 2), "checkpoint": lambda m, x: m.checkpoint(lambda x: m.exp(x) * 2.0)(x)}
-REFUSED = {                                                 # for these a number has too few axes
+REFUSED = {                                                 # a number has too few axes for these
     "matmul": lambda m, x: m.matmul(x, x), "swapaxes": lambda m, x: m.swapaxes(x, 0, 0), "conv2d": lambda m, x: m.conv2d(x, x),
     "max_pool2d": lambda m, x: m.max_pool2d(x, 2), "avg_pool2d": lambda m, x: m.avg_pool2d(x, 2),
     "unfold": lambda m, x: m.unfold(x, 2), "fold": lambda m, x: m.fold(x, (2, 2), 1, 0)}
@@ -77,13 +77,13 @@ ON_LISTS = {**CALLS, **REFUSED, **{name: lambda m, x, name=name: getattr(m, name
 
 
 def arrays(args):
-    """The same arguments, with an array in place of every list of numbers."""
+    """Return the same arguments, with an array in place of every list of numbers."""
     return [np.asarray(a) if isinstance(a, list) else a for a in args]
 
 
 @pytest.mark.parametrize("name", ON_LISTS)
 def test_a_list_is_the_array_that_numpy_makes_of_it(name):
-    """Every primitive and every public operation is given lists, and then the arrays that they stand for."""
+    """Every primitive and every public operation is called with lists, and with the arrays that they stand for."""
     rows = [[0.25, 0.5], [1.5, 2.0]]
     outer = {f: getattr(mg, f) for f in TABLE}
     found = ON_LISTS[name](mg, rows) if name != "checkpoint" else None
@@ -120,7 +120,7 @@ def test_lists_go_where_the_arrays_are(device):
 
 
 def test_lists_beside_large_arrays():
-    """Above a megabyte an operation goes through its arguments piece by piece."""
+    """Above a megabyte an operation processes its arguments in chunks."""
     x = np.ones((300_000, 1))
     for other in ([1.0], [[1.0]], (1.0,), 1.0, 1):
         np.testing.assert_array_equal(mg.add(x, other), x + 1.0, strict=True)
@@ -145,4 +145,4 @@ def test_a_function_of_math_makes_a_primitive():
     with pytest.raises(DTypeError, match=r"^erf\("):
         erf(np.ones(3))
     rows = mg.Primitive(lambda x: [float(x), 2.0], lambda i, y, x: mg.LinearMap(lambda t: t * np.array([1.0, 0.0]), lambda g: g[0]))
-    assert list(mg.jacobian(rows)(3.0)) == [1.0, 0.0]       # what it gives is taken as NumPy takes it, too
+    assert list(mg.jacobian(rows)(3.0)) == [1.0, 0.0]       # its result is converted as NumPy does

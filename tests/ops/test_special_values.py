@@ -1,4 +1,4 @@
-"""NaN, the infinities, zeros of both signs and the ends of the range: the same values as NumPy, where it has the operation."""
+"""NaN, the infinities, zeros of both signs and the ends of the range: the same values as NumPy, if it has the operation."""
 import numpy as np
 import pytest
 
@@ -7,14 +7,14 @@ import minigrad as mg
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 700.0, -700.0, 1e-300, -1e-300, 1e16])
 UNARY = ["abs", "cos", "exp", "expm1", "log", "log1p", "negative", "sin", "sqrt", "square", "tanh"]
 BINARY = ["add", "subtract", "multiply", "divide", "power", "maximum", "minimum"]
-DEFINED = {                                                 # what NumPy has not: their limits
+DEFINED = {                                                 # operations that NumPy lacks: their limits
     "relu": lambda x: np.where(np.isnan(x), x, np.maximum(x, 0.0)),
     "sigmoid": lambda x: np.where(x > 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))),
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))}
 
 
 def same(found, expected):
-    """Equal to rounding, NaN where NaN is, and zeros with their sign."""
+    """Check that two arrays are equal up to rounding, with NaN in the same elements, and zeros of the same sign."""
     np.testing.assert_allclose(found, expected, rtol=1e-14, atol=0, strict=True)
     np.testing.assert_array_equal(np.signbit(found)[expected == 0], np.signbit(expected)[expected == 0])
 
@@ -59,7 +59,7 @@ def test_clipped_and_chosen():
 
 
 def test_maximum_of_a_window_with_what_is_not_a_number():
-    """As NumPy's max: a window that holds NaN has NaN, and padding is lower than all numbers."""
+    """As in NumPy's max, the maximum of a window with NaN is NaN; padding is lower than all numbers."""
     x = np.array([[1.0, np.nan, 2.0, -np.inf], [3.0, 0.0, -np.inf, -np.inf]]).reshape(1, 2, 4, 1)
     np.testing.assert_array_equal(mg.max_pool2d(x, 2)[0, :, :, 0], [[np.nan, 2.0]])
     np.testing.assert_array_equal(mg.max_pool2d(np.full((1, 2, 2, 1), -7.0), 3, 2, 1)[0, :, :, 0], [[-7.0]])

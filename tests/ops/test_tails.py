@@ -1,8 +1,8 @@
-"""Far out: values and derivatives to third order over the whole range of a type, against decimal arithmetic of many digits.
+"""The tails: values and derivatives to third order over the whole range of a type, against decimal arithmetic.
 
-A relative error, not one beside the largest value: far out, where a function or its derivative is small, it is right to
-the last digits, until the type itself has no smaller numbers. The decimal functions are written as they are defined, and
-their derivatives are differences, so that nothing is copied from the rules that they are held against.
+Errors are relative to each value, not to the largest one: where a function or its derivative is tiny, it is still
+correct to the last digits, until the type itself underflows. The decimal functions are written as they are defined, and
+their derivatives are differences, so that nothing is copied from the rules under test.
 """
 import decimal
 import functools
@@ -33,7 +33,7 @@ def sigmoid(x):
 
 
 def two_classes(f):
-    """f of the scores (x, 0) of each element x."""
+    """Return f of the scores (x, 0) of each element x."""
     return lambda x: f(mg.stack([x, 0.0 * x], 1))
 
 
@@ -50,7 +50,7 @@ def losses_of_one(label):
 
 
 def either(f):
-    """The function of both signs of x."""
+    """Return both signs of x, and f."""
     return (1, -1), f
 
 
@@ -62,7 +62,7 @@ FAR = {np.float32: ["1e-30", "1e-9", "0.003", "0.4", "2.5", "9.5", "17", "60", "
        np.float64: ["1e-300", "1e-20", "1e-9", "0.003", "0.4", "2.5", "17", "40", "300", "700"]}
 WIDE = {np.float32: ["1e-12", "1e-3", "0.7", "3", "1e4", "1e12"],
         np.float64: ["1e-90", "1e-20", "0.7", "3", "1e9", "1e90"]}
-OFF_ZERO = {dtype: points[4:] for dtype, points in FAR.items()}     # at 0 the odd ones vanish among terms that do not
+OFF_ZERO = {dtype: points[4:] for dtype, points in FAR.items()}     # at 0 odd derivatives vanish, but their terms do not
 NEAR_POLE = {np.float32: ["1e-30", "1e-9", "0.003", "0.5", "0.99", "0.9999"],
          np.float64: ["1e-300", "1e-20", "0.003", "0.5", "0.99", "0.99999999"]}
 
@@ -99,7 +99,7 @@ ROWS = {                                                    # name: ours, signs 
 
 
 def differences(f, x, scale):
-    """f and its first three derivatives at x, in decimals, by central differences whose error is about 1e-26 of them."""
+    """Return f and its first three derivatives at x, in decimals, by central differences with a relative error of about 1e-26."""
     h = scale * D("1e-13")
     far, near, here, more, most = (f(x + k * h) for k in (-2, -1, 0, 1, 2))
     return here, (more - near) / (2 * h), (more - 2 * here + near) / h ** 2, (most - 2 * more + 2 * near - far) / (2 * h ** 3)
@@ -114,7 +114,7 @@ def backward(f):
 
 
 def close(found, right, dtype, what):
-    """Within some roundings of a number, as far as the type has it."""
+    """Check that a value is within a few roundings of a number, as far as the type can represent it."""
     info = np.finfo(dtype)
     for x, a, b in zip(what, found, right, strict=True):
         if abs(b) > D(float(info.max)):
@@ -144,7 +144,7 @@ def test_tails(name, dtype):
 # --------------------------------------------------------------------------------------------- shift invariance
 
 OFFSETS = {np.float16: [300.0, -3000.0], np.float32: [1e4, -1e9, 3e37], np.float64: [1e12, -1e17, 1e307]}
-SHIFTED = {                                                 # what does not change when a number is added to all scores
+SHIFTED = {                                                 # functions that do not change when a number is added to all scores
     "softmax": mg.softmax, "log_softmax": mg.log_softmax, "softmax over all": lambda x: mg.softmax(x, (0, 1)),
     "cross_entropy": lambda x: nn.cross_entropy(x, mg.xp.asarray([0, 2])),
     "gradient of logsumexp": lambda x: mg.grad(lambda x: mg.sum(mg.logsumexp(x, 1)))(x)}
@@ -153,7 +153,7 @@ SHIFTED = {                                                 # what does not chan
 @pytest.mark.parametrize("dtype", OFFSETS)
 @pytest.mark.parametrize("name", SHIFTED)
 def test_a_number_added_to_all_changes_nothing(device, name, dtype):
-    """Neither value, push, pull nor a second derivative, by steps that the type can tell apart beside the number."""
+    """Value, push, pull and second derivatives stay the same, with steps that the type can represent next to the number."""
     def all_of(x):
         x, t = mg.xp.asarray(x), mg.xp.asarray(np.array([[1.0, -2.0, 0.5], [0.25, 1.0, 3.0]], dtype))
         y, J = mg.linearize(SHIFTED[name], x)
@@ -171,7 +171,7 @@ def test_a_number_added_to_all_changes_nothing(device, name, dtype):
 
 @pytest.mark.parametrize("dtype", DIGITS)
 def test_scores_that_are_not_finite(device, dtype):
-    """-infinity is a class that is not there; what cannot be told is NaN, and never a number from elsewhere."""
+    """-infinity removes a class; undefined results are NaN, and never an unrelated number."""
     inf, nan = np.inf, np.nan
     for row, total, p in [([-inf, 0.0, 0.0], np.log(2.0), [0.0, 0.5, 0.5]), ([inf, 5.0, -inf], inf, [nan, 0.0, 0.0]),
                           ([nan, 5.0, 800.0], nan, [nan] * 3), ([-inf] * 3, -inf, [0.0] * 3), ([inf, nan, 0.0], nan, [nan] * 3)]:

@@ -94,7 +94,7 @@ def test_defaults_are_numpys():
 
 @given(arrays(tied, full_shapes), st.data())
 def test_ties(x, data):
-    """Of equal elements the first one wins the derivative of max and min; maximum and minimum give each a half."""
+    """Among equal elements, the derivative of max and min goes to the first; that of maximum and minimum is split in halves."""
     axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
     for name in ("max", "min"):
         winner = np.zeros(x.shape)
@@ -201,7 +201,7 @@ def test_dropout_keeps_its_mean_and_its_key():
 
 
 def test_dropout_draws_the_same_from_integers_in_arrays(device):
-    """On every device, and in a captured step, where what changes from step to step lies in an array."""
+    """On every device, and in a captured step, whose changing inputs are arrays."""
     x = mg.xp.ones((30, 7), "float32")
     given = [mg.to_host(mg.dropout(x, 0.4, key)) for key in (
         (3, 2**32 + 1, 4), (3, mg.xp.asarray(1), 4), (mg.xp.asarray([3, 1]), 4), mg.xp.asarray([3, 1, 4], "uint32"))]
@@ -215,7 +215,7 @@ def test_dropout_draws_the_same_from_integers_in_arrays(device):
 
 
 def test_dropout_is_random():
-    """No pattern in masks of neighboring keys, in neighboring elements, in rows or in columns of images: z-scores."""
+    """Tested by z-scores: no pattern between masks of neighboring keys, in neighboring elements, rows or columns of images."""
     signs = np.stack([mg.dropout(np.ones((64, 64)), 0.5, (7, t)).ravel() - 1 for t in range(256)])
     between = (signs @ signs.T / 64)[np.triu_indices(256, 1)]
     beside = [(signs[:, lag:] * signs[:, :-lag]).sum(1) / np.sqrt(4096 - lag) for lag in (1, 2, 3, 8, 64, 65, 512)]
@@ -226,7 +226,7 @@ def test_dropout_is_random():
 
 
 def test_masked_arrays_are_refused():
-    """Most functions would take what is behind the mask for a value. Those that NumPy's methods compute keep the mask."""
+    """Most functions would use the values behind the mask. Those that call NumPy's methods keep the mask."""
     m = np.ma.array([1.0, 2.0, 30.0], mask=[0, 0, 1])
     label = np.zeros(1, int)
     for f in (mg.mean, mg.var, mg.std, mg.sum, mg.sigmoid, mg.exp, mg.relu, mg.logsumexp, mg.softmax, mg.square,

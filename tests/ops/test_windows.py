@@ -19,7 +19,7 @@ from ..strategies import convolutions, distinct
 
 @pytest.mark.parametrize("window", list(itertools.product((1, 2, 3), (1, 2, 3))))
 def test_every_geometry_of_a_convolution(window):
-    """Values and both adjoints: <g, conv(x, k)> is linear in each of the three."""
+    """Values and both adjoints: <g, conv(x, k)> is linear in g, in x and in k."""
     rng = np.random.default_rng(0)
     x, k = rng.normal(size=(2, 5, 4, 2)), rng.normal(size=(*window, 2, 3))
     for stride in itertools.product((1, 2), (1, 3)):
@@ -38,7 +38,7 @@ def test_every_geometry_of_a_convolution(window):
 
 
 def test_with_stride_one_the_gradient_is_a_convolution_too(monkeypatch):
-    """... which is faster than folding windows back."""
+    """This is faster than folding windows back."""
     monkeypatch.setattr(module, "_fold", lambda *args: pytest.fail("folded"))
     x, k = np.ones((1, 5, 6, 2)), np.ones((3, 3, 2, 1))
     for padding in ("valid", "same", 2):
@@ -50,7 +50,7 @@ def test_with_stride_one_the_gradient_is_a_convolution_too(monkeypatch):
 
 
 def im2col(x, k, stride, padding):
-    """The convolution of a whole batch: all windows copied into the rows of one matrix, and one product."""
+    """Convolve a whole batch: copy all windows into the rows of one matrix, and multiply once."""
     windows = np.ascontiguousarray(mg.unfold(x, k.shape[:2], stride, padding))
     return (windows.reshape(-1, k[..., 0].size) @ k.reshape(-1, k.shape[3])).reshape(*windows.shape[:3], k.shape[3])
 
@@ -59,7 +59,7 @@ def im2col(x, k, stride, padding):
     (3, 16, (3, 3), 1, "same"), (16, 16, (3, 3), 1, "same"), (32, 64, (5, 5), 1, "same"), (64, 64, (3, 3), 1, 1),
     (64, 8, (1, 1), 1, 0), (8, 4, (3, 2), 1, ((0, 2), (3, 1))), (8, 65, (2, 4), 1, "valid"), (16, 32, (3, 3), 2, "same")])
 def test_every_way_to_multiply_windows(c, outputs, window, stride, padding, monkeypatch):
-    """With few channels and many, in one piece and in several: the whole batch as one matrix, and its derivatives."""
+    """With few and with many channels, in one chunk and in several, against the whole batch as one matrix; and derivatives."""
     rng = np.random.default_rng(0)
     x, k = rng.normal(size=(13, 9, 8, c)), rng.normal(size=(*window, c, outputs))
     for bytes_at_a_time in (1, module.WINDOWS):
@@ -97,7 +97,7 @@ def test_windows_are_multiplied_a_piece_at_a_time():
         assert windows > 8 * module.WINDOWS
         for f, *args in ((lambda: mg.conv2d(x, k, 1, "same"),), (J.pull, y)):
             assert most(f, *args) < 1.1 * x.nbytes + 2 * module.WINDOWS < windows
-    x = np.ones((64, 64, 64, 4), np.float32)                # with a stride the gradient is folded, also chunk by chunk
+    x = np.ones((64, 64, 64, 4), np.float32)                # with a stride, the gradient is folded, also in chunks
     y, pull = mg.vjp(lambda x: mg.conv2d(x, np.ones((3, 3, 4, 8), np.float32), 2, "same"), x)
     assert most(pull, y) < 1.1 * x.nbytes + 4 * module.WINDOWS
 
