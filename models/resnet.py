@@ -22,8 +22,8 @@ class Unit(nn.Module):
     channels of zeros, half of them on either side.
     """
     branch: nn.Sequential
-    stride: int = nn.static(1)
-    standard: bool = nn.static(False)
+    stride: int = nn.static(default=1)
+    standard: bool = nn.static(default=False)
 
     def init_state(self) -> Tree:
         """Return the initial state of the branch."""
