@@ -21,6 +21,7 @@ class LeNet(nn.Module):
     score: nn.Linear
 
     def __call__(self, x: Array) -> Array:
+        """Return the scores (n,) of images (n, 28, 28, 1)."""
         for conv in (self.conv1, self.conv2, self.conv3):
             x = relu(max_pool2d(conv(x), kernel_size=3, stride=2, padding="same"))
         x = relu(self.hidden(x.reshape(x.shape[0], -1)))

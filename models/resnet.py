@@ -30,6 +30,7 @@ class Unit(nn.Module):
         return self.branch.init_state()
 
     def apply(self, x: Array, state: Tree = None, train: bool = True, key: Key | None = None) -> tuple[Array, Tree]:
+        """Return the output and the new state of the branch; arguments as in nn.Module.apply."""
         y, state = self.branch.apply(x, state, train, key)
         if self.stride > 1:
             x = x[:, ::self.stride, ::self.stride] if self.standard else _downsample(x, self.stride)

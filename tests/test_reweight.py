@@ -283,8 +283,10 @@ LOST = {"log 0": lambda z, scale: mg.log(z * z * scale), "root of less than 0": 
 
 @pytest.mark.parametrize("name", LOST)
 def test_a_loss_that_is_not_finite(name):
-    """The network itself is finite: no derivative of that loss gets through. At the root of 0 the loss is finite, and its
-    score is not. One hidden layer has as many units as the batch has examples."""
+    """The network itself is finite: no derivative of that loss gets through.
+
+    At the root of 0 the loss is finite, and its score is not. One hidden layer has as many units as the batch has examples.
+    """
     model = float64(mlp(generator(0), (4, 6, 1), mg.tanh))
     x, scale = generator(1).normal(size=(6, 4)), np.array([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])
     rest = np.array([0, 1, 3, 4, 5])
@@ -305,8 +307,11 @@ def zero(gradient):
 
 
 def test_what_cannot_be_told_apart_adds_nothing():
-    """Batch normalization spreads a NaN to all examples; a clean loss that is not finite has no direction; and in a batch
-    that draws other random numbers when it runs again, the bad examples cannot be identified."""
+    """Cases in which the bad examples cannot be identified.
+
+    Batch normalization spreads a NaN to all examples; a clean loss that is not finite has no direction; a batch may draw
+    other random numbers when it runs again.
+    """
     x, clean, y = generator(1).normal(size=(6, 8, 8, 1)), generator(2).normal(size=(4, 8, 8, 1)), np.zeros(6, int)
     dirty, calls = x.copy(), []
     dirty[2, 3, 3] = np.nan

@@ -13,7 +13,8 @@ from .clocks import by_events, on_host
 class Captured:
     """A step as a CUDA graph; each call continues from the weights and momentum of the last one.
 
-    inputs: the batches, copied in at every step."""
+    inputs: the batches, copied in at every step.
+    """
 
     def __init__(self, step, state, inputs):
         self.step, self.start, self.inputs = step, state, inputs

@@ -75,7 +75,8 @@ def normalize(u):
 class Steps:
     """The routes, as methods that start from weights P and momentum M.
 
-    layout: PyTorch's memory format of images and kernels."""
+    layout: PyTorch's memory format of images and kernels.
+    """
 
     Ops = TorchOps
 

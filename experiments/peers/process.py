@@ -38,8 +38,8 @@ class Peer:
     def ask(self, what, route):
         """Return the "time" (seconds), "memory" (bytes), "launches" or "weights" of one step.
 
-    If that fails, return None, now and in all later calls, and put the reason into `failed`.
-    """
+        If that fails, return None, now and in all later calls, and put the reason into `failed`.
+        """
         if route in self.failed:
             return None
         with contextlib.suppress(OSError):                  # the process has ended; _receive says so
