@@ -36,7 +36,7 @@ from . import console, figures, precision
 from .comparisons import comparisons, quartiles
 from .folders import check_folder
 from .limits import machine, work
-from .peers import HOST, LIBRARIES, PROBLEMS, Problem, job, offered, weights
+from .peers import HOST, LIBRARIES, PROBLEMS, Problem, job, offers, weights
 from .peers.process import Peer
 from .pool import THREADS, environment
 
@@ -63,7 +63,7 @@ def measure(problem, libraries, rounds, array_module=None, tf32=False, progress=
         tf32: whether matrix products are in TF32.
         progress: called with the number of rounds done.
     """
-    peers = {name: Peer(name, problem, array_module, tf32) for name in libraries if offered(name, problem)}
+    peers = {name: Peer(name, problem, array_module, tf32) for name in libraries if offers(name, problem)}
     try:
         for peer in peers.values():
             peer.wait()

@@ -25,7 +25,7 @@ def algorithm_1(problem, kind):
     return {"gradient": np.concatenate(leaves), "weights": mg.to_host(found.weights)}
 
 
-def exact(problem):
+def reference(problem):
     """Return `algorithm_1` in float64, computed by NumPy."""
     before = backend.name()
     mg.use("numpy")
@@ -41,7 +41,7 @@ def rows(networks=None):
     before, found = backend.matmul_precision(), []
     try:
         for name, problem in networks.items():
-            expected = exact(problem)
+            expected = reference(problem)
             for precision in ("float32", "tf32") if backend.name() == "cupy" else ("float32",):
                 backend.matmul_precision(precision)
                 ours = algorithm_1(problem, "float32")

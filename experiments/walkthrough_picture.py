@@ -56,7 +56,7 @@ def _backward(factors, back):
     return texts[:2], texts[2]
 
 
-def _noisy(t):
+def _noisy_panels(t):
     """Return the panels of steps 1 to 3: the weighted loss and its gradient are 0."""
     squares = sum((g ** 2).reshape(-1, 3).sum(0) for g in t.by_epsilon.values())
     lengths = ", ".join(f"{length:.3f} ({name})" for name, length in zip(t.noisy.names, np.sqrt(squares)))
@@ -75,7 +75,7 @@ def _noisy(t):
               r"$\Sigma\,\varepsilon_i l_i$", total, _texts(t.zero_gradient, "{:.0f}"), BACKWARD, True)]
 
 
-def _clean(t):
+def _clean_panels(t):
     """Return the panels of steps 4 and 5: the gradient of the clean loss."""
     values, total = _forward(t.forward_clean), f"{t.clean_loss:.3f}"
     return [
@@ -87,7 +87,7 @@ def _clean(t):
               total, _texts(t.v), BACKWARD, True)]
 
 
-def _weighted(t):
+def _weighting_panels(t):
     """Return the panels of steps 6 and 7: scores, weights and update."""
     scores = [f"layers: {a:.3f} {'-' if b < 0 else '+'} {abs(b):.3f}\n$u$ = {a + b:.3f}" for a, b in t.layers]
     changes = {key: np.vectorize("{:.2f} → {:.2f}".format)(t.theta[key] + 0.0, t.theta_after[key] + 0.0).tolist()
@@ -166,7 +166,7 @@ def _losses(axes, panel):
 
 def draw(trace, path):
     """Draw the seven pictures, one below the other, in one file; return the path."""
-    every = [*_noisy(trace), *_clean(trace), *_weighted(trace)]
+    every = [*_noisy_panels(trace), *_clean_panels(trace), *_weighting_panels(trace)]
     height = HEIGHT * len(every) + 1
     figure = plt.figure(figsize=(WIDTH, height))
     figure.suptitle(f"One step of Algorithm 1 with all its numbers (seed {trace.seed}, α = {trace.rate})", fontsize=15,

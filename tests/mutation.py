@@ -186,7 +186,7 @@ def faults(source, elsewhere=()):
     return found
 
 
-def changed(source, node, new):
+def replace_node(source, node, new):
     """Return the source with a node replaced by a text."""
     lines = source.encode().splitlines(keepends=True)
     offsets = [0]
@@ -206,7 +206,7 @@ def mutants(file):
     elsewhere = {(path.stem, name): other for path in (ROOT / file).parent.glob("*.py")
                  for name, other in functions(ast.parse(path.read_text())).items()}
     for kind, node, new in faults(source, elsewhere):
-        after = changed(source, node, new)
+        after = replace_node(source, node, new)
         try:
             same = ast.dump(ast.parse(after)) == ast.dump(ast.parse(source))
         except SyntaxError:
@@ -260,7 +260,7 @@ def survey(path, arguments):
     pathlib.Path(path).write_text(json.dumps({"seconds": durations.seconds, "lines": lines}))
 
 
-def surveyed(arguments):
+def run_survey(arguments):
     """Run `survey` in its own process, so that this one imports nothing of the project, and return its result."""
     with tempfile.TemporaryDirectory() as folder:
         program = f"import tests.mutation as m; m.survey({folder + '/survey'!r}, {arguments!r})"
@@ -294,7 +294,7 @@ def run_tests(file, source, tests):
         os._exit(int(pytest.main([*PYTEST, "-x", *files], plugins=[_Chosen(tests)])))
 
 
-def tried(mutant, found):
+def try_mutant(mutant, found):
     """Run the tests of a mutant, and return it with its outcome, "killed" or "survived"."""
     seconds = found["seconds"]
     touching = [t for t in found["lines"].get(mutant["file"], {}).get(str(mutant["line"]), []) if t in seconds]
@@ -349,7 +349,7 @@ def main(arguments=None):
         work = random.Random(options.seed).sample(work, min(options.sample, len(work)))
     surveys, results = {}, []
     for arguments in dict.fromkeys(tuple(tests_of(mutant["file"])) for mutant in work):
-        surveys[arguments] = surveyed(list(arguments))
+        surveys[arguments] = run_survey(list(arguments))
     print(len(work), "faults", flush=True)
     end = time.monotonic() + 60 * options.minutes
     for name in ("matplotlib.pyplot", "scipy.stats", "sklearn.tree", "imblearn.over_sampling", "imblearn.under_sampling"):
@@ -357,17 +357,17 @@ def main(arguments=None):
             importlib.import_module(name)                   # imported once, and not in every child
 
     def one(mutant):
-        return tried(mutant, surveys[tuple(tests_of(mutant["file"]))]) if time.monotonic() < end else None
+        return try_mutant(mutant, surveys[tuple(tests_of(mutant["file"]))]) if time.monotonic() < end else None
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for result in filter(None, pool.map(one, work)):
             results.append(result)
             if result["outcome"] == "survived":
                 new = "" if identity(result) in before else "NEW "
                 print(f"{new}{result['file']}:{result['line']} {result['kind']}\n  - {result['before']}\n  + {result['after']}", flush=True)
-    return compared(results, before, options.write)
+    return compare(results, before, options.write)
 
 
-def compared(results, before, write):
+def compare(results, before, write):
     """Print how many faults were noticed, and what changed since survivors.jsonl; return the exit status."""
     survivors = {identity(result): result for result in results if result["outcome"] == "survived"}
     status = 0

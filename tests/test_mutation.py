@@ -26,7 +26,7 @@ def planted(source):
     """Return {(kind, the line before, the line after)}."""
     found = set()
     for kind, node, new in mutation.faults(source):
-        after = mutation.changed(source, node, new)
+        after = mutation.replace_node(source, node, new)
         lines = [(a.strip(), b.strip()) for a, b in zip(source.splitlines(), after.splitlines()) if a != b]
         ast.parse(after)
         found.add((kind, *lines[0]))
@@ -70,7 +70,7 @@ def test_survivors_are_compared_with_those_that_are_known(outcomes, before, stat
     mutation.SURVIVORS.write_text("".join(json.dumps({**faults[k], "why": "so"}) + "\n" for k in before))
     known = mutation.known()
     results = [{**fault, "line": 1, "outcome": outcome} for fault, outcome in zip(faults, outcomes)]
-    assert mutation.compared(results, known, True) == status
+    assert mutation.compare(results, known, True) == status
     assert says in capsys.readouterr().out
     assert [fault["before"] for fault in map(json.loads, mutation.SURVIVORS.read_text().splitlines())] == [
         str(k) for k, outcome in enumerate(outcomes) if outcome == "survived"]

@@ -31,7 +31,7 @@ def final_accuracies(lines):
     return {method: [100.0 - own[-1]["test_error"] for own in seeds.values()] for method, seeds in runs(lines).items()}
 
 
-def stopped_by_validation(lines):
+def early_stopping_accuracies(lines):
     """Return [test accuracy of plain training for each seed, at the step of the lowest biased validation error].
 
     This is early stopping in the usual sense; the paper's "ES" is a shorter schedule. Steps without a validation
@@ -45,7 +45,7 @@ def stopped_by_validation(lines):
 def _rows(lines, paper_rows):
     """Yield (method, label, [our accuracies], the paper's (mean, half) or None), in the paper's order first."""
     check_one_setting(lines)
-    ours, stopped = final_accuracies(lines), stopped_by_validation(lines)
+    ours, stopped = final_accuracies(lines), early_stopping_accuracies(lines)
     for method in dict.fromkeys((*paper_rows, *ours)):
         yield method, label(method), ours.get(method, []), paper_rows.get(method)
         if method == PLAIN and stopped:

@@ -174,7 +174,7 @@ def use(library, problem, backend=None, tf32=False):
     return importlib.import_module(f"{__name__}.{module}").use(problem, **fixed, **settings)
 
 
-def offered(library, problem):
+def offers(library, problem):
     """Return whether a library runs this problem: some only have dense layers, for which no image layout matters."""
     if library == "NumPy":
         return problem.network == "mlp"

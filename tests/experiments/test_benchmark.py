@@ -46,7 +46,7 @@ PROBLEMS = {**SMALL, "tiny": Problem("mlp", 6, 0, (5, 7, 10))}
 
 
 @pytest.mark.parametrize("library, name", [(library, name) for library in NEEDS for name in PROBLEMS
-                                           if peers.offered(library, PROBLEMS[name])])
+                                           if peers.offers(library, PROBLEMS[name])])
 @pytest.mark.filterwarnings("ignore")                       # of the other libraries
 def test_other_libraries_take_the_same_step(library, name):
     requirements.need(*NEEDS[library])

@@ -197,8 +197,8 @@ def test_the_pictures_hold_the_numbers_and_no_two_overlap(seed, tmp_path, drawn)
 
 def test_a_moved_theta_hat_would_be_said(tmp_path):
     t = trace()
-    assert r"\neq" in walkthrough_picture._noisy(t._replace(theta_hat=t.theta_after))[2].words
-    assert r"\neq" not in walkthrough_picture._noisy(t)[2].words
+    assert r"\neq" in walkthrough_picture._noisy_panels(t._replace(theta_hat=t.theta_after))[2].words
+    assert r"\neq" not in walkthrough_picture._noisy_panels(t)[2].words
 
 
 # --------------------------------------------------------------------------------------------------- the command
