@@ -10,27 +10,36 @@ Broadcasting is undone here, by the pair broadcast_to / sum_to, so that no rule 
 Names: d local derivative; s the shape of an argument; the rest as in core.py.
 """
 import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy
 
 from .backend import module_of
 from .core import LinearMap, Primitive
 from .errors import DTypeError, ShapeError, TraceError, message, parameters, shape
+from .typing import Array, Shape
 
 
-def elementwise(fun, *partials, name=None, doc=None):
-    """A primitive that acts on each element: y = f(x1, x2, ...), with the partial derivatives d_i(y, x1, x2, ...).
+def elementwise(fun: str | Callable[..., Array], *partials: Callable[..., Array], name: str | None = None,
+                doc: str | None = None) -> Primitive:
+    """Return a primitive that acts on each element: y = f(x1, x2, ...).
 
-    fun: a function of plain arrays, or the name under which NumPy and CuPy have it. The Jacobian is diagonal, so that
-    scaling by d is the push and the pull. name, doc: of the primitive.
+    The Jacobian is diagonal, so that scaling by d is both the push and the pull.
 
     >>> import minigrad as mg
     >>> exp = mg.elementwise("exp", lambda y, x: y)
     >>> cosh = lambda x: (exp(x) + exp(-x)) / 2
     >>> float(mg.grad(mg.grad(cosh))(0.0))
     1.0
+
+    Args:
+        fun: a function of plain arrays, or the name under which NumPy and CuPy have it.
+        *partials: the partial derivative by each argument, d(y, x1, x2, ...), written with primitives.
+        name: the name of the primitive, if it is not that of fun.
+        doc: its docstring.
     """
-    def rule(i, y, *args):
+    def rule(i: int, y: Array, *args: Array) -> LinearMap:
         if i >= len(partials):
             raise TraceError(f"{primitive.name}(...): no partial derivative by argument {i} is declared\n"
                              "  help: elementwise(fun, *partials) takes one for each argument")
@@ -42,12 +51,15 @@ def elementwise(fun, *partials, name=None, doc=None):
     return primitive
 
 
-def signed(fun, *signs, name=None, doc=None):
-    """A primitive that adds up its arguments, each with its sign (+1 or -1): y = ± x1 ± x2 ..."""
+def signed(fun: str | Callable[..., Array], *signs: int, name: str | None = None, doc: str | None = None) -> Primitive:
+    """Return a primitive that adds up its arguments, each with its sign: y = ± x1 ± x2 ...
+
+    fun, name, doc: as in elementwise. Raises DTypeError for a sign that is neither +1 nor -1.
+    """
     if not {+1, -1} >= {*signs}:
         raise DTypeError(f"signed({fun!r}, ...): each sign is +1 or -1, not {signs}")
 
-    def rule(i, y, *args):
+    def rule(i: int, y: Array, *args: Array) -> LinearMap:
         s, sy = shape(args[i]), shape(y)
         if signs[i] == +1:
             return LinearMap(lambda t: stretch(t, sy), lambda g: sum_to(g, shape=s))
@@ -55,25 +67,26 @@ def signed(fun, *signs, name=None, doc=None):
     return Primitive(fun, rule, name, doc, "abcdefgh"[:len(signs)])
 
 
-def linear(fun, adjoint, name=None):
-    """A primitive that is linear in its one array: y = A x. It is its own push; adjoint(g, s, **params) is A^T g.
+def linear(fun: Callable[..., Array], adjoint: Callable[..., Array], name: str | None = None) -> Primitive:
+    """Return a primitive that is linear in its one array: y = A x. It is its own push.
 
-    s: the shape of x, so that the adjoint need not keep x itself.
+    adjoint(g, s, **params) returns A^T g; s is the shape of x, so that the adjoint need not keep x itself.
 
     >>> import numpy as np, minigrad as mg
     >>> flip = mg.linear(lambda x: x[::-1], lambda g, s: flip(g), name="flip")
     >>> mg.grad(lambda x: mg.sum(flip(x) * np.arange(3)))(np.ones(3))
     array([2., 1., 0.])
     """
-    def rule(i, y, x, **params):
+    def rule(i: int, y: Array, x: Array, **params: Any) -> LinearMap:
         s = shape(x)
         return LinearMap(lambda t: primitive(t, **params), lambda g: adjoint(g, s, **params))
     primitive = Primitive(fun, rule, name, parameters=parameters(fun)[:1])
     return primitive
 
 
-def bilinear(fun, pull_a, pull_b, name=None):
-    """A primitive that is linear in a and in b: y = f(a, b). The pushes are f(t, b) and f(a, t).
+def bilinear(fun: Callable[..., Array], pull_a: Callable[..., Array], pull_b: Callable[..., Array],
+             name: str | None = None) -> Primitive:
+    """Return a primitive that is linear in a and in b: y = f(a, b). The pushes are f(t, b) and f(a, t).
 
     pull_a(g, b, s, **params) and pull_b(g, a, s, **params) are the adjoints; s is the shape of their result.
 
@@ -82,7 +95,7 @@ def bilinear(fun, pull_a, pull_b, name=None):
     >>> mg.grad(lambda a: mg.sum(outer(a, np.arange(3.))))(np.ones(2))
     array([3., 3.])
     """
-    def rule(i, y, a, b, **params):
+    def rule(i: int, y: Array, a: Array, b: Array, **params: Any) -> LinearMap:
         if i == 0:
             s = shape(a)
             return LinearMap(lambda t: primitive(t, b, **params), lambda g: pull_a(g, b, s, **params))
@@ -94,13 +107,13 @@ def bilinear(fun, pull_a, pull_b, name=None):
 
 # ----------------------------------------------------------- broadcasting and its adjoint, stated as a pair
 
-def _sum_to(x, shape):
-    lead = x.ndim - len(shape)
+def _sum_to(x: Array, shape: Shape) -> Array:
+    lead = x.ndim - len(shape)                              # the number of axes that a broadcast would have added
     if lead < 0 or any([n not in (1, x.shape[lead + i]) for i, n in enumerate(shape)]):
         raise ShapeError(message("sum_to(x, shape)", f"{shape} cannot have been broadcast to the shape of x",
                                  [("x", x, "")], "from the right, each length is that of x, or 1"))
-    axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 != x.shape[lead + i]])
-    return x.sum(axes).reshape(shape)
+    repeated = [lead + i for i, n in enumerate(shape) if n == 1 != x.shape[lead + i]]
+    return x.sum((*range(lead), *repeated)).reshape(shape)
 
 
 _broadcast = linear(lambda x, shape: module_of(x).broadcast_to(x, shape), lambda g, s, shape: sum_to(g, shape=s),
@@ -108,32 +121,38 @@ _broadcast = linear(lambda x, shape: module_of(x).broadcast_to(x, shape), lambda
 _sum_back = linear(_sum_to, lambda g, s, shape: broadcast_to(g, shape=s))
 
 
-def broadcast_to(x, shape):
-    """x repeated along new axes and along axes of length 1, to this shape. Raises ShapeError where it does not fit."""
-    return _broadcast(x, shape=shape if type(shape) is tuple else normal_shape(shape, "broadcast_to"))
+def broadcast_to(x: Array, shape: int | Sequence[int]) -> Array:
+    """Return x repeated along new axes and along axes of length 1, to this shape.
+
+    Raises ShapeError where the shapes do not fit.
+    """
+    return _broadcast(x, shape=shape if type(shape) is tuple else as_shape(shape, "broadcast_to"))
 
 
-def stretch(x, s):
-    """broadcast_to where it is needed: x itself if it has the shape already."""
+def stretch(x: Array, s: Shape) -> Array:
+    """Return x broadcast to shape s: x itself if it has that shape already."""
     return x if shape(x) == s else _broadcast(x, shape=s)
 
 
-def sum_to(x, shape):
-    """The adjoint of broadcast_to: adds up along the axes that a broadcast from this shape would have repeated."""
-    shape = shape if type(shape) is tuple else normal_shape(shape, "sum_to")
-    return x if getattr(x, "shape", None) == shape else _sum_back(x, shape=shape)
+def sum_to(x: Array, shape: int | Sequence[int]) -> Array:
+    """Return the sum of x over the axes that a broadcast from this shape would have repeated.
+
+    It is the adjoint of broadcast_to. Raises ShapeError where no broadcast leads from this shape to that of x.
+    """
+    s = shape if type(shape) is tuple else as_shape(shape, "sum_to")
+    return x if getattr(x, "shape", None) == s else _sum_back(x, shape=s)
 
 
-def normal_shape(shape, name):
-    """A tuple of lengths, of one or of a sequence of them. Raises ShapeError."""
-    lengths = integers(shape)
+def as_shape(shape: Any, name: str) -> Shape:
+    """Return one length, or a sequence of them, as a tuple. Raises ShapeError, naming the operation, for others."""
+    lengths = as_integers(shape)
     if lengths is None:
-        raise ShapeError(f"{name}(x, shape): {shape!r} is no shape\n  help: an integer, or several: (2, 3)")
+        raise ShapeError(f"{name}(x, shape): {shape!r} is not a shape\n  help: an integer, or several: (2, 3)")
     return lengths
 
 
-def integers(value):
-    """A tuple of integers, of one or of a sequence of them; None of anything else."""
+def as_integers(value: Any) -> tuple[int, ...] | None:
+    """Return one integer, or a sequence of them, as a tuple; None for anything else."""
     try:
         return (int(value),) if isinstance(value, (int, numpy.integer)) else tuple(map(operator.index, value))
     except TypeError:

@@ -34,7 +34,7 @@ from .boundary import explains
 from .box import raw
 from .core import Forward, LinearMap, Tape, run, unbox
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
-from .kinds import integers
+from .kinds import as_integers
 from .ops import astype, reshape, stack, stop_gradient
 from .typing import Array, Tree
 
@@ -319,7 +319,7 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
 def _bind(f: Callable[..., Any], argnums: int | Sequence[int], xs: tuple[Tree, ...], params: dict[str, Any],
           call: str) -> tuple[tuple[Tree, ...], Callable[..., Any]]:
     """Return the arguments with these numbers, and f as a function of them alone."""
-    wanted, count = integers(argnums) or (), len(xs)
+    wanted, count = as_integers(argnums) or (), len(xs)
     if not wanted or any(not -count <= i < count for i in wanted) or len({i % count for i in wanted}) < len(wanted):
         raise ShapeError(f"{call}: argnums={argnums!r} does not fit {count} positional argument(s)\n"
                          "  help: pass what is differentiated by position; argnums counts from 0 and names each once")

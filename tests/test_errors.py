@@ -87,12 +87,12 @@ told(ShapeError, lambda: mg.conv2d(ones(8, 32, 32, 3), ones(3, 3, 4, 16)), """
 told(ShapeError, lambda: mg.conv2d(ones(32, 32, 3), ones(3, 3, 3, 16)), """
     conv2d(x, k): an image batch has four axes
       x  (32, 32, 3)  float32
-      help: give (n, height, width, channels); one gray image is x[None, :, :, None]
+      help: pass (n, height, width, channels); one gray image is x[None, :, :, None]
     """)
 told(ShapeError, lambda: mg.conv2d(ones(1, 4, 4, 1), ones(2, 2, 1)), """
     conv2d(x, k): a kernel has four axes
       k  (2, 2, 1)  float32
-      help: give (window height, window width, channels in, channels out)
+      help: pass (window height, window width, channels in, channels out)
     """)
 told(ShapeError, lambda: mg.conv2d(ones(1, 4, 4, 1), ones(5, 5, 1, 1)), """
     conv2d(x, k): the window is larger than the padded image
@@ -120,12 +120,12 @@ told(ShapeError, lambda: mg.max_pool2d(ones(1, 4, 4, 1), 2, stride=1, padding=2)
 told(ShapeError, lambda: mg.max_pool2d(ones(4, 4), 2), """
     max_pool2d(x): an image batch has four axes
       x  (4, 4)  float32
-      help: give (n, height, width, channels); one gray image is x[None, :, :, None]
+      help: pass (n, height, width, channels); one gray image is x[None, :, :, None]
     """)
 told(ShapeError, lambda: mg.avg_pool2d(ones(4, 4), 2), """
     avg_pool2d(x): an image batch has four axes
       x  (4, 4)  float32
-      help: give (n, height, width, channels); one gray image is x[None, :, :, None]
+      help: pass (n, height, width, channels); one gray image is x[None, :, :, None]
     """)
 told(ShapeError, lambda: mg.matmul(ones(2, 3), ones(4, 5)), """
     matmul(a, b): the inner lengths differ
@@ -229,7 +229,7 @@ told(ShapeError, lambda: mg.moveaxis(ones(2, 3), 0, 2), """
       help: axes are counted 0, 1 ... from the first, or -1, -2 ... from the last
     """)
 told(ShapeError, lambda: mg.moveaxis(ones(2, 3), (0, 1), 0), """
-    moveaxis(x): 2 axes to 1 places
+    moveaxis(x): 2 axes to 1 positions
     """)
 told(ShapeError, lambda: mg.expand_dims(ones(2), 2), """
     expand_dims(x): axis 2 is out of bounds for 2 dimensions
@@ -315,7 +315,7 @@ told(ShapeError, lambda: mg.dropout(ones(2), None, 1), """
     """)
 told(ShapeError, lambda: mg.argmax(ones(2, 3), (0, 1)), """
     argmax(x): axis (0, 1) is not one axis
-      help: give an integer, or None for all axes
+      help: pass an integer, or None for all axes
     """)
 told(ShapeError, lambda: mg.argmin(ones(2, 0), 1), """
     argmin(x): no elements to choose from
@@ -326,17 +326,17 @@ told(ShapeError, lambda: mg.sum(ones(2), "rows"), """
     """)
 told(ShapeError, lambda: mg.take(ones(2), [0], ()), """
     take(x): axis () is not one axis
-      help: give one integer
+      help: pass one integer
     """)
 told(ShapeError, lambda: mg.scatter_add(ones(2), 2.5, [0, 1]), """
-    scatter_add(x, shape): 2.5 is no shape
+    scatter_add(x, shape): 2.5 is not a shape
       help: an integer, or several: (2, 3)
     """)
 told(ShapeError, lambda: mg.tensordot(ones(2), ones(2), None), """
     tensordot(a, b, axes): None is neither a number of axes nor two sequences of them
     """)
 told(IndexingError, lambda: mg.getitem(ones(3), 1.0), """
-    getitem(x, index): 1.0 is no index
+    getitem(x, index): 1.0 is not an index
       x  (3,)  float32
       help: integers, slices, None, Ellipsis, masks, and arrays of integers are
     """)
@@ -358,7 +358,7 @@ told(DTypeError, lambda: grad(lambda x: mg.sum(mg.exp(x, out=ones(2))))(ones(2))
     """)
 told(DTypeError, lambda: mg.dropout(ones(2), 0.5, None), """
     dropout(x): it draws its mask from a key, and there is none
-      help: give an integer, or several: (seed of the run, step)
+      help: pass an integer, or several: (seed of the run, step)
     """)
 told(DTypeError, lambda: nn.cross_entropy(ones(3, 2), np.zeros(3)), """
     cross_entropy(logits, labels): labels are the integers 0 ... classes - 1

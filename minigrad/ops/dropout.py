@@ -1,48 +1,51 @@
-"""Dropout. Its random bits are a hash of the key and of an element's place: the same on every device, made there."""
+"""Dropout. Its random bits are a hash of the key and of an element's index: the same on every device, made there."""
 import functools
 import math
 import operator
+from typing import Any
 
 import numpy
 
 from ..backend import as_array, module_of
-from ..core import Box, raw, replaceable
+from ..box import Box, raw
+from ..core import replaceable
 from ..errors import DTypeError, ShapeError, message, shape
+from ..typing import Array, Key
 from .elementwise import scale
 
 ODD = numpy.uint32(0x9E3779B9)                              # 2^32 over the golden ratio: multiples of it lie far apart
 
 
-def dropout(x, rate, key):
-    """Each element is set to 0 with probability `rate`, the others divided by 1 - rate.
+def dropout(x: Array, rate: float, key: Key) -> Array:
+    """Return x with each element set to 0 with probability `rate`, and the others divided by 1 - rate.
 
-    key: an integer or a sequence of integers, of which 32 bits count; the same key drops the same elements, so that a
-    function that is run again (checkpoint, finite differences) stays the same function. Integers in arrays are as good:
-    in a step that is captured (see `capture`) those that change from step to step have to be. Srivastava et al., 2014.
+    key: an integer or a sequence of integers, of which 32 bits count. The same key drops the same elements, so that a
+    function that runs again (checkpoint, finite differences) stays the same function. The integers may be in arrays: in
+    a captured step (see `capture`) those that change from step to step must be. Srivastava et al., 2014.
     Raises ShapeError for a rate outside [0, 1), DTypeError without a key.
     """
     if not isinstance(rate, (int, float, numpy.number)) or not 0.0 <= rate < 1.0:
         raise ShapeError(f"dropout(x): the rate must lie in [0, 1), not {rate!r}")
     if key is None:
         raise DTypeError("dropout(x): it draws its mask from a key, and there is none\n"
-                         "  help: give an integer, or several: (seed of the run, step)")
+                         "  help: pass an integer, or several: (seed of the run, step)")
     x = x if type(x) is Box else as_array(x)
     if x.dtype.kind not in "fiubc":
-        raise DTypeError(message("dropout(x)", "the elements are no numbers", [("x", x, "")]))
-    rate = float(rate)                                      # a number of NumPy's would change types
-    stays = _keep(math.prod(shape(x)), rate, _hash(key), raw(x)).reshape(shape(x))
-    return scale(x, by=stays.astype(x.dtype) / (1.0 - rate))
+        raise DTypeError(message("dropout(x)", "the elements are not numbers", [("x", x, "")]))
+    rate = float(rate)                                      # a scalar of NumPy would change types
+    mask = _keep(math.prod(shape(x)), rate, _hash(key), raw(x)).reshape(shape(x))
+    return scale(x, by=mask.astype(x.dtype) / (1.0 - rate))
 
 
 @replaceable
-def _keep(count, rate, known, x):
-    """Return which of so many elements are kept, as a mask beside plain x. known: the hash of the key."""
+def _keep(count: int, rate: float, seed: Array, x: Array) -> Array:
+    """Return a mask of `count` elements, True with probability 1 - rate, on the device of x. seed: _hash(key)."""
     index = module_of(x).arange(count, dtype="uint32")
-    return _scramble(index * ODD ^ known) >= numpy.uint32(rate * 2**32)
+    return _scramble(index * ODD ^ seed) >= numpy.uint32(rate * 2**32)
 
 
-def _scramble(x):
-    """32 bits, each of which depends on all bits of x; one to one.
+def _scramble(x: Array) -> Array:
+    """Return 32 bits, each of which depends on all bits of x; one to one.
 
     The shifts and factors are those of Chris Wellons's lowbias32 (Prospecting for hash functions, 2018).
     """
@@ -51,8 +54,8 @@ def _scramble(x):
     return x ^ x >> 16
 
 
-def _hash(key):
-    """Return one integer for those of a key: the sum of their hashes, each with its index. Integers in arrays, too."""
+def _hash(key: Any) -> Array:
+    """Return one integer for the integers of a key: the sum of their hashes, each hashed with its index."""
     terms, index = [], 0
     for part in key if isinstance(key, (tuple, list)) else (key,):
         if not isinstance(part, int) and getattr(getattr(part, "dtype", None), "kind", "") not in ("i", "u"):
@@ -62,6 +65,6 @@ def _hash(key):
         at = _scramble(module_of(part).arange(index, index + part.size, dtype="uint32") * ODD + ODD)
         terms.append(_scramble(part.astype("uint32") ^ at).sum(dtype="uint32"))
         index += part.size
-    terms.sort(key=lambda term: isinstance(term, numpy.generic))       # NumPy's last: they go with arrays of a device
+    terms.sort(key=lambda term: isinstance(term, numpy.generic))       # NumPy's last: arrays of a device take them
     with numpy.errstate(over="ignore"):
         return functools.reduce(operator.add, terms or [numpy.uint32(0)])

@@ -3,18 +3,19 @@ from .. import deprecated
 from ..backend import module_of
 from ..core import LinearMap, Primitive, replaceable
 from ..errors import shape
+from ..typing import Array, Shape
 from .elementwise import sqrt, square
-from .reductions import in_wider, mean
-from .shaping import normal_axes
+from .reductions import mean, widen_sums
+from .shaping import as_axes
 
 
-def _standardize(x, axes, eps):
+def _standardize(x: Array, axes: Shape, eps: float) -> Array:
     c = x - mean(x, axes, keepdims=True)
     return c / sqrt(mean(square(c), axes, keepdims=True) + eps)
 
 
-def _standardize_rule(i, y, x, axes, eps):
-    """The Jacobian v -> r (v - mean(v) - y mean(y v)) is symmetric: push and pull are one function.
+def _standardize_rule(i: int, y: Array, x: Array, axes: Shape, eps: float) -> LinearMap:
+    """Return the Jacobian v -> r (v - mean(v) - y mean(y v)). It is symmetric: push and pull are one function.
 
     r is computed from x by primitives, here and not in the forward function: saved there as a plain array it would be
     a constant to the second derivative, silently wrong at the order where somebody first looks.
@@ -22,7 +23,7 @@ def _standardize_rule(i, y, x, axes, eps):
     c = x - mean(x, axes, keepdims=True)
     r = 1.0 / sqrt(mean(square(c), axes, keepdims=True) + eps)
 
-    def J(v):
+    def J(v: Array) -> Array:
         return r * (v - mean(v, axes, keepdims=True) - y * mean(y * v, axes, keepdims=True))
     return LinearMap(J, J)
 
@@ -31,20 +32,21 @@ _standardize_primitive = Primitive(_standardize, _standardize_rule)
 
 
 @deprecated.keywords(axes="axis")
-@in_wider
-def standardize(x, axis, eps=1e-5):
-    """(x - mean) / sqrt(variance + eps) over these axes: batch normalization without its gain and bias.
+@widen_sums
+def standardize(x: Array, axis: int | tuple[int, ...] | None, eps: float = 1e-5) -> Array:
+    """Return (x - mean) / sqrt(variance + eps) over these axes: batch normalization without its gain and bias.
 
     Ioffe & Szegedy, 2015, Algorithm 1.
     """
-    return _standardize_primitive(x, axes=normal_axes(axis, len(shape(x)), "standardize"), eps=eps)
+    return _standardize_primitive(x, axes=as_axes(axis, len(shape(x)), "standardize"), eps=eps)
 
 
 @replaceable
-def moments(x):
+def moments(x: Array) -> tuple[Array, Array]:
     """Return the mean and the variance (without Bessel's correction) of each channel, the last axis, of plain x."""
     axes = tuple(range(x.ndim - 1))
     if not x.size:
-        return (module_of(x).zeros(x.shape[-1], x.dtype),) * 2
+        zeros = module_of(x).zeros(x.shape[-1], x.dtype)
+        return zeros, zeros
     wide = x.astype("float32") if x.dtype == "float16" else x
     return wide.mean(axes).astype(x.dtype), wide.var(axes).astype(x.dtype)

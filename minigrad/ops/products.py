@@ -1,21 +1,24 @@
 """Contractions. Each ends as a two-dimensional product where it can: that is the fastest on both devices."""
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy
 
 from ..backend import module_of
-from ..core import LISTS, NUMBERS, as_arrays
+from ..core import LISTS, NUMBERS, Primitive, as_arrays
 from ..errors import ShapeError, message, shape
 from ..kinds import bilinear, sum_to
-from .shaping import expand_dims, matrix_transpose, normal_axes, reshape, transpose
+from ..typing import Array, Shape
+from .shaping import as_axes, expand_dims, matrix_transpose, reshape, transpose
 
-_matmul = bilinear(lambda a, b: module_of(a, b).matmul(a, b),
-                   lambda g, b, s: sum_to(_matmul(g, matrix_transpose(b)), s),
-                   lambda g, a, s: sum_to(_matmul(matrix_transpose(a), g), s), "matmul")
+_matmul: Primitive = bilinear(lambda a, b: module_of(a, b).matmul(a, b),
+                              lambda g, b, s: sum_to(_matmul(g, matrix_transpose(b)), s),
+                              lambda g, a, s: sum_to(_matmul(matrix_transpose(a), g), s), "matmul")
 
 
-def matmul(a, b):
-    """The matrix product a @ b of NumPy: (..., n, k) by (..., k, m) is (..., n, m), the leading axes broadcast.
+def matmul(a: Array, b: Array) -> Array:
+    """Return the matrix product a @ b of NumPy: (..., n, k) by (..., k, m) is (..., n, m), the leading axes broadcast.
 
     A one-dimensional a is a row, a one-dimensional b a column. Raises ShapeError where the inner lengths differ.
     """
@@ -37,27 +40,30 @@ def matmul(a, b):
     return _matmul(a, b)
 
 
-def tensordot(a, b, axes=2):
-    """The sum of products over pairs of axes, as in NumPy.
+def tensordot(a: Array, b: Array, axes: int | tuple[int | Sequence[int], int | Sequence[int]] = 2) -> Array:
+    """Return the sum of products over pairs of axes, as in NumPy.
 
-    axes: how many of the last axes of a meet the first of b, or two sequences: axes of a and of b.
+    axes: the number of last axes of a and first axes of b, or two sequences: the axes of a and of b. Raises ShapeError.
     """
     a, b = as_arrays((a, b), LISTS + NUMBERS)
-    na, nb = len(shape(a)), len(shape(b))
-    if isinstance(axes, (int, numpy.integer)) and -64 <= axes <= 64:        # more axes has no array
+    inner_a, inner_b = _inner_axes(axes, len(shape(a)), len(shape(b)))
+    if [shape(a)[i] for i in inner_a] != [shape(b)[i] for i in inner_b]:
+        rows = [("a", a, f"axes {inner_a}"), ("b", b, f"axes {inner_b}")]
+        raise ShapeError(message("tensordot(a, b)", "the lengths of the summed axes differ", rows))
+    outer_a = tuple(i for i in range(len(shape(a))) if i not in inner_a)
+    outer_b = tuple(i for i in range(len(shape(b))) if i not in inner_b)
+    sa = tuple(shape(a)[i] for i in outer_a)
+    sb = tuple(shape(b)[i] for i in outer_b)
+    k = math.prod(shape(a)[i] for i in inner_a)
+    left = reshape(transpose(a, outer_a + inner_a), (math.prod(sa), k))
+    right = reshape(transpose(b, inner_b + outer_b), (k, math.prod(sb)))
+    return reshape(_matmul(left, right), sa + sb)
+
+
+def _inner_axes(axes: Any, na: int, nb: int) -> tuple[Shape, Shape]:
+    """Return the axes over which a, of na axes, and b, of nb axes, are summed."""
+    if isinstance(axes, (int, numpy.integer)) and -64 <= axes <= 64:        # no array has more axes
         axes = range(na - axes, na), range(axes)
     if not isinstance(axes, (tuple, list)) or len(axes) != 2:
         raise ShapeError(f"tensordot(a, b, axes): {axes!r} is neither a number of axes nor two sequences of them")
-    inner_a, inner_b = axes
-    inner_a, inner_b = (normal_axes(axes, n, "tensordot") for axes, n in ((inner_a, na), (inner_b, nb)))
-    lengths = [shape(a)[i] for i in inner_a], [shape(b)[i] for i in inner_b]
-    if lengths[0] != lengths[1]:
-        rows = [("a", a, f"axes {inner_a}"), ("b", b, f"axes {inner_b}")]
-        raise ShapeError(message("tensordot(a, b)", "the lengths of the summed axes differ", rows))
-    outer_a = tuple(i for i in range(na) if i not in inner_a)
-    outer_b = tuple(i for i in range(nb) if i not in inner_b)
-    k = math.prod(shape(a)[i] for i in inner_a)
-    sa, sb = tuple(shape(a)[i] for i in outer_a), tuple(shape(b)[i] for i in outer_b)
-    rows = reshape(transpose(a, outer_a + inner_a), (math.prod(sa), k))
-    columns = reshape(transpose(b, inner_b + outer_b), (k, math.prod(sb)))
-    return reshape(_matmul(rows, columns), sa + sb)
+    return as_axes(axes[0], na, "tensordot"), as_axes(axes[1], nb, "tensordot")

@@ -1,67 +1,85 @@
 """Windows that slide over images, and pooling.
 
-Images are (n, height, width, channels). A geometry is a window size (A, B), a stride and a padding; the public
-functions take them as a user writes them, the primitives as pairs. Convolution is in convolution.py.
+Images are (n, height, width, channels). Window size, stride and padding are integers or pairs for the public functions,
+and pairs for the primitives: (A, B), (down, across) and ((top, bottom), (left, right)). Convolution is in
+convolution.py.
 """
 import math
 import operator
+from typing import Any, Literal, TypeAlias
 
 from .. import deprecated
 from ..backend import as_array, is_float, module_of
-from ..core import Box, raw, replaceable
+from ..box import Box, raw
+from ..core import Primitive, replaceable
 from ..errors import DTypeError, ShapeError, message, shape
 from ..kinds import linear
+from ..typing import Array
 from .reductions import mean
 from .shaping import reshape
 
-# ---------------------------------------------------------------------------------------------- geometry
+Pair: TypeAlias = tuple[int, int]
+Border: TypeAlias = tuple[Pair, Pair]                       # ((top, bottom), (left, right))
+Padding: TypeAlias = Literal["same", "valid"] | int | tuple[int | Pair, int | Pair]
 
-def _pair(value, what, least=1):
-    """Two integers, of one or two given. Raises ShapeError."""
+# ------------------------------------------------------------------------------ window size, stride and padding
+
+def as_pairs(call: str, x: Array, window: int | Pair, stride: int | Pair,
+             padding: Padding) -> tuple[Pair, Pair, Border]:
+    """Return window size, stride and padding as pairs. Raises ShapeError unless they fit the images x."""
+    size = shape(x)[1:3]
+    window = _pair(window, f"{call}: kernel_size")
+    stride = _pair(stride, f"{call}: stride")
+    border = _border(call, size, window, stride, padding)
+    if any(n + sum(p) < w for n, p, w in zip(size, border, window)):
+        raise ShapeError(message(call, "the window is larger than the padded image",
+                                 [("x", x, f"window {window}, padding {border}")],
+                                 "pad the image, or use padding='same'"))
+    return window, stride, border
+
+
+def _pair(value: Any, what: str, least: int = 1) -> Pair:
+    """Return one integer, or two, as two. Raises ShapeError for others, and for integers below `least`."""
     try:
         pair = tuple(map(operator.index, value if isinstance(value, (tuple, list)) else (value, value)))
     except TypeError:
         pair = ()
     if len(pair) != 2 or min(pair) < least:
         raise ShapeError(f"{what} must be one integer or two, not below {least}: {value!r}")
-    return pair
+    return pair[0], pair[1]
 
 
-def geometry(call, x, window, stride, padding):
-    """Window, stride and padding ((top, bottom), (left, right)) as pairs, checked against the image."""
-    window, stride, size = _pair(window, f"{call}: kernel_size"), _pair(stride, f"{call}: stride"), shape(x)[1:3]
+def _border(call: str, size: Any, window: Pair, stride: Pair, padding: Any) -> Border:
+    """Return ((top, bottom), (left, right)) for the padding of images of this size."""
     name = padding if isinstance(padding, str) else None
     if name == "same":                                      # ceil(size / stride) windows, the odd row at the end
         total = [max((-(-n // s) - 1) * s + w - n, 0) for n, w, s in zip(size, window, stride)]
         padding = [(t // 2, t - t // 2) for t in total]
     elif name == "valid":
         padding = 0
-    elif name:
+    elif name is not None:
         raise ShapeError(f"{call}: padding is 'same', 'valid', an integer or pairs, not {padding!r}")
-    padding = padding if isinstance(padding, (tuple, list)) and len(padding) == 2 else (padding, padding)
-    padding = tuple(_pair(p, f"{call}: the padding of each side", least=0) for p in padding)
-    if any(n + sum(p) < w for n, p, w in zip(size, padding, window)):
-        raise ShapeError(message(call, "the window is larger than the padded image",
-                                 [("x", x, f"window {window}, padding {padding}")],
-                                 "pad the image, or use padding='same'"))
-    return window, stride, padding
+    sides = padding if isinstance(padding, (tuple, list)) and len(padding) == 2 else (padding, padding)
+    vertical, horizontal = (_pair(side, f"{call}: the padding of each side", least=0) for side in sides)
+    return vertical, horizontal
 
 
-def check_image(call, x):
+def check_image(call: str, x: Array) -> None:
     """Raise ShapeError unless x has the four axes of a batch of images."""
     if len(shape(x)) != 4:
         raise ShapeError(message(call, "an image batch has four axes", [("x", x, "")],
-                                 "give (n, height, width, channels); one gray image is x[None, :, :, None]"))
+                                 "pass (n, height, width, channels); one gray image is x[None, :, :, None]"))
 
 
-def output_size(size, window, stride, padding):
-    """Return how many windows fit, down and across."""
-    return tuple((n + sum(p) - w) // s + 1 for n, w, s, p in zip(size, window, stride, padding))
+def output_size(size: Pair, window: Pair, stride: Pair, padding: Border) -> Pair:
+    """Return the number of windows that fit into an image of this size, down and across."""
+    rows, columns = ((n + sum(p) - w) // s + 1 for n, w, s, p in zip(size, window, stride, padding))
+    return rows, columns
 
 
 # -------------------------------------------------------------------------- unfold and fold, on plain arrays
 
-def _pad(x, padding, value=0.0):
+def _pad(x: Array, padding: Border, value: float = 0.0) -> Array:
     (top, bottom), (left, right) = padding
     if not (top or bottom or left or right):
         return x
@@ -71,19 +89,20 @@ def _pad(x, padding, value=0.0):
     return y
 
 
-def view(x, window, stride):
-    """The windows of a padded batch as a view: (n, rows, columns, A, B, c)."""
-    (rows, columns), (n, c) = output_size(x.shape[1:3], window, stride, ((0, 0), (0, 0))), (x.shape[0], x.shape[3])
+def view(x: Array, window: Pair, stride: Pair) -> Array:
+    """Return the windows of a padded batch as a view: (n, rows, columns, A, B, c)."""
+    n, h, w, c = x.shape
     sn, sh, sw, sc = x.strides
+    rows, columns = output_size((h, w), window, stride, ((0, 0), (0, 0)))
     return module_of(x).lib.stride_tricks.as_strided(x, (n, rows, columns, *window, c),
                                                      (sn, sh * stride[0], sw * stride[1], sh, sw, sc))
 
 
-def _unfold(x, window, stride, padding):
+def _unfold(x: Array, window: Pair, stride: Pair, padding: Border) -> Array:
     return view(_pad(x, padding), window, stride)
 
 
-def _fold(v, size, stride, padding):
+def _fold(v: Array, size: Pair, stride: Pair, padding: Border) -> Array:
     n, rows, columns, A, B, c = v.shape
     (top, bottom), (left, right) = padding
     y = module_of(v).zeros((n, size[0] + top + bottom, size[1] + left + right, c), v.dtype)
@@ -99,30 +118,36 @@ _fold_primitive = linear(_fold, lambda g, s, size, stride, padding: _unfold_prim
 
 
 @deprecated.keywords(window="kernel_size")
-def unfold(x, kernel_size, stride=1, padding=0):
-    """All windows of a batch of images: (n, h, w, c) to (n, rows, columns, A, B, c). A view where nothing is padded."""
-    return _unfolded("unfold(x)", x, kernel_size, stride, padding)
+def unfold(x: Array, kernel_size: int | Pair, stride: int | Pair = 1, padding: Padding = 0) -> Array:
+    """Return all windows of a batch of images: (n, h, w, c) to (n, rows, columns, A, B, c).
+
+    It is a view where nothing is padded. stride, padding: as in conv2d. Raises ShapeError.
+    """
+    return _windows("unfold(x)", x, kernel_size, stride, padding)
 
 
-def _unfolded(call, x, window, stride, padding):
+def _windows(call: str, x: Array, kernel_size: int | Pair, stride: int | Pair, padding: Padding) -> Array:
     check_image(call, x)
-    window, stride, padding = geometry(call, x, window, stride, padding)
-    return _unfold_primitive(x, window=window, stride=stride, padding=padding)
+    window, stride, border = as_pairs(call, x, kernel_size, stride, padding)
+    return _unfold_primitive(x, window=window, stride=stride, padding=border)
 
 
-def fold(v, size, stride, padding):
-    """The adjoint of unfold: adds the windows up where they came from, in images of this size (pairs only)."""
+def fold(v: Array, size: Pair, stride: Pair, padding: Border) -> Array:
+    """Return images of this size with each window of v added where unfold takes it from: its adjoint.
+
+    v: (n, rows, columns, A, B, c); the result: (n, *size, c). The other arguments are pairs only.
+    """
     return _fold_primitive(v, size=size, stride=stride, padding=padding)
 
 
 # ----------------------------------------------------------------------------------------------- pooling
 
 @deprecated.keywords(window="kernel_size")
-def max_pool2d(x, kernel_size, stride=None, padding=0):
-    """The largest element of each window and channel: (n, h, w, c) to (n, rows, columns, c).
+def max_pool2d(x: Array, kernel_size: int | Pair, stride: int | Pair | None = None, padding: Padding = 0) -> Array:
+    """Return the largest element of each window and channel: (n, h, w, c) to (n, rows, columns, c).
 
-    stride: that of the window if not given; padding as in conv2d, and never a winner. Where several elements are
-    equal, the first one (left to right, top to bottom) is the winner and takes the derivative.
+    stride: by default the window size; padding as in conv2d, and never a winner. Of equal elements the first (left to
+    right, top to bottom) is the winner: it alone has a derivative, 1. Raises ShapeError, and DTypeError for integers.
     """
     x = x if type(x) is Box else as_array(x)
     check_image("max_pool2d(x)", x)
@@ -130,25 +155,27 @@ def max_pool2d(x, kernel_size, stride=None, padding=0):
         raise DTypeError(message("max_pool2d(x)", "only floating-point images are pooled: padding is -infinity",
                                  [("x", x, "")], "x.astype(float)"))
     stride = kernel_size if stride is None else stride
-    window, stride, padding = geometry("max_pool2d(x)", x, kernel_size, stride, padding)
-    if any(p >= w for w, pair in zip(window, padding) for p in pair):
-        raise ShapeError(f"max_pool2d(x): padding {padding} leaves windows {window} without an element")
-    best, winners = _max_pool2d(raw(x), window, stride, padding, winners=type(x) is Box)
+    window, stride, border = as_pairs("max_pool2d(x)", x, kernel_size, stride, padding)
+    if any(p >= w for w, pair in zip(window, border) for p in pair):
+        raise ShapeError(f"max_pool2d(x): padding {border} leaves windows {window} without an element")
+    best, winners = _max_pool2d(raw(x), window, stride, border, winners=type(x) is Box)
     if type(x) is not Box:
         return best
     n, image = len(winners), shape(x)[1:]
     y = _take(reshape(x, (n, math.prod(image))), winners=winners.reshape(n, math.prod(winners.shape[1:])), image=image,
-              window=window, stride=stride, padding=padding)
+              window=window, stride=stride, padding=border)
     return reshape(y, winners.shape)
 
 
 @replaceable
-def _max_pool2d(x, window, stride, padding, winners=True):
+def _max_pool2d(x: Array, window: Pair, stride: Pair, padding: Border, winners: bool = True) -> tuple[Array, Array]:
     """Return the largest element of each window of plain x, and its index in the flattened image.
 
-    Of equal elements, the first one, as in argmax. winners: whether the indices are wanted.
+    Of equal elements, the first one, as in argmax. winners: False where the caller does not need the indices, which a
+    faster form may then leave out.
     """
-    (A, B), ((top, _), (left, _)), w, c = window, padding, x.shape[2], x.shape[3]
+    _, _, w, c = x.shape
+    (A, B), ((top, _), (left, _)) = window, padding
     xp, windows = module_of(x), view(_pad(x, padding, -math.inf), window, stride)
     n, rows, columns = windows.shape[:3]
     flat = windows.reshape(n, rows, columns, A * B, c)
@@ -159,23 +186,25 @@ def _max_pool2d(x, window, stride, padding, winners=True):
     return best, (xp.maximum(i, 0) * w + xp.maximum(j, 0)) * c + xp.arange(c)      # padding wins against -inf alone
 
 
-def _put_winners(g, winners, image, window, stride, padding):
+def _put_winners(g: Array, winners: Array, image: tuple[int, ...], window: Pair, stride: Pair,
+                 padding: Border) -> Array:
     xp, size = module_of(g), math.prod(image)
     x = xp.zeros(len(g) * size, g.dtype)
     xp.add.at(x, (winners + xp.arange(len(g))[:, None] * size).ravel(), g.ravel())
     return x.reshape(len(g), size)
 
 
-_take = linear(lambda x, winners, image, window, stride, padding: module_of(x).take_along_axis(x, winners, 1),
-               lambda g, s, **geometry: _put(g, **geometry), "max_pool2d")
-_put = linear(_put_winners, lambda g, s, **geometry: _take(g, **geometry))
+_take: Primitive = linear(
+    lambda x, winners, image, window, stride, padding: module_of(x).take_along_axis(x, winners, 1),
+    lambda g, s, **p: _put(g, **p), "max_pool2d")
+_put: Primitive = linear(_put_winners, lambda g, s, **p: _take(g, **p))
 
 
 @deprecated.keywords(window="kernel_size")
-def avg_pool2d(x, kernel_size, stride=None, padding=0):
-    """The mean of each window and channel: (n, h, w, c) to (n, rows, columns, c).
+def avg_pool2d(x: Array, kernel_size: int | Pair, stride: int | Pair | None = None, padding: Padding = 0) -> Array:
+    """Return the mean of each window and channel: (n, h, w, c) to (n, rows, columns, c).
 
-    stride: that of the window if not given. Padding counts as zeros, as in PyTorch.
+    stride: by default the window size. Padding counts as zeros, as in PyTorch. Raises ShapeError.
     """
     stride = kernel_size if stride is None else stride
-    return mean(_unfolded("avg_pool2d(x)", x, kernel_size, stride, padding), axis=(3, 4))
+    return mean(_windows("avg_pool2d(x)", x, kernel_size, stride, padding), axis=(3, 4))
