@@ -103,8 +103,8 @@ Point = collections.namedtuple("Point", "x y")
 class Layer(nn.Module):
     """A module with settings that == alone cannot compare."""
     inner: nn.Array
-    shift: nn.Array = nn.static(None)
-    scale: float = nn.static(float("nan"))
+    shift: nn.Array = nn.static(default=None)
+    scale: float = nn.static(default=float("nan"))
 
 
 keys = st.sampled_from(["a", "b", "layer2", "layer10", 0, -1, 1.5, None, Part.BODY, Part.HEAD, (1, "a"), ("a", 1), b"a"])

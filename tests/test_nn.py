@@ -100,7 +100,7 @@ CONTAINERS = {"itself": lambda layer: layer, "dict": lambda layer: {"a": layer},
 class Holder(nn.Module):
     """A module that implements __call__, and so drops the other arguments of apply."""
     inside: nn.Array
-    setting: nn.Array = nn.static(None)
+    setting: nn.Array = nn.static(default=None)
 
     def __call__(self, x):
         return x
@@ -257,7 +257,7 @@ class Frame:
 @pytest.mark.parametrize("layer", [nn.Linear(np.ones((3, 2))), nn.BatchNorm.init(3), nn.Conv2d(np.ones((1, 1, 3, 2)))])
 def test_what_only_looks_like_an_array_is_refused(layer):
     for call in (lambda: layer(Frame()), lambda: mg.grad(lambda m: mg.sum(m(Frame())))(layer)):
-        with pytest.raises(mg.DTypeError, match=r"x is a Frame of tests, and no array(.|\n)*x.to_numpy\(\) of a table"):
+        with pytest.raises(mg.DTypeError, match=r"x is a Frame of tests, not an array(.|\n)*x.to_numpy\(\) of a table"):
             call()
 
 

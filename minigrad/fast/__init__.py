@@ -24,7 +24,7 @@ import os
 
 import numpy
 
-from .. import backend, core, kinds, losses, nn, ops, optim
+from .. import backend, core, kinds, losses, normalization, ops, optim
 from ..ops.dropout import _keep
 from . import batch_norm, convolution, cublas, cuda, cuda_convolution, elementwise, memory, pooling, products
 from .threads import chunked
@@ -55,7 +55,7 @@ TABLE = {operation: (chunked(getattr(numpy, operation.name)), None) for operatio
     ops.normalize.moments:           (batch_norm.moments,              cuda.moments),
     optim._sgd_step:                 (None,                            cuda.sgd),
     # value, push and pull
-    nn._batch_norm:                  (batch_norm.batch_norm,           cuda.batch_norm),
+    normalization._batch_norm:       (batch_norm.batch_norm,           cuda.batch_norm),
     losses._cross_entropy:           (None,                            cuda.cross_entropy),
 }
 

@@ -1,0 +1,52 @@
+"""Batch normalization, with its gain and bias. Public as nn.batch_norm and nn.BatchNorm."""
+import numpy
+
+from . import deprecated
+from .backend import as_array, is_float
+from .boundary import guard
+from .box import raw
+from .errors import DTypeError, ShapeError, message, shape
+from .functions import with_derivative
+from .ops import astype, relu, standardize
+from .typing import Array
+
+
+@deprecated.flags(rectify=(relu, "relu(batch_norm(x, gain, bias))"))
+def batch_norm(x: Array, gain: Array | None, bias: Array, eps: float = 1e-5) -> Array:
+    """Return standardize(x, all axes but the last) * gain + bias.
+
+    gain: (channels,) or None for 1; bias: (channels,). Ioffe & Szegedy, 2015, Algorithm 1. Raises ShapeError,
+    DTypeError.
+    """
+    return _normalize_batch(x, gain, bias, eps)
+
+
+def _normalize_batch(x: Array, gain: Array | None, bias: Array, eps: float, then_relu: bool = False,
+                     statistics: tuple[Array, Array] | None = None) -> Array:
+    """Return batch_norm, or relu of it if `then_relu`. statistics: moments(x), if the caller has them."""
+    x, gain, bias = (v if v is None or hasattr(v, "dtype") else as_array(v) for v in (x, gain, bias))
+    rows = [("x", x, ""), *([] if gain is None else [("gain", gain, "")]), ("bias", bias, "")]
+    if not all(is_float(v) for _, v, _ in rows):
+        raise DTypeError(message("batch_norm(x, gain, bias)", "only floating-point arrays are normalized", rows,
+                                 "x.astype(float)"))
+    if len(shape(x)) < 2 or any(shape(v) != shape(x)[-1:] for _, v, _ in rows[1:]):
+        raise ShapeError(message("batch_norm(x, gain, bias)", "shapes differ", rows,
+                                 "x has shape (..., channels), gain and bias (channels,)"))
+    if raw(x).dtype == "float16":                           # it ends at 65,504: sums over a batch are larger
+        dtype = numpy.result_type(*(raw(v).dtype for _, v, _ in rows))
+        wide = numpy.result_type(dtype, "float32")
+        x, gain, bias = (v if v is None else astype(v, wide) for v in (x, gain, bias))
+        return astype(_normalize_batch(x, gain, bias, eps, then_relu), dtype)
+    return _batch_norm(x, gain, bias, eps=eps, then_relu=then_relu, statistics=statistics)
+
+
+@with_derivative
+def _batch_norm(x: Array, gain: Array | None, bias: Array, eps: float, then_relu: bool,
+                statistics: tuple[Array, Array] | None) -> Array:
+    """Return the definition. `statistics` spare a faster form a walk over x: here they are computed anew."""
+    y = standardize(x, tuple(range(len(shape(x)) - 1)), eps)
+    y = (y if gain is None else y * gain) + bias
+    return relu(y) if then_relu else y
+
+
+guard(__name__)
