@@ -8,7 +8,7 @@ A derivative at a point is a linear map that can be applied both ways. To read t
     ops/           the table of derivatives: elementwise, shaping, reductions, products, windows, convolution ...
     transforms.py  jvp, linearize, vjp, grad, value_and_grad, hvp, jacobian, hessian
     functions.py   checkpoint and with_derivative: a whole function as one primitive
-    losses.py      the loss of each example
+    losses.py      the loss of each example (normalization.py: batch normalization)
     nn.py          layers: a module is a tree of arrays (initial.py: initial values of parameters)
     optim.py       sgd and adam: pairs of pure functions
     reweight.py    Learning to Reweight Examples, one linearization applied both ways
@@ -24,7 +24,7 @@ and below them, when you want to know:
     deprecated.py  old names that still work for one version
     fast/          what makes it fast: one table, operation -> (its form on NumPy, on CuPy)
 """
-from . import backend, boundary, check, deprecated, nn, optim, reweight, tree
+from . import backend, boundary, check, deprecated, nn, ops, optim, reweight, tree
 from .backend import to_host, use, xp
 from .check import check_buffers, check_derivatives
 from .core import LinearMap, Primitive
@@ -33,70 +33,18 @@ from .errors import BackendError, DTypeError, FileError, MinigradError, ShapeErr
 from .fast.capture import capture
 from .functions import checkpoint, with_derivative
 from .kinds import bilinear, broadcast_to, elementwise, linear, signed, sum_to
-from .ops import (
-                  abs,
-                  add,
-                  argmax,
-                  argmin,
-                  astype,
-                  avg_pool2d,
-                  clip,
-                  concatenate,
-                  conv2d,
-                  cos,
-                  crop,
-                  divide,
-                  dropout,
-                  exp,
-                  expand_dims,
-                  expm1,
-                  flip,
-                  fold,
-                  getitem,
-                  log,
-                  log1p,
-                  log_softmax,
-                  logsumexp,
-                  matmul,
-                  max,
-                  max_pool2d,
-                  maximum,
-                  mean,
-                  min,
-                  minimum,
-                  moveaxis,
-                  multiply,
-                  negative,
-                  pad,
-                  power,
-                  ravel,
-                  relu,
-                  reshape,
-                  scatter_add,
-                  sigmoid,
-                  sin,
-                  softmax,
-                  softplus,
-                  sqrt,
-                  square,
-                  squeeze,
-                  stack,
-                  standardize,
-                  std,
-                  stop_gradient,
-                  subtract,
-                  sum,
-                  swapaxes,
-                  take,
-                  tanh,
-                  tensordot,
-                  transpose,
-                  unfold,
-                  var,
-                  where,
-)
+from .ops import *  # noqa: F403
 from .reweight import example_weights, reweighted_gradient
 from .transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
+
+__all__ = [
+    "BackendError", "DTypeError", "FileError", "LinearMap", "MinigradError", "Primitive", "ShapeError", "TraceError",
+    "backend", "bilinear", "broadcast_to", "capture", "check", "check_buffers", "check_derivatives", "checkpoint",
+    "draw", "elementwise", "example_weights", "grad", "hessian", "hvp", "jacobian", "jvp", "linear", "linearize",
+    "nn", "optim", "reweight", "reweighted_gradient", "signed", "sum_to", "to_host", "tree", "use", "value_and_grad",
+    "vjp", "with_derivative", "xp"
+]
+__all__ += ops.__all__
 
 globals().update(boundary.explain_all(__name__))
 deprecated.names(__name__, put="scatter_add", fused="with_derivative")
