@@ -4,18 +4,25 @@ from typing import Any, NamedTuple, assert_type
 import numpy as np
 from numpy.typing import NDArray
 
-from minigrad import optim, tree
-from minigrad.check import check_buffers, check_derivatives
-from minigrad.core import LinearMap
-from minigrad.draw import Graph, draw
-from minigrad.reweight import example_weights, example_weights_unrolled, reweighted_gradient
-from minigrad.transforms import Pull, grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
+import minigrad as mg
+from minigrad import nn, optim, tree
+from minigrad.draw import Graph
+from minigrad.reweight import example_weights_unrolled
+from minigrad.transforms import Pull
 from minigrad.typing import Array, Key, Rate
 
 
 class Line(NamedTuple):
     slope: Array
     offset: Array
+
+
+class Scale(nn.Module):
+    factor: Array
+    power: int = nn.static(default=1)
+
+    def __call__(self, x: Array) -> Array:
+        return self.factor * x ** self.power
 
 
 def loss(model: Line, x: NDArray[Any], scale: float = 1.0) -> float:
@@ -31,29 +38,29 @@ def losses(model: Line) -> NDArray[np.float32]:
 
 
 def gradients(model: Line, x: NDArray[Any]) -> None:
-    assert_type(grad(loss)(model, x), Line)
-    assert_type(grad(loss)(model, x, scale=2.0), Line)
-    assert_type(grad(grad(loss))(model, x, 1.0), Any)
-    assert_type(grad(loss_and_size, has_aux=True)(model, x), tuple[Line, int])
-    assert_type(value_and_grad(loss)(model, x), tuple[float, Line])
-    assert_type(value_and_grad(loss_and_size, has_aux=True)(model, x), tuple[tuple[float, int], Line])
-    assert_type(value_and_grad(losses, 0)(model), tuple[Any, Any])
-    grad(loss, argnums=1)(model, x).sum()
-    by_model, by_x = grad(loss, argnums=(0, 1))(model, x)
-    assert_type(grad(lambda x: x ** 3)(2.0), Any)
-    assert_type(grad(lambda x, k=2: (x ** k, k), has_aux=True)(2.0), tuple[Any, Any])
-    assert_type(hvp(lambda model: loss(model, x), model, model), Line)
-    jacobian(losses)(model)[0].slope
-    H, size = hessian(loss_and_size, has_aux=True)(model, x)
+    assert_type(mg.grad(loss)(model, x), Line)
+    assert_type(mg.grad(loss)(model, x, scale=2.0), Line)
+    assert_type(mg.grad(mg.grad(loss))(model, x, 1.0), Any)
+    assert_type(mg.grad(loss_and_size, has_aux=True)(model, x), tuple[Line, int])
+    assert_type(mg.value_and_grad(loss)(model, x), tuple[float, Line])
+    assert_type(mg.value_and_grad(loss_and_size, has_aux=True)(model, x), tuple[tuple[float, int], Line])
+    assert_type(mg.value_and_grad(losses, 0)(model), tuple[Any, Any])
+    mg.grad(loss, argnums=1)(model, x).sum()
+    by_model, by_x = mg.grad(loss, argnums=(0, 1))(model, x)
+    assert_type(mg.grad(lambda x: x ** 3)(2.0), Any)
+    assert_type(mg.grad(lambda x, k=2: (x ** k, k), has_aux=True)(2.0), tuple[Any, Any])
+    assert_type(mg.hvp(lambda model: loss(model, x), model, model), Line)
+    mg.jacobian(losses)(model)[0].slope
+    H, size = mg.hessian(loss_and_size, has_aux=True)(model, x)
 
 
 def linear_maps(model: Line, x: NDArray[Any]) -> None:
-    assert_type(linearize(losses, model), tuple[NDArray[np.float32], LinearMap])
-    assert_type(linearize(loss_and_size, model, x, has_aux=True), tuple[float, LinearMap, int])
-    assert_type(vjp(losses, model), tuple[NDArray[np.float32], Pull])
-    assert_type(vjp(loss_and_size, model, x, has_aux=True), tuple[float, Pull, int])
-    assert_type(jvp(losses, (model,), [model]), tuple[NDArray[np.float32], NDArray[np.float32]])
-    assert_type(jvp(loss_and_size, (model, x), (model, x), has_aux=True), tuple[float, float, int])
+    assert_type(mg.linearize(losses, model), tuple[NDArray[np.float32], mg.LinearMap])
+    assert_type(mg.linearize(loss_and_size, model, x, has_aux=True), tuple[float, mg.LinearMap, int])
+    assert_type(mg.vjp(losses, model), tuple[NDArray[np.float32], Pull])
+    assert_type(mg.vjp(loss_and_size, model, x, has_aux=True), tuple[float, Pull, int])
+    assert_type(mg.jvp(losses, (model,), [model]), tuple[NDArray[np.float32], NDArray[np.float32]])
+    assert_type(mg.jvp(loss_and_size, (model, x), (model, x), has_aux=True), tuple[float, float, int])
 
 
 def trees(model: Line) -> None:
@@ -72,15 +79,38 @@ class Pair:
 
 
 def tools(model: Line, x: NDArray[Any]) -> None:
-    check_derivatives(np.exp, x, order=2, analytic=True, seed=3)
-    check_buffers(losses, model)
-    assert_type(draw(losses, model), Graph)
-    assert_type(draw(losses, model).picture("graph.png"), str)
-    result = reweighted_gradient(losses, lambda model: loss(model, x), model)
+    mg.check_derivatives(np.exp, x, order=2, analytic=True, seed=3)
+    mg.check_buffers(losses, model)
+    assert_type(mg.draw(losses, model), Graph)
+    assert_type(mg.draw(losses, model).picture("graph.png"), str)
+    result = mg.reweighted_gradient(losses, lambda model: loss(model, x), model)
     result.weights.sum()
-    reweighted_gradient(lambda model: (losses(model), "state"), lambda model: loss(model, x), model, has_aux=True)
-    example_weights(losses, lambda model: loss(model, x), model)
+    mg.reweighted_gradient(lambda model: (losses(model), "state"), lambda model: loss(model, x), model, has_aux=True)
+    mg.example_weights(losses, lambda model: loss(model, x), model)
     example_weights_unrolled(losses, lambda model: loss(model, x), model, np.float32(0.1), lambda p, g: p)
+
+
+def operations(x: NDArray[Any]) -> None:
+    y = mg.relu(mg.add(mg.exp(x), 1.0)) + mg.sum(x, axis=(0, 1), keepdims=True)
+    y = mg.max_pool2d(mg.conv2d(x, x, stride=(1, 2), padding="same"), 2, padding=(0, (1, 0)))
+    y = mg.where(x > 0, x, 0.0) + mg.clip(x, -1.0) + mg.std(x, -1, ddof=1)
+    y = mg.concatenate([x, mg.reshape(x, (-1,))]) + mg.stack((x, x), axis=1) + mg.pad(x, [(1, 1), (0, 2)])
+    y = mg.getitem(x, (slice(1, None), None, [0, 1])) + mg.dropout(x, 0.5, key=(0, 7))
+    cube = mg.elementwise(lambda x: x ** 3, lambda y, x: 3 * x ** 2, name="cube")
+    assert_type(cube, mg.Primitive)
+    y = cube(x) + mg.linear(np.cumsum, lambda g, s: g)(x) + mg.checkpoint(lambda x: x * x)(x)
+    assert_type(mg.use("numpy"), None)
+
+
+def layers(x: NDArray[Any]) -> None:
+    rng = mg.backend.generator((0, 1))
+    model = nn.Sequential((nn.Conv2d.init(rng, 3, 16, kernel_size=(5, 3), padding="same"), nn.BatchNorm.init(16), mg.relu,
+                           nn.Dropout(0.2), nn.Checkpoint(nn.Linear.init(rng, 3, 2, initialize=nn.uniform_unit_scaling))))
+    assert_type(nn.Linear.init(rng, 3, 2), nn.Linear)
+    y, state = model.apply(x, model.init_state(), train=False, key=nn.fold_in(0, 3))
+    assert_type(mg.grad(lambda model: nn.cross_entropy(model(x), [0, 1]).sum())(model), Any)
+    assert_type(Scale(2.0).power, int)
+    nn.sigmoid_cross_entropy(Scale(np.ones(3), power=2)(x), x)
 
 
 def optimizers(params: Line, gradient: Line) -> None:
