@@ -9,6 +9,8 @@
 Broadcasting is undone here, by the pair broadcast_to / sum_to, so that no rule has to think of it.
 Names: d local derivative; s the shape of an argument; the rest as in core.py.
 """
+from __future__ import annotations
+
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any

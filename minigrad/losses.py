@@ -1,4 +1,6 @@
 """Losses: one for each example, not their mean. Public as nn.cross_entropy and nn.sigmoid_cross_entropy."""
+from __future__ import annotations
+
 from typing import Any
 
 import numpy

@@ -21,6 +21,8 @@ key     integers, or arrays of them, from which dropout draws its masks in train
 Layers without state or randomness implement `__call__`; the others implement `apply`. The base class derives the other
 method.
 """
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Callable
@@ -231,9 +233,9 @@ class BatchNorm(Module):
             return relu(y) if then_relu else y, state
         count = math.prod(shape(x)[:-1])
         if count == 1:
-            raise ShapeError(message("BatchNorm(x)", "each channel has one value, which is its own mean: every "
-                                     "example would give the same", [("x", x, "")],
-                                     "y, _ = model.apply(x, state, train=False) goes by the averages of training"))
+            raise ShapeError(message("BatchNorm(x)", "each channel has one value, which is its own mean: all "
+                                     "examples would have the same output", [("x", x, "")],
+                                     "y, _ = model.apply(x, state, train=False) uses the averages of training"))
         statistics = moments(stop_gradient(x))
         y = _normalize_batch(x, self.gain, self.bias, self.eps, then_relu, statistics)
         return y, self._move(state, *statistics) if state and math.prod(shape(x)) else state

@@ -19,6 +19,8 @@ makes NaN, as in grad of where(x > 0, log(x), 0) at 0. Restrict the input as wel
 where(x > 0, log(where(x > 0, x, 1)), 0). Slopes and masks are computed from plain values, as constants: their own
 derivative is 0.
 """
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Protocol

@@ -1,4 +1,6 @@
 """Normalization."""
+from __future__ import annotations
+
 from .. import deprecated
 from ..backend import module_of
 from ..core import LinearMap, Primitive, replaceable

@@ -2,6 +2,8 @@
 
 axis: an integer, a tuple of integers, or None for all; keepdims leaves axes of length 1, as in NumPy.
 """
+from __future__ import annotations
+
 import builtins
 import functools
 import math
