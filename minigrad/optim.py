@@ -26,10 +26,11 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy
 
-from . import core, deprecated, tree
+from . import deprecated, tree
 from .backend import as_array, is_readable, module_of
 from .boundary import explains, guard
-from .core import raw
+from .box import Box, raw
+from .core import replaceable
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
 from .ops import add, astype, multiply, sqrt, square, sum, where
 from .typing import Array, Rate, Tree
@@ -59,7 +60,7 @@ def _number(call: str, name: str, value: Any) -> Any:
     A NumPy float would turn float32 into float64. A traced value stays as it is, to be differentiated, and so does an
     array of a device, which to read would mean to wait for it. Raises DTypeError for anything but a real number.
     """
-    if type(value) is core.Box or not is_readable(value):
+    if type(value) is Box or not is_readable(value):
         return value
     if isinstance(value, numpy.ndarray) and value.ndim == 0:
         value = value.item()
@@ -164,7 +165,7 @@ def sgd(*, momentum: Rate = 0.0, nesterov: bool = False, weight_decay: Rate = 0.
     return Optimizer(init, update)
 
 
-@core.replaceable
+@replaceable
 def _sgd_step(p: Array, g: Array, m: Array, rate: Any, momentum: Any, decay: Any,
               nesterov: bool) -> tuple[Array, Array]:
     """Return the parameters and the momentum of one leaf after the step. m: its momentum, None if none is kept."""

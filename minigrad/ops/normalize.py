@@ -11,7 +11,7 @@ from .reductions import mean, widen_sums
 from .shaping import as_axes
 
 
-def _standardize(x: Array, axes: Shape, eps: float) -> Array:
+def _standardize(x: Array, *, axes: Shape, eps: float) -> Array:
     c = x - mean(x, axes, keepdims=True)
     return c / sqrt(mean(square(c), axes, keepdims=True) + eps)
 

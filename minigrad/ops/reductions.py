@@ -136,7 +136,7 @@ def _check_elements(name: str, x: Array, axes: Shape) -> None:
 
 # --------------------------------------------------------------------------- the logarithm of a sum of exponentials
 
-def _largest(x: Array, axis: Shape) -> Array:
+def _largest(x: Array, *, axis: Shape) -> Array:
     m = as_array(x).real.max(axis, keepdims=True)
     return module_of(m).where(abs(m) < math.inf, m, 0.0)
 
@@ -165,7 +165,7 @@ def subtract_max(x: Array, axes: Shape) -> tuple[Array, Array]:
     return x - m, m
 
 
-def _log_total(z: Array, axis: Shape) -> Array:
+def _log_total(z: Array, *, axis: Shape) -> Array:
     """Return log(1 + others), where the elements z = 0 are 1: exact also where the others are small."""
     xp = module_of(z)
     largest = z == 0.0
