@@ -1,4 +1,6 @@
 """Batch normalization, with its gain and bias. Public as nn.batch_norm and nn.BatchNorm."""
+from __future__ import annotations
+
 import numpy
 
 from . import deprecated

@@ -1,4 +1,4 @@
-"""The operations, by their NumPy names. Importing this package also gives boxes their operators."""
+"""The operations, by their NumPy names. Importing this package also makes them the operators of boxes."""
 import sys
 
 from .. import box

@@ -8,6 +8,8 @@ are the other two; so derivatives of every order are again convolutions.
 
 In memory each is one product with the matrix of all windows, one in each row (im2col).
 """
+from __future__ import annotations
+
 from ..backend import module_of
 from ..core import Primitive
 from ..errors import ShapeError, message, shape

@@ -1,4 +1,6 @@
 """Dropout. Its random bits are a hash of the key and of an element's index: the same on every device, made there."""
+from __future__ import annotations
+
 import functools
 import math
 import operator

@@ -1,4 +1,6 @@
 """Contractions. Each ends as a two-dimensional product where it can: that is the fastest on both devices."""
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -4,6 +4,8 @@
 
 All are linear, so each is its own push.
 """
+from __future__ import annotations
+
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -4,6 +4,8 @@ Images are (n, height, width, channels). Window size, stride and padding are int
 and pairs for the primitives: (A, B), (down, across) and ((top, bottom), (left, right)). Convolution is in
 convolution.py.
 """
+from __future__ import annotations
+
 import math
 import operator
 from typing import Any, Literal, TypeAlias
