@@ -4,7 +4,6 @@ ROWS says for each operation which arguments to draw. A form is called itself, t
 off, both with the same arrays: of any shape and layout, of all types that the operation gets from its callers, in one
 chunk and in many. A row without arguments to draw fails, and so does a form that is wrong (FAULTS).
 """
-import math
 from typing import Any, NamedTuple
 
 import hypothesis.extra.numpy as hnp
@@ -160,7 +159,7 @@ def convolving(make, types=(*REALS, "complex64")):
 @row()
 def folded(draw):
     w = draw(windows(FLOATS))
-    (A, B), (n, h, width, c) = w.k.shape[:2], w.x.shape
+    (A, B), (_, h, width, c) = w.k.shape[:2], w.x.shape
     v = drawn(draw, (*w.g.shape[:3], A, B, c), FLOATS)
     return (v,), {"size": (h, width), **w.geometry}
 
