@@ -3,7 +3,7 @@ from .. import deprecated
 from ..backend import module_of
 from ..core import LinearMap, Primitive, replaceable
 from ..errors import shape
-from .elementwise import sqrt, square
+from .elementwise import multiply, sqrt, square
 from .reductions import in_wider, mean
 from .shaping import normal_axes
 
@@ -37,7 +37,10 @@ def standardize(x, axis, eps=1e-5):
 
     Ioffe & Szegedy, 2015, Algorithm 1.
     """
-    return _standardize_primitive(x, axes=normal_axes(axis, len(shape(x)), "standardize"), eps=eps)
+    axes = normal_axes(axis, len(shape(x)), "standardize")
+    if 0 in shape(x):                                       # there is no mean of nothing
+        return multiply(x, 1.0)
+    return _standardize_primitive(x, axes=axes, eps=float(eps))         # a number of NumPy's would change types
 
 
 @replaceable

@@ -18,6 +18,8 @@ from minigrad.fast import products as fast_products
 from minigrad.fast import threads as th
 from models import lenet, resnet
 
+pytestmark = pytest.mark.needs("wing")
+
 
 @pytest.fixture
 def small_chunks(monkeypatch):
