@@ -199,10 +199,10 @@ def moments(draw):
 
 @row()
 def normalized(draw):
-    """With a ReLU that is open for whole channels or closed, so that rounding closes none."""
+    """With a ReLU that is open for a whole channel, closed, or open for some of its elements."""
     shape, types = draw(channels_last | st.sampled_from([(0, 3), (2, 0)])), draw(one_or_all(FLOATS))
     x, gain = drawn(draw, shape, types), drawn(draw, shape[-1:], types, positive)
-    bias = drawn(draw, shape[-1:], types, lambda rng, s: rng.choice([-30.0, 30.0], s))
+    bias = drawn(draw, shape[-1:], types, lambda rng, s: rng.choice([-30.0, 0.4, 30.0], s))
     statistics = draw(st.booleans()) and without_table(ops.normalize.moments, x)
     return (x, draw(st.sampled_from([None, gain])), bias), {
         "eps": 0.1, "then_relu": draw(st.booleans()), "statistics": statistics or None}
@@ -414,11 +414,20 @@ def changed(operation, change):
     return lambda *args, **params: change(form(*args, **params), *args)
 
 
-def without_means(x, gain, bias, **params):
-    """The derivative of the variance is forgotten."""
-    y, push, _ = batch_norm(x, gain, bias, **params)
-    r = 1.0 / np.sqrt(x.var(tuple(range(x.ndim - 1))) + 0.1)
-    return y, push, lambda g: (g * r if gain is None else g * r * gain, gain, bias)
+def batch_norm_with(pull):
+    """Batch normalization with another pull, pull(g, y, cotangents, x, gain)."""
+    def form(x, gain, bias, **params):
+        passes = batch_norm(x, gain, bias, **params)
+        if passes is NotImplemented:
+            return NotImplemented
+        y, push, right = passes
+        return y, push, lambda g: (pull(g, y, right(g)[0], x, gain), *right(g)[1:])
+    return form
+
+
+def without_means(g, y, cotangent, x, gain):
+    """Mean and variance as constants."""
+    return g / np.sqrt(x.var(tuple(range(x.ndim - 1))) + 0.1) * (1.0 if gain is None else gain)
 
 
 batch_norm, FAULTS = fast.TABLE[nn._batch_norm][0], {
@@ -435,7 +444,8 @@ batch_norm, FAULTS = fast.TABLE[nn._batch_norm][0], {
     "the batch is averaged": (ops.convolution._conv_kernel, changed(ops.convolution._conv_kernel, lambda y, x, g: y / max(len(x), 1))),
     "float64 that leaks in": (kinds._sum_back, lambda x, shape: elementwise.sum_to(x.astype("float64"), shape)),
     "an argument written to": (ops.negative, lambda x: np.negative(x, out=x if x.flags.writeable else None)),
-    "statistics that are constants": (nn._batch_norm, without_means),
+    "a derivative where the ReLU is closed": (nn._batch_norm, batch_norm_with(lambda g, y, c, *_: c * (y != 0))),
+    "statistics that are constants": (nn._batch_norm, batch_norm_with(without_means)),
     "a chunk of which all but one row is left out": (ops.exp, threads.chunked(lambda x, out=None: np.exp(x) if out is None else (
         out.fill(0), np.exp(x[:1], out=out[:1])), 1)),
     "no answer at all": (ops.exp, lambda x: NotImplemented),
