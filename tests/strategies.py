@@ -52,7 +52,7 @@ def laid_out(draw, x):
     elif kind == "reversed" and x.ndim:
         x = x[..., ::-1].copy()[..., ::-1] if draw(st.booleans()) else x[::-1].copy()[::-1]
     elif kind == "gaps" and x.ndim:
-        wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]))
+        wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
         wide[..., ::2] = x
         x = wide[..., ::2]
     else:

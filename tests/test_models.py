@@ -152,7 +152,7 @@ def test_checkpoints_change_nothing_but_memory(make):
         peaks.append(peak())
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    assert peaks[1] < 0.8 * peaks[0]
+    assert peaks[1] < (0.8 if mg.backend.FAST else 0.9) * peaks[0]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 4), (6, 7), (9, 30), (31, 33)])

@@ -52,7 +52,7 @@ def test_what_is_planted():
 
 def test_every_file_has_its_tests_and_its_faults():
     files = mutation.chosen_files(["minigrad", "models", "experiments/methods"])
-    assert "minigrad/optim.py" in files and "models/lenet.py" in files and not any(file.startswith("minigrad/cuda") for file in files)
+    assert "minigrad/optim.py" in files and "models/lenet.py" in files and not any(file.startswith("minigrad/fast/cuda") for file in files)
     for file in files + mutation.chosen_files(["experiments"]):
         assert all((mutation.ROOT / name).exists() for name in mutation.tests_of(file) if not name.startswith("--")), file
     found = mutation.mutants("models/mlp.py")

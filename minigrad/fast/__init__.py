@@ -1,39 +1,53 @@
-"""What makes it fast, and what it replaces: one table. The engine is complete without it: use("numpy", fast=False).
+"""One table of what makes minigrad fast. The engine is complete without it: use("numpy", fast=False) leaves it out.
 
-Each row has an operation, as the ground floor defines it, and its faster forms on NumPy and on CuPy; None where the
-definition serves. A form takes plain arrays and the arguments of the operation, and returns NotImplemented for those
-that it is not made for. tests/fast/test_table.py holds every form equal to its definition.
+A row of TABLE is an operation and its faster forms on NumPy and on CuPy, None where the operation's own definition is
+used. `Primitive.__call__`, `core.replaceable` and `with_derivative` look for a form where all arguments are plain.
 
-A row replaces a value, never a rule, with two exceptions, for measured speed: batch normalization (with ReLU) and, on
-CuPy, cross-entropy. Their forms are the passes of `with_derivative`: the value, and its push and pull where nothing is
-traced. Derivatives of higher order are those of the definition.
+To add a row:
+
+1. Write the form: a function of the same arguments as the operation, with plain arrays. Its results have the values,
+   shapes and types of the definition's, no argument is changed, and NaN, infinity and ties come out alike. For
+   arguments that it is not made for it returns NotImplemented: the definition is used then.
+2. Add the row here, and how to draw its arguments to ROWS in tests/fast/test_table.py: that holds every form equal to
+   its definition, and fails for a row without arguments.
+3. Measure: a form that does not make a training step faster is not worth its lines.
+
+**A form replaces a value, never a rule**: derivatives are those of the definition, of every order. There are two
+exceptions, for measured speed: batch normalization (with ReLU) and, on CuPy, cross-entropy. Their forms return the
+value, and its push and pull where nothing is traced, as `with_derivative` describes. Higher orders are those of the
+definition here, too.
 
     threads.py             NumPy: chunks that stay in cache, and the threads that work on them
-    elementwise.py         ... ufuncs, masks, ReLU and dropout in chunks
+    elementwise.py         ... ufuncs, masks, ReLU and dropout
     products.py            ... matrix products and sums of columns
-    convolution.py         ... a few images at a time; nothing is copied where channels are few
-    pooling.py             ... all windows at once, one of their elements after the other
-    batch_norm.py          ... moments, and the whole layer, in few passes
-    memory.py              ... the memory of freed arrays is kept
+    convolution.py         ... a few images at a time; no copies of windows where channels are few
+    pooling.py             ... the first element of all windows, then the second, and so on
+    batch_norm.py          ... moments, and the whole layer, in few passes over memory
+    memory.py              ... the C library reuses the memory of freed arrays
     cuda.py, *.cu          CuPy: kernels, and the functions that launch them
     cuda_convolution.py    ... convolution, by a kernel and cuBLAS
-    cublas.py              ... matrix products that a capture may hold
+    cublas.py              ... matrix products that can be captured
     capture.py             ... a whole step as one CUDA graph
 """
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy
 
 from .. import backend, core, kinds, losses, normalization, ops, optim
-from ..ops.dropout import _keep
+from ..ops.dropout import _keep  # ops.dropout is the function
 from . import batch_norm, convolution, cublas, cuda, cuda_convolution, elementwise, memory, pooling, products
 from .threads import chunked
+
+Form = Callable[..., Any]
 
 UFUNCS = (ops.add, ops.subtract, ops.negative, ops.multiply, ops.square, ops.exp, ops.expm1, ops.log, ops.log1p,
           ops.sqrt, ops.sin, ops.cos, ops.tanh, ops.abs, ops.maximum, ops.minimum, ops.power)
 
-TABLE = {operation: (chunked(getattr(numpy, operation.name)), None) for operation in UFUNCS} | {
+TABLE: dict[Form, tuple[Form | None, Form | None]] = {
     # operation                       NumPy                            CuPy
+    **{ufunc:                        (chunked(getattr(numpy, ufunc.name)), None) for ufunc in UFUNCS},
     core.add:                        (elementwise.add,                 None),
     core.add_in_place:               (elementwise.add_in_place,        None),
     kinds._broadcast:                (elementwise.broadcast_to,        None),
@@ -54,7 +68,7 @@ TABLE = {operation: (chunked(getattr(numpy, operation.name)), None) for operatio
     ops.windows._put:                (pooling.put_winners,             cuda.put_winners),
     ops.normalize.moments:           (batch_norm.moments,              cuda.moments),
     optim._sgd_step:                 (None,                            cuda.sgd),
-    # value, push and pull
+    # the two exceptions: value, push and pull
     normalization._batch_norm:       (batch_norm.batch_norm,           cuda.batch_norm),
     losses._cross_entropy:           (None,                            cuda.cross_entropy),
 }

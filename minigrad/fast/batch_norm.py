@@ -1,23 +1,30 @@
 """Batch normalization on NumPy: moments, and the whole layer with its first derivative, in few passes over memory."""
+from collections.abc import Iterator
+from typing import Any
+
 import numpy
 
 from ..ops.normalize import moments as plain_moments
+from ..typing import Array
 from .elementwise import select
 from .products import column_sums
 from .threads import map_chunks, run, scratch, split_rows, sum_chunks
 
 
-def moments(x):
-    """Return the mean and the variance of each channel: those of the chunks, joined. Chan, Golub & LeVeque, 1979."""
+def moments(x: Array) -> Any:
+    """Return the mean and the variance of each channel, joined from those of the chunks.
+
+    Chan, Golub & LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979.
+    """
     if not x.size or x.dtype == "float16":
         return NotImplemented
 
-    def one(chunk):                                         # of each chunk, while it is in the cache
+    def one(chunk: slice) -> tuple[int, Array, Array]:      # both sums while the chunk is in the cache
         count = x[chunk].size // x.shape[-1]
         mean = column_sums(x[chunk]) / count
         deviation = numpy.subtract(x[chunk], _tile(mean, x), out=scratch("deviation", x[chunk].shape, x))
         return count, mean, column_sums(deviation, deviation)
-    n, mean, squares = 0, 0.0, 0.0
+    n, mean, squares = 0, 0.0, 0.0                          # the count, mean and squared deviations up to here
     for m, mean_here, squares_here in map_chunks(one, split_rows(x)):
         deviation = mean_here - mean
         squares = squares + squares_here + deviation * deviation * (n * m / (n + m))
@@ -25,13 +32,19 @@ def moments(x):
     return mean, squares / n
 
 
-def _tile(a, x):
+def _tile(a: Array, x: Array) -> Array:
     """Return per-channel values tiled along the width of x, so that NumPy's inner loop is long."""
     return numpy.ascontiguousarray(numpy.broadcast_to(a, x.shape[-2:])) if x.ndim > 2 else a
 
 
-def batch_norm(x, gain, bias, eps, then_relu, statistics):
-    """Return y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative."""
+def batch_norm(x: Array, gain: Array | None, bias: Array, eps: float, then_relu: bool,
+               statistics: tuple[Array, Array] | None) -> Any:
+    """Return y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative.
+
+    statistics: moments(x), if they are known already.
+    """
+    if not x.size:
+        return NotImplemented
     passes = Passes(x, gain, bias, statistics or plain_moments(x), eps, then_relu)
     return passes.y, passes.push, passes.pull
 
@@ -44,19 +57,20 @@ class Passes:
         push    t A + c B + C,  where y > 0    B = r t_gain - A r^2 mean(c t)    C = t_bias - A mean(t)
         pull    v A + c B + C                  B = -A r^2 mean(c v)              C = -A mean(v)      v = g where y > 0
 
-    and the cotangents of gain and bias are r sum(c v) and sum(v). Each walks over its arrays twice: for the sums over
-    the batch, and for the rest. Kept are x and y alone.
+    and the cotangents of gain and bias are r sum(c v) and sum(v). Push and pull each walk over their arrays twice: for
+    the sums over the batch, and for the rest. Of large arrays only x and y are stored; c is computed again.
     """
 
-    def __init__(self, x, gain, bias, statistics, eps, then_relu):
+    def __init__(self, x: Array, gain: Array | None, bias: Array, statistics: tuple[Array, Array], eps: float,
+                 then_relu: bool) -> None:
         self.x, self.then_relu, self.has_gain = x, then_relu, gain is not None
         self.y = numpy.empty(x.shape, numpy.result_type(x, bias, bias if gain is None else gain))
         self.mean, self.r = _tile(statistics[0], x), 1.0 / numpy.sqrt(statistics[1] + eps)
         self.A = self.r if gain is None else gain * self.r
-        self.n, self.chunks = max(x.size / x.shape[-1], 1), split_rows(x)
+        self.n, self.chunks = x.size / x.shape[-1], split_rows(x)
         A, bias = _tile(self.A, x), _tile(bias, x)
 
-        def work(chunks):
+        def work(chunks: Iterator[slice]) -> None:
             for chunk in chunks:
                 y = numpy.subtract(x[chunk], self.mean, out=self.y[chunk])
                 y *= A
@@ -65,15 +79,15 @@ class Passes:
                     numpy.maximum(y, 0.0, out=y)
         run(work, self.chunks)
 
-    def _center(self, chunk):
+    def _center(self, chunk: slice) -> Array:
         x = self.x[chunk]
         return numpy.subtract(x, self.mean, out=scratch("c", x.shape, x))
 
-    def _slope(self, v, A, B, C, out, gated):
-        """v A + c B + C, where y > 0 if it is gated; written to `out`, which may be v."""
+    def _slope(self, v: Array, A: Array, B: Array, C: Array, out: Array, gated: bool) -> Array:
+        """Return v A + c B + C, where y > 0 if it is gated; written to `out`, which may be v."""
         A, B, C = (_tile(a, self.x) for a in (A, B, C))
 
-        def work(chunks):
+        def work(chunks: Iterator[slice]) -> None:
             for chunk in chunks:
                 c, part = self._center(chunk), numpy.multiply(v[chunk], A, out=out[chunk])
                 c *= B
@@ -84,8 +98,8 @@ class Passes:
         run(work, self.chunks)
         return out
 
-    def push(self, t, t_gain, t_bias):
-        """The tangent of y; None is zero."""
+    def push(self, t: Array | None, t_gain: Array | None, t_bias: Array | None) -> Array:
+        """Return the tangent of y; None is zero."""
         t, A = (self.x, 0.0 * self.A) if t is None else (t, self.A)     # whatever t is, it is then multiplied by 0
         sums = sum_chunks(lambda chunk: numpy.stack([column_sums(t[chunk]),
                                                    column_sums(self._center(chunk), t[chunk])]), self.chunks)
@@ -93,11 +107,11 @@ class Passes:
         C = (0.0 if t_bias is None else t_bias) - A * (sums[0] / self.n)
         return self._slope(t, A, B, C, numpy.empty_like(self.y), self.then_relu)
 
-    def pull(self, g):
-        """The cotangents of x, gain (None if there is no gain) and bias."""
+    def pull(self, g: Array) -> tuple[Array, Array | None, Array]:
+        """Return the cotangents of x, gain (None if there is no gain) and bias."""
         v = numpy.empty_like(self.y) if self.then_relu else g
 
-        def sums_of(chunk):
+        def sums_of(chunk: slice) -> Array:
             part = select(g[chunk], self.y[chunk] != 0, out=v[chunk]) if self.then_relu else g[chunk]
             return numpy.stack([column_sums(part), column_sums(self._center(chunk), part)])
         sums = sum_chunks(sums_of, self.chunks)

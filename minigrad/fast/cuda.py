@@ -244,8 +244,9 @@ def sgd(p, g, m, rate, momentum, decay, nesterov):
     """The new parameters and momentum of one array: see update.cu. rate: a number, or an array of one."""
     if not has_kernels(p, m, g) or type(momentum) is not float or type(decay) is not float:
         return NotImplemented
-    (p, m, g), xp = _contiguous(p, m, g), module_of(p)
-    kind, new, moved = _c_type(p), xp.empty(p.shape, p.dtype), xp.empty(p.shape, p.dtype)
+    xp, s = module_of(p), p.shape                           # what is made contiguous has an axis at least
+    p, m, g = _contiguous(p, m, g)
+    kind, new, moved = _c_type(p), xp.empty(s, p.dtype), xp.empty(s, p.dtype)
     number = p.dtype.type
     by_array = on_device(rate)
     rate = rate.astype(p.dtype, copy=False) if by_array else number(rate)

@@ -2,12 +2,13 @@
 import ctypes
 
 
-def keep_memory():
-    """Let the C library keep the memory of freed arrays for the next ones, instead of returning it to the system.
+def keep_memory() -> bool:
+    """Let the C library reuse the memory of freed arrays for the next ones, instead of returning it to the system.
 
-    A training step frees and allocates the same few hundred megabytes again; returned in between, they come as tens of
-    thousands of page faults, a tenth of the step and more. For glibc (elsewhere nothing happens); done when minigrad
-    is imported, unless MINIGRAD_KEEP_MEMORY=0. Return whether it was done.
+    A training step frees and allocates the same few hundred megabytes again. If they are returned in between, they
+    come back as tens of thousands of page faults, which take a tenth of the step and more. This works with glibc and
+    does nothing elsewhere. It is called when minigrad is imported, unless MINIGRAD_KEEP_MEMORY=0. Return whether it
+    was done.
     """
     trim_threshold, mmap_threshold = -1, -3                 # of mallopt(3); 32 MB is the most that the second may be
     try:

@@ -1,18 +1,22 @@
-"""Max pooling on NumPy: all windows at once, one of their elements after the other, in chunks on threads."""
+"""Max pooling on NumPy: the first element of all windows, then the second, and so on, in chunks on threads."""
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy
 
 from ..ops.windows import output_size
+from ..typing import Array, Shape
+from .convolution import Border, Pair
 from .threads import run, split_rows
 
 
-def max_pool2d(x, window, stride, padding, winners=True):
-    """Return the largest element of each window, and its index in the flattened image if `winners` are wanted."""
+def max_pool2d(x: Array, window: Pair, stride: Pair, padding: Border, winners: bool = True) -> tuple[Array, Array]:
+    """Return the largest element of each window, and its index in the flattened image if `winners` is true."""
     s, geometry = (len(x), *output_size(x.shape[1:3], window, stride, padding), x.shape[3]), (window, stride, padding)
     best, indices = numpy.empty(s, x.dtype), numpy.empty(s if winners else 0, int)
 
-    def work(chunks):
+    def work(chunks: Iterator[slice]) -> None:
         for chunk in chunks:
             taps = _taps(x[chunk], *geometry)
             best[chunk] = taps[0]
@@ -24,7 +28,7 @@ def max_pool2d(x, window, stride, padding, winners=True):
     return best, indices
 
 
-def _winners(best, taps, s, window, stride, padding):
+def _winners(best: Array, taps: Sequence[Array], s: Shape, window: Pair, stride: Pair, padding: Border) -> Array:
     """Return for each window the index of its largest element in the flattened image of shape s[1:]."""
     (_, _, w, c), (rows, columns) = s, best.shape[1:3]
     lost, winner = numpy.ones(best.shape, bool), numpy.zeros(best.shape, "uint8" if len(taps) < 256 else "int32")
@@ -42,23 +46,23 @@ def _winners(best, taps, s, window, stride, padding):
     return numpy.take((pixel * c).ravel(), which) + numpy.arange(c)
 
 
-def take_winners(x, winners, **geometry):
-    """Return the winners of each flattened image."""
+def take_winners(x: Array, winners: Array, **geometry: Any) -> Array:
+    """Return the elements of each flattened image at the indices of its winners."""
     y = numpy.empty(winners.shape, x.dtype)
 
-    def work(chunks):
+    def work(chunks: Iterator[slice]) -> None:
         for chunk in chunks:
             y[chunk] = numpy.take_along_axis(x[chunk], winners[chunk], 1)
     run(work, split_rows(x))
     return y
 
 
-def put_winners(g, winners, image, **geometry):
-    """Add g at the winners of each flattened image: the adjoint of take_winners."""
+def put_winners(g: Array, winners: Array, image: Shape, **geometry: Any) -> Array:
+    """Add g to flattened images of zeros at the indices of the winners: the adjoint of take_winners."""
     size = math.prod(image)
     x = numpy.zeros((len(g), size), g.dtype)
 
-    def work(chunks):                                       # adding up in one row is many times faster than in rows
+    def work(chunks: Iterator[slice]) -> None:              # adding up in one row is many times faster than in rows
         for chunk in chunks:
             part = x[chunk]
             indices = winners[chunk] + numpy.arange(len(part))[:, None] * size
@@ -67,10 +71,10 @@ def put_winners(g, winners, image, **geometry):
     return x
 
 
-def _taps(x, window, stride, padding):
+def _taps(x: Array, window: Pair, stride: Pair, padding: Border) -> list[Array]:
     """Return the first, second ... element of all windows: one view (n, rows, columns, c) for each.
 
-    The pixels are sorted by their remainder modulo the stride first, so that neighbors in a view are neighbors in
+    The pixels are sorted by their remainders modulo the stride first, so that neighbors in a view are neighbors in
     memory.
     """
     n, h, w, c = x.shape

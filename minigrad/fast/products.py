@@ -1,16 +1,21 @@
 """Matrix products and sums of columns on NumPy: large ones in chunks, each with one thread of BLAS."""
 import math
+from collections.abc import Iterator
 
 import numpy
 
+from ..typing import Array
 from .threads import one_blas_thread, run, split
 
 SMALL = 1 << 12         # multiplications up to which OpenBLAS uses no threads of its own, whatever the shapes and types
 CHUNK = 1 << 26         # multiplications of a chunk: a millisecond or so
 
 
-def matmul(a, b):
-    """Return a @ b: of large matrices some rows or columns of the result at a time, of many some of them."""
+def matmul(a: Array, b: Array) -> Array:
+    """Return a @ b of two matrices, or of stacks of them that broadcast together.
+
+    Large products are computed in chunks: of rows or columns of the result, or of matrices of a stack.
+    """
     if not type(a) is type(b) is numpy.ndarray:
         return NotImplemented
     (n, k), m = a.shape[-2:], b.shape[-1]
@@ -22,12 +27,13 @@ def matmul(a, b):
             return numpy.matmul(a, b)
     y = numpy.empty((*lead, n, m), numpy.result_type(a, b))
 
-    def part(chunk):
+    def part(chunk: slice) -> tuple[Array, Array, Array]:
         if lead:
-            return *[x[chunk] if x.ndim == y.ndim and len(x) == lead[0] else x for x in (a, b)], y[chunk]
+            left, right = (x[chunk] if x.ndim == y.ndim and len(x) == lead[0] else x for x in (a, b))
+            return left, right, y[chunk]
         return (a[chunk], b, y[chunk]) if n >= m else (a, b[:, chunk], y[:, chunk])
 
-    def work(chunks):
+    def work(chunks: Iterator[slice]) -> None:
         for chunk in chunks:
             left, right, out = part(chunk)
             numpy.matmul(left, right, out=out)
@@ -36,8 +42,8 @@ def matmul(a, b):
     return y
 
 
-def column_sums(x, y=None):
-    """Return the sums over all axes but the last, of x or of x y, in forms that are many times faster than a sum."""
+def column_sums(x: Array, y: Array = None) -> Array:
+    """Return the sums over all axes but the last of x, or of x y: many times faster than NumPy's sum."""
     if y is None:
         return numpy.ones(x.size // x.shape[-1], x.dtype) @ x.reshape(-1, x.shape[-1])
     rows = (-1, math.prod(x.shape[-2:]) if x.ndim > 2 else x.shape[-1])

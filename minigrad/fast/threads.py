@@ -1,15 +1,15 @@
-"""Large arrays of NumPy in chunks that stay in cache, worked on by several threads.
+"""Large NumPy arrays in chunks that stay in cache, processed by several threads.
 
-NumPy walks through memory once for every operation and on one core. Here a batch is split along its first axis into
-chunks that fit in a core's cache; threads take one chunk after the other and do all that is to be done with it. NumPy
-releases the interpreter lock while it computes, so Python's own threads do.
+NumPy walks through memory once for every operation, on one core. Here an array is split along its first axis into
+chunks that fit in a core's cache; each thread takes one chunk after the other and does the whole computation on it.
+NumPy releases the interpreter lock while it computes, so Python's own threads run in parallel.
 
     MINIGRAD_THREADS=4      the number of threads; if it is not set, one for each core that this process may use
 
-The chunks depend on the shapes alone and partial sums are added up in the order of the chunks, so that **results do
-not depend on the number of threads**, bit for bit. While chunks are worked on, the matrix products of NumPy's BLAS run
-on one thread each (threads within threads would only wait for one another, and BLAS's own threads change bits); the
-setting is restored afterwards.
+The chunks depend on the shapes alone, and partial sums are added in the order of the chunks, so that **results do not
+depend on the number of threads**, bit for bit. While chunks are processed, each matrix product of NumPy's BLAS uses
+one thread (threads within threads would only wait for one another, and BLAS's own threads change bits); the setting is
+restored afterwards.
 """
 import concurrent.futures
 import contextlib
@@ -21,20 +21,30 @@ import operator
 import os
 import queue
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy
 import threadpoolctl
 from numpy import ndarray
 
 from ..errors import BackendError
+from ..typing import Array, Shape
 
-CHUNK = 1 << 20         # bytes of each array at hand; a few of them stay in the cache of a core
-GROUPS = 16             # at most this many partial sums are kept at once, where each is large (gradients of kernels)
+CHUNK = 1 << 20         # bytes of one array in a chunk; those of a few arrays stay in the cache of a core
+GROUPS = 16             # at most so many partial sums at once, where each is large (gradients of kernels)
+
+T = TypeVar("T")
+R = TypeVar("R")
+GetAndSet = tuple[Callable[[], int], Callable[[int], object]]
 
 
 @functools.cache
-def threads():
-    """Return the number of threads: MINIGRAD_THREADS, or one for each core that this process may use. Read once."""
+def threads() -> int:
+    """Return the number of threads: MINIGRAD_THREADS, or one for each core that this process may use. Read once.
+
+    Raises BackendError unless it is a positive integer.
+    """
     wanted = os.environ.get("MINIGRAD_THREADS", "").strip()
     if not wanted:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -43,8 +53,8 @@ def threads():
     return int(wanted)
 
 
-def split(n, bytes_each, chunk=None):
-    """Split range(n) into slices of at most `chunk` bytes (at least one element each), CHUNK if it is not given.
+def split(n: int, bytes_each: int, chunk: int | None = None) -> list[slice]:
+    """Split range(n) into slices of at most `chunk` bytes, CHUNK if it is not given, but of one element at least.
 
     The number of slices is about a multiple of 4, so that 2 or 4 threads get equal shares.
     """
@@ -56,47 +66,47 @@ def split(n, bytes_each, chunk=None):
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
-def split_rows(x):
-    """Split an array along its first axis: slices of at most a chunk; one slice of an array without rows."""
+def split_rows(x: Array) -> list[slice]:
+    """Split an array along its first axis into slices of at most CHUNK bytes; one empty slice if it has no rows."""
     return split(len(x), x.nbytes // max(len(x), 1)) or [slice(0, 0)]
 
 
-def run(work, chunks):
-    """Run work(chunks) on every thread; all threads draw from one shared iterator. Return nothing.
+def run(work: Callable[[Iterator[T]], object], chunks: Sequence[T]) -> None:
+    """Run work(chunks) on every thread; all threads draw from one shared iterator.
 
-    The calling thread works too and waits for no other: where no thread is free (inside of a chunk, say) or none can
-    be started, it does everything.
+    The calling thread works too and never waits for a free one: where none is free (inside of a chunk, say) or none
+    can be started, it does everything itself.
     """
     left = iter(chunks)                                     # to take the next element of a list is one atomic step
     with one_blas_thread:
         helpers = _ask_for_help(work, left, min(threads(), len(chunks)) - 1)
         try:
             work(left)
-        finally:                                            # what nobody has begun by now has nothing left to do
-            errors = [helper.exception() for helper in helpers if not helper.cancel()]      # which waits for them
+        finally:                                            # a job that has not begun by now has nothing left to do
+            errors = [helper.exception() for helper in helpers if not helper.cancel()]      # this waits for the others
     for error in errors:
         if error:
             raise error
 
 
-def map_chunks(f, chunks):
+def map_chunks(f: Callable[[T], R], chunks: Sequence[T]) -> list[R]:
     """Return [f(chunk) for chunk in chunks], computed on threads."""
-    results = [None] * len(chunks)
+    results: list[Any] = [None] * len(chunks)
 
-    def work(left):
+    def work(left: Iterator[tuple[int, T]]) -> None:
         for i, chunk in left:
             results[i] = f(chunk)
     run(work, list(enumerate(chunks)))
     return results
 
 
-def sum_chunks(f, chunks):
+def sum_chunks(f: Callable[[T], Array], chunks: Sequence[T]) -> Array:
     """Return the sum of f(chunk) over all chunks, added up in their order."""
     return functools.reduce(operator.add, map_chunks(f, chunks))
 
 
-def scratch(role, shape, x):
-    """Return an uninitialized buffer in the type of x, reused for every call with this role; one per thread."""
+def scratch(role: str, shape: Shape, x: Array) -> Array:
+    """Return an uninitialized array in the type of x. Each thread has one for each role and reuses its memory."""
     count = math.prod(shape) * x.itemsize
     memory = getattr(_own, role, None)
     if memory is None or len(memory) < count:
@@ -105,17 +115,17 @@ def scratch(role, shape, x):
     return memory[:count].view(x.dtype).reshape(shape)
 
 
-def chunked(f, arguments=None):
+def chunked(f: Any, arguments: int | None = None) -> Callable[..., Any]:
     """Return f, which acts on each element of one array or two, with large arrays in chunks on threads.
 
-    f: a ufunc, or a function f(*arrays, out=None) of so many arguments.
+    f: a ufunc, or a function f(*arrays, out=None) with this number of arguments.
     """
-    def unary(a, /, *more, **settings):
+    def unary(a: Array, /, *more: Any, **settings: Any) -> Array:
         if more or settings:
-            return NotImplemented                           # NumPy would write into the one too many
+            return NotImplemented                           # NumPy would write the result to a second array
         return map_elements(f, (a,)) if type(a) is ndarray and a.nbytes > CHUNK else f(a)
 
-    def binary(a, b, /, *more, **settings):
+    def binary(a: Array, b: Array, /, *more: Any, **settings: Any) -> Array:
         if more or settings:
             return NotImplemented
         large = type(a) is ndarray and a.nbytes > CHUNK or type(b) is ndarray and b.nbytes > CHUNK
@@ -123,14 +133,14 @@ def chunked(f, arguments=None):
     return unary if (arguments or f.nin) == 1 else binary
 
 
-def map_elements(f, args, y=None):
+def map_elements(f: Any, args: Sequence[Array], y: Array = None) -> Array:
     """Return f(*args), written to y if that is given, chunk by chunk."""
     s = numpy.broadcast_shapes(*[numpy.shape(a) for a in args])
     is_split = [numpy.ndim(a) == len(s) and a.shape[0] == s[0] for a in args]
     if y is None:
         y = numpy.empty(s, f(*[a[:0] if splits else a for a, splits in zip(args, is_split)]).dtype)
 
-    def work(left):
+    def work(left: Iterator[slice]) -> None:
         for chunk in left:
             f(*[a[chunk] if splits else a for a, splits in zip(args, is_split)], out=y[chunk])
     run(work, split_rows(y))
@@ -140,27 +150,37 @@ def map_elements(f, args, y=None):
 # -------------------------------------------------------------------------------------------------- threads
 
 class _Own(threading.local):
-    """What each thread has for itself: scratch arrays, how deep it is in `one_blas_thread`, and what to restore."""
-    depth, before = 0, ()
+    """The data of one thread: scratch memory by role, how deep it is in `one_blas_thread`, and what to restore."""
+    depth = 0
+    before: Sequence[tuple[int, Callable[[int], object]]] = ()
 
 
 _own = _Own()
 
 
 class _Helpers:
-    """Threads that wait for work. They are daemons, so that the interpreter may end while they wait, and start late."""
+    """Threads that wait for jobs, started when they are first needed.
 
-    def __init__(self):
-        self.jobs, self.started, self.lock = queue.SimpleQueue(), 0, threading.Lock()
+    They are daemons, so that the interpreter may end while they wait.
+    """
 
-    def start(self, count):
-        """Have at least so many threads, or as many as there can be: none are started while the interpreter ends."""
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin without threads."""
+        self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()     # of pairs (future, function)
+        self.started, self.lock = 0, threading.Lock()
+
+    def start(self, count: int) -> None:
+        """Start threads until there are `count`, or no more can be started, as while the interpreter ends."""
         with self.lock, contextlib.suppress(RuntimeError):
             while self.started < count:
                 threading.Thread(target=self.serve, name="minigrad", daemon=True).start()
                 self.started += 1
 
-    def serve(self):
+    def serve(self) -> None:
+        """Do one job after the other, for ever."""
         one_blas_thread.enter_thread()
         while True:
             job, run = self.jobs.get()
@@ -169,17 +189,19 @@ class _Helpers:
                     job.set_result(run())
                 except BaseException as error:
                     job.set_exception(error)
-            del job, run                                    # with the arrays in them
+            del job, run                                    # they hold arrays, and the next job may be long in coming
 
 
 _helpers = _Helpers()
 
 
-def _ask_for_help(work, left, count):
-    """Futures of work(left), `count` of them, each done by the next thread that is free, if there is one."""
+def _ask_for_help(work: Callable[[Iterator[T]], object], left: Iterator[T],
+                  count: int) -> list[concurrent.futures.Future[object]]:
+    """Return `count` futures of work(left), or as many as there are threads: whichever is free takes the next one."""
     if count > _helpers.started:
         _helpers.start(count)
-    jobs = [concurrent.futures.Future() for _ in range(min(count, _helpers.started))]
+    jobs: list[concurrent.futures.Future[object]] = [
+        concurrent.futures.Future() for _ in range(min(count, _helpers.started))]
     for job in jobs:                                        # the context carries numpy.errstate
         _helpers.jobs.put((job, functools.partial(contextvars.copy_context().run, work, left)))
     return jobs
@@ -188,13 +210,14 @@ def _ask_for_help(work, left, count):
 class _OneBlasThread:
     """A context in which BLAS uses one thread. Entered by several threads at once, it ends when the last one leaves."""
 
-    def __init__(self):
-        self.lock, self.inside, self.before = threading.Lock(), 0, []
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+        self.before: list[tuple[int, Callable[[int], object]]] = []
 
-    def __reduce__(self):
+    def __reduce__(self) -> str:
         return "one_blas_thread"                            # there is one in each process
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         _own.depth += 1
         if _own.depth == 1:
             of_process, of_thread = _blas()
@@ -207,7 +230,7 @@ class _OneBlasThread:
             if of_thread:
                 self.enter_thread()
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         _own.depth -= 1
         if _own.depth == 0:
             for count, set_to in _own.before:
@@ -217,31 +240,32 @@ class _OneBlasThread:
                 if not self.inside:
                     self._restore()
 
-    def enter_thread(self):
-        """The part of it that each thread has to do for itself: a helper does it once and for all."""
+    def enter_thread(self) -> None:
+        """Set the BLAS whose threads are counted for each thread. A helper does it once, when it starts."""
         _own.before = [(get(), set_to) for get, set_to in _blas()[1]]
         for _, set_to in _own.before:
             set_to(1)
 
-    def _restore(self):
+    def _restore(self) -> None:
         for count, set_to in self.before:
             set_to(count)
-        self.before = []                                    # not empty wherever BLAS may be at one thread
+        self.before = []                                    # it is empty unless BLAS may be set to one thread
 
-    def after_fork(self):
-        """In a forked child, where the thread that forked is the only one."""
+    def after_fork(self) -> None:
+        """Start afresh in a forked child, where the thread that forked is the only one."""
         self.lock, self.inside = threading.Lock(), int(_own.depth > 0)
         if not self.inside:
             self._restore()
 
 
 @functools.cache
-def _blas():
-    """The functions (get, set) of the number of threads of each BLAS: where it is that of the process, of each thread.
+def _blas() -> tuple[list[GetAndSet], list[GetAndSet]]:
+    """Return (get, set) of the number of threads of each BLAS: those that count for the process, and for each thread.
 
-    OpenBLAS is asked itself: threadpoolctl 3.8 ignores, without a word, what any thread but the first sets.
+    OpenBLAS's own functions are called: threadpoolctl 3.8 silently ignores what any thread but the first sets.
     """
-    of_process, of_thread = [], []
+    of_process: list[GetAndSet] = []
+    of_thread: list[GetAndSet] = []
     for library in threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers:
         known = library.internal_api == "openblas"
         if known and getattr(library, "threading_layer", None) == "openmp":
@@ -259,8 +283,8 @@ def _blas():
 one_blas_thread = _OneBlasThread()
 
 
-def _after_fork():
-    _helpers.__init__()
+def _after_fork() -> None:
+    _helpers.reset()
     one_blas_thread.after_fork()
 
 

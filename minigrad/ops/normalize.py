@@ -6,7 +6,7 @@ from ..backend import module_of
 from ..core import LinearMap, Primitive, replaceable
 from ..errors import shape
 from ..typing import Array, Shape
-from .elementwise import sqrt, square
+from .elementwise import multiply, sqrt, square
 from .reductions import mean, widen_sums
 from .shaping import as_axes
 
@@ -40,7 +40,10 @@ def standardize(x: Array, axis: int | tuple[int, ...] | None, eps: float = 1e-5)
 
     Ioffe & Szegedy, 2015, Algorithm 1.
     """
-    return _standardize_primitive(x, axes=as_axes(axis, len(shape(x)), "standardize"), eps=eps)
+    axes = as_axes(axis, len(shape(x)), "standardize")
+    if 0 in shape(x):                                       # there is no mean of no elements
+        return multiply(x, 1.0)
+    return _standardize_primitive(x, axes=axes, eps=float(eps))         # a scalar of NumPy would change types
 
 
 @replaceable

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from minigrad.fast import convolution
 from minigrad.fast import products as fast_products
 from minigrad.fast import threads as th
 from models import lenet, resnet
+
+pytestmark = pytest.mark.needs("wing")
 
 
 @pytest.fixture
@@ -196,6 +199,16 @@ def test_a_blas_whose_threads_are_counted_for_each_thread(monkeypatch):
     assert setting[0]() == 5 and in_a_thread(setting[0]) == 4
 
 
+@pytest.mark.parametrize("layer, of_thread", [("openmp", True), ("pthreads", False)])
+def test_which_blas_counts_for_each_thread(layer, of_thread, monkeypatch):
+    library = types.SimpleNamespace(internal_api="openblas", threading_layer=layer, dynlib=None, get_num_threads=lambda: 2,
+                                    set_num_threads=lambda count: None)
+    controller = types.SimpleNamespace(select=lambda user_api: types.SimpleNamespace(lib_controllers=[library]))
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", lambda: controller)
+    setting = (library.get_num_threads, library.set_num_threads)
+    assert th._blas.__wrapped__() == (([], [setting]) if of_thread else ([setting], []))
+
+
 def test_chunks_inside_of_chunks(threads):
     """They wait for nobody: several callers whose chunks ask for chunks, which ask again."""
     threads(2)
@@ -236,12 +249,16 @@ def run(program, **environment):
                           capture_output=True, text=True, timeout=120)
 
 
-def test_the_environment_sets_the_number_of_threads():
-    program = "from minigrad.fast import threads as th; print(th.threads())"
-    assert run(program, MINIGRAD_THREADS="3").stdout.strip() == "3"
-    assert run(program, MINIGRAD_THREADS="").stdout.strip() == str(len(os.sched_getaffinity(0)))
+def test_the_environment_sets_the_number_of_threads(monkeypatch):
+    read = th.threads.__wrapped__
+    for given, count in (("3", 3), (" 1 ", 1), ("", len(os.sched_getaffinity(0)))):
+        monkeypatch.setenv("MINIGRAD_THREADS", given)
+        assert read() == count
     for wrong in ("0", "two", "-1", "²"):
-        assert f"MINIGRAD_THREADS='{wrong}' is not a number of threads" in run(program, MINIGRAD_THREADS=wrong).stderr
+        monkeypatch.setenv("MINIGRAD_THREADS", wrong)
+        with pytest.raises(mg.BackendError, match=f"MINIGRAD_THREADS='{wrong}' is not a number of threads"):
+            read()
+    assert run("from minigrad.fast import threads as th; print(th.threads())", MINIGRAD_THREADS="3").stdout.strip() == "3"
 
 
 FORKS = """

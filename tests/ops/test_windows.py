@@ -37,6 +37,7 @@ def test_every_geometry_of_a_convolution(window):
                 np.testing.assert_allclose(one[at], np.sum(g * moved), atol=1e-10)
 
 
+@pytest.mark.needs("wing")
 def test_with_stride_one_the_gradient_is_a_convolution_too(monkeypatch):
     """This is faster than folding windows back."""
     monkeypatch.setattr(module, "_fold", lambda *args: pytest.fail("folded"))
@@ -84,6 +85,7 @@ def test_what_is_not_finite_stays_in_its_image():
     assert np.isfinite(y[[0, 2]]).all() and np.isnan(y[1]).sum() == 4 * 4
 
 
+@pytest.mark.needs("wing")
 def test_windows_are_multiplied_a_piece_at_a_time():
     def most(f, *args):
         f(*args)                                            # the buffers of the threads are kept
