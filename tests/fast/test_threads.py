@@ -107,6 +107,19 @@ def test_an_error_in_any_thread_comes_out_and_the_next_call_works(threads):
     assert th.map_chunks(lambda i: i * i, list(range(10))) == [i * i for i in range(10)]
 
 
+def test_an_error_in_a_helper_comes_out_where_the_caller_has_none(threads):
+    threads(2)
+    caller, begun = threading.current_thread(), threading.Event()
+
+    def work(left):
+        if threading.current_thread() is not caller:
+            begun.set()
+            raise ZeroDivisionError
+        assert begun.wait(60)
+    with pytest.raises(ZeroDivisionError):
+        th.run(work, [0, 1])
+
+
 def test_the_settings_of_numpy_hold_in_the_threads(threads, small_chunks):
     threads(4)
     with np.errstate(over="ignore"):
