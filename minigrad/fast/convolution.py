@@ -7,16 +7,12 @@ import functools
 import math
 import operator
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
 
 import numpy
 
-from ..ops.windows import _fold, output_size, view
+from ..ops.windows import Border, Pair, _fold, output_size, view
 from ..typing import Array
 from .threads import GROUPS, map_chunks, run, scratch, split
-
-Pair: TypeAlias = tuple[int, int]
-Border: TypeAlias = tuple[Pair, Pair]                       # ((top, bottom), (left, right))
 
 WINDOWS = 3 << 20       # bytes of windows, or of products with them, at a time
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy
 
-from ..ops.windows import output_size
+from ..ops.windows import Border, Pair, output_size
 from ..typing import Array, Shape
-from .convolution import Border, Pair
 from .threads import run, split_rows
 
 
