@@ -1,18 +1,18 @@
-"""What the figures and tables on CIFAR have in common: networks, schedules, tasks, and the names of their runs.
+"""The common part of the figures and tables on CIFAR: networks, schedules, tasks, and the names of runs.
 
-A method's name may carry what the paper adds to it: `uniform+es+ft` is plain training by the shorter schedule, then
-fine-tuned on the clean set. Runs of all figures lie in one folder for each mode, so that a run that two figures need is
-made once.
+Suffixes of a method's name change its schedule: `uniform+es+ft` is plain training by the shorter schedule, then
+fine-tuning on the clean set. The runs of all figures are in one folder for each mode, so that a run that two figures
+need is trained once.
 
-    schedule    steps       rate falls to a tenth at       paper, ResNet-32
+    schedule    steps       rate drops to a tenth at       paper, ResNet-32
     (none)      T           T / 2, 3 T / 4                 80,000: 40,000 and 60,000
     +es         3 T / 4     T / 2, 5 T / 8                 60,000: 40,000 and 50,000; also WRN-28-10's
     +half       T / 2       never                          Figure 3: 40,000 at rate 0.1
     +short      T / 4       9 T / 40                       not in the paper: 20,000, 18,000 (see below)
     +ft         T / 16      (rate / 100)                   5,000 on the clean set, after the run it is added to
 
-uniform+short is there for fairness: long training at a high rate fits wrong labels, and plain training that ends early
-has been reported to reach 88.5 % where Table 1 gives 67.97 for it (github.com/xjtushujun/meta-weight-net, issue 1).
+uniform+short is a fair baseline: long training at a high rate fits wrong labels, and plain training that ends early has
+been reported to reach 88.5 % where Table 1 has 67.97 for it (github.com/xjtushujun/meta-weight-net, issue 1).
 """
 import functools
 import re
@@ -29,31 +29,31 @@ from .runs import Problem, Run, Settings
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
 NAMES = "plane car bird cat deer dog frog horse ship truck".split()
-TARGETS = {"cifar10": (0, 1, 3, 5, 7), "cifar100": (7, 12, 41, 62, 85)}     # the backgrounds of the paper's five runs
-TARGET = {"cifar10": 3, "cifar100": 41}                                     # of its figures
+TARGETS = {"cifar10": (0, 1, 3, 5, 7), "cifar100": (7, 12, 41, 62, 85)}     # backgrounds of the paper's five runs
+TARGET = {"cifar10": 3, "cifar100": 41}                                     # and of its figures
 SUFFIXES = ("es", "half", "short", "ft")
-SEVERAL = {"shares": "figure5", "cleans": "figure4"}                        # what compares several of these
+SEVERAL = {"shares": "figure5", "cleans": "figure4"}                        # the figure that compares several values
 
 
 class Mode(NamedTuple):
-    """Steps of the long schedule, how often to evaluate, the sizes of the parts of a task, form of the biases."""
-    steps: int
-    every: int
-    sizes: dict
-    form: str
+    """The settings of a mode."""
+    steps: int                  # of the long schedule
+    every: int                  # steps between two evaluations
+    sizes: dict                 # of the parts of a task
+    variant: str                # of the flips, see flips.py
 
 
-MODES = {"quick": Mode(6_000, 500, {"size": 10_000, "validation": 2_000, "tests": 5_000}, "true"),
+MODES = {"quick": Mode(6_000, 500, {"size": 10_000, "validation": 2_000, "tests": 5_000}, "exact"),
          "paper": Mode(80_000, 1_000, {"validation": 5_000}, "paper")}
 
 
 class Grid(NamedTuple):
-    """The runs of a figure: every method for every share of noise, number of clean images and seed."""
+    """The runs of a figure: all combinations of method, bias, share of flips, number of clean images, and seed."""
     network: str
     methods: tuple
     biases: tuple = ("background",)
     shares: tuple = (0.4,)
-    cleans: tuple = (None,)     # the paper's: ten for each class with background flips, 1,000 with uniform ones
+    cleans: tuple = (None,)     # None: as in the paper, ten for each class with background flips, 1,000 with uniform
     seeds: tuple = (0,)
     targets: Callable = lambda name, seed: TARGET[name]
 
@@ -69,14 +69,15 @@ def _init(family, depth, widen, stride, momentum, rng, classes):
 
 
 def _prepare(images, rng):
-    return data.scaled(images) if rng is None else data.augmented(images, rng)
+    return data.scale(images) if rng is None else data.augment(images, rng)
 
 
 def problem(network, steps):
-    """A network by its name: resnet-32, resnet-20-4 (four times as wide), standard-32, wrn-28-10; and for quick runs
-    resnet-8-1-2, whose first convolution has stride 2.
+    """Return the Problem of a network name.
 
-    The averages of batch norm look back over a fiftieth of training, and no further than the authors', 1,000 steps.
+    Names: resnet-32, resnet-20-4 (four times as wide), standard-32 (He et al.), wrn-28-10; for quick runs resnet-8-1-2,
+    whose first convolution has stride 2. The running averages of batch norm extend over a fiftieth of the steps, but at
+    most over 1,000 steps, as in the authors' code. Raises MinigradError for other names.
     """
     match = re.fullmatch(r"(resnet|standard|wrn)-(\d+)(?:-(\d+)(?:-([12]))?)?", network)
     family, *numbers = match.groups() if match else (None, 0, 0, 0)
@@ -90,31 +91,40 @@ def problem(network, steps):
 
 # ---------------------------------------------------------------------------------------------------- runs
 
-def split(name):
-    """"uniform+es+ft" -> "uniform", ("es", "ft"). Raises MinigradError for what cannot be."""
+def split_name(name):
+    """Split a name, such as "uniform+es+ft" into "uniform", ("es", "ft"); raise MinigradError for impossible ones."""
     method, *suffixes = name.split("+")
     script.check_methods([method], lambda method: None)
     if suffixes != [s for s in SUFFIXES if s in suffixes] or len(set(suffixes) - {"ft"}) > 1:
-        raise MinigradError(f"there is no method {name}\n  help: after {method} may stand +es, +half or +short, and "
-                            "then +ft")
+        raise MinigradError(f"there is no method {name}\n  help: {method} may be followed by +es, +half or +short, "
+                            "and then by +ft")
     if suffixes and isinstance(METHODS[method], Boosted):
-        raise MinigradError(f"there is no method {name}: it trains no network by the schedules that +{suffixes[0]} is "
-                            f"about\n  help: {method}")
+        raise MinigradError(f"there is no method {name}: {method} trains no network, and +{suffixes[0]} changes the "
+                            f"schedule of a network\n  help: --methods {method}")
     return method, tuple(suffixes)
 
 
 def settings(name, mode, network, steps=None, rate=None):
-    """How the last part of a run with this name is trained: see the table above.
+    """Return the Settings of a run, by the table in the docstring of this module.
 
-    Raises MinigradError for a name that promises another schedule and has the same.
+    For a run with several stages, such as uniform+es+ft, these are the settings of the last one.
+
+    Args:
+        name: of the method, with suffixes.
+        mode: "quick" or "paper".
+        network: its name.
+        steps: of the long schedule; None: those of the mode.
+        rate: initial learning rate; None: 0.1.
+
+    Raises MinigradError for a suffix that would not change the schedule.
     """
-    method, suffixes = split(name)
+    method, suffixes = split_name(name)
     for suffix in set(suffixes) - {"ft"}:
         T = MODES[mode].steps
         if _schedule(method, suffix, network, T) == _schedule(method, "", network, T):
             plain = name.replace(f"+{suffix}", "")
-            raise MinigradError(f"{name}: +{suffix} changes nothing, as {method} on {network} has that schedule or one "
-                                f"of its own\n  help: --methods {plain}")
+            raise MinigradError(f"{name}: +{suffix} changes nothing, as {method} on {network} has that schedule or "
+                                f"its own\n  help: --methods {plain}")
     T, rate = steps or MODES[mode].steps, rate or 0.1
     steps, drops = _schedule(method, suffixes[-1] if suffixes else "", network, T)
     tuned = "ft" in suffixes or method == "fine_tune"
@@ -123,7 +133,7 @@ def settings(name, mode, network, steps=None, rate=None):
 
 
 def _schedule(method, suffix, network, T):
-    """(steps, those at which the rate falls) of a method, or of what its last suffix makes of it."""
+    """Return the number of steps, and the steps at which the rate drops, of a method with this suffix or ""."""
     if suffix == "ft" or method == "fine_tune":
         return max(T // 16, 1), ()
     if method == "clean_only":
@@ -145,13 +155,23 @@ def _source(name):
 
 
 def task(name, seed, **how):
-    """The task of a run: biases.noisy on CIFAR."""
+    """Return the task of a run: biases.noisy on CIFAR."""
     return noisy(*_source(name), seed, classes=CLASSES[name], **how)
 
 
 def run_of(options, grid, name, bias, share, clean, seed):
-    """One run, with the one it begins from."""
-    method, suffixes = split(name)
+    """Return one Run, with the run it starts from as its base.
+
+    Args:
+        options: of the command line.
+        grid: the Grid, for the background class.
+        name: of the method, with suffixes.
+        bias: "uniform" or "background".
+        share: of flipped labels.
+        clean: number of clean images; None: as in the paper.
+        seed: of the run.
+    """
+    method, suffixes = split_name(name)
     target = options.target if options.target is not None else grid.targets(options.data, seed)
     if clean is None:
         clean = 1000 if bias == "uniform" else 10 * CLASSES[options.data]
@@ -163,7 +183,7 @@ def run_of(options, grid, name, bias, share, clean, seed):
     base = name.removesuffix("+ft") if "ft" in suffixes else METHODS[method].base
     return Run("-".join(str(label) for label in labels.values()), labels,
                "fine_tune" if "ft" in suffixes else method, seed,
-               functools.partial(task, options.data, seed, flip=bias, share=share, clean=clean, form=mode.form,
+               functools.partial(task, options.data, seed, flip=bias, share=share, clean=clean, variant=mode.variant,
                                  **background, **mode.sizes),
                problem(options.network, options.steps or mode.steps), how, options.out,
                run_of(options, grid, base, bias, share, clean, seed) if base else None)
@@ -171,10 +191,10 @@ def run_of(options, grid, name, bias, share, clean, seed):
 
 # ------------------------------------------------------------------------------------------------- scripts
 
-def choose(runs, wanted):
-    """The runs whose networks a picture shows: those wanted(run, first) that have a checkpoint; prints the others."""
-    there = [run for run in runs if run.checkpoint.exists()]
-    chosen = [run for run in there if wanted(run, there[0])]
+def choose_runs(runs, wanted):
+    """Return the runs for a picture of networks: wanted(run, first run) and with a checkpoint; print the others."""
+    available = [run for run in runs if run.checkpoint.exists()]
+    chosen = [run for run in available if wanted(run, available[0])]
     left_out = [run.name for run in runs if run not in chosen]
     if left_out:
         print(f"not drawn, of {len(runs)} runs: {', '.join(left_out)}")
@@ -182,49 +202,55 @@ def choose(runs, wanted):
 
 
 def _check_settings(name, options, along, network):
-    """Raise MinigradError for what the figure cannot show, and for what would change nothing in it."""
+    """Raise MinigradError for options that the figure cannot show, or that would not change it."""
     def unfit(method):
         if network and isinstance(method, Boosted):
-            return f"{name} looks into a network, and it trains none"
-        return script.wrong_classes(method, CLASSES[options.data])
-    script.check_methods([split(method)[0] for method in options.methods], unfit)
+            return f"{name} needs a network, and it trains none"
+        return script.class_mismatch(method, CLASSES[options.data])
+    script.check_methods([split_name(method)[0] for method in options.methods], unfit)
     for which, elsewhere in SEVERAL.items():
         values = getattr(options, which)
         if len(values) > 1 and which != along:
-            raise MinigradError(f"--{which} {' '.join(map(str, values))}: {name} is of one at a time\n  help: "
+            raise MinigradError(f"--{which} {' '.join(map(str, values))}: {name} shows one value at a time\n  help: "
                                 f"--{which} {values[0]}; {elsewhere} compares several")
     if None not in options.cleans and min(options.cleans) < 1:
         raise MinigradError(f"--cleans {min(options.cleans)}: it must be at least 1")
     if options.target is not None and "background" not in options.grid.biases:
-        raise MinigradError(f"--target {options.target}: {name} has no background flips\n  help: leave it away")
+        raise MinigradError(f"--target {options.target}: {name} has no background flips\n  help: leave out --target")
 
 
 def figure(name, about, quick, paper, report, along=None, network=False):
-    """A Script: its grid in each mode, and report(lines, runs, options, caption), which prints and draws.
+    """Return the Script of a figure or table on CIFAR.
 
-    along: "shares" or "cleans", of which it shows several. network: whether it looks into the networks of the runs.
+    Args:
+        name: of its module.
+        about: the description for --help.
+        quick, paper: the Grid of each mode.
+        report: (lines, runs, options, caption) -> None, prints tables and draws pictures.
+        along: the option that may have several values, "shares" or "cleans", or None.
+        network: whether the report needs the networks of the runs, from their checkpoints.
     """
     def options(p):
         p.add_argument("--data", choices=tuple(CLASSES), default="cifar10",
-                       help="from $MINIGRAD_DATA or the net, 170 MB (default: cifar10)")
+                       help="from $MINIGRAD_DATA or a download of 170 MB (default: cifar10)")
         p.add_argument("--network", metavar="N", help="resnet-8-1-2 (quick), resnet-8, resnet-32, resnet-20-4 (four "
                        "times as wide), standard-32 (He et al.), wrn-28-10 ...")
-        p.add_argument("--shares", type=float, nargs="+", metavar="S", help="of the labels that are flipped")
-        p.add_argument("--cleans", type=int, nargs="+", metavar="C", help="numbers of clean images")
+        p.add_argument("--shares", type=float, nargs="+", metavar="S", help="share of flipped labels")
+        p.add_argument("--cleans", type=int, nargs="+", metavar="C", help="number of clean images")
         p.add_argument("--target", type=int, metavar="K", help="the background class")
 
-    def checked(options):
+    def check_options(options):
         grid = {"quick": quick, "paper": paper}[options.mode]
         options.network = options.network or grid.network
         for which in ("methods", "shares", "cleans", "seeds"):
-            setattr(options, which, script.given(getattr(options, which), getattr(grid, which)))
+            setattr(options, which, script.choose_values(getattr(options, which), getattr(grid, which)))
         options.grid = grid
         _check_settings(name, options, along, network)
         return options
 
     def plan(options):
-        kept = {"experiment": "cifar", "mode": options.mode, "steps": options.steps, "rate": options.rate}
-        return kept, [run_of(options, options.grid, method, bias, share, clean, seed)
+        saved = {"experiment": "cifar", "mode": options.mode, "steps": options.steps, "rate": options.rate}
+        return saved, [run_of(options, options.grid, method, bias, share, clean, seed)
                       for bias in options.grid.biases for share in options.shares for clean in options.cleans
                       for seed in options.seeds for method in options.methods]
 
@@ -233,10 +259,10 @@ def figure(name, about, quick, paper, report, along=None, network=False):
         return [f"  {bias} {share}, {clean} clean: {run.task().statement}"
                 for (bias, share, clean), run in reversed(first.items())]
 
-    def reported(options, runs, lines, caption):
+    def report_page(options, runs, lines, caption):
         report(lines, runs, options, f"{caption}, {options.network}")
-    described = "\n".join(f"  {mode:6s} {grid.network}; methods {' '.join(grid.methods)}; shares "
+    defaults = "\n".join(f"  {mode:6s} {grid.network}; methods {' '.join(grid.methods)}; shares "
                           f"{' '.join(map(str, grid.shares))}; seeds {' '.join(map(str, grid.seeds))}; steps "
                           f"{MODES[mode].steps}" for mode, grid in (("quick", quick), ("paper", paper)))
-    return script.Script(name, f"{about}\n\n{__doc__}", described, options, checked, plan, statements, reported,
-                         lambda options: f"cifar-{options.mode}")
+    return script.Script(name, f"{about}\n\n{__doc__}", defaults, options, check_options, plan, statements,
+                         report_page, lambda options: f"cifar-{options.mode}")

@@ -72,8 +72,8 @@ def _options(p):
 def _check(options):
     if options.mode != "quick":
         raise MinigradError("--mode paper: the paper has no such experiment\n  help: --mode quick, the default")
-    options.methods = script.given(options.methods, DEFAULT_METHODS)
-    options.seeds = script.given(options.seeds, DEFAULT_SEEDS)
+    options.methods = script.choose_values(options.methods, DEFAULT_METHODS)
+    options.seeds = script.choose_values(options.seeds, DEFAULT_SEEDS)
     script.check_methods(options.methods, _reason_against)
     return options
 
@@ -81,7 +81,7 @@ def _check(options):
 def _reason_against(method):
     if not isinstance(method, Weighting) or method.base:
         return "this experiment compares weightings within a single training of the network"
-    return script.wrong_classes(method, 2)
+    return script.class_mismatch(method, 2)
 
 
 def _settings(options):

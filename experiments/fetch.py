@@ -1,4 +1,4 @@
-"""Files with a checksum, read without trust; downloads that end, bounded in time and size."""
+"""Files verified by checksum, and downloads bounded in time and size."""
 import hashlib
 import io
 import threading
@@ -7,20 +7,21 @@ import time
 from minigrad import FileError
 
 
-def kind_of(digest):
-    """The name of the function that a checksum comes from, by its length."""
+def hash_name(digest):
+    """Return the name of the hash function of a hexadecimal checksum, by its length."""
     return {32: "md5", 64: "sha256"}[len(digest)]
 
 
-def checked(path, digest, remedy):
-    """The bytes of a file, or FileError: missing, or not the file with this checksum (hexadecimal sha256 or md5).
+def read_checked(path, digest, remedy):
+    """Return the bytes of a file with this checksum, a hexadecimal sha256 or md5.
 
-    It is read a second time if the checksum is right, so that no other file is ever held in memory.
+    The file is read a second time once the checksum is right, so that a wrong file, however large, is never in memory.
+    Raises FileError, with the remedy as its help, for a file that cannot be read or has another checksum.
     """
-    kind = kind_of(digest)
+    kind = hash_name(digest)
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise OSError(0, "it is no file")               # a device or a pipe may have no end
+            raise OSError(0, "not a regular file")          # reading a device or a pipe may never end
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
             size = file.tell()
@@ -35,11 +36,13 @@ def checked(path, digest, remedy):
     return data
 
 
-PATIENCE, LEAST, LONGEST = 30.0, 1 << 16, 3600.0            # seconds, and bytes in them; seconds of a whole download
+TIMEOUT = 30.0                                              # seconds
+SLOWEST = 1 << 16                                           # bytes in TIMEOUT, at least
+LONGEST = 3600.0                                            # seconds for a whole download, at most
 
 
-class _Bounded(io.FileIO):
-    """A file that takes so many bytes, and none any more when it is closed."""
+class _BoundedFile(io.FileIO):
+    """A new file to which at most a given number of bytes can be written."""
 
     def __init__(self, path, most):
         super().__init__(path, "wb")
@@ -48,22 +51,23 @@ class _Bounded(io.FileIO):
     def write(self, data):
         self.count += len(data)
         if self.count > self.most:
-            raise OSError(f"it sends more than {self.most} bytes")
+            raise OSError(f"the mirror sends more than {self.most} bytes")
         return super().write(data)
 
 
 def fetch(url, path, most):
-    """Download a file to a path. Raises OSError where it is larger than `most`, or comes too slowly, or not at all.
+    """Download a file to a path; raise OSError if it is larger than `most` bytes, too slow, or not available.
 
-    The mirror is listened to by a thread that is left alone when patience is at its end: there are many ways to wait.
+    A thread reads from the mirror, and is abandoned after a timeout: a mirror can be slow in ways for which requests
+    has no timeout.
     """
-    import requests  # which pooch brings
+    import requests  # a dependency of pooch
     from tqdm import tqdm
-    file, done, errors = _Bounded(path, most), threading.Event(), []
+    file, done, errors = _BoundedFile(path, most), threading.Event(), []
 
-    def listen():
+    def download():
         try:
-            with requests.get(url, stream=True, timeout=PATIENCE) as response:
+            with requests.get(url, stream=True, timeout=TIMEOUT) as response:
                 response.raise_for_status()
                 size = int(response.headers.get("content-length", 0))
                 with tqdm(total=size, unit="B", unit_scale=True, dynamic_ncols=True) as bar:
@@ -74,11 +78,11 @@ def fetch(url, path, most):
             errors.append(error)
         done.set()
     with file:
-        threading.Thread(target=listen, daemon=True).start()
-        begun, before = time.monotonic(), 0
-        while not done.wait(PATIENCE):
-            if file.count - before < LEAST or time.monotonic() - begun > LONGEST:
-                raise OSError(f"too slow: {file.count} bytes in {time.monotonic() - begun:.0f} s")
+        threading.Thread(target=download, daemon=True).start()
+        start, before = time.monotonic(), 0
+        while not done.wait(TIMEOUT):
+            if file.count - before < SLOWEST or time.monotonic() - start > LONGEST:
+                raise OSError(f"too slow: {file.count} bytes in {time.monotonic() - start:.0f} s")
             before = file.count
     if errors:
         raise errors[0]

@@ -1,10 +1,11 @@
-"""Figure 3 of the paper: the weights that Algorithm 1 gives to wrongly and to rightly labelled images.
+"""Figure 3 of the paper: distribution of Algorithm 1's example weights for wrong and right labels.
 
     python -m experiments.figure3                   CIFAR-10, a small network, on two cores
     python -m experiments.figure3 --mode paper      ResNet-32: needs a GPU
 
-Of a network trained for half of the steps at the full rate, background flips of 40 %. Left: batches of 100 validation
-images, labels flipped like those in training. Right: batches of one class, not the background, 40 % of them flipped.
+The network is trained for half of the steps at the full rate, with 40 % background flips. Left: batches of 100
+validation images, with labels flipped as in training. Right: batches of one class other than the background, with 40 %
+of the labels flipped.
 """
 import functools
 import sys
@@ -16,14 +17,21 @@ from minigrad.backend import generator
 
 from . import cifar, figures, script
 from .methods import Batch, criteria, samplers
-from .runs import LOOK, restored
+from .runs import LOOK, restore
 from .trainers import scores, trainer_of
 
 BATCHES = 50
 
 
 def weights_of(trainer, learned, images, labels, rng):
-    """The weights that a batch of images with these labels would get from the network that was trained."""
+    """Return Algorithm 1's weights, (n,) on the host, of a batch of images with these labels.
+
+    Args:
+        trainer: a Descent.
+        learned: its tree, with the trained network.
+        images, labels: the batch, on the host.
+        rng: NumPy generator, of the clean batch and the augmentation.
+    """
     def batch(images, labels):
         return Batch(trainer.problem.prepare(xp.asarray(images), rng), xp.asarray(labels))
     clean, settings = trainer.task.clean, trainer.run.settings
@@ -38,27 +46,28 @@ def weights_of(trainer, learned, images, labels, rng):
 
 
 def histogram_data(trainer, learned, target, rng):
-    """Two pairs, unconditional and conditional: the weights of wrongly, and of rightly labelled images."""
+    """Return two pairs, for the left and the right picture: the weights of wrong labels, and of right labels."""
     part, size = trainer.task.validation, trainer.run.settings.batch
     pairs = [([], []), ([], [])]
     for k in range(BATCHES):
         chosen = rng.choice(len(part), size, replace=False)
-        one = k % trainer.classes if k % trainer.classes != target else (target + 1) % trainer.classes
-        of_one = np.flatnonzero(part.true == one)
-        of_one = rng.choice(of_one, size, replace=len(of_one) < size)
-        flipped = np.where(np.arange(size) < round(trainer.run.labels["share"] * size), target, one)
-        for pair, where, labels in ((pairs[0], chosen, part.labels[chosen]), (pairs[1], of_one, flipped)):
-            weights, wrong = weights_of(trainer, learned, part.images[where], labels, rng), labels != part.true[where]
+        true = k % trainer.classes if k % trainer.classes != target else (target + 1) % trainer.classes
+        members = np.flatnonzero(part.true == true)
+        members = rng.choice(members, size, replace=len(members) < size)
+        flipped = np.where(np.arange(size) < round(trainer.run.labels["share"] * size), target, true)
+        for pair, indices, labels in ((pairs[0], chosen, part.labels[chosen]), (pairs[1], members, flipped)):
+            weights = weights_of(trainer, learned, part.images[indices], labels, rng)
+            wrong = labels != part.true[indices]
             pair[0].extend(weights[wrong])
             pair[1].extend(weights[~wrong])
     return pairs
 
 
 def report(lines, runs, options, caption):
-    """The histograms, of one run: the first whose checkpoint is there."""
-    for run in cifar.choose(runs, lambda run, first: run is first):
+    """Draw the histograms of one run, the first that has a checkpoint."""
+    for run in cifar.choose_runs(runs, lambda run, first: run is first):
         trainer = trainer_of(run)
-        data = histogram_data(trainer, restored(run, trainer), run.labels["target"], generator((run.seed, LOOK)))
+        data = histogram_data(trainer, restore(run, trainer), run.labels["target"], generator((run.seed, LOOK)))
         print("written:", figures.weight_histograms(*data, options.out / f"figure3-{options.data}.png",
                                                     f"{run.labels['method']}, seed {run.seed}; {caption}"))
 

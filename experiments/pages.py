@@ -1,4 +1,4 @@
-"""The command of a script that prints a page and writes one file: a picture, or a page with pictures."""
+"""The command line of a script that prints a page and writes one file, a picture or a page with pictures."""
 import argparse
 import pathlib
 import sys
@@ -10,10 +10,17 @@ from .folders import check_folder
 
 
 def main(name, about, find, page, draw, arguments=None, *, ending="png", seeded=True):
-    """Find what is to be shown for a seed, print its page, draw it; return the exit status.
+    """Compute a result, print its page, write its file; return the exit status: 0, or 2 for an error.
 
-    find(seed) -> found; page(found) -> text; draw(found, path) -> path, where the file name ends in `ending`.
-    seeded: whether there is a --seed; without one the seed is 0.
+    Args:
+        name: of the module.
+        about: the description for --help.
+        find: seed -> the result.
+        page: result -> text.
+        draw: (result, path) -> path, writes the file.
+        arguments: of the command line; None: sys.argv.
+        ending: of the file name.
+        seeded: whether there is an option --seed; without it the seed is 0.
     """
     console.prepare()
     p = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=about,
@@ -21,7 +28,7 @@ def main(name, about, find, page, draw, arguments=None, *, ending="png", seeded=
     p.add_argument("--out", type=console.folder, default=pathlib.Path("runs", name),
                    help=f"folder for {name}.{ending}, default runs/{name}")
     if seeded:
-        p.add_argument("--seed", type=int, default=0, help="of what is drawn at random, default 0")
+        p.add_argument("--seed", type=int, default=0, help="seed of all random numbers, default 0")
     options = p.parse_args(arguments)
     try:
         check_folder(options.out)

@@ -1,7 +1,7 @@
-"""A training run: what it is, where its files are, and what they say.
+"""A training run: its definition, its files, and how to read them.
 
-NAME.jsonl holds one line for each evaluation; NAME.safetensors is the checkpoint, which holds the record up to there
-as well. Lines are replaced by those of the same step, and never removed before.
+NAME.jsonl is the record, with one line for each evaluation. NAME.safetensors is the checkpoint, which also holds the
+record up to its step. When a run is repeated, old lines stay in the record until new ones of their step replace them.
 """
 import json
 import math
@@ -11,18 +11,24 @@ from typing import Any, NamedTuple
 
 from minigrad import FileError, MinigradError, ShapeError, backend, tree, xp
 
-from .folders import check_lines, parsed, read_record
+from .folders import check_lines, parse_json, read_record
 from .methods import METHODS, Boosted
 
-DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK = range(7)  # the second integer of a key: what the numbers are for
-DIVERGED = 1e6                          # nats: a mean loss above it is no result, though it be finite
+DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK = range(7)  # second integer of a key: the use of its numbers
+DIVERGED = 1e6                          # nats: a mean loss above it counts as divergence, even if it is finite
 
 
 class Settings(NamedTuple):
-    """How to train. steps; rate and momentum of SGD; batch: examples in it; every: steps between lines of the record.
+    """Settings of training.
 
-    clean_batch: clean images in a step, 0 for all of them. decay: of kernels and matrices. drops: the steps at which
-    the rate falls to a tenth.
+    Args:
+        steps: number of steps.
+        rate, momentum: of SGD.
+        batch: number of examples in a batch.
+        every: number of steps between two lines of the record.
+        clean_batch: number of clean images in a step, 0 for all.
+        decay: weight decay of kernels and matrices.
+        drops: the steps at which the rate drops to a tenth.
     """
     steps: int
     rate: float
@@ -35,117 +41,122 @@ class Settings(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What to train: init(rng, classes) -> model, which gives one score (two classes) or one for each class;
-    prepare(images, rng or None) -> what the model takes, augmented if there is a generator."""
+    """The model of a run, and its input.
+
+    init(rng, classes) -> a model that returns one score for each example (two classes), or one for each class.
+    prepare(images, rng) -> the input of the model, augmented unless rng is None.
+    """
     init: Callable
     prepare: Callable
 
 
 class Run(NamedTuple):
-    """One training run: what, with which method and settings, from which seed, and where its files are."""
+    """A training run: task, problem, method, settings and seed, and the folder of its files."""
     name: str
-    labels: dict                # goes into every line of the record: method, share, seed ...
+    labels: dict                # part of every line of the record: method, share, seed ...
     method: str
     seed: int
-    task: Any                   # () -> Task: built only when the run is really taken up
+    task: Any                   # () -> Task, called only when the run is trained
     problem: Problem
     settings: Settings
     folder: pathlib.Path
-    base: Any = None            # the finished run that this one begins from
-    is_base: bool = False       # whether another run is to begin from this one's checkpoint
+    base: Any = None            # the run whose final parameters this one starts from
+    is_base: bool = False       # whether another run will start from this one's checkpoint
 
     @property
     def record(self):
-        """The file with a line for each evaluation."""
+        """The path of the file with one line for each evaluation."""
         return self.folder / f"{self.name}.jsonl"
 
     @property
     def checkpoint(self):
-        """The file from which the run goes on."""
+        """The path of the file from which the run is resumed."""
         return self.folder / f"{self.name}.safetensors"
 
 
 class NotFinite(MinigradError, ArithmeticError):
-    """A loss that is NaN or infinite, or so large that training has diverged."""
+    """Error for a loss that is NaN, infinite, or so large that training has diverged."""
 
 
 class OutOfMemory(MinigradError, MemoryError):
-    """A step that does not fit in memory."""
+    """Error for a step that does not fit in memory."""
 
 
-def _kept(run):
-    step = position(run)[0] if run.checkpoint.exists() else 0
+def _describe_kept(run):
+    step = read_position(run)[0] if run.checkpoint.exists() else 0
     return f"{run.checkpoint}, the record up to step {step}" if step else "nothing was saved yet"
 
 
-def not_finite(run, step, loss):
-    """The error to raise: where it happened, and what is kept."""
+def not_finite_error(run, step, loss):
+    """Return the error for this loss, with the step and the checkpoint that is kept."""
     what = f"{loss:.1e}: training has diverged" if math.isfinite(loss) else "not finite"
-    return NotFinite(f"{run.name}: the loss is {what} in step {step} of method {run.method}\n  kept: {_kept(run)}\n"
-                     "  help: a smaller --rate, with --out FOLDER if this one holds other results")
+    return NotFinite(f"{run.name}: the loss is {what} in step {step} of method {run.method}\n"
+                     f"  kept: {_describe_kept(run)}\n"
+                     "  help: a smaller --rate, with --out FOLDER if this folder holds other results")
 
 
-def out_of_memory(run, step, error):
-    """The error to raise: what did not fit, and what is kept."""
+def out_of_memory_error(run, step, error):
+    """Return the error for this MemoryError, with the batch, the memory in use and the checkpoint that is kept."""
     method, clean, used = METHODS[run.method], run.settings.clean_batch or "all", ""
     count = run.settings.batch if isinstance(method, Boosted) else method.batch or run.settings.batch
     if backend.name() == "cupy":
-        free, total = xp.cuda.runtime.memGetInfo()          # pools give nothing back, so this is the peak
+        free, total = xp.cuda.runtime.memGetInfo()          # CuPy's pool frees nothing, so this is the peak
         used = f", with {(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB of the device in use"
     return OutOfMemory(f"{run.name}: step {step} does not fit in memory{used}: {error}\n"
                        f"  batches: {count} images, and {clean} clean ones\n"
-                       f"  kept: {_kept(run)}\n  help: --resume with --jobs 1; on CIFAR a smaller --network; in a "
-                       "program a smaller batch (Settings), or a network made with checkpoint=True (nn.Checkpoint)")
+                       f"  kept: {_describe_kept(run)}\n"
+                       "  help: --resume with --jobs 1; on CIFAR a smaller --network; in a program a smaller batch "
+                       "(Settings), or a network with checkpoint=True (nn.Checkpoint)")
 
 
 def identity(run):
-    """What the run is, as its checkpoint keeps it."""
+    """Return the JSON text that identifies the run in its checkpoint: labels, settings and base."""
     return json.dumps({**run.labels, **run.settings._asdict(), **({"base": identity(run.base)} if run.base else {})})
 
 
-def position(run):
-    """What the checkpoint says: the step, the lines of the record, and the rows since the last of them.
+def read_position(run):
+    """Return the step of the checkpoint, the lines of its record, and the rows of the steps since the last line.
 
-    A checkpoint of the same run with fewer steps is one of this run as well, if its course up to there would have been
-    the same; else the run begins anew, at step 0. Raises FileError for one that is broken, or of another run.
+    A checkpoint of the same run with fewer `steps` is valid for this run, if the two runs are the same up to there;
+    if not, the position is step 0. Raises FileError for a damaged checkpoint, and for one of another run.
     """
     try:
-        metadata, own = tree.read(run.checkpoint)[1], _described(identity(run))
-        found = _described(metadata["run"])
+        metadata, own = tree.read(run.checkpoint)[1], _parse_identity(identity(run))
+        found = _parse_identity(metadata["run"])
         if _without_steps(found) != _without_steps(own) or found["steps"] > own["steps"]:
             raise FileError(f"{run.checkpoint}: the checkpoint of another run, {metadata['run']}\n"
                             "  help: --out FOLDER")
-        step, lines, rows = _progress(run, metadata)
+        step, lines, rows = _parse_progress(run, metadata)
     except (KeyError, ValueError, TypeError) as error:
-        raise _foreign(run, error) from error
-    method = METHODS[run.method]                            # a rule on the host may look at how many steps there are
-    looks = not isinstance(method, Boosted) and method.host
-    if found == own or found.get("base") == own.get("base") and not looks:
+        raise _foreign_error(run, error) from error
+    method = METHODS[run.method]                            # a rule with host=True may depend on the number of steps
+    uses_steps = not isinstance(method, Boosted) and method.host
+    if found == own or found.get("base") == own.get("base") and not uses_steps:
         return step, lines, rows
     return 0, [], []
 
 
-def _described(text):
-    """The identity of a run, and of its base, as dicts. Raises ValueError or TypeError for other texts."""
-    found = dict(parsed(text))
-    return {**found, "base": _described(found["base"])} if "base" in found else found
+def _parse_identity(text):
+    """Return the identity of a run and of its base as nested dicts; raise ValueError or TypeError for other texts."""
+    found = dict(parse_json(text))
+    return {**found, "base": _parse_identity(found["base"])} if "base" in found else found
 
 
-def _without_steps(described):
-    return {key: _without_steps(value) if key == "base" else value for key, value in described.items()
+def _without_steps(parsed):
+    return {key: _without_steps(value) if key == "base" else value for key, value in parsed.items()
             if key != "steps"}
 
 
-def _progress(run, metadata):
-    """The step, the lines and the rows in the metadata of a checkpoint. Raises ValueError where they do not fit."""
-    step, lines, rows = int(metadata["step"]), parsed(metadata["record"]), parsed(metadata["rows"])
+def _parse_progress(run, metadata):
+    """Return the step, lines and rows in the metadata of a checkpoint; raise ValueError if they are inconsistent."""
+    step, lines, rows = int(metadata["step"]), parse_json(metadata["record"]), parse_json(metadata["rows"])
     check_lines(lines)
-    since = lines[-1]["step"] if lines else 0
+    last = lines[-1]["step"] if lines else 0
     width = 2 if isinstance(METHODS[run.method], Boosted) else 10       # see trainers.py
-    if not since <= step <= run.settings.steps:
-        raise ValueError(f"step {step} of {run.settings.steps}, after a line of step {since}")
-    if not isinstance(rows, list) or len(rows) != step - since or not all(_is_row(row, width) for row in rows):
-        raise ValueError(f"no rows of {width} finite numbers for the steps since the last line")
+    if not last <= step <= run.settings.steps:
+        raise ValueError(f"step {step} of {run.settings.steps}, after a line of step {last}")
+    if not isinstance(rows, list) or len(rows) != step - last or not all(_is_row(row, width) for row in rows):
+        raise ValueError(f"it lacks rows of {width} finite numbers for the steps since the last line")
     return step, lines, rows
 
 
@@ -154,29 +165,29 @@ def _is_row(row, width):
         isinstance(x, (int, float)) and math.isfinite(x) for x in row)
 
 
-def restored(run, trainer):
-    """What a run had learned at its last checkpoint. Raises FileError where there is none that fits the run."""
+def restore(run, trainer):
+    """Return the tree that a run had learned at its last checkpoint; raise FileError if there is no valid one."""
     if not run.checkpoint.exists():
-        raise FileError(f"{run.checkpoint}: the checkpoint is not there any more\n  help: delete {run.record.name} as "
-                        "well; --resume then trains the run again")
+        raise FileError(f"{run.checkpoint}: the checkpoint no longer exists\n  help: delete {run.record.name} as well; "
+                        "--resume then trains the run again")
     try:
-        return tree.load(run.checkpoint, trainer.blank())
+        return tree.load(run.checkpoint, trainer.template())
     except ShapeError as error:
-        raise _foreign(run, error) from error
+        raise _foreign_error(run, error) from error
 
 
-def _foreign(run, error):
+def _foreign_error(run, error):
     return FileError(f"{run.checkpoint}: not a checkpoint of this run ({error})\n"
-                     "  help: delete it; the run then starts again")
+                     "  help: delete it, and the run starts over")
 
 
-def finished(run):
-    """Whether a run has been trained to its end, and its checkpoint is there."""
-    return run.checkpoint.exists() and position(run)[0] == run.settings.steps
+def is_finished(run):
+    """Return whether a run is fully trained and its checkpoint exists."""
+    return run.checkpoint.exists() and read_position(run)[0] == run.settings.steps
 
 
-def recorded(run):
-    """The lines that the record of a run holds; none without a record. Raises FileError for those of another run."""
+def read_lines(run):
+    """Return the lines of a run's record, none if there is no record; raise FileError for lines of another run."""
     lines = read_record(run.record) if run.record.exists() else []
     labels = json.loads(json.dumps(run.labels))
     for line in lines:
@@ -185,39 +196,39 @@ def recorded(run):
     return lines
 
 
-def fully_recorded(run):
-    """Whether the record of a run has all its lines, so that it need not be trained again to be drawn.
+def has_full_record(run):
+    """Return whether the record of a run has all its lines, so that pictures of it need no training.
 
-    There may be one more where a run was given more steps when it had ended: its last of then.
+    A run that was continued with more steps may have one extra line, the last one from before.
     """
-    s, lines = run.settings, recorded(run)
+    s, lines = run.settings, read_lines(run)
     if not lines or lines[-1]["step"] != s.steps or len(lines) < s.steps // s.every:
         return False
     return {line["step"] for line in lines}.issuperset(range(s.every, s.steps + 1, s.every)) and all(
         isinstance(line.get(key), (int, float)) for line in lines for key in ("train_error", "test_error"))
 
 
-def results(runs, failed):
-    """The runs that came to their end, and a line of text for each of the others that says how far it came.
+def split_finished(runs, failed):
+    """Return the runs with a full record, and for each other run a text that says how far it got.
 
-    failed: the names of those that are not to be trusted, whatever their records say.
+    failed: the names of runs that count as unfinished in any case.
     """
-    whole, missing = [], []
+    complete, missing = [], []
     for run in runs:
         try:
-            lines = recorded(run)
-            if fully_recorded(run) and run.name not in failed:
-                whole.append(run)
+            lines = read_lines(run)
+            if has_full_record(run) and run.name not in failed:
+                complete.append(run)
                 continue
-            far = f"step {lines[-1]['step']} of {run.settings.steps}" if lines else "nothing is recorded"
+            progress = f"step {lines[-1]['step']} of {run.settings.steps}" if lines else "nothing is recorded"
         except FileError as error:
-            far = str(error).partition("\n")[0]
-        missing.append(f"{run.name}: {far}")
-    return whole, missing
+            progress = str(error).partition("\n")[0]
+        missing.append(f"{run.name}: {progress}")
+    return complete, missing
 
 
 def write_record(run, lines, before=()):
-    """Write the lines of a run, and of those there were before the ones that come after them: they stay until then."""
+    """Write the record of a run: its lines, then the lines from `before` of later steps, until they are replaced."""
     last = lines[-1]["step"] if lines else 0
     after = [line for line in before if line["step"] > last] if last < run.settings.steps else []
     tree.write_whole(run.record, "".join(json.dumps(line) + "\n" for line in [*lines, *after]).encode())

@@ -1,10 +1,10 @@
-"""Table 1 of the paper: 40 % uniform flips, 1,000 clean images, test accuracy of each method.
+"""Table 1 of the paper: test accuracy of each method with 40 % uniform flips and 1,000 clean images.
 
     python -m experiments.table1                                 CIFAR-10, a small network, on two cores
     python -m experiments.table1 --mode paper [--data cifar100]  WRN-28-10, five seeds: needs a GPU
 
-The paper quotes MentorNet; so does the table. uniform+short, plain training that ends early, is ours: it is the rival
-to beat on this task.
+The result of MentorNet is quoted, as in the paper. uniform+short, plain training that ends early, is not in the paper;
+it is the baseline to beat on this task.
 """
 import functools
 import sys
@@ -16,7 +16,7 @@ METHODS = ("uniform", "uniform+short", "bootstrap_hard", "adaptation", "random",
 
 
 def report(lines, runs, options, caption):
-    """The table, and the same as bars."""
+    """Print the table, and draw it as bars."""
     rows = figures.paper.TABLE_1[options.data]
     print(figures.accuracy_table(lines, rows, f"Table 1: uniform flips ({caption})"))
     print("written:", figures.accuracy_bars(lines, rows, options.out / f"table1-{options.data}.png",

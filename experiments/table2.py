@@ -1,9 +1,9 @@
-"""Table 2 of the paper: 40 % of the labels flipped to one class, ten clean images of each, test accuracy.
+"""Table 2 of the paper: test accuracy of each method with 40 % background flips and ten clean images per class.
 
     python -m experiments.table2                                 CIFAR-10, a small network, on two cores
-    python -m experiments.table2 --mode paper [--data cifar100]  ResNet-32, five seeds, each its background: needs a GPU
+    python -m experiments.table2 --mode paper [--data cifar100]  ResNet-32, five seeds and backgrounds: needs a GPU
 
-uniform+es is plain training by a shorter schedule: what the longer one gains in fit it loses on wrong labels.
+uniform+es is plain training by a shorter schedule: the longer one fits more wrong labels.
 """
 import functools
 import sys
@@ -16,7 +16,7 @@ QUICK = ("uniform", "uniform+es", "random", "oracle", "bootstrap_hard+es", "adap
 
 
 def report(lines, runs, options, caption):
-    """The table, the same as bars, and the weight of wrong labels over training."""
+    """Print the table, draw it as bars, and draw the weight of wrong labels over training."""
     rows = figures.paper.TABLE_2[options.data]
     print(figures.accuracy_table(lines, rows, f"Table 2: background flips ({caption})"))
     print("written:", figures.accuracy_bars(lines, rows, options.out / f"table2-{options.data}.png",

@@ -1,12 +1,12 @@
-"""Trainers take the steps of a run: gradient descent on a network (Descent), or rounds of boosting (Boosting).
+"""Trainers, which take the steps of a run: gradient descent on a network (Descent), or boosting (Boosting).
 
-Both have
+Both have these methods; `learned` is a tree of arrays, everything that training changes:
 
-    blank() -> learned          a tree with the structure of the learned one, for loading
-    begin() -> learned          the tree that training begins with
-    step(learned, t) -> learned, row        row: numbers of this step, kept for the next line of the record
-    checked(rows, t) -> rows    on the host, as lists of floats; raises NotFinite
-    line(learned, rows, t) -> dict          evaluation after step t
+    template() -> learned                   a tree of the same structure, for loading a checkpoint
+    init() -> learned                       the tree before the first step
+    step(learned, t) -> learned, row        one step, and the numbers of it that the record needs
+    fetch_rows(rows, t) -> rows             the rows as lists of floats on the host; raises NotFinite
+    line(learned, rows, t) -> dict          the evaluation after step t, a line of the record
 """
 from typing import Any, NamedTuple
 
@@ -30,19 +30,22 @@ from .methods import (
     criteria,
     samplers,
 )
-from .runs import DIVERGED, INIT, MASKS, METHOD, REBUILD, STEPS, finished, not_finite, restored
+from .runs import DIVERGED, INIT, MASKS, METHOD, REBUILD, STEPS, is_finished, not_finite_error, restore
 
-CHUNK = 500                     # images evaluated at once
+CHUNK = 500                     # images evaluated at a time
 
 
 def scores(model, images, state=None, train=True, key=None):
-    """Return the scores (n, classes) and the moved averages. One score, (n,), becomes the two classes' 0 and itself."""
+    """Return the scores (n, classes) and the new running averages.
+
+    A single score y for each example, (n,), becomes the two scores [0, y].
+    """
     y, state = model.apply(images, state, train, key)
     return (stack([xp.zeros(len(y), y.dtype), y], axis=1) if len(y.shape) == 1 else y), state
 
 
 def predict(model, state, images, prepare):
-    """Return the scores (n, classes) of many images, in evaluation mode, computed a chunk at a time."""
+    """Return the scores (n, classes) of images on the host, in evaluation mode, computed in chunks."""
     return xp.concatenate([scores(model, prepare(xp.asarray(images[k:k + CHUNK]), None), state, train=False)[0]
                            for k in range(0, len(images), CHUNK)])
 
@@ -52,29 +55,32 @@ def _percent_wrong(decisions, labels):
 
 
 class Row(NamedTuple):
-    """The numbers of one step of Descent, in one array of the device until the host asks for them, or of many steps."""
-    loss: Any                   # the mean over the batch
-    weight: Any                 # the sums of the weights: of all examples,
-    minority_weight: Any        # of the rare class,
-    wrong_weight: Any           # of wrong labels,
-    right_weight: Any           # and of right ones
-    wrong: Any                  # how many labels are wrong, and right
-    right: Any
-    other: Any                  # how many examples the model would label otherwise,
-    other_right: Any            # and how many of them rightly
-    clean_loss: Any             # -1 where the rule computes none
+    """The numbers of a step of Descent, one array on the device until fetch_rows; or columns of many steps."""
+    loss: Any                   # mean over the batch
+    weight: Any                 # sum of the weights
+    minority_weight: Any        # sum of the weights of the minority,
+    wrong_weight: Any           # of examples with wrong labels,
+    right_weight: Any           # and of examples with right labels
+    wrong: Any                  # number of wrong labels
+    right: Any                  # number of right labels
+    other: Any                  # number of examples for which the model predicts another label,
+    other_right: Any            # and for which that label is the true one
+    clean_loss: Any             # -1 if the rule does not compute it
 
 
 class _Trainer:
-    """The task of a run and the set it trains on, common to both kinds."""
+    """What both kinds of trainers have: the task of a run, and `examples`, the part that its method trains on."""
 
     def __init__(self, run):
         self.run, self.method, self.task, self.problem = run, METHODS[run.method], run.task(), run.problem
-        self.pool, self.classes = self._training_set(), self.task.classes
-        self.frequencies = np.bincount(self.pool.labels, minlength=self.classes) / len(self.pool)
+        self.examples, self.classes = self._training_set(), self.task.classes
+        self.frequencies = np.bincount(self.examples.labels, minlength=self.classes) / len(self.examples)
 
     def errors(self, decide):
-        """Return the errors in percent on test and validation (true labels, and those a practitioner would have)."""
+        """Return errors in percent: on the test set, and on validation by true and by given labels.
+
+        decide: images -> their predicted labels (n,).
+        """
         result = {"test_error": _percent_wrong(decide(self.task.test.images), self.task.test.labels)}
         if self.task.validation is not None:
             decisions = decide(self.task.validation.images)
@@ -84,10 +90,10 @@ class _Trainer:
 
 
 class Descent(_Trainer):
-    """Stochastic gradient descent: sampler, rule and criterion of the method, and SGD with momentum.
+    """Stochastic gradient descent with momentum, by the sampler, rule and criterion of a method.
 
-    learned: {"params": {"model", "layer"}, "state": averages of batch norm, "momentum", "memory" of the rule}. On a GPU
-    a step is a CUDA graph, whose memory holds what is learned: the next step overwrites it.
+    learned: {"params": {"model", "layer"}, "state": running averages of batch norm, "momentum", "memory" of the rule}.
+    On a GPU a step is a CUDA graph, and its output is in the memory of the graph, which the next step overwrites.
     """
 
     def __init__(self, run):
@@ -95,12 +101,12 @@ class Descent(_Trainer):
         s = run.settings
         self.rate = optim.piecewise(s.rate, s.drops)
         self.optimizer = optim.sgd(momentum=s.momentum, weight_decay=s.decay)
-        self.images, self.labels = xp.asarray(self.pool.images), xp.asarray(self.pool.labels)
+        self.images, self.labels = xp.asarray(self.examples.images), xp.asarray(self.examples.labels)
         self.clean_images, self.clean_labels = xp.asarray(self.task.clean.images), xp.asarray(self.task.clean.labels)
-        wrong = self.pool.wrong
-        self.marks = np.stack([self.pool.labels == self.task.minority, wrong, ~wrong], 1).astype(np.float32)
-        self.true = xp.asarray(self.pool.true)
-        precision = [np.mean(~wrong[self.pool.labels == c]) if (self.pool.labels == c).any() else 0.0
+        wrong = self.examples.wrong
+        self.marks = np.stack([self.examples.labels == self.task.minority, wrong, ~wrong], 1).astype(np.float32)
+        self.true = xp.asarray(self.examples.true)
+        precision = [np.mean(~wrong[self.examples.labels == c]) if (self.examples.labels == c).any() else 0.0
                      for c in range(self.classes)]
         self.known = Known(self.frequencies, np.array(precision), s.decay)
         self.update = capture(self._update)
@@ -110,11 +116,11 @@ class Descent(_Trainer):
         if self.method.rebuild is None:
             return part
         images, labels, origin = self.method.rebuild(part.images, part.labels, generator((self.run.seed, REBUILD)))
-        true = np.where(origin < 0, labels, part.true[origin])      # what is made up is what it was made for
+        true = np.where(origin < 0, labels, part.true[origin])      # the label of a synthetic example is true
         return Part(images, labels, part.indices[origin], true)
 
-    def blank(self):
-        """Return new parameters, the first averages, no momentum, and the first memory of the rule."""
+    def template(self):
+        """Return new parameters, and the initial running averages, momentum and memory of the rule."""
         model = self.problem.init(generator((self.run.seed, INIT)), self.classes)
         layer = criteria.adaptation_layer(np.eye(self.classes)) if self.method.layer else None
         memory = self.method.memory(generator((self.run.seed, METHOD))) if self.method.memory else None
@@ -122,33 +128,33 @@ class Descent(_Trainer):
         return {"params": params, "state": model.init_state(), "momentum": self.optimizer.init(params),
                 "memory": memory}
 
-    def begin(self):
-        """Return new parameters, or those of the run that this one begins from."""
-        learned = self.blank()
+    def init(self):
+        """Return the tree before the first step: new parameters, or those of the base, the run this one starts from."""
+        learned = self.template()
         if self.method.base is None:
             return learned
         base = self.run.base
-        if base is None or not finished(base):
-            raise FileError(f"{self.run.name} begins from a finished run of {self.method.base}, which is not there\n"
-                            "  help: train that run first, as every sweep does; if it failed, its error says why")
+        if base is None or not is_finished(base):
+            raise FileError(f"{self.run.name} starts from a finished run of {self.method.base}, which does not exist\n"
+                            "  help: train that run first, as every sweep does; if it failed, see its error")
         trainer = trainer_of(base)
-        trained = restored(base, trainer)
-        if self.method.layer is NoiseLayer.CONFUSION:       # only the noise layer knows the base
+        trained = restore(base, trainer)
+        if self.method.layer is NoiseLayer.CONFUSION:       # the base determines the noise layer only
             layer = criteria.adaptation_layer(confusion(trainer, trained))
             return {**learned, "params": {**learned["params"], "layer": layer}}
         return {**learned, "params": {**learned["params"], "model": trained["params"]["model"]},
                 "state": trained["state"]}
 
     def losses(self, params, batch, state):
-        """Return the method's loss of each example of a batch, and the moved averages and scores as Aux."""
+        """Return the method's loss of each example of a batch, (n,), and the new running averages and scores as Aux."""
         y, state = scores(params["model"], batch.images, state, key=batch.key)
         return self.method.criterion(y, batch.labels, params["layer"], self.frequencies), Aux(state, y)
 
     def step(self, learned, t):
         """Take one step of the method's rule and of the optimizer."""
         run, rng = self.run, generator((self.run.seed, STEPS, t))
-        chosen = self.method.sampler(self.pool.labels, self.method.batch or run.settings.batch, rng)
-        where, labels, rate = xp.asarray(chosen), self.pool.labels[chosen], self.rate(t)
+        chosen = self.method.sampler(self.examples.labels, self.method.batch or run.settings.batch, rng)
+        where, labels, rate = xp.asarray(chosen), self.examples.labels[chosen], self.rate(t)
         now = Now(t, run.settings.steps, rate, labels, rng)
         batch = Batch(self.problem.prepare(self.images[where], rng), self.labels[where], self._key(t, 0),
                       xp.asarray(self.method.weigh(self.known, now), np.float32))
@@ -161,9 +167,17 @@ class Descent(_Trainer):
         return np.array([self.run.seed % 2**32, MASKS, t, which], np.uint32)
 
     def _update(self, learned, batch, clean, marks, true, rate, now=NOT_GIVEN):
-        """Do the part of a step that runs on the device. now: for methods with host=True; the others are captured."""
-        def losses(params, part):
-            """Return the losses; the clean batch does not update the running averages."""
+        """Do the part of a step that runs on the device, and is captured unless the method has host=True.
+
+        Args:
+            learned: the tree.
+            batch, clean: Batch of training examples, and of clean ones or None.
+            marks: (n, 3), float32: which examples are of the minority, have a wrong label, have a right label.
+            true: (n,), true labels.
+            rate: of this step.
+            now: a Now for methods with host=True.
+        """
+        def losses(params, part):                           # the clean batch does not update the running averages
             return self.losses(params, part, None if part is clean else learned["state"])
         r = self.method.rule(losses, learned["params"], batch, clean, learned["memory"], self.known, now)
         params, momentum = self.optimizer.update(r.gradient, learned["momentum"], learned["params"], rate)
@@ -180,7 +194,7 @@ class Descent(_Trainer):
         return Batch(self.problem.prepare(self.clean_images[where], rng), self.clean_labels[where], self._key(t, 1))
 
     def _row(self, r, batch, marks, true):
-        """Return a Row as one array, in few launches: nothing here waits for the device."""
+        """Return a Row as one array on the device, in few kernel launches and without synchronizing."""
         own = r.aux.scores.argmax(1)
         other = own != batch.labels
         counts = xp.stack([r.losses / len(r.losses), r.weights, other, other & (own == true)]).sum(1)
@@ -188,25 +202,25 @@ class Descent(_Trainer):
                  xp.full(1, -1.0) if r.clean_loss is None else r.clean_loss.reshape(1)]
         return xp.concatenate([part.astype(np.float32) for part in parts])
 
-    def checked(self, rows, t):
-        """Return the rows on the host; raise NotFinite if a loss among them is not finite, or beyond DIVERGED."""
+    def fetch_rows(self, rows, t):
+        """Return the rows as lists on the host; raise NotFinite for a loss that is not finite or above DIVERGED."""
         new = [row for row in rows if not isinstance(row, list)]
         host = to_host(xp.stack(new)).astype(float) if new else np.zeros((0, len(Row._fields)))
         all_rows = Row(*host.T)
         largest = np.maximum(np.abs(all_rows.loss), np.abs(all_rows.clean_loss))
-        if not (largest < DIVERGED).all():                  # nor is NaN
+        if not (largest < DIVERGED).all():                  # NaN compares as False
             k = int(np.argmin(largest < DIVERGED))
-            raise not_finite(self.run, t + 2 - len(host) + k, largest[k])
+            raise not_finite_error(self.run, t + 2 - len(host) + k, largest[k])
         return [row for row in rows if isinstance(row, list)] + host.tolist()
 
     def line(self, learned, rows, t):
-        """Return losses, errors and where the weight went, since the line before."""
+        """Return losses and errors after step t, and the distribution of weights since the last line."""
         r = Row(*np.array(rows).T)
         model, state = learned["params"]["model"], learned["state"]
         clean_loss = float(mean(criteria.plain(predict(model, state, self.clean_images, self.problem.prepare),
                                                self.clean_labels, None, self.frequencies)))
         if not clean_loss < DIVERGED:
-            raise not_finite(self.run, t + 1, clean_loss)
+            raise not_finite_error(self.run, t + 1, clean_loss)
         other, total = r.other.sum(), r.weight.sum()
         line = {"train_loss": r.loss.mean(), "train_error": 100.0 * other / (r.wrong + r.right).sum(),
                 "clean_loss": clean_loss,
@@ -220,7 +234,7 @@ class Descent(_Trainer):
 
 
 class Boosting(_Trainer):
-    """Rounds of boosting; learned: the state of boosting.py, votes on the test and the validation set among it."""
+    """Boosting, one round a step; learned: the Ensemble of boosting.py, with votes on the test and validation sets."""
 
     def __init__(self, run):
         super().__init__(run)
@@ -228,49 +242,51 @@ class Boosting(_Trainer):
         self.costs = self.method.costs(self.frequencies) if self.method.costs else None
         sets = [self.task.test, *([self.task.validation] if self.task.validation is not None else [])]
         self.x, *self.others = (to_host(self.problem.prepare(xp.asarray(part.images), None))
-                                for part in (self.pool, *sets))
+                                for part in (self.examples, *sets))
 
     def _training_set(self):
         return self.task.baseline
 
-    def blank(self):
-        """Return an ensemble without votes; weights are equal, or by the cost of the class."""
-        weights = self.method.first(self.frequencies)[self.pool.labels] if self.method.first else None
-        return boosting.begin(len(self.pool), [len(x) for x in self.others], self.classes, weights)
+    def template(self):
+        """Return an Ensemble without votes, with equal weights or the method's initial ones."""
+        weights = self.method.first(self.frequencies)[self.examples.labels] if self.method.first else None
+        return boosting.init(len(self.examples), [len(x) for x in self.others], self.classes, weights)
 
-    begin = blank
+    init = template
 
     def step(self, learned, t):
-        """Do one round: train a learner, and add its vote."""
-        predict = self.learner(self.x, self.pool.labels, to_host(learned.weights), generator((self.run.seed, STEPS, t)))
-        learned, r = boosting.boost_round(learned, self.pool.labels, predict(self.x), [predict(x) for x in self.others],
+        """Do one round of boosting: train a learner, and add its vote."""
+        labels, rng = self.examples.labels, generator((self.run.seed, STEPS, t))
+        predict = self.learner(self.x, labels, to_host(learned.weights), rng)
+        learned, r = boosting.boost_round(learned, labels, predict(self.x), [predict(x) for x in self.others],
                                           self.classes, self.costs)
         return learned, [r.error, r.alpha]
 
-    def checked(self, rows, t):
-        """Return the rows as they are: errors and logarithms of errors are finite."""
+    def fetch_rows(self, rows, t):
+        """Return the rows, which are on the host and always finite."""
         return rows
 
     def line(self, learned, rows, t):
-        """Return the errors of the vote, and where the weight is."""
+        """Return the errors of the vote after round t, and the distribution of the weights."""
         decisions = iter(votes.argmax(1) for votes in learned.other_votes)
-        w, pool = learned.weights, self.pool
+        w, examples = learned.weights, self.examples
         return {"learner_error": 100.0 * rows[-1][0], "alpha": rows[-1][1],
-                "train_error": _percent_wrong(learned.votes.argmax(1), pool.labels),
+                "train_error": _percent_wrong(learned.votes.argmax(1), examples.labels),
                 **self.errors(lambda images: next(decisions)),
-                "minority_weight": float(w[pool.labels == self.task.minority].sum()),
-                "noisy_weight": float(w[pool.wrong].mean() / w[~pool.wrong].mean()) if pool.wrong.any() else None}
+                "minority_weight": float(w[examples.labels == self.task.minority].sum()),
+                "noisy_weight": (float(w[examples.wrong].mean() / w[~examples.wrong].mean())
+                                 if examples.wrong.any() else None)}
 
 
 def trainer_of(run):
-    """Return the trainer of a run."""
+    """Return a new trainer for a run: Boosting or Descent."""
     return (Boosting if isinstance(METHODS[run.method], Boosted) else Descent)(run)
 
 
 def confusion(trainer, learned, part=None):
-    """Return the confusion matrix of a trained network: true classes by predicted ones, each row divided by its sum.
+    """Return the confusion matrix of a trained network, (true classes, predicted classes); each row sums to 1.
 
-    part: of the task; the validation set if not given, or the clean set where there is none.
+    part: a Part of the task; None: the validation set, or the clean set if there is no validation set.
     """
     part = part or (trainer.task.validation if trainer.task.validation is not None else trainer.task.clean)
     model, prepare = learned["params"]["model"], trainer.problem.prepare

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments.biases import Part, imbalance, long_tailed, noisy
+from experiments.biases import Part, imbalance, long_tail, noisy
 from experiments.data import Images
 from experiments.flips import background_flip, flip_matrix, uniform_flip
-from experiments.methods.resampling import over_sampled, smote, under_sampled
+from experiments.methods.resampling import over_sample, smote, under_sample
 from minigrad import DTypeError, MinigradError, ShapeError, nn
 from minigrad.backend import generator
 
@@ -47,8 +47,8 @@ LOSSES = {"cross_entropy": (lambda y: nn.cross_entropy(np.eye(4, 2), y), [0, 1, 
           "sigmoid_cross_entropy": (lambda y: nn.sigmoid_cross_entropy(np.arange(4.0), y), [0, 1, 1, 0])}
 OTHERS = {
     "uniform_flip": lambda y: uniform_flip(y, 0.5, 2, generator(0)), "background_flip": lambda y: background_flip(y, 0.5, 2, generator(0)),
-    "long_tailed": lambda y: long_tailed(y, 1.0, generator(0), 2), "under_sampled": lambda y: under_sampled(X[:len(y)], y, generator(0))[1:],
-    "over_sampled": lambda y: over_sampled(X[:len(y)], y, generator(0))[1:], "smote": lambda y: smote(X[:len(y)], y, generator(0)),
+    "long_tail": lambda y: long_tail(y, 1.0, generator(0), 2), "under_sample": lambda y: under_sample(X[:len(y)], y, generator(0))[1:],
+    "over_sample": lambda y: over_sample(X[:len(y)], y, generator(0))[1:], "smote": lambda y: smote(X[:len(y)], y, generator(0)),
     "flip_matrix": lambda y: flip_matrix(Part(None, np.zeros(len(y), int), None, y), 2),
     "noisy": lambda y: noisy(Images(X[:len(y)], y), Images(X[:len(y)], y), 0, classes=2, clean=2, validation=0, flip="uniform").train,
     "imbalance": lambda y: imbalance(Images(X[:len(y)], y), 0.6, generator(0), total=4, clean=1, tests=1, minority=0, majority=1).train}
@@ -80,7 +80,7 @@ def test_labels_outside_the_classes_are_refused(form):
         for labels in ([0, 1, 1], [0, 1, 1, 0, 1], []):
             with pytest.raises(ShapeError, match="do not fit") if form != "turned" or labels else pytest.raises(MinigradError):
                 call(FORMS[form](labels) if labels else labels)
-    for name in ("uniform_flip", "background_flip", "long_tailed", "flip_matrix", "noisy"):
+    for name in ("uniform_flip", "background_flip", "long_tail", "flip_matrix", "noisy"):
         with pytest.raises(MinigradError, match="there are labels other than 0 to 1"):
             OTHERS[name](FORMS[form]([2, 0, 1, 1]))
 

@@ -46,7 +46,7 @@ def test_commands_are_understood(command):
     for name in filter(None, names):
         found = importlib.import_module(f"experiments.{name}")
         if hasattr(found, "SCRIPT"):
-            script.parser(found.SCRIPT).parse_args(arguments)
+            script.make_parser(found.SCRIPT).parse_args(arguments)
         else:
             assert name in {entry.name for entry in SCRIPTS}
 

@@ -1,15 +1,15 @@
-"""Boosting: many weak learners, each trained on what those before it got wrong, and a weighted vote.
+"""Boosting: a weighted vote of weak learners, each trained on the errors of the previous ones.
 
-    state = begin(len(y), [len(x_test)], classes=2)
+    state = init(len(y), [len(x_test)], classes=2)
     for t in range(50):
         predict = stump(x, y, state.weights, seed((7, t)))
         state, r = boost_round(state, y, predict(x), [predict(x_test)], classes=2)
-        print(r.error, r.alpha, np.mean(predicted(state.other_votes[0]) != y_test))
+        print(r.error, r.alpha, np.mean(decide(state.other_votes[0]) != y_test))
 
-A learner is a function learner(x, y, weights, rng) -> predict, and predict(x) gives labels: `stump`, or
-functools.partial(network, classes=2). Here x is images (n, ...), float32, y labels 0 ... classes - 1 (n,), weights
-(n,), float64, of sum 1: all NumPy arrays. One round is a pure function of a state that is a tree of arrays, so that a
-training loop can save it after each round (minigrad.tree.save) and go on from there; learners need not be kept.
+A learner is a function learner(x, y, weights, rng) -> predict, where predict(x) returns labels: `stump`, or
+functools.partial(network, classes=2). x: images (n, ...), float32; y: labels (n,) from 0 to classes - 1; weights: (n,),
+float64, of sum 1; all are NumPy arrays. A round is a pure function of a state that is a tree of arrays, so that a
+training loop can save it after each round (minigrad.tree.save) and continue later; the learners need not be saved.
 """
 from typing import NamedTuple
 
@@ -19,112 +19,114 @@ from minigrad import MinigradError, ShapeError, grad, mean, nn, optim, to_host, 
 from minigrad.errors import message
 from models import mlp
 
-LEAST = np.finfo(np.float64).eps        # no weight falls below it: 1 / error cannot overflow
+SMALLEST_WEIGHT = np.finfo(np.float64).eps      # a lower bound on weights, so that 1 / error cannot overflow
 
 
 class Ensemble(NamedTuple):
-    """What is known after some rounds: NumPy arrays, float64.
-
-    weights (n,) of the training examples, for the next round; votes (n, classes) so far on the training examples;
-    other_votes: a tuple of such arrays (m, classes), one for each other set (test, validation).
-    """
-    weights: np.ndarray
-    votes: np.ndarray
-    other_votes: tuple
+    """The state after a number of rounds: NumPy arrays, float64."""
+    weights: np.ndarray         # (n,), of the training examples in the next round
+    votes: np.ndarray           # (n, classes), the sum of the votes on the training examples
+    other_votes: tuple          # the same on the other sets (test, validation), an array (m, classes) for each
 
 
 class Round(NamedTuple):
-    """error: the learner's weighted error in training, in [0, 1]; alpha: the weight of its vote, 0 or more."""
-    error: float
-    alpha: float
+    """The result of a round."""
+    error: float                # the weighted training error of the learner, in [0, 1]
+    alpha: float                # the weight of its vote, 0 or more
 
 
-def begin(n, sizes, classes, weights=None):
-    """Return the state before the first round, for n training examples; sizes: of each other set.
+def init(n, sizes, classes, weights=None):
+    """Return the state before the first round.
 
-    weights (n,): positive numbers, to which the weights are proportional at first; None: all equal. So a cost can count
-    once, at the start, as inverse_costs(frequencies)[y], and what follows is AdaBoost (Landesa-Vázquez & Alba-Castro,
-    2012).
+    Args:
+        n: number of training examples.
+        sizes: number of examples in each other set.
+        classes: number of classes.
+        weights: (n,), positive, the initial weights up to a factor; None: equal weights. With
+            inverse_costs(frequencies)[y] the costs enter the initial weights only, and the rounds are those of AdaBoost
+            (Landesa-Vázquez & Alba-Castro, 2012).
     """
     weights = np.ones(n) if weights is None else np.asarray(weights, np.float64)
-    return Ensemble(_normalized(weights), np.zeros((n, classes)), tuple(np.zeros((m, classes)) for m in sizes))
+    return Ensemble(_normalize(weights), np.zeros((n, classes)), tuple(np.zeros((m, classes)) for m in sizes))
 
 
-def predicted(votes):
+def decide(votes):
     """Return the label with the most votes for each example: (n, classes) to (n,); the lowest where they tie."""
     return votes.argmax(1)
 
 
 def boost_round(state, labels, predictions, other_predictions, classes, costs=None):
-    """Do one round of AdaBoost with a learner's predictions; return (state, Round).
+    """Do one round of AdaBoost with a learner's predictions p; return (state, Round).
 
-        e = sum of w_i of the examples that it gets wrong
+        e = sum of w_i over the examples with p_i != y_i
         alpha = log((1 - e) / e) + log(classes - 1)
-        w_i <- w_i exp(alpha) costs[y_i] where it is wrong, w_i where it is right, then all divided by their sum
-        votes_i,k <- votes_i,k + alpha where it says k
+        w_i <- w_i exp(alpha) costs[y_i] if p_i != y_i, else w_i; then all are divided by their sum
+        votes_i,k <- votes_i,k + alpha if p_i = k
 
-    predictions (n,): labels for the training examples; other_predictions: for each of the other sets, (m,).
+    Args:
+        state: an Ensemble.
+        labels: (n,), of the training examples.
+        predictions: (n,), labels predicted for the training examples.
+        other_predictions: the same for each other set, (m,).
+        classes: number of classes.
+        costs: (classes,), positive, the cost of an error on an example of each class; None: 1 for all.
 
-    For two classes this is AdaBoost.M1 (Freund & Schapire, 1997); the half of this alpha that many texts have gives the
-    same weights and the same majorities. For more it is SAMME (Zhu, Zou, Rosset & Hastie, 2009, Algorithm 2).
-    scikit-learn has the same alpha.
+    For two classes this is AdaBoost.M1 (Freund & Schapire, 1997); many texts have half of this alpha, which leads to
+    the same weights and the same majorities. For more classes it is SAMME (Zhu, Zou, Rosset & Hastie, 2009, Algorithm
+    2). scikit-learn has the same alpha.
 
-    Two cases have no useful logarithm, and both set the weights back to equal, so that boosting goes on: a learner no
-    better than chance, e >= 1 - 1 / classes, has no vote (alpha = 0); one that makes no mistake votes as if it had got
-    half an example of n wrong, e = 1 / (2 n). (scikit-learn ends there.)
+    In two cases the logarithm is of no use, and the weights are reset to equal, so that boosting can continue: a
+    learner no better than chance, e >= 1 - 1 / classes, has no vote (alpha = 0); a learner without errors votes as if
+    half an example of n were wrong, e = 1 / (2 n). (scikit-learn stops there.)
 
-    costs: None, or (classes,) positive numbers: what it costs to mistake an example of each class. The rule is CSB2
-    (Ting, 2000) with equal weights to begin with and the plain weighted vote. It charges mistakes alone and leaves
-    alpha as it is; a rule that charges right answers too (AdaC2: Sun, Kamel, Wong & Wang, 2007) raises the dear class
-    against the others in every round, however well it is learnt. With all costs 1 it is AdaBoost to the bit. The bound
-    on the training error of two classes, the product of 2 sqrt(e (1 - e)) over the rounds, holds without costs, as
-    long as no round sets the weights back.
+    With costs the rule is CSB2 (Ting, 2000), with equal initial weights and the plain weighted vote. Costs apply to
+    errors only and do not change alpha; a rule in which they also apply to right predictions (AdaC2: Sun, Kamel, Wong &
+    Wang, 2007) raises the weights of the costly class in every round, however well it is learned. With all costs 1 the
+    bits are those of AdaBoost. The bound on the training error of two classes, the product of 2 sqrt(e (1 - e)) over
+    the rounds, holds without costs, as long as no round resets the weights.
 
-    A cost is charged again in every round, so that the vote leans to the dear class ever more: the costs are to be mild
-    and the rounds few. Test error of stumps on MNIST 4/9 at 99:1, one seed, after 20, 40 and 100 rounds: cost 1 for the
-    rare class 32, 29, 27 %; cost 2 16, 10, 23 %; cost 99 47, 47, 50 %. With 99 in the weights to begin with instead
-    (see begin) 12, 13 % after 20 and 40.
+    Costs apply again in every round, so that the vote shifts more and more to the costly class: choose mild costs and
+    few rounds. Test error of stumps on MNIST 4/9 at 99:1, one seed, after 20, 40 and 100 rounds: with cost 1 for the
+    rare class 32, 29, 27 %; with cost 2 16, 10, 23 %; with cost 99 47, 47, 50 %. With 99 in the initial weights instead
+    (see init) 12, 13 % after 20 and 40.
 
-    Raises ShapeError where the arrays do not fit together, MinigradError for costs that are not positive.
+    Raises ShapeError for arrays that do not fit together, MinigradError for costs that are not positive.
     """
-    state = tree.map(to_host, state)                        # a state that was loaded may lie on a GPU
+    state = tree.map(to_host, state)                        # a loaded state may be on a GPU
     _check_predictions(state, labels, predictions, other_predictions)
-    wrong, charged = predictions != labels, _costs(costs, classes)[labels]
+    wrong, factors = predictions != labels, _check_costs(costs, classes)[labels]
     error = float(np.average(wrong, weights=state.weights))
-    equal = _normalized(np.ones(len(labels)))
-    if error >= 1.0 - 1.0 / classes - 1e-12:                # to rounding: else a learner at chance comes again for ever
+    equal = _normalize(np.ones(len(labels)))
+    if error >= 1.0 - 1.0 / classes - 1e-12:                # up to rounding, or a learner at chance repeats for ever
         alpha, weights = 0.0, equal
     elif not wrong.any():
         alpha, weights = _alpha(0.5 / len(labels), classes), equal
     else:
         alpha = _alpha(error, classes)
-        weights = _normalized(state.weights * np.where(wrong, np.exp(alpha) * charged, 1.0))
-    others = tuple(_voted(votes, p, alpha) for votes, p in zip(state.other_votes, other_predictions))
-    return Ensemble(weights, _voted(state.votes, predictions, alpha), others), Round(error, alpha)
+        weights = _normalize(state.weights * np.where(wrong, np.exp(alpha) * factors, 1.0))
+    others = tuple(_add_votes(votes, p, alpha) for votes, p in zip(state.other_votes, other_predictions))
+    return Ensemble(weights, _add_votes(state.votes, predictions, alpha), others), Round(error, alpha)
 
 
 def inverse_costs(frequencies):
-    """Return costs inverse to the classes' frequencies in training, 1 for the commonest: (classes,) to (classes,).
-
-    Classes of equal frequency, and one that does not occur, cost 1.
-    """
+    """Return max(frequencies) / frequencies, (classes,); 1 for a class that does not occur."""
     frequencies = np.asarray(frequencies, np.float64)
     return np.divide(frequencies.max(), frequencies, out=np.ones_like(frequencies), where=frequencies > 0)
 
 
-def _normalized(weights):
-    return np.maximum(weights / weights.sum(), LEAST)
+def _normalize(weights):
+    return np.maximum(weights / weights.sum(), SMALLEST_WEIGHT)
 
 
 def _alpha(error, classes):
     return float(np.log((1.0 - error) / error) + np.log(classes - 1.0))
 
 
-def _voted(votes, predictions, alpha):
+def _add_votes(votes, predictions, alpha):
     return votes + alpha * (predictions[:, None] == np.arange(votes.shape[1]))
 
 
-def _costs(costs, classes):
+def _check_costs(costs, classes):
     costs = np.ones(classes) if costs is None else np.asarray(costs, np.float64)
     if costs.shape != (classes,) or not ((costs > 0) & np.isfinite(costs)).all():
         raise MinigradError(f"boost_round: costs {costs.tolist()} for {classes} classes\n"
@@ -140,51 +142,61 @@ def _check_predictions(state, labels, predictions, other_predictions):
         fits = fits and len(votes) == len(other)
     if not fits:
         raise ShapeError(message("boost_round", "state, labels and predictions do not fit", rows,
-                                 "one label for each example of every set that the state was begun with"))
+                                 "one label for each example of every set that the state was initialized with"))
 
 
 # -------------------------------------------------------------------------------------------------- learners
 
 def stump(x, y, weights, rng):
-    """Train a decision tree of one question, "is this pixel at most that bright?", on weighted examples.
+    """Train a decision tree with one test, "is this pixel at most that bright?", on weighted examples.
 
-    scikit-learn's, on flattened images. Raises MinigradError where it is not installed.
+    x: images (n, ...), flattened here; y: labels (n,); weights: (n,). The tree is scikit-learn's; raises MinigradError
+    if that is not installed.
     """
     try:
         from sklearn.tree import DecisionTreeClassifier
     except ImportError as error:
         raise MinigradError(f"a stump needs scikit-learn, which cannot be imported ({error})\n"
                             "  help: pip install -e '.[experiments]'") from None
-    tree_of_one = DecisionTreeClassifier(max_depth=1, random_state=int(rng.integers(2 ** 31 - 1)))
-    tree_of_one.fit(_flat(x), y, sample_weight=weights)
-    return lambda x: tree_of_one.predict(_flat(x))
+    classifier = DecisionTreeClassifier(max_depth=1, random_state=int(rng.integers(2 ** 31 - 1)))
+    classifier.fit(_flatten(x), y, sample_weight=weights)
+    return lambda x: classifier.predict(_flatten(x))
 
 
 def network(x, y, weights, rng, classes, steps=200, hidden=32, rate=0.05, batch=100):
-    """Train a small network: one hidden layer on flattened images, SGD with momentum 0.9, from new parameters.
+    """Train a new small network, with one hidden layer on flattened images, by SGD with momentum 0.9.
 
-    Each batch is drawn with repetition, every example with its weight as probability ("boosting by resampling",
-    Freund & Schapire, 1996): on average the gradient is that of the weighted loss, and a step is as long when a few
-    examples have all the weight as when all are equal. Parameters and batches come from rng: one key, the same bits.
+    Batches are drawn with repetition, each example with its weight as probability ("boosting by resampling", Freund &
+    Schapire, 1996): the expected gradient is that of the weighted loss, and steps do not get longer when a few examples
+    have most of the weight. Parameters and batches depend on rng only.
+
+    Args:
+        x, y, weights: images (n, ...), labels (n,), weights (n,).
+        rng: NumPy generator.
+        classes: number of classes.
+        steps: of SGD.
+        hidden: number of hidden units.
+        rate: learning rate.
+        batch: number of examples in a batch.
     """
-    images, labels = xp.asarray(_flat(x)), xp.asarray(y)
+    images, labels = xp.asarray(_flatten(x)), xp.asarray(y)
     model = mlp(rng, (images.shape[1], hidden, classes))
     optimizer = optim.sgd(momentum=0.9)
     state = optimizer.init(model)
     batches = rng.choice(len(y), (steps, batch), p=weights / weights.sum())
     for step in range(steps):
         chosen = xp.asarray(batches[step])
-        some, theirs = images[chosen], labels[chosen]
-        gradient = grad(lambda model: mean(nn.cross_entropy(model(some), theirs)))(model)
+        x, y = images[chosen], labels[chosen]
+        gradient = grad(lambda model: mean(nn.cross_entropy(model(x), y)))(model)
         model, state = optimizer.update(gradient, state, model, rate)
-    return lambda x: _classified(model, x)
+    return lambda x: _classify(model, x)
 
 
-def _flat(x):
+def _flatten(x):
     return x.reshape(len(x), -1)
 
 
-def _classified(model, x, chunk=2000):
-    """Return labels on the host; images go to the device by the chunk."""
-    parts = [to_host(model(xp.asarray(_flat(x[i:i + chunk]))).argmax(1)) for i in range(0, len(x), chunk)]
+def _classify(model, x, chunk=2000):
+    """Return predicted labels on the host; images are moved to the device in chunks."""
+    parts = [to_host(model(xp.asarray(_flatten(x[i:i + chunk]))).argmax(1)) for i in range(0, len(x), chunk)]
     return np.concatenate([np.zeros(0, np.int64), *parts])

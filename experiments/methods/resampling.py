@@ -1,12 +1,12 @@
-"""Training sets rebuilt before training, so that every class counts the same: fewer of the many, more of the few.
+"""Rebuilt training sets, in which all classes have the same size.
 
-    under_sampled(x, y, rng)    every class dropped to the size of the smallest
-    over_sampled(x, y, rng)     every class raised to the size of the largest, with copies
-    smote(x, y, rng)            the same, with new examples between neighbors of a class
+    under_sample(x, y, rng)     drop examples of each class, to the size of the smallest
+    over_sample(x, y, rng)      add copies to each class, to the size of the largest
+    smote(x, y, rng)            the same with synthetic examples between neighbors of a class
 
-Each takes images x (n, ...), float32, of any shape, integer labels y (n,) and a NumPy generator, and gives (x, y,
-origin). origin (n',), int64: the index in the input of which this row is a copy, -1 for an example that was not there
-before. The originals come first, in their order. One key, one result. The drawing is that of imbalanced-learn.
+Each takes images x (n, ...), float32, integer labels y (n,) and a NumPy generator, and returns (x, y, origin). origin
+(n',), int64: the input index of which the row is a copy, or -1 for a synthetic example. The originals come first, in
+their order. The result depends on the key of the generator only; imbalanced-learn draws the examples.
 
 Classes are the labels that occur. All functions raise ShapeError where images and labels do not fit together,
 DTypeError for labels that are not integers, and MinigradError without imbalanced-learn.
@@ -18,82 +18,88 @@ from minigrad.errors import message
 from minigrad.losses import label_array
 
 
-def under_sampled(x, y, rng):
-    """Every class dropped to the size of the smallest: no example of the smallest is lost, none occurs twice."""
-    x, y, _, counts = _counted("under_sampled(x, y, rng)", x, y)
-    return _rows(x, y, _dropped(y, counts.min(), rng))
+def under_sample(x, y, rng):
+    """Drop random examples of every class, to the size of the smallest; return (x, y, origin)."""
+    x, y, _, counts = _count_classes("under_sample(x, y, rng)", x, y)
+    return _take_rows(x, y, _drop_to(y, counts.min(), rng))
 
 
-def over_sampled(x, y, rng):
-    """Every class raised to the size of the largest: all the originals, then copies of the rarer ones at random."""
-    x, y, classes, _ = _counted("over_sampled(x, y, rng)", x, y)
-    if len(classes) == 1:                                   # which the library refuses
-        return _rows(x, y, np.arange(len(y)))
-    sampler = _library().over_sampling.RandomOverSampler(random_state=_seed(rng))
-    sampler.fit_resample(np.arange(len(y))[:, None], y)     # of indices: it need not copy images to choose among them
-    return _rows(x, y, sampler.sample_indices_)
+def over_sample(x, y, rng):
+    """Add random copies to every class, to the size of the largest; return (x, y, origin)."""
+    x, y, classes, _ = _count_classes("over_sample(x, y, rng)", x, y)
+    if len(classes) == 1:                                   # an error in imbalanced-learn
+        return _take_rows(x, y, np.arange(len(y)))
+    sampler = _import_library().over_sampling.RandomOverSampler(random_state=_draw_seed(rng))
+    sampler.fit_resample(np.arange(len(y))[:, None], y)     # indices, so that no images are copied
+    return _take_rows(x, y, sampler.sample_indices_)
 
 
 def smote(x, y, rng, k=5, under=None):
-    """Every class raised to one size by synthetic examples, x + r (x_nn - x), r ~ U(0, 1).
+    """Add synthetic examples x + r (x_nn - x), r ~ U(0, 1), to every class, to the size of the largest.
 
-    x is an example of the class and x_nn one of its k nearest in the same class, both drawn at random; near is the
-    Euclidean distance of pixels. A class of fewer than k + 1 examples has fewer neighbors: k is lowered to all the
-    others there. A class of one has none, and can only be copied: its new rows have its index as origin, not -1.
+    x is a random example of the class and x_nn a random one of its k nearest neighbors in the class, by the Euclidean
+    distance of pixels. In a class of fewer than k + 1 examples all others are the neighbors. A class of one example
+    gets copies, with its index as origin.
 
-    under: None, or a share in (0, 1] for the combination with under-sampling: larger classes are dropped at random to
-    this share of the largest (but not below the smallest), smaller ones raised to it. None drops nothing.
+    Args:
+        x, y: images (n, ...) and labels (n,).
+        rng: NumPy generator.
+        k: number of neighbors.
+        under: None, or a share in (0, 1]: larger classes are reduced to this share of the largest one (but not below
+            the smallest), smaller ones raised to it.
 
-    Chawla, Bowyer, Hall & Kegelmeyer, 2002, sections 4.2 (synthesis) and 4.3 (under-sampling).
+    Returns (x, y, origin). Chawla, Bowyer, Hall & Kegelmeyer, 2002, sections 4.2 (synthesis) and 4.3 (under-sampling).
     """
-    x, y, classes, counts = _counted("smote(x, y, rng)", x, y)
+    x, y, classes, counts = _count_classes("smote(x, y, rng)", x, y)
     if k < 1 or (under is not None and not 0.0 < under <= 1.0):
         raise MinigradError(f"smote: k = {k}, under = {under}\n  help: k is the number of neighbors, 1 or more; under "
-                            "a share of the largest class, above 0 and at most 1, or None")
+                            "is a share of the largest class, above 0 and at most 1, or None")
     size = counts.max() if under is None else max(round(under * counts.max()), counts.min())
-    parts = [_rows(x, y, _dropped(y, size, rng))]
+    parts = [_take_rows(x, y, _drop_to(y, size, rng))]
     for c, count in zip(classes, counts):
         few = np.flatnonzero(y == c)
         if count == 1 < size:
-            parts.append(_rows(x, y, np.repeat(few, size - 1)))
+            parts.append(_take_rows(x, y, np.repeat(few, size - 1)))
         elif count < size:
-            made = _between(x[few].reshape(count, -1), size, min(k, count - 1), rng)
+            made = _synthesize(x[few].reshape(count, -1), size, min(k, count - 1), rng)
             parts.append((made.reshape(-1, *x.shape[1:]), np.full(len(made), c, y.dtype), np.full(len(made), -1)))
     return tuple(np.concatenate(column) for column in zip(*parts))
 
 
-def _between(x, size, k, rng):
-    """size - n new points between neighbors, of the points x (n, pixels) of one class."""
-    # SMOTE works on one class at a time, but refuses data of a single one: a row of zeros stands for all the others.
+def _synthesize(x, size, k, rng):
+    """Return size - n synthetic points between neighbors among the points x (n, pixels) of one class."""
+    # imbalanced-learn needs at least two classes: a row of zeros is the other one.
     data, labels = np.concatenate([x, np.zeros_like(x[:1])]), np.repeat([0, 1], [len(x), 1])
-    sampler = _library().over_sampling.SMOTE(sampling_strategy={0: size}, k_neighbors=k, random_state=_seed(rng))
+    library = _import_library()
+    sampler = library.over_sampling.SMOTE(sampling_strategy={0: size}, k_neighbors=k, random_state=_draw_seed(rng))
     return sampler.fit_resample(data, labels)[0][len(data):]
 
 
-def _dropped(y, size, rng):
-    """The indices that are left, in order, when every class with more than `size` examples is dropped to that."""
+def _drop_to(y, size, rng):
+    """Return the sorted indices that are kept when every class is reduced to at most `size` examples."""
     larger = [c for c, count in zip(*np.unique(y, return_counts=True)) if count > size]
     if not larger:
         return np.arange(len(y))
-    sampler = _library().under_sampling.RandomUnderSampler(sampling_strategy=dict.fromkeys(larger, size),
-                                                           random_state=_seed(rng))
+    library = _import_library()
+    sampler = library.under_sampling.RandomUnderSampler(sampling_strategy=dict.fromkeys(larger, size),
+                                                        random_state=_draw_seed(rng))
     sampler.fit_resample(np.arange(len(y))[:, None], y)
     return np.sort(sampler.sample_indices_)
 
 
-def _rows(x, y, origin):
+def _take_rows(x, y, origin):
     return x[origin], y[origin], origin.astype(np.int64)
 
 
-def _seed(rng):
-    """The seed of a sampler, which knows no generators of the newer kind."""
+def _draw_seed(rng):
+    """Draw an integer seed: imbalanced-learn accepts no np.random.Generator."""
     return int(rng.integers(2 ** 31 - 1))
 
 
-def _counted(call, x, y):
-    """x and y as arrays, the classes and how many examples of each there are, once it is certain that there are any.
+def _count_classes(call, x, y):
+    """Return x and y as arrays, the classes, and the number of examples of each; raise ShapeError if they do not fit.
 
-    Columns of tables become arrays: they would be taken by their own index, not by position.
+    Columns of tables become arrays, as indexing a column goes by its labels, not by position.
     """
     x, y = np.asarray(x), label_array(call, y)
     if y.ndim != 1 or not len(y) or x.shape[:1] != y.shape:
@@ -102,8 +108,8 @@ def _counted(call, x, y):
     return x, y, *np.unique(y, return_counts=True)
 
 
-def _library():
-    """imbalanced-learn, imported when it is first needed."""
+def _import_library():
+    """Return imbalanced-learn, imported when it is first needed; raise MinigradError if that is impossible."""
     try:
         import imblearn.over_sampling
         import imblearn.under_sampling

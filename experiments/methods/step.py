@@ -1,4 +1,4 @@
-"""What a rule is called with, and what it returns: rule(losses, params, batch, clean, memory, known, now) -> Step."""
+"""The types in the signature of rules, rule(losses, params, batch, clean, memory, known, now) -> Step."""
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,43 +7,39 @@ from minigrad import MinigradError
 
 
 class Batch(NamedTuple):
-    """Images as the network takes them and labels, on the array module in use.
-
-    key: integers from which dropout draws its masks for this batch. weights: (n,), float32, for rules whose weights are
-    known before the losses.
-    """
-    images: Any
-    labels: Any
-    key: Any = None
-    weights: Any = None
+    """A batch, arrays of the array module in use."""
+    images: Any                 # (n, ...), the input of the network
+    labels: Any                 # (n,)
+    key: Any = None             # integers, the key of the dropout masks
+    weights: Any = None         # (n,), float32, for the rule `weighted`
 
 
 class Known(NamedTuple):
-    """What every rule may know besides the batch. Constant during a run, so that a captured step may hold it."""
+    """Facts that every rule may use, constant during a run, so that a captured step may contain them."""
     frequencies: np.ndarray     # (classes,), of the labels in training: their sum is 1
-    precision: np.ndarray       # (classes,), the share of each label's examples that have it rightly; for oracles only
+    precision: np.ndarray       # (classes,), label precision: P(label is right | label); for oracles only
     decay: float                # the optimizer's weight decay
 
 
 class Now(NamedTuple):
-    """What changes from step to step and lives on the host: for rules with host=True, and for every `weigh`.
+    """Values on the host that change from step to step, for rules with host=True and for every `weigh`.
 
-    A step without host=True may be captured as a CUDA graph, in which such a value would stay what it was at first. Its
-    rule is passed NOT_GIVEN instead.
+    A step without host=True may be captured as a CUDA graph, in which these values would never change; its rule is
+    passed NOT_GIVEN instead.
     """
-    step: int                   # the number of this step, from 0
-    steps: int                  # of the run
-    rate: float                 # of the optimizer, in this step
-    labels: np.ndarray          # (n,), of the batch
+    step: int                   # the index of this step
+    steps: int                  # number of steps of the run
+    rate: float                 # learning rate of this step
+    labels: np.ndarray          # (n,), of the batch, on the host
     rng: np.random.Generator    # of this step
 
 
 class NotGiven(MinigradError, AttributeError):
-    """A rule asks for something about the step that it is not given."""
+    """Error for a rule without host=True that reads a field of Now."""
 
 
 class _NotGiven:
-    """Stands where a Now would be; reading anything from it raises NotGiven."""
+    """A placeholder for a Now: reading any field raises NotGiven."""
 
     def __getattr__(self, name):
         raise NotGiven(f"now.{name}: not given to a rule whose step may be captured, where it would never change\n"
@@ -54,16 +50,16 @@ NOT_GIVEN = _NotGiven()
 
 
 class Aux(NamedTuple):
-    """What running the network gives besides losses: the moved averages of batch norm, and the scores (n, classes)."""
-    state: Any = None
-    scores: Any = None
+    """The outputs of the network besides the losses."""
+    state: Any = None           # the new running averages of batch norm
+    scores: Any = None          # (n, classes)
 
 
 class Step(NamedTuple):
-    """What a rule makes of a batch."""
-    gradient: Any               # a tree shaped like the parameters
-    weights: Any                # (n,) of the batch's examples, for the record
+    """The result of a rule."""
+    gradient: Any               # a tree with the structure of the parameters
+    weights: Any                # (n,), of the examples, for the record
     losses: Any                 # (n,)
     aux: Aux
     memory: Any = None          # passed to the rule in the next step
-    clean_loss: Any = None      # from rules that compute it anyway
+    clean_loss: Any = None      # if the rule computes it

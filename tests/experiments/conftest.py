@@ -1,4 +1,4 @@
-"""What tests of pictures and of training share."""
+"""Fixtures of the tests of pictures and of training."""
 import types
 
 import matplotlib.pyplot as plt
@@ -9,7 +9,7 @@ from experiments import training
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that were drawn, still open."""
+    """Return the list of figures drawn in the test, kept open until its end."""
     kept, close = [], plt.close
     monkeypatch.setattr(plt, "close", kept.append)
     yield kept
@@ -19,5 +19,5 @@ def drawn(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def uncollected(monkeypatch):
-    """A run frees a GPU's memory by a collection at its end, which takes 0.2 s among all the objects of this process."""
+    """Replace the garbage collection at the end of a run, which takes 0.2 s in this process."""
     monkeypatch.setattr(training, "gc", types.SimpleNamespace(collect=lambda: None))

@@ -1,4 +1,4 @@
-"""Tasks are what they say: to the count, disjoint, and with the true labels kept."""
+"""Tasks have the stated counts, disjoint parts, and true labels."""
 import re
 
 import numpy as np
@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import data
-from experiments.biases import Part, imbalance, long_tailed, noisy
+from experiments.biases import Part, imbalance, long_tail, noisy
 from experiments.data import Images
 from experiments.flips import background_flip, flip_matrix, uniform_flip
 from minigrad import MinigradError
 from minigrad.backend import generator
 
-FLIPS, FORMS = ("uniform", "background"), ("true", "paper")
-shares, seeds, forms = st.floats(0, 1), st.integers(0, 2**31), st.sampled_from(FORMS)
+FLIPS, VARIANTS = ("uniform", "background"), ("exact", "paper")
+shares, seeds, variants = st.floats(0, 1), st.integers(0, 2**31), st.sampled_from(VARIANTS)
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +22,14 @@ def sample():
     return data.sample()
 
 
-def pool(each, classes=10):
-    """A source whose images say which they are: `each` of every class, or as many as it says of each."""
+def images_of(each, classes=10):
+    """Return a source whose pixels are the index of the image; each: images of every class, or a list of them."""
     labels = generator(8).permutation(np.repeat(np.arange(classes), each))
     return Images(np.arange(len(labels)).reshape(-1, 1, 1, 1), labels)
 
 
 def assert_sound(task, source, test_source=None):
-    """All parts are parts of their sources, disjoint, and know the true labels."""
+    """Assert that all parts are disjoint parts of their sources, with the true labels."""
     parts = [task.train, task.clean] + [task.validation] * (task.validation is not None)
     parts += [task.test] * (test_source is None)
     indices = np.concatenate([part.indices for part in parts])
@@ -62,10 +62,10 @@ def test_imbalance_of_the_sample(sample, share, counts):
 @pytest.mark.parametrize("share, counts", [(0.9, [495, 4495]), (0.95, [245, 4745]), (0.98, [95, 4895]),
                                            (0.99, [45, 4945]), (0.995, [20, 4970])])
 def test_counts_of_the_paper(share, counts):
-    """Ren et al. 2018, section 4.1: 5,000 images with the clean ones among them; at 0.9 the authors lose one to rounding."""
+    """Ren et al. 2018, section 4.1: 5,000 images including the clean ones; at 0.9 the authors lose one to rounding."""
     source = Images(np.zeros((12000, 1, 1, 1), np.float32), np.repeat([4, 9], 6000))
-    for form, lost in (("true", 0), ("paper", int(share == 0.9))):
-        task = imbalance(source, share, generator(0), test_source=source, total=5000, tests=250, form=form)
+    for variant, lost in (("exact", 0), ("paper", int(share == 0.9))):
+        task = imbalance(source, share, generator(0), test_source=source, total=5000, tests=250, variant=variant)
         assert np.bincount(task.train.labels).tolist() == [counts[0] - lost, counts[1]]
         assert np.bincount(task.baseline.labels).tolist() == [counts[0] - lost + 5, counts[1] + 5]
         assert np.bincount(task.test.labels).tolist() == [250, 250]
@@ -89,24 +89,24 @@ def test_impossible_shares_are_refused(sample):
     with pytest.raises(MinigradError, match="choose a milder share or a larger source"):
         imbalance(sample, 0.9, generator(0), total=5000)
     for wrong in (dict(clean=0), dict(tests=0), dict(tests=501), dict(tests=501, test_source=sample), dict(flip="sideways"),
-                  dict(form="false"), dict(flip="uniform", flip_share=1.1), dict(flip="background", target=2)):
+                  dict(variant="false"), dict(flip="uniform", flip_share=1.1), dict(flip="background", target=2)):
         with pytest.raises(MinigradError, match="\n  help: "):
             imbalance(sample, 0.9, generator(0), **wrong)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_imbalance_together_with_wrong_labels(sample, form):
-    plain = imbalance(sample, 0.9, generator(0), form=form)
-    task = imbalance(sample, 0.9, generator(0), form=form, flip="background", target=1, flip_share=0.25)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_imbalance_together_with_wrong_labels(sample, variant):
+    plain = imbalance(sample, 0.9, generator(0), variant=variant)
+    task = imbalance(sample, 0.9, generator(0), variant=variant, flip="background", target=1, flip_share=0.25)
     few = len(plain.train) - 395
     np.testing.assert_array_equal(task.train.true, plain.train.labels)          # the share holds of the true labels
     assert set(task.train.labels[task.train.wrong]) == {1} and set(task.train.true[task.train.wrong]) == {0}
-    if form == "true":
+    if variant == "exact":
         assert task.train.wrong.sum() == round(0.25 * few)
-    assert f"; {task.train.wrong.sum()} labels wrong (" in task.statement and "say class 1" in task.statement
+    assert f"; {task.train.wrong.sum()} labels wrong (" in task.statement and "have label 1" in task.statement
     assert not task.clean.wrong.any() and not task.test.wrong.any()
-    swapped = imbalance(sample, 0.9, generator(0), form=form, flip="uniform", flip_share=0.25)
-    if form == "true":
+    swapped = imbalance(sample, 0.9, generator(0), variant=variant, flip="uniform", flip_share=0.25)
+    if variant == "exact":
         assert swapped.train.wrong.sum() == round(0.25 * (few + 395)) and flip_matrix(swapped.train, 2).min() > 0
     else:                                                   # floor(U(0, 1)) is 0: of two classes the first alone
         assert set(swapped.train.labels[swapped.train.wrong]) == {0}
@@ -124,16 +124,16 @@ def test_true_uniform_flips_are_exact(labels, share, key):
     np.testing.assert_array_equal(new, uniform_flip(labels, share, 5, generator(key)))
 
 
-@given(st.lists(st.integers(0, 4), max_size=60), shares, seeds, st.integers(0, 4), forms)
-def test_background_flips_go_one_way(labels, share, key, target, form):
+@given(st.lists(st.integers(0, 4), max_size=60), shares, seeds, st.integers(0, 4), variants)
+def test_background_flips_go_one_way(labels, share, key, target, variant):
     labels = np.array(labels, int)
-    new = background_flip(labels, share, 5, generator(key), target, form)
+    new = background_flip(labels, share, 5, generator(key), target, variant)
     changed = new != labels
     assert set(new[changed]) <= {target}
     for k in set(range(5)) - {target}:
-        if form == "true":
+        if variant == "exact":
             assert changed[labels == k].sum() == round(share * (labels == k).sum())
-    if form == "paper":
+    if variant == "paper":
         assert int(share * len(labels)) - (labels == target).sum() <= changed.sum() <= int(share * len(labels))
 
 
@@ -145,18 +145,18 @@ def test_true_uniform_flips_reach_every_other_class_alike(classes):
     np.testing.assert_allclose(found, np.where(np.eye(classes), 0.5, 0.5 / (classes - 1)), atol=0.04)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("flip", [uniform_flip, background_flip])
-def test_which_labels_are_flipped_is_drawn(flip, form):
+def test_which_labels_are_flipped_is_drawn(flip, variant):
     labels = np.repeat(np.arange(3), 100)
     how = dict(target=0) if flip is background_flip else {}
-    changed = [flip(labels, 0.5, 3, generator(k), form=form, **how)[200:] != 2 for k in (0, 1)]
+    changed = [flip(labels, 0.5, 3, generator(k), variant=variant, **how)[200:] != 2 for k in (0, 1)]
     assert (changed[0] != changed[1]).any() and 10 < changed[0][:50].sum() < 40 and 10 < changed[0][50:].sum() < 40
 
 
 @pytest.mark.parametrize("rng", [generator(0), np.random.RandomState(0)])
 def test_uniform_flips_of_the_paper_spare_the_last_class(rng):
-    """0.4 of 10 classes: 36.0 % wrong; the last class is never a target, so all of its drawn ones are wrong."""
+    """A share of 0.4 with 10 classes makes 36.0 % wrong; the last class is never drawn."""
     labels = np.repeat(np.arange(10), 10000)
     new = uniform_flip(labels, 0.4, 10, rng, "paper")
     assert 0.3550 < (new != labels).mean() < 0.3655         # 0.4 (0.9 8/9 + 0.1) = 0.36
@@ -167,9 +167,9 @@ def test_uniform_flips_of_the_paper_spare_the_last_class(rng):
 
 def test_with_two_classes_the_paper_draws_the_first_alone():
     labels = np.repeat([0, 1], 500)
-    for new in (uniform_flip(labels, 0.5, 2, generator(0), "paper"), background_flip(labels, 0.5, 2, generator(0), form="paper")):
+    for new in (uniform_flip(labels, 0.5, 2, generator(0), "paper"), background_flip(labels, 0.5, 2, generator(0), variant="paper")):
         assert (new[labels == 0] == 0).all() and 200 < (new[labels == 1] == 0).sum() < 300
-    assert {background_flip(labels, 1, 2, generator(k)).max() for k in range(20)} == {0, 1}         # "true": any
+    assert {background_flip(labels, 1, 2, generator(k)).max() for k in range(20)} == {0, 1}         # "exact": any
     assert (uniform_flip(labels, 1, 2, generator(0)) == 1 - labels).all()
 
 
@@ -195,19 +195,19 @@ def test_rows_of_the_flip_matrix_sum_to_one(pairs):
 def test_the_long_tail_of_the_literature(classes, each, total):
     """CIFAR-10-LT and CIFAR-100-LT at ratio 100 hold 12,406 and 10,847 images."""
     labels = generator(0).permutation(np.repeat(np.arange(classes), each))
-    kept = long_tailed(labels, 100, generator(0), classes)
+    kept = long_tail(labels, 100, generator(0), classes)
     counts = np.bincount(labels[kept])
     assert len(kept) == total and counts[0] == each and counts[-1] == each // 100
     if classes == 10:
         assert counts.tolist() == [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
-    assert (np.diff(kept) > 0).all() and (kept != long_tailed(labels, 100, generator(1), classes)).any()
+    assert (np.diff(kept) > 0).all() and (kept != long_tail(labels, 100, generator(1), classes)).any()
 
 
 @given(st.lists(st.integers(30, 60), min_size=2, max_size=6), st.floats(1, 30), seeds)
 def test_long_tails_fall_at_one_rate(sizes, ratio, key):
     classes = len(sizes)
     labels = np.repeat(np.arange(classes), sizes)
-    counts = np.bincount(labels[long_tailed(labels, ratio, generator(key), classes)], minlength=classes)
+    counts = np.bincount(labels[long_tail(labels, ratio, generator(key), classes)], minlength=classes)
     assert (counts <= sizes).all() and (np.diff(counts) <= 0).all()
     first = counts[0] + np.array([0, 1])                    # before it was cut off to a whole number
     for k, count in enumerate(counts):
@@ -217,14 +217,14 @@ def test_long_tails_fall_at_one_rate(sizes, ratio, key):
 
 # ------------------------------------------------------------------------------------------------- many classes
 
-@given(seeds, st.sampled_from((None, *FLIPS)), shares, forms, st.integers(1, 60), st.integers(0, 60), st.floats(1, 8),
+@given(seeds, st.sampled_from((None, *FLIPS)), shares, variants, st.integers(1, 60), st.integers(0, 60), st.floats(1, 8),
        st.booleans(), st.integers(2, 5))
-def test_noisy_tasks_are_sound(key, flip, share, form, clean, validation, ratio, one_source, classes):
-    source = pool(60, classes)
-    test_source = None if one_source else pool(20, classes)
+def test_noisy_tasks_are_sound(key, flip, share, variant, clean, validation, ratio, one_source, classes):
+    source = images_of(60, classes)
+    test_source = None if one_source else images_of(20, classes)
     if clean + validation > 25 * classes:
         clean, validation = 10, 20
-    how = dict(flip=flip, share=share, form=form, clean=clean, validation=validation, ratio=ratio, classes=classes,
+    how = dict(flip=flip, share=share, variant=variant, clean=clean, validation=validation, ratio=ratio, classes=classes,
                tests=17 if one_source else None)
     task = noisy(source, test_source, key, **how)
     assert_sound(task, source, test_source)
@@ -234,9 +234,9 @@ def test_noisy_tasks_are_sound(key, flip, share, form, clean, validation, ratio,
     assert task.minority == (classes - 1 if ratio > 1 else None)
     if ratio == 1:
         assert len(task.train) == 60 * classes - clean - validation - 17 * one_source
-    if form == "true":
+    if variant == "exact":
         assert np.ptp(np.bincount(task.clean.labels, minlength=classes)) <= 1
-    if form == "true" and flip == "uniform":
+    if variant == "exact" and flip == "uniform":
         assert task.train.wrong.sum() == round(share * len(task.train))
         assert validation == 0 or task.validation.wrong.sum() == round(share * validation)
     if flip == "background" and validation:                 # one background for both
@@ -249,8 +249,8 @@ def test_noisy_tasks_are_sound(key, flip, share, form, clean, validation, ratio,
 
 
 def test_another_seed_is_another_task():
-    for form in FORMS:
-        a, b = (noisy(pool(100), pool(10), k, "uniform", form=form, validation=50) for k in (0, 1))
+    for variant in VARIANTS:
+        a, b = (noisy(images_of(100), images_of(10), k, "uniform", variant=variant, validation=50) for k in (0, 1))
         for part, other in ((a.train, b.train), (a.clean, b.clean), (a.validation, b.validation)):
             assert (part.indices != other.indices).any()
             assert (np.diff(part.indices) < 0).any()        # and no order of the source is kept
@@ -258,16 +258,16 @@ def test_another_seed_is_another_task():
 
 @pytest.mark.parametrize("classes, target", [(10, 3), (100, 41)])
 def test_the_background_that_the_authors_drew(classes, target):
-    """Their seed is 0; that is why Fig. 4 says "label 3"."""
-    task = noisy(pool(30, classes), pool(2, classes), 0, "background", classes=classes, form="paper", validation=100)
+    """The authors' seed is 0, which is why Figure 4 has "label 3"."""
+    task = noisy(images_of(30, classes), images_of(2, classes), 0, "background", classes=classes, variant="paper", validation=100)
     assert set(task.train.labels[task.train.wrong]) == set(task.validation.labels[task.validation.wrong]) == {target}
-    assert f"say class {target}," in task.statement
+    assert f"have label {target}," in task.statement
 
 
 def test_the_split_of_the_paper():
-    """Shuffled, validation off the end; shuffled again, clean off the end; of the rest the first ones are relabelled."""
-    source = pool(40)
-    task = noisy(source, source, 7, "background", target=5, form="paper", clean=30, validation=70)
+    """Validation is the end of the shuffled source, clean the end of the rest, shuffled; then the first are relabeled."""
+    source = images_of(40)
+    task = noisy(source, source, 7, "background", target=5, variant="paper", clean=30, validation=70)
     order = np.arange(400)
     np.random.RandomState(7).shuffle(order)
     rest, held = order[:330].copy(), order[330:]
@@ -282,37 +282,37 @@ def test_the_split_of_the_paper():
 
 def test_true_form_is_balanced_and_in_proportion():
     sizes = [200, 100, 100, 50, 50]
-    source = pool(sizes, 5)
+    source = images_of(sizes, 5)
     for k in range(5):
         task = noisy(source, source, k, classes=5, clean=12, validation=50, tests=100)
         assert sorted(np.bincount(task.clean.labels)) == [2, 2, 2, 3, 3]
         assert np.abs(np.bincount(task.validation.true) - np.array([20, 10, 10, 5, 5])).max() <= 1
         assert np.bincount(task.test.labels).tolist() == [40, 20, 20, 10, 10]
-    uneven = noisy(source, pool([34, 33, 33], 3), 0, classes=5, clean=12, validation=50, tests=10)
+    uneven = noisy(source, images_of([34, 33, 33], 3), 0, classes=5, clean=12, validation=50, tests=10)
     assert np.bincount(uneven.test.labels).tolist() == [4, 3, 3]                # the largest remainder first
     assert len({tuple(np.bincount(noisy(source, source, k, classes=5, clean=12, validation=50).clean.labels))
                 for k in range(10)}) > 1                    # who has one more is drawn
 
 
 def test_size_and_tail_come_before_the_flips():
-    source = pool(200)
-    for form in FORMS:
-        task = noisy(source, source, 0, "uniform", share=0.5, ratio=10, size=300, validation=200, tests=50, form=form)
+    source = images_of(200)
+    for variant in VARIANTS:
+        task = noisy(source, source, 0, "uniform", share=0.5, ratio=10, size=300, validation=200, tests=50, variant=variant)
         assert len(task.train) == 300 and len(task.test) == 50 and task.minority == 9
         counts = np.bincount(task.train.true, minlength=10)
-        assert counts[0] > 2.5 * counts[8] and abs(task.train.wrong.sum() - 150) <= (0 if form == "true" else 30)
+        assert counts[0] > 2.5 * counts[8] and abs(task.train.wrong.sum() - 150) <= (0 if variant == "exact" else 30)
         assert np.bincount(task.validation.true, minlength=10).min() >= 8       # no tail there
         with pytest.raises(MinigradError, match="examples are left to train on\n  help: size="):
-            noisy(source, source, 0, ratio=10, size=1900, validation=50, form=form)
+            noisy(source, source, 0, ratio=10, size=1900, validation=50, variant=variant)
 
 
 def test_the_statement_is_true_of_the_counts():
-    source, other = pool(100), pool(10)
+    source, other = images_of(100), images_of(10)
     task = noisy(source, other, 0, "background", share=0.4, target=2, validation=100)
     say = (task.train.labels == 2).sum()
     assert task.statement == (
-        "training: 800 images of 10 classes, 80 to 80 of each; 288 labels wrong (36.0%, background flip): 368 (46.0%) say class 2, "
-        "of which 78.3% wrongly; 48 say another class, on average; clean: 100; validation: 100; test: 100")
+        "training: 800 images of 10 classes, 80 to 80 of each; 288 labels wrong (36.0%, background flip): 368 (46.0%) have "
+        "label 2, 78.3% of them wrongly; 48 have each other label, on average; clean: 100; validation: 100; test: 100")
     assert (task.train.wrong.sum(), say) == (288, 368)
     task = noisy(source, other, 0, "uniform", share=0.25, ratio=4, validation=0)
     counts = np.bincount(task.train.true)
@@ -332,35 +332,35 @@ def test_the_sample_of_mnist_as_a_noisy_task(sample):
 @pytest.mark.needs("cifar10")
 def test_cifar10_is_as_wrong_as_in_the_paper():
     train, test = data.cifar10()
-    assert np.array_equal(noisy(train, test, 0, form="paper").test.images, test.images)
-    task = noisy(train, test, 0, "uniform", form="paper")
+    assert np.array_equal(noisy(train, test, 0, variant="paper").test.images, test.images)
+    task = noisy(train, test, 0, "uniform", variant="paper")
     assert_sound(task, train, test)
     assert task.train.images.shape == (44900, 32, 32, 3) and task.train.images.dtype == np.uint8
     assert abs(task.train.wrong.mean() - 0.36) < 0.005 and abs(task.validation.wrong.mean() - 0.36) < 0.015
     assert (flip_matrix(task.train, 10)[:9, 9] == 0).all()
-    task = noisy(train, test, 0, "background", form="paper")
+    task = noisy(train, test, 0, "background", variant="paper")
     background = task.train.labels == 3
     assert abs(background.mean() - 0.46) < 0.005 and abs(background.sum() / ((~background).sum() / 9) - 7.7) < 0.1
     assert abs(task.train.wrong[background].mean() - 0.78) < 0.005 and not task.train.wrong[~background].any()
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (dict(flip="sideways"), "flip 'sideways': there is no such flip"), (dict(form="false"), "form 'false': there is no such form"),
+    (dict(flip="sideways"), "flip 'sideways': there is no such flip"), (dict(variant="false"), "variant 'false': there is no such variant"),
     (dict(share=1.01), "share 1.01: the share of labels to flip must lie between 0 and 1"), (dict(share=-0.1), "share -0.1:"),
     (dict(share=float("nan")), "share nan:"), (dict(target=10), "target 10: no class has this label"), (dict(target=-1), "target -1:"),
-    (dict(clean=0), "clean 0: the least is 1"), (dict(validation=-1), "validation -1: the least is 0"), (dict(seed=-1), "seed -1:"),
-    (dict(size=0), "size 0: the least is 1"), (dict(tests=0), "tests 0: the least is 1"), (dict(ratio=0.5), "ratio 0.5: how many times"),
+    (dict(clean=0), "clean 0: it must be at least 1"), (dict(validation=-1), "validation -1: it must be at least 0"), (dict(seed=-1), "seed -1:"),
+    (dict(size=0), "size 0: it must be at least 1"), (dict(tests=0), "tests 0: it must be at least 1"), (dict(ratio=0.5), "ratio 0.5: the ratio of the largest"),
     (dict(ratio=float("inf")), "ratio inf:"), (dict(ratio=float("nan")), "ratio nan:"), (dict(classes=1), "classes 1: there must be"),
     (dict(classes=9), "classes 9: there are labels other than 0 to 8"), (dict(tests=101), "tests 101: the test source has 100"),
-    (dict(clean=900, validation=100), "clean 900 and validation 100 leave none to train on of 1000 images"),
-    (dict(test_source=None), "no test images: neither a source of them"), (dict(size=801), "size 801: 800 examples are left"),
-    (dict(test_source=None, tests=900), "clean 100 and validation 100 leave none"),
+    (dict(clean=900, validation=100), "clean 900 and validation 100 leave no training images of 1000"),
+    (dict(test_source=None), "no test images: there is no test source, and"), (dict(size=801), "size 801: only 800 examples are left"),
+    (dict(test_source=None, tests=900), "clean 100 and validation 100 leave no training images"),
     (dict(ratio=1e4), "ratio 10000.0: it leaves "),
 ], ids=str)
 def test_impossible_tasks_are_refused(wrong, message):
-    source = Images(Forbidden(), pool(100).labels)          # and before any image is copied
-    for form in FORMS:
-        how = dict(source=source, test_source=Images(Forbidden(), pool(10).labels), seed=0, validation=100, form=form)
+    source = Images(Forbidden(), images_of(100).labels)          # and before any image is copied
+    for variant in VARIANTS:
+        how = dict(source=source, test_source=Images(Forbidden(), images_of(10).labels), seed=0, validation=100, variant=variant)
         with pytest.raises(MinigradError) as caught:
             noisy(**{**how, **wrong})
         assert str(caught.value).startswith(message) and "\n  help: " in str(caught.value)
@@ -374,8 +374,8 @@ class Forbidden:
 
 
 def test_a_class_without_enough_clean_images_is_named():
-    source = pool([50, 50, 3, 50], 4)
-    with pytest.raises(MinigradError, match="class 2: 5 examples of it are wanted, of 3\n  help: choose fewer"):
+    source = images_of([50, 50, 3, 50], 4)
+    with pytest.raises(MinigradError, match="class 2: 5 examples are needed, of 3\n  help: choose fewer"):
         noisy(source, source, 0, classes=4, clean=20, validation=20)
 
 
@@ -384,8 +384,8 @@ def test_impossible_flips_and_tails_are_refused():
     for call in (lambda: uniform_flip(labels, 2, 10, generator(0)), lambda: uniform_flip(labels, 0.4, 9, generator(0)),
                  lambda: uniform_flip(labels[:, None], 0.4, 10, generator(0)), lambda: background_flip(labels[None], 0.4, 10, generator(0)),
                  lambda: uniform_flip(labels, 0.4, 10, generator(0), "false"), lambda: background_flip(labels, 0.4, 10, generator(0), 10),
-                 lambda: background_flip(labels - 1, 0.4, 10, generator(0)), lambda: long_tailed(labels, 0.9, generator(0), 10),
-                 lambda: long_tailed(labels, 2, generator(0), 10), lambda: long_tailed(labels, 2, generator(0), 5),
+                 lambda: background_flip(labels - 1, 0.4, 10, generator(0)), lambda: long_tail(labels, 0.9, generator(0), 10),
+                 lambda: long_tail(labels, 2, generator(0), 10), lambda: long_tail(labels, 2, generator(0), 5),
                  lambda: flip_matrix(Part(None, labels, None, labels), 9)):
         with pytest.raises(MinigradError, match="\n  help: "):
             call()
@@ -393,6 +393,6 @@ def test_impossible_flips_and_tails_are_refused():
 
 def test_parts_that_share_images_are_noticed(monkeypatch):
     from experiments import biases
-    monkeypatch.setattr(biases, "_split", lambda labels, pool, clean, validation, *rest: (pool, pool[:clean], pool[:validation]))
+    monkeypatch.setattr(biases, "_split", lambda labels, free, clean, validation, *rest: (free, free[:clean], free[:validation]))
     with pytest.raises(AssertionError, match="the parts of a task share images"):
-        noisy(pool(100), pool(10), 0, validation=100)
+        noisy(images_of(100), images_of(10), 0, validation=100)

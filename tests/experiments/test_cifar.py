@@ -1,4 +1,4 @@
-"""The experiments on CIFAR: the paper's settings, names of methods, and a whole figure on images that are made up."""
+"""The experiments on CIFAR: the paper's settings, names of methods, and whole figures on synthetic images."""
 import concurrent.futures
 import functools
 import importlib
@@ -10,7 +10,7 @@ import pytest
 from experiments import SCRIPTS, cifar, data, figure3, figures, script, sweep, trainers
 from experiments.data import Images
 from experiments.folders import read_record
-from experiments.runs import finished, restored
+from experiments.runs import is_finished, restore
 from experiments.training import train
 from minigrad import MinigradError, tree
 from minigrad.backend import generator
@@ -23,7 +23,7 @@ def of(name):
 
 
 def planned(name, *arguments):
-    options = script.options_of(of(name), list(arguments))
+    options = script.parse_options(of(name), list(arguments))
     return of(name).plan(options)[1]
 
 
@@ -73,17 +73,17 @@ def test_fine_tuning_begins_where_the_other_run_ends():
 
 
 def test_figures_share_runs():
-    """Table 2 and Figure 7 train the same network on the same task: one run."""
+    """Table 2 and Figure 7 train the same network on the same task, in one run."""
     a, b = ({r.name: r for r in planned(name)} for name in ("table2", "figure7"))
     assert {a[name].settings == b[name].settings for name in set(a) & set(b)} == {True} and len(set(a) & set(b)) == 4
 
 
 @pytest.mark.parametrize("name, says", [
-    ("magic", "there is no method magic"), ("uniform+ft+es", "after uniform may stand"), ("uniform+x", "after uniform"),
-    ("uniform+es+half", "after uniform"), ("uniform+es+short", "after uniform"), ("uniform+", "after uniform"), ("uniform+es+es", "after uniform")])
+    ("magic", "there is no method magic"), ("uniform+ft+es", "uniform may be followed by"), ("uniform+x", "uniform may be followed"),
+    ("uniform+es+half", "uniform may be followed"), ("uniform+es+short", "uniform may be followed"), ("uniform+", "uniform may be followed"), ("uniform+es+es", "uniform may be followed")])
 def test_names_that_are_none(name, says):
     with pytest.raises(MinigradError, match=says):
-        cifar.split(name)
+        cifar.split_name(name)
 
 
 @pytest.mark.parametrize("network", ["resnet-9", "resnet", "vgg-16", "wrn-28-0", "wrn-26", "resnet-2", "standard-8-1-2"])
@@ -106,7 +106,7 @@ def test_networks(network, size):
 # ------------------------------------------------------------------------- a whole figure on made-up images
 
 def colored(n, rng):
-    """Ten classes of 32 x 32 images that a small network can tell apart: a bright square at a place of its own."""
+    """Return 32 x 32 images of ten classes that a small network can learn: each has a bright square at its own position."""
     labels = rng.permutation(np.arange(n) % 10)
     images = rng.integers(0, 60, (n, 32, 32, 3), dtype=np.uint8)
     for i, k in enumerate(labels):
@@ -116,19 +116,19 @@ def colored(n, rng):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Small CIFAR, and quick mode with small parts of it."""
+    """Replace CIFAR by a small data set, and quick mode by small parts of it."""
     rng = np.random.default_rng(0)
     source = colored(1800, rng), colored(200, rng)
     monkeypatch.setattr(data, "cifar10", lambda: source)
     cifar._source.cache_clear()
-    monkeypatch.setitem(cifar.MODES, "quick", cifar.Mode(4, 2, {"size": 300, "validation": 100, "tests": 100}, "true"))
+    monkeypatch.setitem(cifar.MODES, "quick", cifar.Mode(4, 2, {"size": 300, "validation": 100, "tests": 100}, "exact"))
     monkeypatch.setattr(figure3, "BATCHES", 4)
     yield
     cifar._source.cache_clear()
 
 
 class Here:
-    """An executor that does the work at once, in this process."""
+    """An executor that does the work at once in this process."""
 
     def __enter__(self):
         return self
@@ -144,7 +144,7 @@ class Here:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_from_end_to_end(small, tmp_path, capsys, name):
-    """The quick form of each, with its own default methods, through another executor than the usual."""
+    """Each figure runs in quick mode with its default methods, in another executor than the default one."""
     out = tmp_path / "out"
     assert sweep.main([name, "--out", str(out)], executor=Here()) == 0
     text = capsys.readouterr().out
@@ -152,7 +152,7 @@ def test_every_figure_from_end_to_end(small, tmp_path, capsys, name):
     pictures = [line.split()[1] for line in text.splitlines() if line.startswith("written:")]
     assert pictures and all(pathlib.Path(path).read_bytes()[:4] == b"\x89PNG" for path in pictures)
     for run in planned(name, "--out", str(out)):
-        assert finished(run) and read_record(run.record)[-1]["step"] == run.settings.steps
+        assert is_finished(run) and read_record(run.record)[-1]["step"] == run.settings.steps
 
 
 def test_two_figures_at_once_share_their_runs(small, tmp_path, capsys):
@@ -174,13 +174,13 @@ def test_the_sweep_names_what_it_knows(capsys):
 
 
 def test_reweighting_tells_wrong_labels_apart_even_here(small, tmp_path, monkeypatch):
-    """Made-up images, 60 steps: wrong labels get less weight than right ones, and Figure 3's batches say the same."""
+    """After 60 steps on synthetic images wrong labels have less weight than right ones, also in the batches of Figure 3."""
     monkeypatch.setitem(cifar.MODES, "quick", cifar.MODES["quick"]._replace(every=30))
     run, = planned("figure3", "--steps", "90", "--out", str(tmp_path))
     lines = train(run)
     assert lines[-1]["noisy_weight"] < 0.5
     trainer = trainers.trainer_of(run)
-    learned = restored(run, trainer)
+    learned = restore(run, trainer)
     pairs = figure3.histogram_data(trainer, learned, 3, generator(1))
     assert np.mean(pairs[0][0]) < 0.7 * np.mean(pairs[0][1])        # (of one class alone it cannot tell so early)
     sizes = [len(wrong) + len(right) for wrong, right in pairs]
@@ -191,11 +191,11 @@ def test_reweighting_tells_wrong_labels_apart_even_here(small, tmp_path, monkeyp
 
 def test_fine_tuning_starts_from_the_trained_model(small, tmp_path):
     run, = planned("table2", "--methods", "uniform+ft", "--out", str(tmp_path))
-    with pytest.raises(MinigradError, match="begins from a finished run of uniform, which is not there"):
+    with pytest.raises(MinigradError, match="starts from a finished run of uniform, which does not exist"):
         train(run)
     train(run.base)
-    begun = trainers.trainer_of(run).begin()
-    there = restored(run.base, trainers.trainer_of(run.base))
+    begun = trainers.trainer_of(run).init()
+    there = restore(run.base, trainers.trainer_of(run.base))
     for part in ("params", "state"):
         for a, b in zip(tree.flatten(begun[part])[0], tree.flatten(there[part])[0]):
             np.testing.assert_array_equal(a, b)
@@ -207,7 +207,7 @@ def test_the_noise_layer_starts_from_the_confusion_of_the_trained_model(small, t
     run, = planned("table2", "--methods", "adaptation_confusion", "--steps", "40", "--out", str(tmp_path))
     train(run.base)
     base = trainers.trainer_of(run.base)
-    learned, validation = restored(run.base, base), base.task.validation
+    learned, validation = restore(run.base, base), base.task.validation
     images = (validation.images / 127.5 - 1).astype("float32")
     taken = np.asarray(learned["params"]["model"].apply(images, learned["state"], train=False)[0]).argmax(1)
     counts = np.zeros((10, 10))
@@ -215,15 +215,15 @@ def test_the_noise_layer_starts_from_the_confusion_of_the_trained_model(small, t
         counts[true, label] += 1
     rows = counts / counts.sum(1, keepdims=True)
     assert (validation.true != validation.labels).any() and len(set(taken)) > 1
-    begun = trainers.trainer_of(run).begin()
+    begun = trainers.trainer_of(run).init()
     np.testing.assert_allclose(begun["params"]["layer"], np.log(rows + 1e-3).ravel(), rtol=1e-5)
-    fresh = trainers.trainer_of(run).blank()["params"]["model"]
+    fresh = trainers.trainer_of(run).template()["params"]["model"]
     for a, b in zip(tree.flatten(begun["params"]["model"])[0], tree.flatten(fresh)[0]):
         np.testing.assert_array_equal(a, b)                 # the network itself starts anew
 
 
 def test_tasks_of_the_figures_are_the_papers():
-    """functools.partial(task, ...) carries what biases.noisy is to build."""
+    """The arguments of biases.noisy are those of functools.partial(task, ...)."""
     run = planned("table2", "--mode", "paper", "--methods", "uniform", "--seeds", "3")[0]
     assert isinstance(run.task, functools.partial) and run.task.keywords == {
-        "flip": "background", "share": 0.4, "clean": 100, "form": "paper", "target": 5, "validation": 5000}
+        "flip": "background", "share": 0.4, "clean": 100, "variant": "paper", "target": 5, "validation": 5000}

@@ -1,4 +1,4 @@
-"""The command line of every experiment in the list: what it refuses before training, what one bad run leaves, what it prints."""
+"""The command line of every experiment: refused options, the effect of one failed run, and the output."""
 import concurrent.futures
 import importlib
 import io
@@ -33,7 +33,7 @@ from experiments.biases import noisy
 from experiments.data import Images
 from experiments.folders import prepare_folder, read_record
 from experiments.methods import METHODS
-from experiments.runs import NotFinite, Problem, finished
+from experiments.runs import NotFinite, Problem, is_finished
 from minigrad import FileError, MinigradError, nn, tree
 
 from .test_benchmark import made_up
@@ -61,7 +61,7 @@ class Linear(nn.Module):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Every experiment in four steps of linear models, on made-up images where the real ones would be downloaded."""
+    """Reduce every experiment to four steps of linear models, with synthetic images instead of downloads."""
     rng = np.random.default_rng(0)
     source, digits = (colored(800, rng), colored(100, rng)), Images(rng.random((1000, 28, 28, 1), np.float32), np.tile([4, 9], 500))
     monkeypatch.setattr(data, "cifar10", lambda: source)
@@ -69,8 +69,8 @@ def small(monkeypatch):
     few = Images(digits.images[:260], digits.labels[:260])
     monkeypatch.setattr(imbalance, "_source", lambda name: (few, None, None, 20))
     monkeypatch.setattr(contradiction, "_source", lambda: digits)
-    for mode, form in (("quick", "true"), ("paper", "paper")):
-        monkeypatch.setitem(cifar.MODES, mode, cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, form))
+    for mode, variant in (("quick", "exact"), ("paper", "paper")):
+        monkeypatch.setitem(cifar.MODES, mode, cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, variant))
     monkeypatch.setattr(cifar, "problem", lambda network, steps: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), cifar._prepare))
     monkeypatch.setattr(imbalance, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1)), imbalance._prepare))
     monkeypatch.setattr(imbalance, "QUICK", imbalance.QUICK._replace(steps=4, every=2))
@@ -85,7 +85,7 @@ def small(monkeypatch):
 
 @pytest.fixture
 def cli(small, tmp_path, capsys):
-    """cli(name, *arguments) -> status, output, errors; results go to tmp_path / "out"."""
+    """Return cli(name, *arguments) -> status, output, errors; results go to tmp_path / "out"."""
     def call(name, *arguments, out="out"):
         status = sweep.main([name, *arguments, "--out", str(tmp_path / out)], executor=Here())
         return status, *capsys.readouterr()
@@ -94,7 +94,7 @@ def cli(small, tmp_path, capsys):
 
 @pytest.fixture
 def ascii_screen(monkeypatch):
-    """ascii_screen() makes a standard output that refuses whatever is not ASCII, and gives a function that reads it."""
+    """Return ascii_screen() -> a function that reads a new standard output, which raises an error for non-ASCII text."""
     def begin():
         screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
         monkeypatch.setattr(sys, "stdout", screen)
@@ -112,12 +112,12 @@ def few(name):
 
 def planned(name, *arguments):
     module = importlib.import_module(f"experiments.{name}").SCRIPT
-    return module.plan(script.options_of(module, list(arguments)))[1]
+    return module.plan(script.parse_options(module, list(arguments)))[1]
 
 
 @pytest.fixture
 def failing(monkeypatch):
-    """failing(name, error): steps of the run of this name raise the error from the third on; without a name, none do."""
+    """Return failing(name, error): the run of this name raises the error from its third step on; without a name, none does."""
     step, bad = trainers.Descent.step, {}
 
     def fail(self, learned, t):
@@ -137,12 +137,12 @@ def failing(monkeypatch):
 REFUSED = [(name, arguments, says) for name in SWEPT for arguments, says in [
     (["--steps", "0"], "--steps 0"), (["--rate", "nan"], "--rate nan"), (["--rate", "inf"], "--rate inf"), (["--jobs", "0"], "--jobs 0"),
     (["--seeds", "0", "-1"], "--seeds -1"), (["--methods", "uniform", "magic"], "there is no method magic")]]
-REFUSED += [(name, [f"--{which}", *values], f"--{which} {' '.join(values)}: {name} is of one at a time")
+REFUSED += [(name, [f"--{which}", *values], f"--{which} {' '.join(values)}: {name} shows one value at a time")
             for which, values in (("shares", ["0.2", "0.4"]), ("cleans", ["50", "100"])) for name in ONE_AT_A_TIME[which]]
 REFUSED += [(name, arguments, says) for name in ON_CIFAR for arguments, says in [
     (["--cleans", "0"], "--cleans 0: it must be at least 1"), (["--shares", "1.5"], "share 1.5"), (["--shares", "nan"], "share nan"),
-    (["--methods", "uniform", "dice"], "dice cannot be used here: it is for 2 classes"), (["--network", "vgg"], "there is no network vgg"),
-    (["--methods", "clean_only+es"], "clean_only+es: +es changes nothing"), (["--cleans", "100000"], "leave none to train on"),
+    (["--methods", "uniform", "dice"], "dice cannot be used here: it is for 2 classes, not 10"), (["--network", "vgg"], "there is no network vgg"),
+    (["--methods", "clean_only+es"], "clean_only+es: +es changes nothing"), (["--cleans", "100000"], "leave no training images"),
     (["--methods", "uniform", "adaboost_networks+ft"], "trains no network"), (["--methods", "uniform+ft+es"], "there is no method uniform+ft+es")]]
 REFUSED += [("figure3", ["--methods", "adaboost_networks"], "it trains none"), ("figure6", ["--methods", "adaboost"], "it trains none"),
             ("table1", ["--target", "3"], "table1 has no background flips"), ("table2", ["--target", "10"], "target 10"),
@@ -163,7 +163,7 @@ def test_what_cannot_be_shown_is_refused_before_training(cli, tmp_path, monkeypa
 
 @pytest.mark.parametrize("name", SWEPT)
 def test_every_method_is_refused_at_once_or_runs(cli, name):
-    """One step of every method of the table that the experiment takes; where it cannot be used, the help says which can."""
+    """Every method of the table runs for one step, or is refused with a list of the possible ones."""
     fit, choice = [], METHODS
     for method in METHODS:
         try:
@@ -178,7 +178,7 @@ def test_every_method_is_refused_at_once_or_runs(cli, name):
 
 
 def test_a_suffix_changes_the_schedule_or_is_refused():
-    """Of all names with a suffix: another schedule than without it, another run to begin from, or an error that helps."""
+    """Every name with a suffix has another schedule or another base than without it, or is refused with a help."""
     def chain(name, network):
         run, found = planned("table2", "--methods", name, "--network", network)[0], []
         while run:
@@ -231,7 +231,7 @@ def test_seeds_may_be_large(small, seed):
 
 def test_seeds_of_the_authors_are_as_they_were():
     source = colored(60, np.random.default_rng(0))
-    task = noisy(source, source, 2**32 - 3, "uniform", clean=10, validation=10, form="paper")
+    task = noisy(source, source, 2**32 - 3, "uniform", clean=10, validation=10, variant="paper")
     whole = np.random.RandomState(2**32 - 3).permutation(60)
     assert set(task.validation.indices) == set(whole[-10:])
     assert set(task.clean.indices) == set(np.random.RandomState(2**32 - 3).permutation(whole[:-10])[-10:])
@@ -241,7 +241,7 @@ def test_seeds_of_the_authors_are_as_they_were():
 
 @pytest.mark.parametrize("name", SWEPT)
 def test_every_figure_is_drawn_without_a_run_that_failed(small, tmp_path, monkeypatch, failing, ascii_screen, name):
-    """On a terminal that knows ASCII alone: the others are trained and drawn, what is missing is said, the status is 1."""
+    """On an ASCII terminal: the other runs are trained and drawn, the missing one is printed, and the status is 1."""
     arguments = [name, *few(name), "--seeds", "0", "1", "--out", str(tmp_path / "out")]
     bad, *others = planned(*arguments)
     captions = []
@@ -254,11 +254,11 @@ def test_every_figure_is_drawn_without_a_run_that_failed(small, tmp_path, monkey
     for time in range(2):                                   # again with --resume: nothing else is in the way
         status, out = ascii()
         assert status == 1 and f"missing: {bad.name}: step 2 of 4" in out and "written: " in out, time
-        assert all(finished(run) for run in others) and not finished(bad)
+        assert all(is_finished(run) for run in others) and not is_finished(bad)
     assert any(f"without 1 of {1 + len(others)} runs" in caption.replace("\n", " ") for caption in captions)
     failing()
     status, out = ascii()
-    assert status == 0 and "missing" not in out and finished(bad)
+    assert status == 0 and "missing" not in out and is_finished(bad)
 
 
 @pytest.mark.parametrize("error", [NotFinite, RuntimeError, ValueError, MemoryError, OSError, KeyError])
@@ -293,16 +293,16 @@ def test_a_broken_file_stops_its_run_alone(cli, tmp_path, name, damage):
     damage(bad)
     status, out, err = cli(*arguments, "--resume")
     assert status == 1 and err.count("\nfailed: ") == 1 and "help: " in err and str(bad.checkpoint if damage is damaged else bad.record) in err
-    assert finished(others[-1]) and "written: " in out
+    assert is_finished(others[-1]) and "written: " in out
     (bad.checkpoint if damage is damaged else bad.record).unlink()                                  # the remedy
     status, out, err = cli(*arguments, "--resume")
-    assert (status, "missing" in out, finished(bad)) == (0, False, damage is not damaged or bad.checkpoint.exists()), err
+    assert (status, "missing" in out, is_finished(bad)) == (0, False, damage is not damaged or bad.checkpoint.exists()), err
 
 
 def test_where_nothing_came_to_its_end_nothing_is_drawn(cli, tmp_path, failing):
     failing("reweight-0.95-0", NotFinite)
     status, out, err = cli("imbalance", "--methods", "reweight", "--shares", "0.95", "--seeds", "0")
-    assert status == 1 and "left out" not in out and "imbalance: no run came to its end, nothing is drawn" in out and not list((tmp_path / "out").glob("*.png"))
+    assert status == 1 and "left out" not in out and "imbalance: no run is finished, nothing is drawn" in out and not list((tmp_path / "out").glob("*.png"))
 
 
 def test_a_report_that_fails_stops_no_other(cli, monkeypatch, tmp_path):
@@ -338,10 +338,10 @@ def test_a_picture_of_networks_whose_checkpoints_are_gone(cli, tmp_path):
 
 STRANGE = {
     "gone": ('{"method": "l2rw2", "task": "noise", "share": 0.95, "seed": 0, "step": 4}\n', "there is no method l2rw2"),
-    "lines": ('{"step": 1}\n', "it has no '"), "null": ('{"step": null}\n', "not a record of a run"), "empty": ("", "it holds no line"),
+    "lines": ('{"step": 1}\n', "it has no '"), "null": ('{"step": null}\n', "not a record of a run"), "empty": ("", "it is empty"),
     "text": ("hello\n", "not a record of a run"), "list": ("[1]\n", "not a record of a run"), "binary": ("\0\n", "not a record of a run"),
     "types": ('{"method": "uniform", "share": "x", "seed": 0, "task": "x", "step": 4}\n', ""),
-    "nulls": ('{"method": null, "share": 1, "seed": 0, "task": [], "step": 4}\n', ""), "copy": (None, "by what it holds its name should be ")}
+    "nulls": ('{"method": null, "share": 1, "seed": 0, "task": [], "step": 4}\n', ""), "copy": (None, "the file name for its content is ")}
 
 
 @pytest.mark.parametrize("name", ["imbalance", "contradiction"])
@@ -353,7 +353,7 @@ def test_records_of_others_are_left_out(cli, tmp_path, name):
     status, out, err = cli(name, *few(name), "--seeds", "0", "--resume")
     assert status == 0 and "Traceback" not in err and "missing" not in out and "written:" in out
     for stem, (_, why) in STRANGE.items():
-        assert f"left out: {tmp_path / 'out' / f'{stem}.jsonl'}, which is no record of {name}: {why}" in out
+        assert f"left out: {tmp_path / 'out' / f'{stem}.jsonl'}, which is not a record of {name}: {why}" in out
 
 
 def test_runs_that_did_not_end_are_missing_from_the_report_of_the_folder(cli, failing):
@@ -366,7 +366,7 @@ def test_runs_that_did_not_end_are_missing_from_the_report_of_the_folder(cli, fa
 
 
 def test_the_remedy_is_accepted(cli, tmp_path):
-    """A rate at which nothing came of the folder may be another in the same; where there are results, --out is named."""
+    """A folder without results accepts another rate; with results, the error suggests --out."""
     diverged = cli("imbalance", "--rate", "3e38", "--methods", "uniform", "--shares", "0.95", "--seeds", "0")
     assert diverged[0] == 1 and "help: a smaller --rate, with --out FOLDER if this one holds other results" in diverged[2]
     assert cli("imbalance", "--rate", "1e-3", *few("imbalance"), "--seeds", "0")[0] == 0
@@ -385,7 +385,7 @@ LONGER = ["uniform", "reweight", "low_loss", "fine_tune", "adaboost", "adaptatio
 
 
 def test_a_sweep_may_be_given_more_steps(cli, tmp_path, capsys, monkeypatch):
-    """It goes on where it ended, to the bits of one that had them from the beginning; what depends on their number begins anew."""
+    """It continues with the bits of a sweep that had all the steps from the start; runs that depend on their number start over."""
     arguments, begun = ["imbalance", "--methods", *LONGER, "--shares", "0.95", "--seeds", "0"], {}
     monkeypatch.setattr(imbalance, "QUICK", imbalance.QUICK._replace(every=8))
     step = trainers.Descent.step
@@ -420,13 +420,13 @@ def test_a_longer_run_keeps_the_line_at_which_it_ended(cli, tmp_path):
 def test_more_steps_are_refused_where_the_rate_depends_on_them(cli):
     assert cli("contradiction", *few("contradiction"), "--seeds", "0")[0] == 0
     status, out, err = cli("contradiction", *few("contradiction"), "--seeds", "0", "--steps", "8", "--resume")
-    assert status == 2 and "--out: with other steps the rate falls elsewhere" in err
+    assert status == 2 and "--out; with another number of steps the rate drops at other steps" in err
     assert cli("contradiction", *few("contradiction"), "--seeds", "0", "--steps", "8", out="another")[0] == 0     # the remedy
 
 
 def test_a_run_makes_its_folder(small, tmp_path):
     run = planned("imbalance", *few("imbalance"), "--out", str(tmp_path / "not" / "there"))[0]
-    assert imbalance.script.run_all([run], 1, Here()) == {} and finished(run)
+    assert imbalance.script.run_all([run], 1, Here()) == {} and is_finished(run)
     (tmp_path / "file").write_text("")
     run = planned("imbalance", *few("imbalance"), "--out", str(tmp_path / "file" / "out"))[0]
     failed = imbalance.script.run_all([run], 1, Here())
@@ -436,13 +436,13 @@ def test_a_run_makes_its_folder(small, tmp_path):
 def test_complete_records_are_known_without_counting_all_steps(small, tmp_path):
     run = planned("imbalance", "--steps", str(10**13), *few("imbalance"), "--out", str(tmp_path))[0]
     run.record.write_text(json.dumps({**run.labels, "step": 10**13, "train_error": 1.0, "test_error": 1.0}) + "\n")
-    assert not runs.fully_recorded(run)
+    assert not runs.has_full_record(run)
 
 
 def test_paths_may_begin_with_a_tilde(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert console.folder("~/x") == tmp_path / "x"
-    assert script.options_of(imbalance.SCRIPT, ["--out=~/x"]).out == tmp_path / "x" and benchmark._options(["--out=~/x"]).out == tmp_path / "x"
+    assert script.parse_options(imbalance.SCRIPT, ["--out=~/x"]).out == tmp_path / "x" and benchmark._options(["--out=~/x"]).out == tmp_path / "x"
 
 
 # --------------------------------------------------------------------------------------------- the terminal
@@ -487,7 +487,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_it_is_made(tmp_path, ca
 
 
 def test_results_go_to_the_working_directory_unless_said_otherwise(small):
-    folders = [script.options_of(importlib.import_module(f"experiments.{name}").SCRIPT, []).out for name in SWEPT]
+    folders = [script.parse_options(importlib.import_module(f"experiments.{name}").SCRIPT, []).out for name in SWEPT]
     assert all(folder.parts[0] == "runs" for folder in [*folders, benchmark._options([]).out])
 
 
@@ -498,7 +498,7 @@ def test_progress_in_a_file_is_short(monkeypatch, capsys):
         progress.end("a run", False)
         progress.end("another", True)
     assert capsys.readouterr().err.splitlines() == ["1/2 runs done: a run", "2/2 runs done: another (failed)"]
-    monkeypatch.setattr(console, "BETWEEN", 0.0)
+    monkeypatch.setattr(console, "LINE_INTERVAL", 0.0)
     with console.Progress(10, 1) as progress:
         progress.advance(-3, "a run")
         progress.advance(3, "a run", {"step": 7, "train_error": 1.0, "test_error": 2.0})
@@ -519,7 +519,7 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch):
 
 
 def test_the_start_depends_on_nothing_of_others(tmp_path):
-    """A notebook's MPLBACKEND, which is not installed here; own folders, packages and files of the names that are used."""
+    """A MPLBACKEND that is not installed, and folders, packages and files of the same names in the working directory, do no harm."""
     for folder in ("models", "minigrad"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").write_text("# mine\n")
@@ -543,5 +543,5 @@ def test_a_broken_executor_is_told(small, tmp_path):
 
 def test_what_a_missing_checkpoint_says(small, tmp_path):
     run = planned("imbalance", *few("imbalance"), "--out", str(tmp_path))[0]
-    with pytest.raises(FileError, match="the checkpoint is not there any more\n  help: delete uniform-0.95-0.jsonl as well"):
-        runs.restored(run, None)
+    with pytest.raises(FileError, match="the checkpoint no longer exists\n  help: delete uniform-0.95-0.jsonl as well"):
+        runs.restore(run, None)

@@ -7,7 +7,7 @@ import pytest
 from experiments import contradiction, script
 from experiments.contradiction import TASKS, effect, final_errors, verdicts
 from experiments.folders import read_record
-from experiments.runs import finished
+from experiments.runs import is_finished
 
 from .test_cifar import Here
 
@@ -118,7 +118,7 @@ def test_the_network_sees_the_mean_of_four_pixels():
 # --------------------------------------------------------------------------------------------- the script
 
 def planned(*arguments):
-    options = script.options_of(contradiction.SCRIPT, list(arguments))
+    options = script.parse_options(contradiction.SCRIPT, list(arguments))
     return contradiction.plan(options)
 
 
@@ -150,7 +150,7 @@ def test_a_small_run(tmp_path, capsys):
     _, runs = planned(*arguments, "--methods", "uniform", "low_loss", "--seeds", "0")
     for run in runs:
         last = read_record(run.record)[-1]
-        assert finished(run) and last["step"] == 5 and {key: last[key] for key in run.labels} == run.labels
+        assert is_finished(run) and last["step"] == 5 and {key: last[key] for key in run.labels} == run.labels
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.safetensors")}
     assert contradiction.main([*arguments, "--methods", "hard_mining", "--seeds", "0", "--resume"], Here()) == 0
     text = capsys.readouterr().out                                      # the results of earlier runs are kept

@@ -1,4 +1,4 @@
-"""Data files are what they should be, whatever else is refused, and images are shifted, mirrored and scaled as said."""
+"""Data files that are missing, damaged or malicious are refused; images are shifted, mirrored and scaled."""
 import functools
 import gzip
 import hashlib
@@ -50,13 +50,13 @@ def test_a_bad_file_is_named_with_its_checksum_and_the_remedy(tmp_path, monkeypa
     found, expected = hashlib.sha256(path.read_bytes()).hexdigest(), data.MNIST["train-images-idx3-ubyte.gz"]
     assert str(caught.value) == (f"{path}: the file is truncated or altered ({path.stat().st_size} bytes)\n"
                                  f"  expected sha256 {expected}\n  found    sha256 {found}\n"
-                                 "  help: delete it; it will be downloaded again")
+                                 "  help: delete it, and it will be downloaded again")
     path.unlink()
     path.mkdir()
     with pytest.raises(FileError) as caught:
         data.mnist()
     assert str(caught.value) == (f"{path}: the file cannot be read (Is a directory)\n  expected sha256 {expected}\n"
-                                 "  help: delete it; it will be downloaded again")
+                                 "  help: delete it, and it will be downloaded again")
 
 
 def test_a_missing_file_that_no_mirror_gives_is_named(tmp_path, monkeypatch):
@@ -65,14 +65,14 @@ def test_a_missing_file_that_no_mirror_gives_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(pooch, "retrieve", lambda url, *args, **params: (_ for _ in ()).throw(OSError("no network")))
     with pytest.raises(FileError) as caught:
         data.mnist()
-    for part in ("train-images-idx3-ubyte.gz: not here", "no network", "expected sha256 440fcabf", "help: put the file at",
+    for part in ("train-images-idx3-ubyte.gz: not found", "no network", "expected sha256 440fcabf", "help: save the file as",
                  str(tmp_path / "mnist")):
         assert part in str(caught.value)
 
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A mirror on this machine, the folder it serves, and an empty cache."""
+    """Serve a folder as a mirror on this machine, with an empty cache."""
     folder = tmp_path / "served"
     folder.mkdir()
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
@@ -106,14 +106,14 @@ def test_files_are_downloaded_once_from_the_first_mirror_that_has_them(mirror, m
 
 def test_a_truncated_download_is_refused(mirror, tmp_path):
     (mirror / "train-images-idx3-ubyte.gz").write_bytes(b"half of it")
-    with pytest.raises(FileError, match="no mirror gave it(.|\n)*127.0.0.1(.|\n)*hash(.|\n)*expected sha256 440fcabf"):
+    with pytest.raises(FileError, match="no mirror provided it(.|\n)*127.0.0.1(.|\n)*hash(.|\n)*expected sha256 440fcabf"):
         data.mnist()
     assert not list((tmp_path / "cache").rglob("train-images*"))
 
 
 @pytest.mark.parametrize("given", ["~/data", "$HOME/data", "{home}/data"])
 def test_the_data_folder_is_found_as_a_shell_would(tmp_path, monkeypatch, given):
-    """In a Dockerfile or a service file nobody expands it: the file there is looked at, and nothing is downloaded."""
+    """A Dockerfile or a service file does not expand it: the file is found, and nothing is downloaded."""
     (tmp_path / "data" / "mnist").mkdir(parents=True)
     path = tmp_path / "data" / "mnist" / "train-images-idx3-ubyte.gz"
     path.write_bytes(b"x")
@@ -128,13 +128,13 @@ def test_a_data_folder_that_is_none_is_refused(mirror, tmp_path, monkeypatch, re
     (tmp_path / "file").write_text("")
     for given in ("nowhere", "file", "~nobody/data"):
         monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path / given) if given != "~nobody/data" else given)
-        with pytest.raises(FileError, match="MINIGRAD_DATA=.*is not a folder\n  help: make it, or unset"):
+        with pytest.raises(FileError, match="MINIGRAD_DATA=.*is not a folder\n  help: create it, or unset"):
             read()
     assert not (tmp_path / "cache").exists()                # nothing was downloaded in its place
 
 
 class Slow(http.server.BaseHTTPRequestHandler):
-    """A mirror that sends a byte from time to time, in its answer or before it, or one that has no end."""
+    """A mirror that sends a byte from time to time, in its header or its body, or that never stops sending."""
     sent, stop = 0, threading.Event()
 
     def log_message(self, *args):
@@ -156,9 +156,9 @@ class Slow(http.server.BaseHTTPRequestHandler):
             pass
 
 
-@pytest.mark.parametrize("kind, words", [("drip", "too slow: "), ("header", "too slow: 0 bytes"), ("endless", "it sends more than 16777216 bytes")])
+@pytest.mark.parametrize("kind, words", [("drip", "too slow: "), ("header", "too slow: 0 bytes"), ("endless", "the mirror sends more than 16777216 bytes")])
 def test_a_mirror_is_neither_waited_for_nor_listened_to_without_end(tmp_path, monkeypatch, kind, words):
-    monkeypatch.setattr(fetch, "PATIENCE", 0.5)
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     Slow.stop.clear()
     Slow.sent, begun = 0, time.monotonic()
@@ -166,7 +166,7 @@ def test_a_mirror_is_neither_waited_for_nor_listened_to_without_end(tmp_path, mo
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(FileError, match=words):
-            data._content("mnist", "t.gz", "0" * 64, (f"http://127.0.0.1:{server.server_port}/{kind}/",))
+            data._read_content("mnist", "t.gz", "0" * 64, (f"http://127.0.0.1:{server.server_port}/{kind}/",))
         Slow.stop.set()
         server.shutdown()
     assert Slow.sent < 60 and time.monotonic() - begun < 20
@@ -177,12 +177,12 @@ def test_no_file_is_held_in_memory_before_its_checksum_holds(tmp_path):
     path, content = tmp_path / "f", bytes(range(256)) * (1 << 16)
     path.write_bytes(content)
     with mg.backend.peak_memory() as peak, pytest.raises(FileError, match=r"altered .16777216 bytes"):
-        data.checked(path, "0" * 64, "none")
+        data.read_checked(path, "0" * 64, "none")
     assert peak() < 4 << 20
-    assert data.checked(path, hashlib.md5(content).hexdigest(), "none") == content
+    assert data.read_checked(path, hashlib.md5(content).hexdigest(), "none") == content
     for strange in ("/dev/zero", "/dev/null"):
-        with pytest.raises(FileError, match="it is no file"):
-            data.checked(pathlib.Path(strange), "0" * 64, "none")
+        with pytest.raises(FileError, match="not a regular file"):
+            data.read_checked(pathlib.Path(strange), "0" * 64, "none")
 
 
 def packed_idx(array, kind=8, cut=None, more=b""):
@@ -202,9 +202,9 @@ STRANGE_DIGITS = {
 
 @pytest.mark.parametrize("images, labels", STRANGE_DIGITS.values(), ids=STRANGE_DIGITS)
 def test_strange_files_of_digits_are_refused(tmp_path, monkeypatch, images, labels):
-    """Even where their checksums are the ones expected."""
+    """They are refused even if their checksums are the expected ones."""
     monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
-    monkeypatch.setattr(data, "EXPANDED", 1 << 20)
+    monkeypatch.setattr(data, "LARGEST_FILE", 1 << 20)
     (tmp_path / "mnist").mkdir()
     files = {name: images or packed_idx(PIXELS) if "images" in name else labels or packed_idx(LABELS) for name in data.MNIST}
     for name, content in files.items():
@@ -215,9 +215,9 @@ def test_strange_files_of_digits_are_refused(tmp_path, monkeypatch, images, labe
 
 
 def test_what_unpacks_to_more_than_any_file_here_is_refused(monkeypatch):
-    monkeypatch.setattr(data, "EXPANDED", 1 << 20)
+    monkeypatch.setattr(data, "LARGEST_FILE", 1 << 20)
     with pytest.raises(FileError, match="larger than 1048576 bytes"):
-        data._idx(gzip.compress(bytes(1 << 24)), "bomb")
+        data._parse_idx(gzip.compress(bytes(1 << 24)), "bomb")
 
 
 def test_the_sample_needs_its_package(monkeypatch):
@@ -229,7 +229,7 @@ def test_the_sample_needs_its_package(monkeypatch):
 # ------------------------------------------------------------------------------------------------- CIFAR
 
 def python2_pickle(key, labels, rows):
-    """What pickle of Python 2 wrote (protocol 2) for {"data": rows, key: labels}, as in the files of CIFAR."""
+    """Return {"data": rows, key: labels} as Python 2 pickled it (protocol 2), as in the CIFAR files."""
     def text(s):
         return b"U" + bytes([len(s)]) + s
 
@@ -242,7 +242,7 @@ def python2_pickle(key, labels, rows):
 
 
 def small(archive, monkeypatch, name, evil=None):
-    """A small copy of an archive whose checksums are known to `data`: its bytes, its files, and the images in them.
+    """Return a small copy of an archive, whose checksums `data` knows: its bytes, its files, and their images.
 
     evil: what the last file is instead.
     """
@@ -344,7 +344,7 @@ def test_cifar_is_downloaded_once(mirror, monkeypatch, capsys, name, read):
 
 
 class Harmful:
-    """Unpickled as it wants to be, it makes a folder."""
+    """An object whose unpickling creates a folder."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -362,11 +362,11 @@ STRANGE_BATCHES = {
 
 @pytest.mark.parametrize("content", STRANGE_BATCHES.values(), ids=STRANGE_BATCHES)
 def test_strange_files_of_cifar_are_refused(tmp_path, monkeypatch, content):
-    """Even where their checksums are the ones expected."""
+    """They are refused even if their checksums are the expected ones."""
     packed, _, _ = small(data.CIFAR100, monkeypatch, "CIFAR100", content)
     monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
     (tmp_path / data.CIFAR100.name).write_bytes(packed)
-    with pytest.raises(FileError, match="cifar-100-python/test: not a file of CIFAR"):
+    with pytest.raises(FileError, match="cifar-100-python/test: not a CIFAR file"):
         data.cifar100()
 
 
@@ -391,8 +391,8 @@ def test_a_pickle_that_asks_for_more_than_arrays_is_refused(tmp_path, monkeypatc
     with pytest.raises(FileError) as caught:
         data.cifar100()
     assert str(caught.value) == ("cifar-100-python.tar.gz, cifar-100-python/test: the pickle asks for "
-                                 f"{os.mkdir.__module__}.mkdir, which is no part of an array\n"
-                                 "  help: such a file may run any program; get another one")
+                                 f"{os.mkdir.__module__}.mkdir, which is not part of an array\n"
+                                 "  help: such a file may run any program; download it again")
     assert not (tmp_path / "harm").exists()
     pickle.loads(evil)
     assert (tmp_path / "harm").exists()                     # the test can fail
@@ -413,7 +413,7 @@ def test_no_pickle_is_opened_before_its_checksum_holds(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------------- shifted, mirrored, scaled
 
 class Draws:
-    """In place of a generator: gives the offsets, then the mirrors."""
+    """A stand-in for a generator, which returns the offsets, then the mirrors."""
 
     def __init__(self, offsets, mirrors):
         self.draws = [np.array(offsets), np.array(mirrors)[:, None]]
@@ -426,27 +426,27 @@ class Draws:
 
 def test_scaled():
     x = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
-    found = data.scaled(x)
+    found = data.scale(x)
     assert found.dtype == np.float32 and found.shape == x.shape
     assert found.flat[0] == -1 and found.flat[255] == 1
     np.testing.assert_allclose(found, x / 255 * 2 - 1, atol=1e-7)
-    with pytest.raises(DTypeError, match="scaled: images of float32, not uint8\n  help: only bytes"):
-        data.scaled(found)
+    with pytest.raises(DTypeError, match="scale: images of float32, not uint8\n  help: pass bytes; images of floats"):
+        data.scale(found)
 
 
 def test_augmented_by_hand():
-    """[[a b] [c d]] with a black frame of two pixels, and what windows of 2 x 2 see of it."""
+    """Windows of 2 x 2 are cropped from [[a b] [c d]] with a black border of two pixels."""
     a, b, c, d = 255, 200, 150, 100
     cases = {(2, 2, 0): [[a, b], [c, d]], (2, 2, 1): [[b, a], [d, c]], (0, 0, 0): [[0, 0], [0, 0]], (1, 2, 0): [[0, 0], [a, b]],
              (3, 2, 0): [[c, d], [0, 0]], (2, 1, 0): [[0, a], [0, c]], (2, 1, 1): [[a, 0], [c, 0]], (3, 3, 0): [[d, 0], [0, 0]],
              (3, 3, 1): [[0, d], [0, 0]], (1, 1, 0): [[0, 0], [0, a]], (4, 4, 1): [[0, 0], [0, 0]]}
     x = np.tile(np.array([[a, b], [c, d]], np.uint8)[None, :, :, None], (len(cases), 1, 1, 1))
-    found = data.augmented(x, Draws([case[:2] for case in cases], [case[2] for case in cases]))
+    found = data.augment(x, Draws([case[:2] for case in cases], [case[2] for case in cases]))
     np.testing.assert_allclose(found[..., 0], np.array(list(cases.values())) / 127.5 - 1, atol=1e-7)
 
 
 def reference(images, offsets, mirrors):
-    """One image after the other."""
+    """Augment one image after the other."""
     for image, (y, x), mirror in zip(images, offsets, mirrors):
         framed = np.zeros((36, 36, 3))
         framed[2:34, 2:34] = image
@@ -462,7 +462,7 @@ def test_augmented_on_each_device(device):
     mirrors = [0] * 25 + [1] * 25
     x = mg.xp.asarray(images)
     with test_device.without_host_reads(device):
-        found, plain = data.augmented(x, Draws(offsets, mirrors)), data.scaled(x)
+        found, plain = data.augment(x, Draws(offsets, mirrors)), data.scale(x)
     assert [mg.backend.on_device(a) for a in (found, plain)] == 2 * [mg.backend.name() == "cupy"]
     found, plain = mg.to_host(found), mg.to_host(plain)
     assert found.dtype == plain.dtype == np.float32 and found.min() >= -1 and found.max() <= 1
@@ -475,7 +475,7 @@ def test_all_windows_and_both_mirrors_are_equally_likely():
     row, column = np.meshgrid(np.arange(32, dtype=np.uint8), np.arange(32, dtype=np.uint8), indexing="ij")
     image = np.stack([row, column, row], -1)                # each pixel says where it was
     n = 50 * 200
-    y, x, right = (np.rint((a + 1) * 127.5).astype(int) for a in data.augmented(np.tile(image, (n, 1, 1, 1)), generator(0))[
+    y, x, right = (np.rint((a + 1) * 127.5).astype(int) for a in data.augment(np.tile(image, (n, 1, 1, 1)), generator(0))[
         :, 16, [15, 15, 16], [0, 1, 1]].T)
     mirrored = right < x
     counts = np.unique(np.stack([y - 16, x - 15 - mirrored, mirrored]), axis=1, return_counts=True)
@@ -485,5 +485,5 @@ def test_all_windows_and_both_mirrors_are_equally_likely():
 
 def test_the_same_key_gives_the_same_images():
     images = generator(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-    a, b, c = (data.augmented(images, generator(k)) for k in (5, 5, 6))
+    a, b, c = (data.augment(images, generator(k)) for k in (5, 5, 6))
     assert (a == b).all() and (a != c).any()

@@ -1,4 +1,4 @@
-"""Killed at any moment, by SIGKILL, and resumed: the same bits. And a sweep that loses a worker."""
+"""Runs that are killed by SIGKILL and resumed have the same bits; a sweep survives the death of a worker."""
 import concurrent.futures
 import os
 import pathlib
@@ -14,7 +14,7 @@ import pytest
 
 from experiments import pool, training
 from experiments.folders import read_record
-from experiments.runs import finished
+from experiments.runs import is_finished
 from experiments.training import train
 from minigrad import tree
 
@@ -25,7 +25,7 @@ CHILD = """
 import pathlib, sys
 from experiments import training
 from tests.experiments.test_training import run_of
-training.PATIENCE = 0.02
+training.SAVE_INTERVAL = 0.02
 training.train(run_of(pathlib.Path(sys.argv[1]), sys.argv[2], **{long}), lambda steps, line: print("step", flush=True))
 """.replace("{long}", repr(LONG))
 
@@ -38,7 +38,7 @@ def same(run, other):
 
 @pytest.mark.parametrize("method", ["reweight", "mentor", "smote", "meta_weight_net"])
 def test_sigkill_at_a_random_moment(tmp_path, method):
-    """One with the clean set, one with a memory, one with a rebuilt training set, one with both memory and optimizer."""
+    """The methods: with a clean set, with a memory, with a rebuilt training set, with a memory that has an optimizer."""
     whole = run_of(tmp_path / "whole", method, **LONG)
     train(whole)
     run = run_of(tmp_path / "killed", method, **LONG)
@@ -50,7 +50,7 @@ def test_sigkill_at_a_random_moment(tmp_path, method):
         moment -= 1
     child.kill()
     child.communicate()
-    assert child.returncode == -signal.SIGKILL and not finished(run)
+    assert child.returncode == -signal.SIGKILL and not is_finished(run)
     begun = []
     train(run, lambda steps, line: begun.append(steps))
     assert begun[0] < 0 and sum(step for step in begun if step > 0) == 300 + begun[0], f"killed after {drawn} steps"
@@ -58,10 +58,10 @@ def test_sigkill_at_a_random_moment(tmp_path, method):
 
 
 def test_rows_in_the_middle_of_an_interval_are_kept(tmp_path, monkeypatch):
-    """With patience at its end, every step is saved; a kill between two lines loses none of what they are made of."""
+    """Every step is saved here; a kill between two lines loses no row."""
     whole = run_of(tmp_path / "whole", "random", steps=45)
     train(whole)
-    monkeypatch.setattr(training, "PATIENCE", 0.0)
+    monkeypatch.setattr(training, "SAVE_INTERVAL", 0.0)
     run, taken = run_of(tmp_path / "killed", "random", steps=45), []
 
     class Killed(BaseException):
@@ -80,7 +80,7 @@ def test_rows_in_the_middle_of_an_interval_are_kept(tmp_path, monkeypatch):
 
 
 def workers():
-    """The processes that this one's pool has started."""
+    """Return the processes started by the pool of this process."""
     found = []
     for children in pathlib.Path(f"/proc/{os.getpid()}/task").glob("*/children"):
         for pid in children.read_text().split():
@@ -100,7 +100,7 @@ def test_a_killed_worker_does_not_stop_the_sweep(tmp_path, capsys):
         train(run)
 
     def kill():
-        while not any(run.checkpoint.exists() for run in runs) and not all(finished(run) for run in runs):
+        while not any(run.checkpoint.exists() for run in runs) and not all(is_finished(run) for run in runs):
             time.sleep(0.005)
         os.kill(workers()[0], signal.SIGKILL)
     killer = threading.Thread(target=kill)
@@ -108,13 +108,13 @@ def test_a_killed_worker_does_not_stop_the_sweep(tmp_path, capsys):
     pool.run_all(runs, 2)
     killer.join()
     for run, other in zip(runs, whole):
-        assert finished(run)
+        assert is_finished(run)
         same(run, other)
     assert "a worker process died; its run goes on" in capsys.readouterr().err
 
 
 def killed_while_it_sends(run):
-    """Work for a pool: end without a word in the middle of messages, and send some in peace the second time."""
+    """Work for a pool: die while sending messages the first time, and finish the second time."""
     send, mark = pool._worker["sender"].send, run.folder / f"{run.name}.tried"
     if not mark.exists():
         mark.touch()
@@ -132,14 +132,14 @@ class Killed(concurrent.futures.ProcessPoolExecutor):
 
 
 def test_a_worker_that_dies_holds_up_no_other(tmp_path, monkeypatch):
-    """It must take nothing with it that the others wait for, such as the lock of a queue."""
+    """It must not hold anything that the others wait for, such as the lock of a queue."""
     monkeypatch.setattr(pool.concurrent.futures, "ProcessPoolExecutor", Killed)
     assert not pool.run_all([run_of(tmp_path, "uniform", key) for key in (0, 1)], 2)
     assert len(list(tmp_path.glob("*.tried"))) == 2
 
 
 class Mortal:
-    """Stands for a pool of processes, and trains here; a worker that takes up one of the `deadly` runs dies."""
+    """A stand-in for a pool of processes, which trains here; a worker that gets one of the `deadly` runs dies."""
     deadly, taken, heard = (), [], []
 
     def __init__(self, workers, *context):
@@ -175,21 +175,21 @@ def test_a_run_whose_workers_die_again_and_again_stops_no_other(tmp_path, monkey
     failed = pool.run_all(runs, 1)
     assert [Mortal.taken.count(run.name) for run in runs] == [1, 4, 1, 1, 1]                # three times, then alone
     assert list(failed) == [runs[1].name, runs[4].name]
-    assert "dies again and again" in failed[runs[1].name] and "--resume goes on" in failed[runs[1].name]
+    assert "dies repeatedly" in failed[runs[1].name] and "--resume continues" in failed[runs[1].name]
     assert "begins from a finished run of uniform, which is not there" in failed[runs[4].name]
-    assert [finished(run) for run in runs] == [True, False, True, True, False]
+    assert [is_finished(run) for run in runs] == [True, False, True, True, False]
     assert "a worker process died; its run goes on" in capsys.readouterr().err
     assert len(Mortal.heard) > 4 and all(Mortal.heard)      # Ctrl-C is heard in every pool, also after one that broke
 
 
 def test_another_executor_and_bases_first(tmp_path):
-    """Any executor of concurrent.futures; a run that begins from another one waits for it, and pulls it in."""
+    """Any executor of concurrent.futures works; the base of a run is added, and the run waits for it."""
     run = run_of(tmp_path, "fine_tune")
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         pool.run_all([run, run_of(tmp_path, "uniform", 1)], 2, threads)
-    assert finished(run) and finished(run.base) and run.base.method == "uniform"
+    assert is_finished(run) and is_finished(run.base) and run.base.method == "uniform"
     third = run._replace(name="third", base=run)            # a base of a base is pulled in as well
-    assert [each.name for each in pool._with_bases([third])] == [run.base.name, run.name, "third"]
+    assert [each.name for each in pool._add_bases([third])] == [run.base.name, run.name, "third"]
     before = run.base.checkpoint.stat().st_mtime_ns
     pool.run_all([run], 1, concurrent.futures.ThreadPoolExecutor(1))
     assert run.base.checkpoint.stat().st_mtime_ns == before

@@ -1,7 +1,7 @@
-"""Readers of data are held to single images with their labels, and digits to their places in the source.
+"""Single images are compared with known labels and checksums, and digits with their indices in the source.
 
-Known: the first 16 hexadecimal digits of the sha256 of an image's bytes and its label. Where the published files are
-not at hand, files of the same form are made up whose images say which they are.
+The checksum is the first 16 hexadecimal digits of the sha256 of an image's bytes and its label. Where the published
+files are not available, the tests write files of the same format, with pixels that identify each image.
 """
 import gzip
 import hashlib
@@ -39,7 +39,7 @@ def assert_known(images, known):
 
 
 def test_images_of_the_sample():
-    """Its 2,500th is the first image of MNIST, a five."""
+    """The 2,500th image of the sample is the first image of MNIST, a five."""
     assert_known(data.sample(), SAMPLE)
     assert len(data.sample().labels) == max(SAMPLE) + 1
 
@@ -64,7 +64,7 @@ def idx(array):
 
 @pytest.fixture
 def digits(tmp_path, monkeypatch):
-    """Files of MNIST's form in MINIGRAD_DATA, with 11 training and 7 test images of 28 x 28 bytes, no two alike."""
+    """Write files in the format of MNIST to MINIGRAD_DATA: 11 training and 7 test images of 28 x 28 bytes, all different."""
     rng, sets = np.random.default_rng(5), {}
     for name, n in (("train", 11), ("t10k", 7)):
         sets[name] = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8), rng.integers(0, 10, n).astype(np.uint8)
@@ -89,7 +89,7 @@ def test_digits_go_with_their_labels(digits):
 
 
 def test_checksums_of_the_published_files():
-    """As their publishers give them (MNIST: sha256; CIFAR: sha256 of the archives, md5 inside), so that none was mistyped."""
+    """The checksums are the published ones (MNIST: sha256; CIFAR: sha256 of the archives, md5 of their files)."""
     found = [re.findall(r"\b(?:[0-9a-f]{64}|[0-9a-f]{32})\b", repr(known)) for known in (data.MNIST, data.SAMPLE, data.CIFAR10, data.CIFAR100)]
     assert [len(digests) for digests in found] == [4, 1, 7, 3]
     assert hashlib.sha256(" ".join(sum(found, [])).encode()).hexdigest() == (
@@ -101,13 +101,13 @@ def test_checksums_of_the_published_files():
 # ------------------------------------------------------------------------------------- tasks of digits, place by place
 
 def numbered(n, first, labels):
-    """Images whose pixels are their number in the source, counted from `first`."""
+    """Return images whose pixels are their index in the source plus `first`."""
     images = np.zeros((n, 28, 28, 1), np.float32) + np.arange(first, first + n, dtype=np.float32)[:, None, None, None]
     return Images(images, np.asarray(labels))
 
 
 def test_the_papers_digits_one_by_one(monkeypatch):
-    """Of the training set the last 55,000, of the test set all; each image with its own label, whatever is next to it."""
+    """The last 55,000 of the training set and the whole test set are used; each image keeps its own label."""
     rng = np.random.default_rng(0)
     train_labels, test_labels = rng.integers(0, 10, 60_000), rng.integers(0, 10, 10_000)
     train_set, test_set = numbered(60_000, 0, train_labels), numbered(10_000, 100_000, test_labels)
@@ -144,7 +144,7 @@ def test_the_samples_digits_one_by_one(make):
 # ------------------------------------------------------------------------------------------------- for training
 
 def test_shifts_and_mirrors_of_known_draws():
-    """Five by five places, each as likely as its mirror image; black beyond the border; [0, 255] becomes [-1, 1]."""
+    """There are five by five offsets; pixels beyond the border are black; [0, 255] becomes [-1, 1]."""
     assert data.PAD == 2
     rng = np.random.default_rng(2)
     images = rng.integers(0, 256, (200, 6, 5, 3), dtype=np.uint8)
@@ -154,9 +154,9 @@ def test_shifts_and_mirrors_of_known_draws():
     for image, (row, column), mirror in zip(images, offsets, mirrored[:, 0]):
         padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))[row:row + 6, column:column + 5]
         expected.append((padded[:, ::-1] if mirror else padded) / 127.5 - 1)
-    np.testing.assert_allclose(data.augmented(images, np.random.default_rng(7)), expected, atol=1e-6)
+    np.testing.assert_allclose(data.augment(images, np.random.default_rng(7)), expected, atol=1e-6)
     assert {*map(tuple, offsets)} == {(i, j) for i in range(5) for j in range(5)} and 60 < mirrored.sum() < 140
-    np.testing.assert_allclose(data.scaled(np.array([0, 51, 255], np.uint8)), [-1, -0.6, 1], atol=1e-6)
+    np.testing.assert_allclose(data.scale(np.array([0, 51, 255], np.uint8)), [-1, -0.6, 1], atol=1e-6)
 
 
 def test_the_small_network_sees_the_mean_of_two_by_two_pixels():

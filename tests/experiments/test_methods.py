@@ -1,4 +1,4 @@
-"""Each method on a batch worked out by hand."""
+"""Each method on a batch computed by hand."""
 import numpy as np
 import pytest
 
@@ -29,17 +29,17 @@ CLEAN = Batch(np.array([[1.0, 0.0]]), np.array([0]))
 
 
 def losses(params, batch):
-    """Losses 1, 1, 3, 2 at the model (1, 1); the gradient of each is its row of X."""
+    """Return losses, 1, 1, 3, 2 at the model (1, 1), whose gradients are the rows of X."""
     return mg.matmul(batch.images, params), Aux()
 
 
 def known_and_now(frequencies=(0.25, 0.75), precision=(1.0, 1.0), decay=0.0, step=0, steps=1, rate=1.0, labels=LABELS):
-    """What a rule may know besides the batch."""
+    """Return the Known and the Now of a rule."""
     return Known(np.array(frequencies), np.array(precision), decay), Now(step, steps, rate, labels, generator(0))
 
 
 def batch_for(method, x, known, now):
-    """The batch, with the weights that the method gives to the labels."""
+    """Return the batch, with the weights of the method for its labels."""
     weights = method.weigh(known, now) if method.rule is weighted else None
     return Batch(x, now.labels, weights=None if weights is None else weights.astype("float32"))
 
@@ -102,7 +102,7 @@ def test_curricula_begin_with_everything():
 
 
 def test_weight_decay_in_the_direction():
-    """u = X (v + decay W), here with a matrix W, so that it decays: v = (1, 0), W = (-1, 1), decay 1/2."""
+    """u = X (v + decay W), with W as a matrix, so that it decays: v = (1, 0), W = (-1, 1), decay 1/2."""
     W = np.array([[-1.0, 1.0]])
 
     def losses(params, batch):
@@ -116,7 +116,7 @@ def test_weight_decay_in_the_direction():
 
 
 def test_the_authors_draw_dropout_twice():
-    """The weights of one mask, the update of another; with one draw, both of the same."""
+    """The weights come from one mask and the update from another; with one draw, both come from the same."""
     def losses(params, batch):
         x = mg.dropout(batch.images, 0.5, batch.key) if batch.key is not None else batch.images
         return mg.matmul(x, params), Aux()
@@ -173,7 +173,7 @@ def test_meta_weight_net():
 
 
 def test_every_rule_hands_on_what_the_network_gives():
-    """The averages of batch norm, the scores and the memory pass through every rule."""
+    """Every rule returns the running averages of batch norm, the scores and the memory."""
     for name, method in WEIGHTINGS.items():
         marked = Aux(state=np.array([7.0]), scores=np.array([[3.0]]))
 
@@ -252,7 +252,7 @@ def test_adaptation_layer():
 
 
 def test_the_adaptation_layer_learns_the_flips():
-    """A network that knows the classes, labels flipped by a known matrix: the layer becomes that matrix."""
+    """With a perfect network and labels flipped by a known matrix, the layer converges to that matrix."""
     rng, flips = np.random.default_rng(0), np.array([[0.6, 0.4, 0.0], [0.0, 1.0, 0.0], [0.0, 0.4, 0.6]])
     true = rng.integers(0, 3, 3000)
     given = np.array([rng.choice(3, p=flips[k]) for k in true])
@@ -266,7 +266,7 @@ def test_the_adaptation_layer_learns_the_flips():
 
 
 def test_dice():
-    """Two classes, class 1 the rarer: p = 0.2 and 0.9 of it, (1 - p) p = 0.16 and 0.09."""
+    """Of two classes, class 1 is rarer: p = 0.2 and 0.9, (1 - p) p = 0.16 and 0.09."""
     scores, labels = np.log(np.array([[0.8, 0.2], [0.1, 0.9]])), np.array([1, 0])
     expected = [1 - (2 * 0.16 + 1) / (0.16 + 1 + 1), 1 - 1 / (0.09 + 1)]
     np.testing.assert_allclose(criteria.dice(scores, labels, None, np.array([0.9, 0.1])), expected, rtol=1e-12)
@@ -274,7 +274,7 @@ def test_dice():
 
 @pytest.mark.parametrize("name", [name for name in WEIGHTINGS if "bootstrap" not in name])      # constant targets: see above
 def test_the_gradients_of_criteria(name):
-    """Against central differences, in the scores and in the layer."""
+    """They are equal to central differences, in the scores and in the layer."""
     rng = np.random.default_rng(1)
     scores, labels, shares = rng.standard_normal((6, 2)), np.array([0, 1, 1, 0, 1, 1]), np.array([1 / 3, 2 / 3])
     layer = rng.standard_normal(4)

@@ -404,7 +404,7 @@ def test_figure_6_shows_the_first_seed_on_the_test_set(monkeypatch, tmp_path, ca
     told = Told()
     monkeypatch.setattr(figure6, "figures", told)
     monkeypatch.setattr(figure6, "trainer_of", lambda run: types.SimpleNamespace(run=run, task=types.SimpleNamespace(test="test", clean="clean")))
-    monkeypatch.setattr(figure6, "restored", lambda run, trainer: f"learned by {run.name}")
+    monkeypatch.setattr(figure6, "restore", lambda run, trainer: f"learned by {run.name}")
     monkeypatch.setattr(figure6, "confusion", lambda trainer, learned, part: (trainer.run.name, learned, part))
     runs = [types.SimpleNamespace(name=f"{bias} {method} {seed}", seed=seed, labels={"bias": bias, "method": method}, checkpoint=tmp_path)
             for bias in ("uniform", "background") for seed in (4, 2) for method in ("uniform", "reweight")]

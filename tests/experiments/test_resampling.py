@@ -1,18 +1,18 @@
-"""Rebuilt training sets: equal counts, nothing lost that should stay, and synthetic examples where they belong."""
+"""Rebuilt training sets have equal counts, keep the original examples, and have synthetic ones between neighbors."""
 import sys
 
 import numpy as np
 import pytest
 
-from experiments.methods.resampling import over_sampled, smote, under_sampled
+from experiments.methods.resampling import over_sample, smote, under_sample
 from minigrad import MinigradError, ShapeError
 from minigrad.backend import generator
 
-ALL = [under_sampled, over_sampled, smote]
+ALL = [under_sample, over_sample, smote]
 
 
 def images(*counts, key=0, shape=(3, 2, 1)):
-    """So many images of class 0, 1, ..., mixed: no two alike."""
+    """Return this many images of classes 0, 1, ..., shuffled, all different."""
     rng = generator(key)
     y = rng.permutation(np.repeat(np.arange(len(counts)), counts))
     return rng.uniform(size=(len(y), *shape)).astype(np.float32), y
@@ -24,7 +24,7 @@ def test_class_counts_are_equal_and_every_row_is_what_its_origin_says(f, counts)
     x, y = images(*counts)
     before = x.copy(), y.copy()
     a, b, origin = f(x, y, generator(1))
-    size = min(counts) if f is under_sampled else max(counts)
+    size = min(counts) if f is under_sample else max(counts)
     assert np.bincount(b).tolist() == [size] * len(counts)
     assert a.shape == (len(b), 3, 2, 1) and a.dtype == np.float32 and b.dtype == y.dtype
     assert origin.shape == b.shape and origin.dtype == np.int64
@@ -47,19 +47,19 @@ def test_the_key_decides(f):
 
 def test_under_sampling_loses_nothing_of_the_minority_and_repeats_nothing():
     x, y = images(7, 40, 12)
-    origin = under_sampled(x, y, generator(1))[2]
+    origin = under_sample(x, y, generator(1))[2]
     assert set(np.flatnonzero(y == 0)) <= set(origin)
     assert len(set(origin)) == len(origin) and (np.diff(origin) > 0).all()
-    reached = np.concatenate([under_sampled(x, y, generator(k))[2] for k in range(100)])
+    reached = np.concatenate([under_sample(x, y, generator(k))[2] for k in range(100)])
     assert set(reached) == set(range(len(y)))               # each of the majority may be among those that stay
 
 
-@pytest.mark.parametrize("f", [over_sampled, smote])
+@pytest.mark.parametrize("f", [over_sample, smote])
 def test_nothing_is_lost_when_classes_are_raised(f):
     x, y = images(7, 40, 12)
     origin = f(x, y, generator(1))[2]
     np.testing.assert_array_equal(origin[:len(y)], np.arange(len(y)))
-    if f is over_sampled:
+    if f is over_sample:
         assert len(set(origin[len(y):])) > 15               # of 19 to copy: not always the same
         assert (y[origin[len(y):]] != 1).all()
     else:
@@ -67,7 +67,7 @@ def test_nothing_is_lost_when_classes_are_raised(f):
 
 
 def segments(points, k):
-    """Ends of the segments from each point to each of its k nearest: two arrays (n k, pixels)."""
+    """Return the ends of the segments from each point to its k nearest neighbors: two arrays (n k, pixels)."""
     distance = ((points[:, None] - points) ** 2).sum(-1)
     np.fill_diagonal(distance, np.inf)
     nearest = distance.argsort(1)[:, :k]
@@ -75,7 +75,7 @@ def segments(points, k):
 
 
 def where_on(made, start, end):
-    """For each point the r of the segment that it is nearest to, start + r (end - start), and its distance from that."""
+    """Return for each point the r of the nearest segment, start + r (end - start), and the distance from it."""
     along = end - start
     r = ((made[:, None] - start) * along).sum(-1) / (along ** 2).sum(-1)
     r = r.clip(0, 1)

@@ -1,4 +1,4 @@
-"""Every seed changes what it should and nothing else: of the task the data, of the run weights, batches and masks."""
+"""A seed determines all random numbers: the data of a task, and the parameters, batches and masks of a run."""
 import functools
 import itertools
 
@@ -29,7 +29,7 @@ def leaves(x):
 
 @pytest.fixture
 def small_cifar(monkeypatch):
-    """CIFAR with an image that is its own number, 40 of a class."""
+    """Replace CIFAR by 40 images of each class, whose pixels are the index of the image."""
     def numbered(n):
         return Images(np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1) * np.ones((1, 32, 32, 3), np.uint8), np.arange(n) % 10)
     source = numbered(400), numbered(60)
@@ -40,13 +40,13 @@ def small_cifar(monkeypatch):
 
 
 def tasks():
-    """name: (seed -> task, the parts that a seed draws)."""
+    """Yield (name, seed -> task, names of the parts that depend on the seed)."""
     yield "imbalance", functools.partial(imbalance.task, "sample", 0.95), ("train", "clean", "test", "baseline")
     for name in contradiction.TASKS:
         yield f"contradiction, {name}", functools.partial(contradiction.task, name), ("train", "clean", "test", "baseline")
-    for form, flip in itertools.product(("true", "paper"), ("uniform", "background")):
-        yield f"cifar, {form}, {flip}", functools.partial(cifar.task, "cifar10", flip=flip, target=3 if flip == "background" else None,
-                                                          clean=50, validation=80, form=form), ("train", "clean", "validation", "baseline")
+    for variant, flip in itertools.product(("exact", "paper"), ("uniform", "background")):
+        yield f"cifar, {variant}, {flip}", functools.partial(cifar.task, "cifar10", flip=flip, target=3 if flip == "background" else None,
+                                                          clean=50, validation=80, variant=variant), ("train", "clean", "validation", "baseline")
 
 
 def of(task, name):
@@ -70,7 +70,7 @@ def test_the_seed_of_a_task_draws_all_of_its_parts(name, small_cifar):
 
 
 def test_tasks_come_from_the_key_of_data(small_cifar):
-    """The seed of the run and DATA, so that no other draw of the run repeats them."""
+    """The key is (seed of the run, DATA), which no other random numbers of the run have."""
     for make, expected in ((imbalance.task("sample", 0.95, 7), two_classes(data.sample(), 0.95, generator((7, DATA)))),
                            (contradiction.task("both", 7), two_classes(data.sample(), rng=generator((7, DATA)), **contradiction.TASKS["both"])),
                            (cifar.task("cifar10", 7, flip="uniform", clean=20, validation=30),
@@ -82,7 +82,7 @@ def test_tasks_come_from_the_key_of_data(small_cifar):
 
 @pytest.mark.parametrize("which", [imbalance, contradiction])
 def test_the_plan_hands_every_run_its_seed(which):
-    options = script.options_of(which.SCRIPT, ["--seeds", "3", "5", "--methods", "uniform", "reweight"])
+    options = script.parse_options(which.SCRIPT, ["--seeds", "3", "5", "--methods", "uniform", "reweight"])
     for run in which.plan(options)[1]:
         assert run.seed == run.labels["seed"] and run.name.endswith(f"-{run.seed}") and run.seed in (3, 5)
         assert run.task.args[-1] == run.seed and run.method == run.labels["method"]
@@ -95,7 +95,7 @@ def test_the_plan_hands_every_run_its_seed(which):
 def test_the_plan_of_cifar_hands_every_run_its_seed():
     from experiments import figure4, table1
     for which in (table1, figure4):
-        options = script.options_of(which.SCRIPT, ["--seeds", "3", "5", "--methods", "uniform+ft", "random"])
+        options = script.parse_options(which.SCRIPT, ["--seeds", "3", "5", "--methods", "uniform+ft", "random"])
         for run in which.SCRIPT.plan(options)[1]:
             while run:
                 assert run.seed == run.labels["seed"] == run.task.args[1] and run.task.args[0] == "cifar10"
@@ -108,14 +108,14 @@ def test_the_plan_of_cifar_hands_every_run_its_seed():
 # ------------------------------------------------------------------------------------------------------ the run
 
 def made_up(number):
-    """A task of 60 examples, different for each number."""
+    """Return a task of 60 examples, drawn with this seed."""
     rng = np.random.default_rng(number)
     source = Images(rng.standard_normal((300, 3)).astype("float32"), np.arange(300) % 2)
     return noisy(source, None, 0, "uniform", 0.3, clean=10, validation=20, classes=2, size=60, tests=20, ratio=4.0)
 
 
 def steps_of(folder, method, key, number, steps=3, t0=0):
-    """Indices of the batches, masks, first parameters, memory, training set: what the seeds decide."""
+    """Return everything that the seeds determine: batches, masks, initial parameters, memory, training set."""
     found = {"batches": [], "masks": [], "prepared": []}
     task = made_up(number)
 
@@ -128,10 +128,10 @@ def steps_of(folder, method, key, number, steps=3, t0=0):
     settings = Settings(steps=5, rate=0.1, momentum=0.9, batch=12, every=5, clean_batch=4)
     run = Run(method, {"method": method, "seed": key}, method, key, lambda: task, Problem(init, prepare), settings, folder)
     trainer = trainers.trainer_of(run)
-    learned = trainer.begin()
+    learned = trainer.init()
     found["begun"] = leaves(learned["params"]["model"])
     found["memory"] = [] if learned["memory"] is None else leaves(learned["memory"])
-    found["pool"] = trainer.pool
+    found["examples"] = trainer.examples
     criterion = trainer.losses
 
     def losses(params, batch, state):
@@ -144,7 +144,7 @@ def steps_of(folder, method, key, number, steps=3, t0=0):
         learned, row = trainer.step(learned, t)
     found["training"] = list(found["prepared"])
     found["prepared"].clear()
-    trainer.line(learned, trainer.checked([row], t), t)
+    trainer.line(learned, trainer.fetch_rows([row], t), t)
     trainers.confusion(trainer, learned)
     found["evaluating"] = list(found["prepared"])
     found["end"] = leaves(learned["params"]["model"])
@@ -152,7 +152,7 @@ def steps_of(folder, method, key, number, steps=3, t0=0):
 
 
 def differ(a, b):
-    """Whether every pair of arrays differs in places."""
+    """Return whether the arrays of each pair differ."""
     return bool(a) and all(not same(x, y) for x, y in zip(a, b, strict=True))
 
 
@@ -170,7 +170,7 @@ def test_the_seed_of_a_run_draws_weights_batches_and_masks(method, tmp_path):
     assert differ(one["batches"], other["batches"]) and differ(one["masks"], other["masks"])
     assert any(not same(a, b) for a, b in zip(one["memory"], other["memory"])) == (method == "meta_weight_net")
     if METHODS[method].rebuild:
-        assert not same(one["pool"].images, other["pool"].images)
+        assert not same(one["examples"].images, other["examples"].images)
     for a, b in itertools.combinations(one["masks"], 2):    # every step and both batches have their own
         if method == "meta_weight_net":                     # which looks at each batch more than once
             break
@@ -191,7 +191,7 @@ def test_a_step_draws_from_its_own_number(tmp_path):
 
 @pytest.mark.parametrize("method", ["uniform", "reweight"])
 def test_only_training_images_are_augmented(method, tmp_path):
-    """Batches and clean batches come with a generator; evaluation, the clean loss and the confusion without."""
+    """Batches and clean batches are prepared with a generator; evaluation, clean loss and confusion matrix without."""
     found = steps_of(tmp_path, method, 0, 1)
     assert found["training"] == [True] * (3 if method == "uniform" else 6)
     assert found["evaluating"] == [False] * 4
@@ -201,8 +201,8 @@ def test_images_of_cifar_are_augmented_with_a_generator_alone(small_cifar):
     images = generator(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
     for network in ("resnet-8", "wrn-10-1", "standard-8"):
         prepare = cifar.problem(network, 100).prepare
-        np.testing.assert_array_equal(prepare(images, None), data.scaled(images))
-        np.testing.assert_array_equal(prepare(images, generator(3)), data.augmented(images, generator(3)))
+        np.testing.assert_array_equal(prepare(images, None), data.scale(images))
+        np.testing.assert_array_equal(prepare(images, generator(3)), data.augment(images, generator(3)))
         assert not same(prepare(images, generator(3)), prepare(images, generator(4)))
     for problem in (imbalance.LENET, contradiction.SMALL):      # digits are not augmented at all
         digits = generator(0).random((4, 28, 28, 1), "float32")
@@ -252,12 +252,12 @@ def test_the_problem_of_the_two_loops_number_by_number():
 
 
 def test_figure_3_looks_with_a_key_of_its_own(monkeypatch, tmp_path):
-    """The first run's seed and LOOK; the share of its labels decides how many of one class are flipped."""
+    """The key is (seed of the first run, LOOK), and the share in its labels is the share of flips."""
     keys = []
     run = Run("a", {"target": 3, "share": 0.4, "method": "reweight"}, "reweight", 9, None, None, None, tmp_path)
     run.checkpoint.write_text("there")
     monkeypatch.setattr(figure3, "trainer_of", lambda run: "trainer")
-    monkeypatch.setattr(figure3, "restored", lambda run, trainer: "learned")
+    monkeypatch.setattr(figure3, "restore", lambda run, trainer: "learned")
     monkeypatch.setattr(figure3, "histogram_data", lambda trainer, learned, target, rng: keys.append((target, rng.integers(2**62))) or ())
     monkeypatch.setattr(figure3.figures, "weight_histograms", lambda *args: None)
     monkeypatch.setattr(figure3, "generator", generator)

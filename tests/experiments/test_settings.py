@@ -1,6 +1,6 @@
-"""What every experiment runs, in numbers: the paper's settings (and our quick ones), figure by figure.
+"""The settings of every experiment, in numbers: the paper's and our quick ones, figure by figure.
 
-Sources: Ren et al. 2018 and the authors' code; where they disagree, experiments/imbalance.py and cifar.py say which is taken.
+Sources: Ren et al. 2018 and the authors' code; where they disagree, see experiments/imbalance.py and cifar.py.
 """
 import hashlib
 import importlib
@@ -31,7 +31,7 @@ from minigrad import MinigradError
 
 def planned(name, *arguments):
     chosen = importlib.import_module(f"experiments.{name}").SCRIPT
-    options = script.options_of(chosen, list(arguments))
+    options = script.parse_options(chosen, list(arguments))
     return chosen.plan(options)[1]
 
 
@@ -74,11 +74,11 @@ def test_imbalance_in_quick_mode():
 
 def test_what_an_imbalanced_task_is_made_of(monkeypatch):
     asked = []
-    monkeypatch.setattr(imbalance, "imbalance", lambda source, share, rng, test_source, total, tests, form: asked.append(
-        (share, test_source, total, tests, form)))
+    monkeypatch.setattr(imbalance, "imbalance", lambda source, share, rng, test_source, total, tests, variant: asked.append(
+        (share, test_source, total, tests, variant)))
     monkeypatch.setattr(imbalance, "_source", {"sample": ("images", None, None, 100), "mnist": ("images", "test", 5000, 250)}.get)
     imbalance.task("sample", 0.9, 0), imbalance.task("mnist", 0.995, 0)
-    assert asked == [(0.9, None, None, 100, "true"), (0.995, "test", 5000, 250, "paper")]
+    assert asked == [(0.9, None, None, 100, "exact"), (0.995, "test", 5000, 250, "paper")]
 
 
 # ------------------------------------------------------------------------------- Tables 1 and 2, Figures 3 to 7
@@ -124,7 +124,7 @@ def test_what_a_figure_runs(name, mode):
         assert values(runs, key) == expected, key
     several = len(cleans) if len(biases) == 1 else 1        # of both kinds of flips each has its own number
     assert len(runs) == len(methods) * len(biases) * len(shares) * several * len(seeds)
-    how = {"form": "paper", "validation": 5000} if mode == "paper" else {"form": "true", "validation": 2000, "size": 10_000, "tests": 5000}
+    how = {"variant": "paper", "validation": 5000} if mode == "paper" else {"variant": "exact", "validation": 2000, "size": 10_000, "tests": 5000}
     for run in runs:
         kept = {key: run.labels[key] for key in ("share", "clean")} | {"flip": run.labels["bias"]}
         background = {"target": run.labels["target"]} if run.labels["bias"] == "background" else {}
@@ -254,7 +254,7 @@ def test_settings_that_nobody_gives():
 # ------------------------------------------------------------------------------------------- the paper's values
 
 def digest(values):
-    """Of a tree of numbers and names, independent of how it is written down."""
+    """Return a checksum of a tree of numbers and names, independent of their formatting in the source."""
     def plain(x):
         if isinstance(x, dict):
             return [[str(key), plain(value)] for key, value in x.items()]
@@ -269,7 +269,7 @@ DIGESTS = {"FIGURE_2": "6155b67a4a666fcf", "TABLE_1": "b378f5f3a0292a4a", "TABLE
 
 @pytest.mark.parametrize("name", DIGESTS)
 def test_no_value_of_the_paper_was_changed(name):
-    """They were compared with the paper's tables and vector drawings when they were written down; single ones here again."""
+    """They were compared with the paper's tables and vector drawings when they were entered; a few are compared again here."""
     assert digest(getattr(paper, name)) == DIGESTS[name]
 
 

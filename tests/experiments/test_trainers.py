@@ -1,4 +1,4 @@
-"""What is recorded is what happened, and what is trained is what was asked for."""
+"""Trainers record what a rule computes, and train the method and the examples of the run."""
 import contextlib
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import minigrad as mg
 from experiments import data, imbalance, trainers
 from experiments.biases import Part, Task, noisy
 from experiments.methods import METHODS, Aux, Boosted, Known, Now, Step, boosting, by_losses
-from experiments.runs import INIT, STEPS, Problem, Run, Settings, restored
+from experiments.runs import INIT, STEPS, Problem, Run, Settings, restore
 from experiments.training import train
 from minigrad import FileError, MinigradError, nn, optim, tree
 from minigrad.backend import generator
@@ -53,7 +53,7 @@ def run_of(folder, method="uniform", key=0, task=task, **changes):
 
 
 def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
-    """Three steps of a rule that says what its weights, losses and scores are: every number of the line by hand."""
+    """Three steps of a rule with known weights, losses and scores: every number of the line is computed by hand."""
     rng, seen = np.random.default_rng(0), []
 
     def rule(losses, params, batch, clean, memory, known, now):
@@ -82,14 +82,14 @@ def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_without_the_count_of_its_optimizer_is_refused(tmp_path):
-    """The count is part of what is learned: a file from before says what it lacks, and a whole one goes on."""
+    """The count is part of the tree: a checkpoint without it is refused by name, and a complete one is loaded."""
     run = run_of(tmp_path, "meta_weight_net", steps=2, every=2)
     train(run)
     arrays, metadata = tree.read(run.checkpoint)
     assert arrays["memory.adam.count"] == 2
     tree.save(run.checkpoint, {name: array for name, array in arrays.items() if "count" not in name}, metadata)
     with pytest.raises(FileError, match=r"not a checkpoint of this run(.|\n)*memory.adam.count(.|\n)*help: delete it"):
-        restored(run, trainers.trainer_of(run))
+        restore(run, trainers.trainer_of(run))
 
 
 @pytest.mark.parametrize("labels, text", [([0, 1, -1], "labels other than 0 to 1"), (["a", "b", "a"], "labels are the integers"),
@@ -104,7 +104,7 @@ def test_a_task_of_ones_own_checks_its_labels(labels, text):
 
 
 def test_a_rule_cannot_read_what_it_is_not_given(tmp_path, monkeypatch):
-    """A curriculum of one's own starts, or says in its first step what it lacks: it never sees step 0 for ever."""
+    """A rule that reads the step has host=True or fails in its first step; it never sees step 0 repeatedly."""
     seen = []
 
     def curriculum(name):
@@ -133,7 +133,7 @@ def test_errors_are_those_of_the_model_with_its_averages(tmp_path):
     run = run_of(tmp_path, "reweight", steps=30, every=30)
     line, = train(run)
     trainer = trainers.trainer_of(run)
-    learned = tree.load(run.checkpoint, trainer.blank())
+    learned = tree.load(run.checkpoint, trainer.template())
     model, state = learned["params"]["model"], learned["state"]
     t = task(0)
 
@@ -150,7 +150,7 @@ def test_errors_are_those_of_the_model_with_its_averages(tmp_path):
 
 
 def test_equal_weights_are_plain_training(tmp_path):
-    """Checklist E5: the loop with weights 1 / n takes the steps of a loop that is written out here."""
+    """Checklist E5: training with weights 1 / n takes the same steps as a plain loop written here."""
     run = run_of(tmp_path, steps=5, every=5, decay=1e-3, drops=(3,))
     train(run)
     part, optimizer, rate = task(0).train, optim.sgd(momentum=0.9, weight_decay=1e-3), optim.piecewise(0.1, (3,))
@@ -164,26 +164,26 @@ def test_equal_weights_are_plain_training(tmp_path):
             return mg.mean(nn.cross_entropy(scores, part.labels[chosen])), moved
         gradient, averages = mg.grad(loss, has_aux=True)(params)
         params, state = optimizer.update(gradient, state, params, rate(t))
-    saved = tree.load(run.checkpoint, trainers.trainer_of(run).blank())
+    saved = tree.load(run.checkpoint, trainers.trainer_of(run).template())
     for a, b in zip(tree.flatten((saved["params"], saved["state"]))[0], tree.flatten((params, averages))[0]):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_the_clean_pass_leaves_the_averages_alone(tmp_path):
-    """Checklist F5: the averages are those of the noisy batches, whether the clean set is 20 images or one, 20 times."""
+    """Checklist F5: the running averages are those of the noisy batches, for any clean set."""
     found = []
     for clean in (task(0).clean, type(task(0).clean)(*(array[[0] * 20] for array in task(0).clean))):
         given = dataclasses.replace(task(0), clean=clean)
         run = run_of(tmp_path / f"{len(found)}", "reweight", steps=1, every=1, rate=1e-6)._replace(task=lambda: given)
         train(run)
-        found.append(tree.flatten(tree.load(run.checkpoint, trainers.trainer_of(run).blank())["state"])[0])
+        found.append(tree.flatten(tree.load(run.checkpoint, trainers.trainer_of(run).template())["state"])[0])
     for a, b in zip(*found):
         np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "dice"])
 def test_every_method_trains_on_ten_classes(tmp_path, method, monkeypatch):
-    """A few steps of each on the same biased task, without a warning; boosting for a few rounds."""
+    """Each trains for a few steps or rounds on the same biased task, without a warning."""
     if isinstance(METHODS[method], Boosted):
         monkeypatch.setitem(METHODS, method, METHODS[method]._replace(rounds=2))
     run = run_of(tmp_path, method, batch=30, steps=4, every=2)
@@ -198,14 +198,14 @@ def test_every_method_trains_on_ten_classes(tmp_path, method, monkeypatch):
 def test_a_rebuilt_training_set_is_balanced_and_knows_what_is_true(tmp_path, method):
     run = run_of(tmp_path, method)
     trainer, part = trainers.trainer_of(run), task(0).train
-    pool = trainer.pool
-    assert len(set(np.bincount(pool.labels))) == 1 and np.allclose(trainer.frequencies, 0.1)
+    examples = trainer.examples
+    assert len(set(np.bincount(examples.labels))) == 1 and np.allclose(trainer.frequencies, 0.1)
     if method != "smote":
         at = {index: k for k, index in enumerate(part.indices)}
-        for image, label, index, true in zip(*pool):
+        for image, label, index, true in zip(*examples):
             k = at[index]
             assert np.array_equal(image, part.images[k]) and (label, true) == (part.labels[k], part.true[k])
-    assert pool.wrong.any()
+    assert examples.wrong.any()
 
 
 def test_the_oracle_is_told_how_far_to_trust_each_label(tmp_path):
@@ -216,18 +216,18 @@ def test_the_oracle_is_told_how_far_to_trust_each_label(tmp_path):
 
 
 def test_dice_is_for_two_classes(tmp_path):
-    with pytest.raises(MinigradError, match="dice: 10 classes, and it tells the rarer of two(.|\n)*experiments.imbalance"):
+    with pytest.raises(MinigradError, match="dice: 10 classes, and this loss is defined for two(.|\n)*experiments.imbalance"):
         train(run_of(tmp_path, "dice"))
     line = train(run_of(tmp_path / "two", "dice", task=functools.partial(imbalance.task, "sample", 0.9)))[-1]
     assert 0 < line["train_loss"] < 1
 
 
 def test_boosting_in_the_loop_is_boosting(tmp_path):
-    """The same rounds by hand, and the errors of the vote."""
+    """The trainer does the same rounds as boosting.py, and records the errors of the vote."""
     part = functools.partial(imbalance.task, "sample", 0.9)
     run = run_of(tmp_path, "adaboost", 2, part, steps=5, every=1)
     lines, t = train(run), part(2)
-    state = boosting.begin(len(t.train), [len(t.test)], 2)
+    state = boosting.init(len(t.train), [len(t.test)], 2)
     assert len(lines) == 5
     for k, line in enumerate(lines):
         predict = boosting.stump(t.train.images, t.train.labels, state.weights, generator((2, STEPS, k)))
@@ -235,14 +235,14 @@ def test_boosting_in_the_loop_is_boosting(tmp_path):
         assert (line["alpha"], line["learner_error"]) == (r.alpha, 100 * r.error)
         assert line["test_error"] == 100 * np.mean(state.other_votes[0].argmax(1) != t.test.labels)
         assert np.isclose(line["minority_weight"], state.weights[t.train.labels == 0].sum())
-    first = trainers.trainer_of(run_of(tmp_path, "cost_boost", 2, part)).begin().weights
+    first = trainers.trainer_of(run_of(tmp_path, "cost_boost", 2, part)).init().weights
     assert np.isclose(first[t.train.labels == 0].sum(), first[t.train.labels == 1].sum())
 
 
 def three_steps(run, quiet=contextlib.nullcontext):
-    """What is learned in three steps, without a host read, and their rows: on the host; the trainer."""
+    """Take three steps without a host read; return the tree and the rows, as a list of arrays on the host, and the trainer."""
     trainer = trainers.trainer_of(run)
-    learned = trainer.begin()
+    learned = trainer.init()
     with quiet():
         learned, first = trainer.step(learned, 0)
     learned, second = trainer.step(learned, 3)              # captures the step, for which it may wait
@@ -254,7 +254,7 @@ def three_steps(run, quiet=contextlib.nullcontext):
 @other_devices
 @pytest.mark.parametrize("method", [name for name, m in METHODS.items() if not isinstance(m, Boosted) and not m.base and name != "dice"])
 def test_a_step_of_every_method_on_each_device(device, method, tmp_path):
-    """The same numbers as on NumPy (see test_what_methods_do.py); no step waits for the device, and most become a CUDA graph."""
+    """The numbers are those on NumPy (see test_what_methods_do.py); no step waits for the device, and most are CUDA graphs."""
     quiet = contextlib.nullcontext
     if device == "impersonator":
         from ..impersonator import no_host_reads as quiet
@@ -270,7 +270,7 @@ def test_a_step_of_every_method_on_each_device(device, method, tmp_path):
 @other_devices
 @pytest.mark.parametrize("method", ["uniform", "reweight_authors"])
 def test_dropout_on_each_device(device, method, tmp_path):
-    """The masks are those of NumPy in every step, also when a graph is launched again."""
+    """The masks are those of NumPy in every step, also when a graph is replayed."""
     def with_dropout(rng, classes):
         return Flat(nn.Sequential((nn.Linear.init(rng, 784, 30), nn.Dropout(0.5), nn.Linear.init(rng, 30, classes))))
     run = run_of(tmp_path, method)._replace(problem=Problem(with_dropout, prepare))
@@ -285,6 +285,6 @@ def test_confusion_and_boosting_on_each_device(device, tmp_path):
     run = run_of(tmp_path, "uniform", steps=2, every=2)
     train(run)
     trainer = trainers.trainer_of(run)
-    np.testing.assert_allclose(trainers.confusion(trainer, tree.load(run.checkpoint, trainer.blank())).sum(1), 1)
+    np.testing.assert_allclose(trainers.confusion(trainer, tree.load(run.checkpoint, trainer.template())).sum(1), 1)
     boosted = run_of(tmp_path, "adaboost_networks", steps=1, every=1)
     assert 0 <= train(boosted)[0]["test_error"] <= 100

@@ -105,7 +105,7 @@ def test_a_finished_run_is_not_repeated(tmp_path):
 
 @pytest.mark.parametrize("method", ["uniform", "hard_mining"])
 def test_a_kill_while_saving_loses_nothing(tmp_path, monkeypatch, method):
-    """Between the line and the checkpoint, and before the checkpoint is renamed into its place."""
+    """The kill comes between the line and the checkpoint, or before the checkpoint is renamed."""
     whole = train(run_of(tmp_path / "whole", method))
     for place in ("save", "write_whole"):
         run, original, calls = run_of(tmp_path / place, method), getattr(tree, place), []
@@ -123,12 +123,12 @@ def test_a_kill_while_saving_loses_nothing(tmp_path, monkeypatch, method):
 
 
 def test_a_record_is_never_shortened_before_better_lines_exist(tmp_path):
-    """Whatever is missing, and whenever the run is stopped again: the lines stay until those of the same step replace them."""
+    """Old lines stay until new ones of the same step replace them, whenever the run is stopped again."""
     run = run_of(tmp_path, steps=100)
     whole = train(run)
 
     def stopped_at(moment):
-        """Go on, and stop after some steps; the record must have held all steps at all times."""
+        """Continue the run and stop it after some steps; assert that its record has all steps at all times."""
         taken = []
 
         def kill(steps, line):
@@ -157,7 +157,7 @@ def test_a_complete_record_without_a_checkpoint_is_a_finished_run(tmp_path):
     assert train(run, lambda steps, line: taken.append(steps)) == lines
     assert run.record.read_bytes() == before and taken == [-60] and not run.checkpoint.exists()
     run.record.write_bytes(before.replace(b'"step": 40', b'"step": 30'))            # as many lines, but not at its steps
-    assert not runs.fully_recorded(run)
+    assert not runs.has_full_record(run)
     run.record.write_bytes(b"".join(before.splitlines(keepends=True)[:2]))          # not complete: it is trained again
     assert without_time(train(run)) == without_time(lines) and run.checkpoint.exists()
 
@@ -176,7 +176,7 @@ def test_a_base_is_trained_again_only_where_it_is_needed(tmp_path, capsys):
     tuned.record.write_text('{"step": 1}\n')                # a record of something else, which stops no other run
     other = run_of(tmp_path, "uniform", 1)
     failed = pool.run_all([tuned, other], 1, concurrent.futures.ThreadPoolExecutor(1))
-    assert list(failed) == [tuned.name] and "the record of another run" in failed[tuned.name] and runs.finished(other)
+    assert list(failed) == [tuned.name] and "the record of another run" in failed[tuned.name] and runs.is_finished(other)
     base.checkpoint.unlink()                                # it was trained again, in vain
     tuned.record.write_text("")
     sweep()
@@ -234,7 +234,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
 
 @pytest.mark.parametrize("method", ["uniform", "reweight"])
 def test_a_loss_that_is_finite_and_beyond_all_use_stops_the_run_too(tmp_path, method):
-    """A loss of 1e31 does not become NaN, and the table would show the wreck as a result."""
+    """A loss of 1e31 does not become NaN, and would be shown as a result."""
     with pytest.raises(NotFinite, match=f"the loss is .*e.*: training has diverged in step .* of method {method}"):
         train(run_of(tmp_path, method, rate=1e12))
     assert not read_record(run_of(tmp_path, method).record)
@@ -302,7 +302,7 @@ def test_a_record_that_is_none_is_refused(tmp_path):
 
 
 def test_a_rule_gets_what_it_should(tmp_path, monkeypatch):
-    """The clean set is the clean set; who uses it trains without it, the others with it; batches have their size."""
+    """Rules with a clean set train without it, the others with it; clean batches come from it; batches have their size."""
     part = imbalance.task("sample", 0.95, 0)
     task = dataclasses.replace(part, baseline=part.train + part.clean)
     seen = []
@@ -333,7 +333,7 @@ def test_a_rule_gets_what_it_should(tmp_path, monkeypatch):
 
 
 def test_one_score_is_the_log_odds_of_class_1():
-    """The two scores are 0 and it, so that cross-entropy is -log sigmoid of plus or minus the score."""
+    """The two scores are 0 and y, so that the cross-entropy is -log sigmoid(+-y)."""
     class Given(nn.Module):
         def __call__(self, x):
             return x
@@ -346,7 +346,7 @@ def test_one_score_is_the_log_odds_of_class_1():
 
 def test_the_papers_settings():
     """The authors' code: 8,000 steps of SGD 1e-3 with momentum 0.9, batch 100; 4,000 for their method; ten seeds."""
-    options = script.options_of(imbalance.SCRIPT, ["--mode", "paper", "--data", "mnist"])
+    options = script.parse_options(imbalance.SCRIPT, ["--mode", "paper", "--data", "mnist"])
     kept, runs = imbalance.plan(options)
     assert len(runs) == 5 * 6 * 10 and {run.settings[1:4] for run in runs} == {(1e-3, 0.9, 100)}
     assert {(run.method == "reweight", run.settings.steps) for run in runs} == {(True, 4000), (False, 8000)}
@@ -362,7 +362,7 @@ def test_a_folder_holds_one_configuration(tmp_path):
     with pytest.raises(MinigradError) as caught:
         prepare_folder(folder, {"steps": 1, "rate": 2}, False, 1)
     assert str(caught.value) == (f"{folder} already holds results of this configuration\n  help: --resume continues them "
-                                 "(finished runs are not repeated), --out FOLDER starts anew")
+                                 "(finished runs are not repeated), --out FOLDER starts over")
     prepare_folder(folder, {"steps": 1, "rate": 2}, True, 1).release()
     with pytest.raises(MinigradError) as caught:
         prepare_folder(folder, {"steps": 1, "rate": 3}, True, 1)
@@ -398,7 +398,7 @@ DEEP = "[" * 100_000
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A run with a checkpoint in the middle of an interval, its arrays and its metadata."""
+    """Return a run with a checkpoint between two lines, its arrays and its metadata."""
     run, taken = run_of(tmp_path_factory.mktemp("saved") / "r", "uniform", steps=5, every=2), []
 
     def stop(steps, line):
@@ -406,7 +406,7 @@ def saved(tmp_path_factory):
         if sum(taken) == 4:
             raise KeyboardInterrupt
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "PATIENCE", 0.0)
+        patch.setattr(training, "SAVE_INTERVAL", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train(run, stop)
     return run, *tree.read(run.checkpoint)
@@ -466,11 +466,11 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatc
     with pytest.raises(FileError) as caught:
         prepare_folder(unwritable, {}, False, 1)
     assert str(caught.value) == (f"{unwritable}: results cannot be written there ([Errno 20] Not a directory: '{unwritable}')\n"
-                                 "  help: --out FOLDER, with room for 1 MB")
+                                 "  help: --out FOLDER, with 1 MB of free space")
     with pytest.raises(FileError) as caught:
         prepare_folder(out, {}, False, 1e9)
     assert str(caught.value) == (f"{out}: results cannot be written there (less than 1000000000 MB free)\n"
-                                 "  help: --out FOLDER, with room for 1000000000 MB")
+                                 "  help: --out FOLDER, with 1000000000 MB of free space")
 
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -478,7 +478,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatc
     with pytest.raises(FileError) as caught:
         prepare_folder(out, {}, False, 1)
     assert str(caught.value) == (f"{out}: results cannot be written there ([Errno 28] No space left on device)\n"
-                                 "  help: --out FOLDER, with room for 1 MB")
+                                 "  help: --out FOLDER, with 1 MB of free space")
 
 
 # ------------------------------------------------------------------------------------------ the command line
@@ -505,7 +505,7 @@ def test_a_disk_that_fills_up_while_training_is_reported(tmp_path, capsys, monke
         raise OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(script, "run_all", full)
     assert imbalance.main(["--out", str(tmp_path / "out")]) == 2
-    assert "No space left on device\n  help: the last checkpoint is kept; --resume goes on" in capsys.readouterr().err
+    assert "No space left on device\n  help: the last checkpoint is kept; --resume continues" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments, says", [
@@ -526,7 +526,7 @@ def test_bad_options_are_explained_before_anything_is_written(tmp_path, capsys, 
 
 
 def alive(pid):
-    """Whether a process runs; one that ended but was not yet fetched does not."""
+    """Return whether a process is running; a zombie is not."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -556,7 +556,7 @@ def test_ctrl_c_stops_cleanly_and_a_killed_process_resumes(tmp_path):
         return process.returncode, out, err
     code, out, err = stopped_by(lambda process: os.killpg(process.pid, signal.SIGINT),
                                 lambda: record.exists() and record.read_text())
-    assert code == 130 and "stopped; nothing up to the last line of the record is lost" in out
+    assert code == 130 and "stopped; everything up to the last line of the record is kept" in out
     assert f"--out '{record.parent}' --resume" in out and "Traceback" not in err
     before = record.stat().st_mtime_ns                      # it is written anew when the run is taken up
     stopped_by(lambda process: process.kill(), lambda: record.stat().st_mtime_ns != before)     # the parent alone

@@ -1,8 +1,8 @@
 """Two steps of every method, through the trainer, against a NumPy program written from the papers' equations.
 
 The network is dropout and a linear layer, so that all derivatives can be written down: scores s = z W + b with z the
-images after dropout. What is compared: parameters (in the second step by momentum), memory, and what the record is told of the step. Each
-method has a row here; a method without one fails the test, and so do two methods that do the same.
+images after dropout. The tests compare parameters (after the second step also momentum), memory, and the numbers for the record. Each
+method has a row here; the tests fail for a method without one, and for two methods that do the same.
 """
 import functools
 import inspect
@@ -13,7 +13,7 @@ import pytest
 from experiments import figure3, trainers
 from experiments.biases import Part, Task
 from experiments.methods import METHODS, Boosted, Weighting, boosting, criteria, resampling, rules
-from experiments.runs import INIT, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings, restored
+from experiments.runs import INIT, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings, restore
 from experiments.training import train
 from minigrad import nn, to_host, tree
 from minigrad.backend import generator
@@ -30,13 +30,13 @@ def init(rng, classes):
 
 
 def prepare(images, rng):
-    """Flattened; in training moved a little at random, as an augmentation is."""
+    """Flatten images; in training also shift their values a little at random, in place of an augmentation."""
     x = images.reshape(len(images), -1)
     return x if rng is None else x + (0.1 * rng.standard_normal(x.shape)).astype("float32")
 
 
 def part(n, rare, wrong, rng, start):
-    """n examples of two overlapping clouds, `rare` of them of class 0; the labels of the first `wrong` nines are wrong."""
+    """Return n examples of two overlapping clouds, `rare` of them of class 0; the first `wrong` labels of class 1 are wrong."""
     true = np.repeat([0, 1], [rare, n - rare])
     images = (rng.standard_normal((n, 2, 2, 1)) + true[:, None, None, None]).astype("float32")
     labels = true.copy()
@@ -69,13 +69,13 @@ def softmax(s):
 
 
 def dropped(x, key):
-    """What the linear layer sees of images as `prepare` gives them: layer 1 is dropout, so its key ends in 1."""
+    """Return the input of the linear layer for images from `prepare`: layer 1 is dropout, so its key ends in 1."""
     stays = mask(x.size, 1 - KEEP, (*key, 1)).reshape(x.shape)
     return np.where(stays, x / KEEP, 0.0)
 
 
 def gradient_of(z, slopes, weights):
-    """The gradient of sum w_i l_i, where slopes are those of each loss by its scores: of W and of b."""
+    """Return the gradient of sum w_i l_i by W and b; slopes: the derivative of each loss by its scores."""
     return {"W": z.T @ (weights[:, None] * slopes), "b": weights @ slopes}
 
 
@@ -95,14 +95,14 @@ def cross_entropy(s, y, layer):
 
 
 def focal(s, y, layer):
-    """(1 - p)^2 L with p = exp(-L); its derivative by L is (1 - p)^2 + 2 (1 - p) p L. Lin et al., equation 4."""
+    """Return (1 - p)^2 L, p = exp(-L), and its slopes; the derivative by L is (1 - p)^2 + 2 (1 - p) p L. Lin et al., equation 4."""
     loss, slopes, _ = cross_entropy(s, y, layer)
     p = np.exp(-loss)
     return (1 - p) ** 2 * loss, ((1 - p) ** 2 + 2 * (1 - p) * p * loss)[:, None] * slopes, None
 
 
 def bootstrap(beta, target):
-    """Cross-entropy against t = beta y + (1 - beta) own, where t is a constant: the slope is p - t. Reed et al."""
+    """Return the cross-entropy with the target t = beta y + (1 - beta) own, a constant, and its slopes p - t. Reed et al."""
     def loss(s, y, layer):
         p = softmax(s)
         t = beta * np.eye(2)[y] + (1 - beta) * target(p)
@@ -111,7 +111,7 @@ def bootstrap(beta, target):
 
 
 def adaptation(s, y, layer):
-    """-log sum_k p_k Q_ky. By s_j: p_j - p_j Q_jy / sum; by row k of the layer: a softmax. Goldberger & Ben-Reuven."""
+    """Return -log sum_k p_k Q_ky and its derivatives. By s_j: p_j - p_j Q_jy / sum; by row k of the layer: a softmax. Goldberger & Ben-Reuven."""
     p, Q = softmax(s), softmax(layer.reshape(2, 2))
     joint = p * Q[:, y].T                                   # (n, k)
     total = joint.sum(1, keepdims=True)
@@ -121,7 +121,7 @@ def adaptation(s, y, layer):
 
 
 def dice(s, y, layer):
-    """1 - (2 q t + 1) / (q + t + 1) with q = (1 - p) p, p of the rarer class and t = 1 for it. Li et al., equation 9."""
+    """Return 1 - (2 q t + 1) / (q + t + 1) and its slopes, with q = (1 - p) p, p of the rarer class and t = 1 for it. Li et al., equation 9."""
     p = softmax(s)[:, 0]
     t, q = (y == 0).astype(float), (1 - p) * p
     by_q = -(2 * t * (q + t + 1) - (2 * q * t + 1)) / (q + t + 1) ** 2
@@ -145,7 +145,7 @@ def balanced(labels, n, rng):
 
 
 class Now:
-    """What weights are made from: everything that a step knows."""
+    """Everything that weights may depend on in a step."""
     def __init__(self, **known):
         vars(self).update(known)
 
@@ -160,16 +160,16 @@ def noise(now):
 
 
 def inverse_share(now):
-    return 1 / (len(now.y) * 2 * now.shares[now.y])
+    return 1 / (len(now.y) * 2 * now.frequencies[now.y])
 
 
 def oracle(now):
-    right = np.array([np.mean(now.pool.true[now.pool.labels == c] == c) for c in (0, 1)])[now.y]
+    right = np.array([np.mean(now.examples.true[now.examples.labels == c] == c) for c in (0, 1)])[now.y]
     return right / right.sum()
 
 
 def lowest(now):
-    """All in the first fifth of the five steps, then 0.6 of the batch."""
+    """Return equal weights in the first fifth of the five steps, then of the lowest 0.6 of the batch."""
     if now.t == 0:
         return equal(now)
     w = np.zeros(len(now.y))
@@ -178,7 +178,7 @@ def lowest(now):
 
 
 def mentor(now):
-    """Threshold: the 0.75 quantile of the losses, then 0.95 of the old one and 0.05 of the new."""
+    """Return MentorNet's weights; the threshold is the 0.75 quantile, then 0.95 of the old one and 0.05 of the new."""
     quantile = np.quantile(now.l, 0.75)
     now.memory = quantile if now.t == 0 else 0.95 * now.memory + 0.05 * quantile
     v = np.clip(1 - (now.l - now.memory), 0, 1) if now.t else np.ones(len(now.y))
@@ -199,7 +199,7 @@ def algorithm_1(decay=0.0):
 
 
 def meta_weight_net(now):
-    """V(l) moves by Adam along the clean loss after the step with weights V(l) / sum V(l). Shu et al., equations 4 to 8."""
+    """Return V(l) / sum V(l) after an Adam step of V on the clean loss of the look-ahead step. Shu et al., equations 4 to 8."""
     def forward(net):
         a = now.l[:, None] @ net[0] + net[1]
         h = np.maximum(a, 0)
@@ -232,7 +232,7 @@ def meta_weight_net(now):
 # --------------------------------------------------------------------------------------------- the plain training
 
 class Row:
-    """What a method is made of, in this file."""
+    """The parts of a method in this file."""
     def __init__(self, weights=equal, loss=cross_entropy, batch=any_of, trains_on="baseline", size=None, redraw=False,
                  mining=False, layer=None):
         self.weights, self.loss, self.batch, self.trains_on = weights, loss, batch, trains_on
@@ -265,18 +265,18 @@ def test_every_method_has_a_row():
     assert {name for name, method in METHODS.items() if isinstance(method, Boosted)} == set(BOOSTED)
 
 
-def plain_steps(name, pool, model, layer, memory, steps=2):
-    """After each step: W, b and layer, the memory, and the numbers of the record."""
+def plain_steps(name, examples, model, layer, memory, steps=2):
+    """Return after each step W, b and layer, the memory, and the numbers for the record."""
     row, params, found = DESCENTS[name], {**model, "layer": layer}, []
     velocity = {key: 0.0 for key in params}
-    shares = np.bincount(pool.labels, minlength=2) / len(pool)
+    frequencies = np.bincount(examples.labels, minlength=2) / len(examples)
     for t in range(steps):
         rng, rate = generator((SEED, STEPS, t)), RATE * (0.1 if t >= 1 else 1.0)
-        chosen = row.batch(pool.labels, row.size or 8, rng)
-        y, key = pool.labels[chosen], (SEED, MASKS, t, 0)
-        now = Now(rng=rng, t=t, rate=rate, y=y, pool=pool, shares=shares, memory=memory, W=params["W"], b=params["b"],
+        chosen = row.batch(examples.labels, row.size or 8, rng)
+        y, key = examples.labels[chosen], (SEED, MASKS, t, 0)
+        now = Now(rng=rng, t=t, rate=rate, y=y, examples=examples, frequencies=frequencies, memory=memory, W=params["W"], b=params["b"],
                   clean_key=(SEED, MASKS, t, 1), clean_loss=-1.0)
-        x = prepare(pool.images[chosen], rng)
+        x = prepare(examples.images[chosen], rng)
         now.z = dropped(x, key)
         s = now.z @ params["W"] + params["b"]
         now.l, now.slopes, by_layer = row.loss(s, y, params["layer"])
@@ -309,10 +309,10 @@ def plain_steps(name, pool, model, layer, memory, steps=2):
             if gradient[key] is not None:
                 velocity[key] = MOMENTUM * velocity[key] + gradient[key]
                 params[key] = params[key] - rate * velocity[key]
-        memory, wrong = now.memory, pool.labels[chosen] != pool.true[chosen]
+        memory, wrong = now.memory, examples.labels[chosen] != examples.true[chosen]
         other = s.argmax(1) != y
         numbers = [told.mean(), w.sum(), w[y == 0].sum(), w[wrong].sum(), w[~wrong].sum(), wrong.sum(), (~wrong).sum(),
-                   other.sum(), np.sum(other & (s.argmax(1) == pool.true[chosen])), now.clean_loss]
+                   other.sum(), np.sum(other & (s.argmax(1) == examples.true[chosen])), now.clean_loss]
         found.append((dict(params), memory, numbers))
     return found
 
@@ -326,11 +326,11 @@ def begun(tmp_path, name):
     if run.base:
         train(run.base)
     trainer = trainers.trainer_of(run)
-    return trainer, trainer.begin()
+    return trainer, trainer.init()
 
 
 def fresh():
-    """The parameters of a network drawn here, as He et al. have it: variance 2 / inputs, biases 0."""
+    """Return parameters drawn as in He et al.: variance 2 / inputs, biases 0."""
     draw = generator((SEED, INIT)).standard_normal((FEATURES, 2)) * np.sqrt(2 / FEATURES)
     return {"W": draw.astype("float32").astype(float), "b": np.zeros(2)}
 
@@ -347,34 +347,34 @@ def memory_of(name):
     return None
 
 
-def pool_of(name, trainer):
-    """What is trained on. Rebuilt sets are held to their laws here, and to the drawing in test_resampling.py."""
+def examples_of(name, trainer):
+    """Return the training examples; assert the laws of rebuilt sets (see also test_resampling.py)."""
     part = getattr(TASK, DESCENTS[name].trains_on)
     if name not in ("under_sample", "over_sample", "smote"):
         return part
-    pool, few, many = trainer.pool, *np.sort(np.bincount(part.labels))
-    assert np.bincount(pool.labels).tolist() == [few if name == "under_sample" else many] * 2
+    examples, few, many = trainer.examples, *np.sort(np.bincount(part.labels))
+    assert np.bincount(examples.labels).tolist() == [few if name == "under_sample" else many] * 2
     known = {image.tobytes(): k for k, image in enumerate(part.images)}
-    made = np.array([image.tobytes() not in known for image in pool.images])
-    assert made.sum() == (many - few if name == "smote" else 0) and (pool.true == pool.labels)[made].all()
-    origins = [known[image.tobytes()] for image in pool.images[~made]]
+    made = np.array([image.tobytes() not in known for image in examples.images])
+    assert made.sum() == (many - few if name == "smote" else 0) and (examples.true == examples.labels)[made].all()
+    origins = [known[image.tobytes()] for image in examples.images[~made]]
     assert len(set(origins)) == (2 * few if name == "under_sample" else len(part))
-    np.testing.assert_array_equal(pool.true[~made], part.true[origins])
+    np.testing.assert_array_equal(examples.true[~made], part.true[origins])
     images, labels, _ = METHODS[name].rebuild(part.images, part.labels, generator((SEED, REBUILD)))
-    np.testing.assert_array_equal(pool.images, images)
-    np.testing.assert_array_equal(pool.labels, labels)
-    return pool
+    np.testing.assert_array_equal(examples.images, images)
+    np.testing.assert_array_equal(examples.labels, labels)
+    return examples
 
 
 @functools.cache
 def expected_and_found(name, folder):
     trainer, learned = begun(folder, name)
-    pool, layer, model = pool_of(name, trainer), None, fresh()
+    examples, layer, model = examples_of(name, trainer), None, fresh()
     if DESCENTS[name].layer == "identity":
         layer = np.log(np.eye(2) + 1e-3).ravel()
     if name in ("fine_tune", "adaptation_confusion"):
         base = run_of(folder, "uniform")
-        trained = linear(restored(base, trainers.trainer_of(base))["params"]["model"])
+        trained = linear(restore(base, trainers.trainer_of(base))["params"]["model"])
         if name == "fine_tune":
             model = trained
         else:                                               # how the trained network takes the classes of validation
@@ -386,7 +386,7 @@ def expected_and_found(name, folder):
     for t in range(2):
         learned, row = trainer.step(learned, t)
         found.append((learned, to_host(row)))
-    return plain_steps(name, pool, model, layer, memory_of(name)), found, trainer
+    return plain_steps(name, examples, model, layer, memory_of(name)), found, trainer
 
 
 @pytest.fixture(scope="module")
@@ -413,7 +413,7 @@ def test_two_steps_by_hand(name, folder):
 
 
 def assert_evaluated(trainer, learned, row):
-    """Errors and the clean loss are those of the images as they are, without masks: test, validation, clean."""
+    """Assert the errors and the clean loss, of images without augmentation and without masks."""
     W, b = linear(learned["params"]["model"]).values()
 
     def scores(part):
@@ -435,7 +435,7 @@ def assert_evaluated(trainer, learned, row):
 
 
 def test_no_two_methods_do_the_same(folder):
-    """Two steps of each from the same parameters, on the same data: no two end in the same place."""
+    """After two steps from the same parameters, on the same data, no two methods have the same parameters."""
     ends = {name: np.concatenate([np.ravel(a) for a in linear(expected_and_found(name, folder)[1][-1][0]["params"]["model"]).values()])
             for name in DESCENTS}
     names = list(ends)
@@ -447,7 +447,7 @@ def test_no_two_methods_do_the_same(folder):
 # -------------------------------------------------------------------------------------------------- boosting
 
 def one_question(x, says):
-    """Whether these answers, 0 or 1, are those to one question "is this pixel at most that bright?"."""
+    """Return whether these predictions, 0 or 1, are those of one test "is this pixel at most that bright?"."""
     for pixel in x.reshape(len(x), -1).T:
         order = np.argsort(pixel)
         if np.sum(np.diff(says[order]) != 0) <= 1:
@@ -457,36 +457,36 @@ def one_question(x, says):
 
 @pytest.mark.parametrize("name", BOOSTED)
 def test_two_rounds_by_hand(name, folder):
-    """First weights, error, alpha, weights and votes of each round, from what the learners said."""
+    """Initial weights, and error, alpha, weights and votes of each round, are computed from the predictions of the learners."""
     learner, rounds = BOOSTED[name]
     assert METHODS[name].rounds == rounds
     trainer, learned = begun(folder, name)
-    pool = TASK.baseline
-    shares = np.bincount(pool.labels) / len(pool)
-    w = np.ones(len(pool)) if name != "cost_boost" else (shares.max() / shares)[pool.labels]
+    examples = TASK.baseline
+    frequencies = np.bincount(examples.labels) / len(examples)
+    w = np.ones(len(examples)) if name != "cost_boost" else (frequencies.max() / frequencies)[examples.labels]
     w = w / w.sum()
     np.testing.assert_allclose(learned.weights, w)
-    cost = np.where(shares < 0.5, 2.0, 1.0)[pool.labels] if name == "cost_boost_csb2" else np.ones(len(pool))
+    cost = np.where(frequencies < 0.5, 2.0, 1.0)[examples.labels] if name == "cost_boost_csb2" else np.ones(len(examples))
     for t in range(2):
         before = learned
-        x = pool.images.reshape(len(pool), -1)
-        predict = getattr(boosting, learner)(x, pool.labels, w, generator((SEED, STEPS, t)),
+        x = examples.images.reshape(len(examples), -1)
+        predict = getattr(boosting, learner)(x, examples.labels, w, generator((SEED, STEPS, t)),
                                              **({"classes": 2} if learner == "network" else {}))
         learned, row = trainer.step(learned, t)
         says = (learned.votes - before.votes).argmax(1)
         np.testing.assert_array_equal(says, predict(x))
         assert learner == "network" or one_question(x, says)
-        error = w[says != pool.labels].sum()
+        error = w[says != examples.labels].sum()
         assert error < 0.5
-        counted = error if error else 1 / (2 * len(pool))   # no mistake: as if half an example were wrong
+        counted = error if error else 1 / (2 * len(examples))   # no mistake: as if half an example were wrong
         alpha = np.log((1 - counted) / counted)
         np.testing.assert_allclose(row, [error, alpha], rtol=1e-6)
         np.testing.assert_allclose(learned.votes - before.votes, alpha * np.eye(2)[says], rtol=1e-6, atol=1e-9)
         for votes, part in zip(learned.other_votes, (TASK.test, TASK.validation), strict=True):
             theirs = predict(part.images.reshape(len(part), -1))
             assert votes.shape == (len(part), 2) and (votes[range(len(part)), theirs] > 0).all()
-        w = w * np.where(says != pool.labels, np.exp(alpha) * cost, 1.0)
-        w = w / w.sum() if error else np.full(len(pool), 1 / len(pool))
+        w = w * np.where(says != examples.labels, np.exp(alpha) * cost, 1.0)
+        w = w / w.sum() if error else np.full(len(examples), 1 / len(examples))
         np.testing.assert_allclose(learned.weights, w, rtol=1e-6)
 
 
@@ -514,7 +514,7 @@ def test_the_small_network_of_boosting_by_hand():
 
 
 def test_the_weights_of_figure_3_by_hand(folder):
-    """Algorithm 1's, without dropout and without weight decay, against a batch drawn from the clean set."""
+    """They are those of Algorithm 1 without dropout and weight decay, with a batch drawn from the clean set."""
     trainer, learned = begun(folder, "reweight")
     images, labels = TASK.validation.images[:12], TASK.validation.labels[:12]
     found = figure3.weights_of(trainer, learned, images, labels, generator(21))
@@ -530,7 +530,7 @@ def test_the_weights_of_figure_3_by_hand(folder):
 
 
 def test_what_is_used_where_nobody_says():
-    """The papers' own: gamma 2 (Lin et al.), beta 0.95 and 0.8 (Ren et al.), 5 neighbors (Chawla et al.) and so on."""
+    """The defaults are those of the papers: gamma 2 (Lin et al.), beta 0.95 and 0.8 (Ren et al.), 5 neighbors (Chawla et al.) and so on."""
     def given(f):
         return {key: p.default for key, p in inspect.signature(f).parameters.items() if p.default is not p.empty}
     assert given(criteria.focal) == {"gamma": 2.0} and given(criteria.dice) == {"gamma": 1.0}
@@ -541,7 +541,7 @@ def test_what_is_used_where_nobody_says():
 
 
 def test_what_the_table_says_of_steps_and_batches():
-    """What cannot be seen in two steps."""
+    """Fields of the table that two steps do not show."""
     weightings = {name: m for name, m in METHODS.items() if isinstance(m, Weighting)}
     assert {name: m.batch for name, m in weightings.items() if m.batch} == {"hard_mining": 500}
     assert {name: m.base for name, m in METHODS.items() if m.base} == {"fine_tune": "uniform", "adaptation_confusion": "uniform"}
