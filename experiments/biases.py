@@ -101,11 +101,15 @@ def imbalance(source, share, rng, test_source=None, total=None, clean=5, tests=1
         total: size of the biased set with the clean images, which `train` then lacks (the paper: 5,000 with 10 clean
             ones). None: every image of the majority that is not a clean or test image, and a minority to match; the
             baselines then do not see the clean images.
-        clean, tests: number of images of each class.
-        minority, majority: the two digits.
+        clean: number of clean images of each class.
+        tests: number of test images of each class.
+        minority: the digit of class 0.
+        majority: the digit of class 1.
         variant: "exact" rounds the numbers of images; "paper" truncates them like the authors' code, which loses one
             image to floating point at a share of 0.9 of 5,000: 499 and 4,500.
-        flip, flip_share, target: wrong labels in `train`; see `Flip`.
+        flip: kind of wrong labels in `train`, see `Flip`.
+        flip_share: share of wrong labels, see `Flip`.
+        target: background class, see `Flip`.
 
     Raises MinigradError for what the source does not have enough images for.
     """
@@ -179,10 +183,14 @@ def noisy(source, test_source, seed, flip=None, share=0.4, target=None, clean=10
     none is given (seed 0: class 3 of 10, 41 of 100). The flips themselves are described in flips.py.
 
     Args:
-        source, test_source: Images; test_source None: the test set is taken from the source.
-        seed: of everything drawn at random, 0 or more.
-        flip, share, target: see `Flip`.
-        clean, validation: number of images.
+        source: Images to take train, clean and validation from.
+        test_source: Images to take the test set from; None: the source.
+        seed: of all random numbers, 0 or more.
+        flip: kind of wrong labels in `train` and `validation`, see `Flip`.
+        share: share of wrong labels, see `Flip`.
+        target: background class, see `Flip`.
+        clean: number of clean images.
+        validation: number of validation images.
         ratio: of the largest class to the smallest in `train`, 1 for no long tail.
         classes: number of classes.
         variant: "exact" or "paper", see above.

@@ -225,7 +225,8 @@ def figure(name, about, quick, paper, report, along=None, network=False):
     Args:
         name: of its module.
         about: the description for --help.
-        quick, paper: the Grid of each mode.
+        quick: the Grid of quick mode.
+        paper: the Grid of paper mode.
         report: (lines, runs, options, caption) -> None, prints tables and draws pictures.
         along: the option that may have several values, "shares" or "cleans", or None.
         network: whether the report needs the networks of the runs, from their checkpoints.

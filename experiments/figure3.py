@@ -29,7 +29,8 @@ def weights_of(trainer, learned, images, labels, rng):
     Args:
         trainer: a Descent.
         learned: its tree, with the trained network.
-        images, labels: the batch, on the host.
+        images: of the batch, on the host.
+        labels: of the batch, on the host.
         rng: NumPy generator, of the clean batch and the augmentation.
     """
     def batch(images, labels):

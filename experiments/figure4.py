@@ -1,7 +1,9 @@
 """Figure 4 of the paper: test accuracy against the number of clean images, with 40 % background flips.
 
-    python -m experiments.figure4                   CIFAR-10, a small network, on two cores
-    python -m experiments.figure4 --mode paper      ResNet-32: needs a GPU
+Quick mode is meant for two cores; paper mode needs a GPU.
+
+    python -m experiments.figure4                   CIFAR-10, a small network
+    python -m experiments.figure4 --mode paper      ResNet-32
 """
 import functools
 import sys

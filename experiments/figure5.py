@@ -1,7 +1,9 @@
 """Figure 5 of the paper: test accuracy against the share of background flips.
 
-    python -m experiments.figure5                                CIFAR-10, a small network, on two cores
-    python -m experiments.figure5 --mode paper [--data cifar100] ResNet-32: needs a GPU
+Quick mode is meant for two cores; paper mode needs a GPU.
+
+    python -m experiments.figure5                                CIFAR-10, a small network
+    python -m experiments.figure5 --mode paper [--data cifar100] ResNet-32
 """
 import functools
 import sys

@@ -1,7 +1,9 @@
 """Figure 6 of the paper: confusion matrices on CIFAR-10 of plain training and reweighting, with both kinds of flips.
 
-    python -m experiments.figure6                   a small network, on two cores
-    python -m experiments.figure6 --mode paper      ResNet-32: needs a GPU
+Quick mode is meant for two cores; paper mode needs a GPU.
+
+    python -m experiments.figure6                   a small network
+    python -m experiments.figure6 --mode paper      ResNet-32
 """
 import functools
 import sys

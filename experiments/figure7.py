@@ -1,7 +1,9 @@
 """Figure 7 of the paper: accuracy on validation and training images over training, with 40 % background flips.
 
-    python -m experiments.figure7                   CIFAR-10, a small network, on two cores
-    python -m experiments.figure7 --mode paper      ResNet-32: needs a GPU
+Quick mode is meant for two cores; paper mode needs a GPU.
+
+    python -m experiments.figure7                   CIFAR-10, a small network
+    python -m experiments.figure7 --mode paper      ResNet-32
 """
 import functools
 import sys

@@ -152,7 +152,8 @@ def _run_in_pool(runs, workers, shared, ended, going, progress):
         runs: the runs to train.
         workers: number of processes.
         shared: the context, the sender of messages, and the shared flag that stops the workers.
-        ended, going: see _run_in_order.
+        ended: see _run_in_order.
+        going: see _run_in_order.
         progress: the progress bar.
     """
     def end(run, why):

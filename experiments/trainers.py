@@ -171,7 +171,8 @@ class Descent(_Trainer):
 
         Args:
             learned: the tree.
-            batch, clean: Batch of training examples, and of clean ones or None.
+            batch: Batch of training examples.
+            clean: Batch of clean examples, or None.
             marks: (n, 3), float32: which examples are of the minority, have a wrong label, have a right label.
             true: (n,), true labels.
             rate: of this step.

@@ -171,7 +171,9 @@ def network(x, y, weights, rng, classes, steps=200, hidden=32, rate=0.05, batch=
     have most of the weight. Parameters and batches depend on rng only.
 
     Args:
-        x, y, weights: images (n, ...), labels (n,), weights (n,).
+        x: images, (n, ...).
+        y: labels, (n,).
+        weights: of the examples, (n,).
         rng: NumPy generator.
         classes: number of classes.
         steps: of SGD.

@@ -42,7 +42,8 @@ def smote(x, y, rng, k=5, under=None):
     gets copies, with its index as origin.
 
     Args:
-        x, y: images (n, ...) and labels (n,).
+        x: images, (n, ...).
+        y: labels, (n,).
         rng: NumPy generator.
         k: number of neighbors.
         under: None, or a share in (0, 1]: larger classes are reduced to this share of the largest one (but not below
