@@ -368,7 +368,7 @@ def test_runs_that_did_not_end_are_missing_from_the_report_of_the_folder(cli, fa
 def test_the_remedy_is_accepted(cli, tmp_path):
     """A folder without results accepts another rate; with results, the error suggests --out."""
     diverged = cli("imbalance", "--rate", "3e38", "--methods", "uniform", "--shares", "0.95", "--seeds", "0")
-    assert diverged[0] == 1 and "help: a smaller --rate, with --out FOLDER if this one holds other results" in diverged[2]
+    assert diverged[0] == 1 and "help: a smaller --rate, with --out FOLDER if this folder holds other results" in diverged[2]
     assert cli("imbalance", "--rate", "1e-3", *few("imbalance"), "--seeds", "0")[0] == 0
     status, out, err = cli("imbalance", "--rate", "1e-4", *few("imbalance"), "--seeds", "0", "--resume")
     assert status == 2 and "rate: 0.001 there, 0.0001 now" in err and "--out" in err

@@ -110,7 +110,7 @@ def test_a_killed_worker_does_not_stop_the_sweep(tmp_path, capsys):
     for run, other in zip(runs, whole):
         assert is_finished(run)
         same(run, other)
-    assert "a worker process died; its run goes on" in capsys.readouterr().err
+    assert "a worker process died; its run continues" in capsys.readouterr().err
 
 
 def killed_while_it_sends(run):
@@ -176,9 +176,9 @@ def test_a_run_whose_workers_die_again_and_again_stops_no_other(tmp_path, monkey
     assert [Mortal.taken.count(run.name) for run in runs] == [1, 4, 1, 1, 1]                # three times, then alone
     assert list(failed) == [runs[1].name, runs[4].name]
     assert "dies repeatedly" in failed[runs[1].name] and "--resume continues" in failed[runs[1].name]
-    assert "begins from a finished run of uniform, which is not there" in failed[runs[4].name]
+    assert "starts from a finished run of uniform, which does not exist" in failed[runs[4].name]
     assert [is_finished(run) for run in runs] == [True, False, True, True, False]
-    assert "a worker process died; its run goes on" in capsys.readouterr().err
+    assert "a worker process died; its run continues" in capsys.readouterr().err
     assert len(Mortal.heard) > 4 and all(Mortal.heard)      # Ctrl-C is heard in every pool, also after one that broke
 
 

@@ -179,9 +179,9 @@ def test_weights_of_the_first_rounds_of_boosting(at, monkeypatch):
     monkeypatch.setattr(figures, "example_weights_per_round", lambda *args: told.append(args) or args[2])
 
     class Trainer:
-        pool = types.SimpleNamespace(labels=np.array([0, 1, 1]))
+        examples = types.SimpleNamespace(labels=np.array([0, 1, 1]))
 
-        def begin(self):
+        def init(self):
             return types.SimpleNamespace(weights=np.array([0.5, 0.25, 0.25]))
 
         def step(self, learned, t):

@@ -222,7 +222,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
         train(run_of(tmp_path, "uniform", problem=SMALL._replace(prepare=Diverging(47))))
     assert str(caught.value) == (f"{run.name}: the loss is not finite in step 47 of method uniform\n"
                                  f"  kept: {run.checkpoint}, the record up to step 40\n  help: a smaller --rate, with "
-                                 "--out FOLDER if this one holds other results")
+                                 "--out FOLDER if this folder holds other results")
     assert all(np.isfinite(x).all() for x in tree.read(run.checkpoint)[0].values())
     assert [line["step"] for line in read_record(run.record)] == [20, 40]
     with pytest.raises(NotFinite) as caught:
@@ -271,7 +271,7 @@ def test_a_step_that_does_not_fit_in_memory_says_what_was_too_large(device, tmp_
     assert others == [f"  batches: {run.settings.batch} images, and {run.settings.clean_batch or 'all'} clean ones",
                       f"  kept: {run.checkpoint}, the record up to step 40",
                       "  help: --resume with --jobs 1; on CIFAR a smaller --network; in a program a smaller batch (Settings), or "
-                      "a network made with checkpoint=True (nn.Checkpoint)"]
+                      "a network with checkpoint=True (nn.Checkpoint)"]
     assert isinstance(caught.value.__cause__, MemoryError) and tree.read(run.checkpoint)
 
 
@@ -515,7 +515,7 @@ def test_a_disk_that_fills_up_while_training_is_reported(tmp_path, capsys, monke
     (["--shares", "0.95", "0.9999"], "share 0.9999: it needs"),
     (["--steps", "0"], "--steps 0: it must be at least 1"),
     (["--rate", "-0.1"], "--rate -0.1: it must be"), (["--rate", "0"], "--rate 0.0"), (["--rate", "nan"], "--rate nan"),
-    (["--jobs", "-1"], "--jobs -1"), (["--seeds", "-1"], "a seed is not negative"),
+    (["--jobs", "-1"], "--jobs -1"), (["--seeds", "-1"], "a seed must not be negative"),
     (["--backend", "cupy"], "use('cupy')"),
 ])
 def test_bad_options_are_explained_before_anything_is_written(tmp_path, capsys, monkeypatch, arguments, says):
