@@ -69,7 +69,7 @@ class Row(NamedTuple):
 
 
 class _Trainer:
-    """What both kinds of trainers have: the task of a run, and `examples`, the part that its method trains on."""
+    """The base class of trainers, with the task of a run, and `examples`, the part that its method trains on."""
 
     def __init__(self, run):
         self.run, self.method, self.task, self.problem = run, METHODS[run.method], run.task(), run.problem
@@ -116,7 +116,7 @@ class Descent(_Trainer):
         if self.method.rebuild is None:
             return part
         images, labels, origin = self.method.rebuild(part.images, part.labels, generator((self.run.seed, REBUILD)))
-        true = np.where(origin < 0, labels, part.true[origin])      # the label of a synthetic example is true
+        true = np.where(origin < 0, labels, part.true[origin])      # the label of a synthetic example is right
         return Part(images, labels, part.indices[origin], true)
 
     def template(self):
@@ -154,11 +154,11 @@ class Descent(_Trainer):
         """Take one step of the method's rule and of the optimizer."""
         run, rng = self.run, generator((self.run.seed, STEPS, t))
         chosen = self.method.sampler(self.examples.labels, self.method.batch or run.settings.batch, rng)
-        where, labels, rate = xp.asarray(chosen), self.examples.labels[chosen], self.rate(t)
+        indices, labels, rate = xp.asarray(chosen), self.examples.labels[chosen], self.rate(t)
         now = Now(t, run.settings.steps, rate, labels, rng)
-        batch = Batch(self.problem.prepare(self.images[where], rng), self.labels[where], self._key(t, 0),
+        batch = Batch(self.problem.prepare(self.images[indices], rng), self.labels[indices], self._key(t, 0),
                       xp.asarray(self.method.weigh(self.known, now), np.float32))
-        parts = batch, self._clean(rng, t), self.marks[chosen], self.true[where], np.asarray(rate, np.float32)
+        parts = batch, self._clean(rng, t), self.marks[chosen], self.true[indices], np.asarray(rate, np.float32)
         if self.method.host:
             return self._update(learned, *tree.map(xp.asarray, parts), now=now)
         return self.update(learned, *parts)
@@ -191,15 +191,16 @@ class Descent(_Trainer):
             return None
         chosen = samplers.with_repetition(self.task.clean.labels, count, rng) if count else np.arange(
             len(self.task.clean))
-        where = xp.asarray(chosen)
-        return Batch(self.problem.prepare(self.clean_images[where], rng), self.clean_labels[where], self._key(t, 1))
+        indices = xp.asarray(chosen)
+        return Batch(self.problem.prepare(self.clean_images[indices], rng), self.clean_labels[indices],
+                     self._key(t, 1))
 
     def _row(self, r, batch, marks, true):
         """Return a Row as one array on the device, in few kernel launches and without synchronizing."""
-        own = r.aux.scores.argmax(1)
-        other = own != batch.labels
-        counts = xp.stack([r.losses / len(r.losses), r.weights, other, other & (own == true)]).sum(1)
-        parts = [counts[:2], (r.weights[:, None] * marks).sum(0), marks[:, 1:].sum(0), counts[2:],
+        predicted = r.aux.scores.argmax(1)
+        other = predicted != batch.labels
+        sums = xp.stack([r.losses / len(r.losses), r.weights, other, other & (predicted == true)]).sum(1)
+        parts = [sums[:2], (r.weights[:, None] * marks).sum(0), marks[:, 1:].sum(0), sums[2:],
                  xp.full(1, -1.0) if r.clean_loss is None else r.clean_loss.reshape(1)]
         return xp.concatenate([part.astype(np.float32) for part in parts])
 

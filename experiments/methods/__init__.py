@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import boosting, criteria, resampling, rules, samplers
-from .rules import by_losses, reweighted, weighted
+from .rules import by_clean_loss, by_losses, by_weights
 from .step import NOT_GIVEN, Aux, Batch, Known, NotGiven, Now, Step
 
 
@@ -39,7 +39,7 @@ class Weighting(NamedTuple):
     Args:
         summary, source: one line each, for the list of methods.
         rule: the gradient and the example weights of a batch, see rules.py.
-        weigh: (known, now) -> (n,), weights that do not depend on the losses; for the rule `weighted`.
+        weigh: (known, now) -> (n,), weights that do not depend on the losses; for the rule `by_weights`.
         sampler: draws the examples of a batch, see samplers.py.
         criterion: the loss of each example, see criteria.py.
         trains_on: the part of the task from which batches are drawn.
@@ -54,7 +54,7 @@ class Weighting(NamedTuple):
     """
     summary: str
     source: str
-    rule: Callable = weighted
+    rule: Callable = by_weights
     weigh: Callable = rules.equal
     sampler: Callable = samplers.any_examples
     criterion: Callable = criteria.plain
@@ -110,12 +110,12 @@ METHODS = {
     "proportion": Weighting("weights inverse to the class frequency", PAPER, weigh=rules.inverse_frequency),
     "resample": Weighting("class-balanced batches", PAPER, sampler=samplers.balanced_classes),
     "hard_mining": Weighting("the hardest examples of each class", PAPER, rules.hard_mining, batch=500, host=True),
-    "reweight": Weighting("Algorithm 1: weights that reduce the clean loss", PAPER, reweighted(),
+    "reweight": Weighting("Algorithm 1: weights that reduce the clean loss", PAPER, by_clean_loss(),
                           trains_on=TrainsOn.TRAIN),
-    "reweight_decay": Weighting("Algorithm 1, weight decay in the clean loss", PAPER, reweighted(decay=True),
+    "reweight_decay": Weighting("Algorithm 1, weight decay in the clean loss", PAPER, by_clean_loss(decay=True),
                                 trains_on=TrainsOn.TRAIN),
     "reweight_authors": Weighting("Algorithm 1 as the authors' code runs it", PAPER,
-                                  reweighted(decay=True, redraw=True), trains_on=TrainsOn.TRAIN),
+                                  by_clean_loss(decay=True, redraw=True), trains_on=TrainsOn.TRAIN),
     "under_sample": Weighting("the majority cut down to the minority", "He & Garcia 2009",
                               rebuild=resampling.under_sample),
     "over_sample": Weighting("copies of the minority", "He & Garcia 2009", rebuild=resampling.over_sample),

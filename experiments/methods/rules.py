@@ -5,9 +5,9 @@
 losses(params, batch) -> ((n,), Aux): runs the network in training mode. clean: a Batch of the clean set, or None.
 memory: the memory that the rule returned in the previous step. known, now: see step.py. There are three kinds of rules:
 
-    weighted                the weights do not depend on the losses: one forward pass, one backward pass
+    by_weights              the weights do not depend on the losses: one forward pass, one backward pass
     by_losses(weigh)        the weights depend on the losses: linearize, weigh, pull the weights back
-    reweighted(...)         the weights depend on the clean loss: Algorithm 1
+    by_clean_loss(...)      the weights depend on the clean loss: Algorithm 1
 
 Where the authors' published code differs from the paper, the paper's definition is implemented, and a note mentions it.
 The weights of a batch sum to 1, so that the rate means the same for every rule, unless a docstring says otherwise.
@@ -37,7 +37,7 @@ from minigrad import (
 from .step import Step
 
 
-def weighted(losses, params, batch, clean, memory, known, now):
+def by_weights(losses, params, batch, clean, memory, known, now):
     """Update by the gradient of sum w_i l_i, where w = batch.weights, (n,), comes from the method's `weigh`."""
     def total(params):
         l, aux = losses(params, batch)
@@ -154,7 +154,7 @@ def mentor(l, memory, known, now, share=0.75, average=0.95, slope=1.0):
 
 # ------------------------------------------------------------------------ weights from the clean set
 
-def reweighted(decay=False, redraw=False):
+def by_clean_loss(decay=False, redraw=False):
     """Return the rule of Algorithm 1 of the paper: weights by how much each example reduces the clean loss.
 
     decay: whether to add weight decay, decay / 2 |W|^2, to the clean loss, so that u_i = <grad l_i, v + decay W>.
@@ -167,7 +167,7 @@ def reweighted(decay=False, redraw=False):
         if redraw:
             w = reweight.example_weights(lambda params: losses(params, batch)[0], clean_loss, params)
             again = batch._replace(key=nn.fold_in(batch.key, 1), weights=w)
-            return weighted(losses, params, again, clean, memory, known, now)
+            return by_weights(losses, params, again, clean, memory, known, now)
         r = reweight.reweighted_gradient(lambda params: losses(params, batch), clean_loss, params, has_aux=True)
         return Step(r.gradient, r.weights, r.losses, r.aux, memory, r.clean_loss)
     return rule

@@ -11,7 +11,7 @@ class Batch(NamedTuple):
     images: Any                 # (n, ...), the input of the network
     labels: Any                 # (n,)
     key: Any = None             # integers, the key of the dropout masks
-    weights: Any = None         # (n,), float32, for the rule `weighted`
+    weights: Any = None         # (n,), float32, for the rule `by_weights`
 
 
 class Known(NamedTuple):

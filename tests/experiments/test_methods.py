@@ -12,11 +12,11 @@ from experiments.methods import (
     Now,
     TrainsOn,
     Weighting,
+    by_clean_loss,
     by_losses,
+    by_weights,
     criteria,
-    reweighted,
     rules,
-    weighted,
 )
 from minigrad import nn, optim
 from minigrad.backend import generator
@@ -40,7 +40,7 @@ def known_and_now(frequencies=(0.25, 0.75), precision=(1.0, 1.0), decay=0.0, ste
 
 def batch_for(method, x, known, now):
     """Return the batch, with the weights of the method for its labels."""
-    weights = method.weigh(known, now) if method.rule is weighted else None
+    weights = method.weigh(known, now) if method.rule is by_weights else None
     return Batch(x, now.labels, weights=None if weights is None else weights.astype("float32"))
 
 
@@ -108,8 +108,8 @@ def test_weight_decay_in_the_direction():
     def losses(params, batch):
         return mg.matmul(batch.images, params[0]), Aux()
     batch = Batch(X, LABELS)
-    plain = reweighted()(losses, W, batch, CLEAN, None, *known_and_now(decay=0.5)).weights
-    with_decay = reweighted(decay=True)(losses, W, batch, CLEAN, None, *known_and_now(decay=0.5)).weights
+    plain = by_clean_loss()(losses, W, batch, CLEAN, None, *known_and_now(decay=0.5)).weights
+    with_decay = by_clean_loss(decay=True)(losses, W, batch, CLEAN, None, *known_and_now(decay=0.5)).weights
     np.testing.assert_allclose(plain, [1, 0, 0, 0])
     u = X @ np.array([0.5, 0.5])
     np.testing.assert_allclose(with_decay, u / u.sum(), rtol=1e-6)
@@ -124,8 +124,8 @@ def test_the_authors_draw_dropout_twice():
     batch, clean = Batch(x, np.zeros(6, int), key), Batch(np.ones((1, 40)), None)
     params = np.ones(40)
     first, second = (np.asarray(mg.dropout(x, 0.5, k)) for k in (key, nn.fold_in(key, 1)))
-    once = reweighted()(losses, params, batch, clean, None, *known_and_now())
-    twice = reweighted(decay=True, redraw=True)(losses, params, batch, clean, None, *known_and_now())
+    once = by_clean_loss()(losses, params, batch, clean, None, *known_and_now())
+    twice = by_clean_loss(decay=True, redraw=True)(losses, params, batch, clean, None, *known_and_now())
     w = first.sum(1) / first.sum()
     np.testing.assert_allclose(once.weights, w, rtol=1e-6)
     np.testing.assert_allclose(twice.weights, w, rtol=1e-6)
@@ -307,7 +307,7 @@ def test_the_table():
 def test_two_kinds_of_rules_give_the_same_with_the_same_weights():
     w = np.array([0.1, 0.2, 0.3, 0.4], "float32")
     batch = Batch(X.astype("float32"), LABELS)
-    a = weighted(losses, MODEL.astype("float32"), batch._replace(weights=w), None, None, *known_and_now())
+    a = by_weights(losses, MODEL.astype("float32"), batch._replace(weights=w), None, None, *known_and_now())
     b = by_losses(lambda *_: (w, None))(losses, MODEL.astype("float32"), batch, None, None, *known_and_now())
     np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-6)
     np.testing.assert_allclose(a.losses, b.losses)

@@ -228,8 +228,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     with pytest.raises(NotFinite) as caught:
         train(run_of(tmp_path / "early", "uniform", problem=SMALL._replace(prepare=Diverging(3))))
     assert str(caught.value) == (f"{run.name}: the loss is not finite in step 3 of method uniform\n"
-                                 "  kept: nothing was saved yet\n  help: a smaller --rate, with --out FOLDER if this one "
-                                 "holds other results")
+                                 "  kept: nothing was saved yet\n  help: a smaller --rate, with --out FOLDER if this "
+                                 "folder holds other results")
 
 
 @pytest.mark.parametrize("method", ["uniform", "reweight"])

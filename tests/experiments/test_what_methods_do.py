@@ -537,7 +537,7 @@ def test_what_is_used_where_nobody_says():
     assert given(criteria.bootstrap_soft) == {"beta": 0.95} and given(criteria.bootstrap_hard) == {"beta": 0.8}
     assert given(resampling.smote) == {"k": 5, "under": None} and given(rules.low_loss) == {"keep": 0.6}
     assert given(rules.mentor) == {"share": 0.75, "average": 0.95, "slope": 1.0}
-    assert given(rules.reweighted) == {"decay": False, "redraw": False}
+    assert given(rules.by_clean_loss) == {"decay": False, "redraw": False}
 
 
 def test_what_the_table_says_of_steps_and_batches():
