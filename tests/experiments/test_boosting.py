@@ -17,8 +17,8 @@ def clouds(classes, n, key=0, rare=None, shape=(3, 2, 1)):
     """Return overlapping clouds of points, as images; rare: the share of class 0, or None."""
     rng = generator((key, classes))
     y = rng.integers(0, classes, n) if rare is None else (rng.uniform(size=n) > rare).astype(int)
-    centres = generator(99).standard_normal((classes, *shape))
-    return (centres[y] + 1.2 * rng.standard_normal((n, *shape))).astype(np.float32), y
+    centers = generator(99).standard_normal((classes, *shape))
+    return (centers[y] + 1.2 * rng.standard_normal((n, *shape))).astype(np.float32), y
 
 
 def key_of_round(t):
