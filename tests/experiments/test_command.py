@@ -174,7 +174,7 @@ def test_every_method_is_refused_at_once_or_runs(cli, name):
     assert fit == list(choice) and {"uniform", "reweight"} <= set(fit) and ("dice" in fit) == (name not in ON_CIFAR)
     if name in ("imbalance", "contradiction", "table2"):    # the others make the runs of table2
         status, out, err = cli(name, *few(name), "--methods", *fit, "--steps", "1", "--seeds", "0")
-        assert (status, "missing" in out) == (0, False), err
+        assert (status, "missing:" in out) == (0, False), err
 
 
 def test_a_suffix_changes_the_schedule_or_is_refused():
@@ -258,7 +258,7 @@ def test_every_figure_is_drawn_without_a_run_that_failed(small, tmp_path, monkey
     assert any(f"without 1 of {1 + len(others)} runs" in caption.replace("\n", " ") for caption in captions)
     failing()
     status, out = ascii()
-    assert status == 0 and "missing" not in out and is_finished(bad)
+    assert status == 0 and "missing:" not in out and is_finished(bad)
 
 
 @pytest.mark.parametrize("error", [NotFinite, RuntimeError, ValueError, MemoryError, OSError, KeyError])
@@ -296,7 +296,7 @@ def test_a_broken_file_stops_its_run_alone(cli, tmp_path, name, damage):
     assert is_finished(others[-1]) and "written: " in out
     (bad.checkpoint if damage is damaged else bad.record).unlink()                                  # the remedy
     status, out, err = cli(*arguments, "--resume")
-    assert (status, "missing" in out, is_finished(bad)) == (0, False, damage is not damaged or bad.checkpoint.exists()), err
+    assert (status, "missing:" in out, is_finished(bad)) == (0, False, damage is not damaged or bad.checkpoint.exists()), err
 
 
 def test_where_nothing_came_to_its_end_nothing_is_drawn(cli, tmp_path, failing):
@@ -351,7 +351,7 @@ def test_records_of_others_are_left_out(cli, tmp_path, name):
     for stem, (text, _) in STRANGE.items():
         (tmp_path / "out" / f"{stem}.jsonl").write_text(mine if text is None else text)
     status, out, err = cli(name, *few(name), "--seeds", "0", "--resume")
-    assert status == 0 and "Traceback" not in err and "missing" not in out and "written:" in out
+    assert status == 0 and "Traceback" not in err and "missing:" not in out and "written:" in out
     for stem, (_, why) in STRANGE.items():
         assert f"left out: {tmp_path / 'out' / f'{stem}.jsonl'}, which is not a record of {name}: {why}" in out
 
@@ -414,7 +414,7 @@ def test_a_longer_run_keeps_the_line_at_which_it_ended(cli, tmp_path):
     assert cli(*arguments, "--steps", "3")[0] == 0 and cli(*arguments, "--steps", "6", "--resume")[0] == 0
     assert [line["step"] for line in read_record(tmp_path / "out" / "uniform-0.95-0.jsonl")] == [2, 3, 4, 6]
     status, out, err = cli(*arguments, "--steps", "6", "--resume")
-    assert status == 0 and "missing" not in out
+    assert status == 0 and "missing:" not in out
 
 
 def test_more_steps_are_refused_where_the_rate_depends_on_them(cli):
