@@ -40,17 +40,17 @@ RULES = {"plain": plain, "reweight": lambda *args: reweighted_gradient(*args).gr
          "forward": weighted(example_weights), "unrolled": weighted(example_weights_unrolled)}
 
 
-def step(name, rule, optimizer, dtype, device, in_use=None):
+def step(name, rule, optimizer, dtype, device, in_use=None, fast=True):
     """Return the parameters, the optimizer's state and the running averages after one step, moved to the host.
 
-    in_use: the module to switch to once there are parameters and images.
+    in_use: the module to switch to once there are parameters and images. fast: see backend.use.
     """
     make, s, loss, classes = MODELS[name]
     rng = generator(7)
     model = tree.map(lambda p: p.astype(dtype), make(rng))
     x, x_clean = (mg.xp.asarray(rng.normal(size=(n, *s)).astype(dtype)) for n in (6, 4))
     y, y_clean = (mg.xp.asarray(rng.integers(0, classes, n)) for n in (6, 4))
-    mg.use(in_use or backend.name())
+    mg.use(in_use or backend.name(), fast=fast)
     (optimizer, rate), averages = OPTIMIZERS[optimizer], model.init_state()
     state = optimizer.init(model)
 
@@ -144,9 +144,22 @@ def test_a_mixture_is_an_error_that_says_so(device, mixed):
                 mixed(a, b)
 
 
+@other_devices
+@pytest.mark.parametrize("rule", ["plain", "reweight"])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_step_in_float32_stays_in_float32(device, name):
-    assert {leaf.dtype.name for leaf in step(name, "reweight", "sgd", np.float32, device)} == {"float32"}
+def test_the_plain_engine_runs_on_each_device(device, name, rule):
+    """It waits for nothing either, and its numbers are those of its faster forms but for rounding."""
+    found = step(name, rule, "sgd", np.float64, device, fast=False)
+    assert not backend.table
+    for a, b in zip(found, step(name, rule, "sgd", np.float64, device), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_in_float32_stays_in_float32(device, name, fast):
+    found = step(name, "reweight", "sgd", np.float32, device, fast=fast)
+    assert {leaf.dtype.name for leaf in found} == {"float32"}
 
 
 def test_two_runs_give_the_same_bits(device):

@@ -222,12 +222,18 @@ def test_products(impersonator, n, k, m, dtype):
     same(y, np.stack([np.zeros((n, m), dtype), a @ b]))
 
 
-def test_products_that_are_not_for_the_handle(impersonator):
-    for a, b in [((2, 3, 4), (4, 5)), ((0, 4), (4, 5)), ((3, 0), (0, 5)), ((4,), (4, 5))]:
-        a, b = drawn(a), drawn(b)
-        same(cublas.product(*on_device(a, b)), np.matmul(a, b))
+@pytest.mark.parametrize("a, b", [((2, 3, 4), (4, 5)), ((0, 4), (4, 5)), ((3, 0), (0, 5)), ((4,), (4, 5))])
+def test_products_that_are_not_for_the_handle(impersonator, a, b):
+    """They are NumPy's or CuPy's own."""
+    a, b = drawn(a), drawn(b)
+    assert cublas.matmul(*on_device(a, b)) is NotImplemented
+    same(mg.matmul(*on_device(a, b)), np.matmul(a, b))
+
+
+def test_products_of_integers_are_not_for_the_handle(impersonator):
     a, b = np.arange(6).reshape(2, 3), np.arange(6).reshape(3, 2)
-    np.testing.assert_array_equal(to_host(cublas.product(*on_device(a, b))), a @ b)
+    assert cublas.matmul(*on_device(a, b)) is NotImplemented
+    np.testing.assert_array_equal(to_host(mg.matmul(*on_device(a, b))), a @ b)
 
 
 class Noted:
@@ -294,7 +300,7 @@ def test_the_operations_take_them(impersonator, monkeypatch):
     real = cuda._launch
     monkeypatch.setattr(cuda, "_launch", lambda source, name, *args: (launched.append(name), real(source, name, *args)))
     rng = generator(0)
-    net = nn.Sequential((nn.Conv2d.init(rng, 4, 8, padding=1), nn.BatchNorm.init(8, then_relu=True), lambda x: mg.max_pool2d(x, 3, 2, 1),
+    net = nn.Sequential((nn.Conv2d.init(rng, 4, 8, padding=1), nn.BatchNorm.init(8), mg.relu, lambda x: mg.max_pool2d(x, 3, 2, 1),
                          nn.Conv2d.init(rng, 8, 3, stride=2), lambda x: mg.mean(x, (1, 2))))
     x, y = on_device(drawn((5, 9, 9, 4), "float32"), np.arange(5) % 3)
 
@@ -317,7 +323,7 @@ def test_the_operations_take_them(impersonator, monkeypatch):
 
 
 def test_a_chunk_of_a_device_holds_what_32_bits_count(impersonator, monkeypatch):
-    assert cuda_convolution._batches(3, 1 << 31) == [slice(0, 2), slice(2, 4)]
+    assert cuda_convolution._batches(3, 1 << 31) == [slice(0, 2), slice(2, 3)]
     monkeypatch.setattr(cuda_convolution, "CHUNK", 600)
     x, k, g = drawn((5, 4, 4, 2)), drawn((3, 3, 2, 3), key=1), drawn((5, 2, 2, 3), key=2)
     y, J = with_numpy(lambda: mg.linearize(mg.conv2d, x, k))
