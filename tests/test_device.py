@@ -1,4 +1,4 @@
-"""A whole training step on each array module: it never waits for the device, and the results agree."""
+"""A whole training step on each array module: nothing in it waits for the device, and all return the same numbers."""
 import contextlib
 
 import numpy as np
@@ -13,7 +13,7 @@ from models import lenet, mlp
 
 
 def residual_like(rng):
-    """Return a network with all parts of a ResNet: convolutions without bias, batch norm, ReLU, a stride, three kinds of pooling."""
+    """Return the parts of a ResNet: convolutions without bias, batch norm, ReLU, a stride, pooling of all three sorts."""
     return nn.Sequential((
         nn.Conv2d.init(rng, 1, 4, padding="same", bias=False), nn.BatchNorm.init(4), mg.relu,
         lambda x: mg.max_pool2d(x, 3, 2, "same"),

@@ -1,4 +1,4 @@
-"""The matrix product: that of NumPy, and on CuPy one by a cuBLAS handle of our own.
+"""Matrix products on CuPy, by a cuBLAS handle of our own.
 
 CuPy's own product cannot be captured in a CUDA graph (its cuBLAS calls refuse a stream that is capturing), although
 cuBLAS itself can. So two-dimensional products of float32 and float64 go to the same library through ctypes: its C
@@ -9,10 +9,12 @@ import ctypes
 import functools
 import logging
 import threading
+from typing import Any
 
 from .. import backend
 from ..backend import module_of, on_device
 from ..errors import BackendError
+from ..typing import Array
 
 WORKSPACE = 32 << 20                                        # bytes, NVIDIA's recommendation for Hopper
 REAL = {"float32": 0, "float64": 1}                         # cudaDataType: CUDA_R_32F, CUDA_R_64F
@@ -20,7 +22,7 @@ COMPUTE = {"float32": 68, "float64": 70}                    # cublasComputeType:
 TF32 = 77                                                   # CUBLAS_COMPUTE_32F_FAST_TF32
 
 
-def has_kernels(*xs):
+def has_kernels(*xs: Any) -> bool:
     """Return whether there are kernels for these arrays: all CuPy's, all float32 or all float64, none of them empty."""
     if not all(map(on_device, xs)):
         return False
@@ -28,13 +30,16 @@ def has_kernels(*xs):
     return len(types) == 1 and next(iter(types)) in ("float32", "float64") and all(x.size for x in xs)
 
 
-def matmul(a, b):
-    """a @ b of two matrices."""
+def matmul(a: Array, b: Array) -> Array:
+    """Return a @ b of two matrices."""
     return product(a, b) if a.ndim == b.ndim == 2 and has_kernels(a, b) else NotImplemented
 
 
-def product(a, b, out=None):
-    """a @ b of two matrices of one type, written to `out` where that is given; by CuPy where cuBLAS is not found."""
+def product(a: Array, b: Array, out: Array = None) -> Array:
+    """Return a @ b of two matrices of one type, written to `out` where that is given.
+
+    Where cuBLAS is not found the product is CuPy's own.
+    """
     own, xp = handle(module_of(a)), module_of(a)
     if own:
         return own.product(a, b, out)
@@ -42,8 +47,8 @@ def product(a, b, out=None):
 
 
 @functools.cache
-def library():
-    """cuBLAS, the one that CuPy uses; None, with a warning, where it is not found."""
+def library() -> Any:
+    """Return cuBLAS, the one that CuPy uses; None, with a warning, where it is not found."""
     try:
         from cuda.pathfinder import load_nvidia_dynamic_lib
         return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
@@ -56,27 +61,31 @@ def library():
 class Handle:
     """A cuBLAS handle with its workspace, for one thread. xp: CuPy."""
 
-    def __init__(self, xp, library):
-        self.xp, self.library, self.handle, self.stream = xp, library, ctypes.c_void_p(), None
+    def __init__(self, xp: Any, library: Any) -> None:
+        self.xp, self.library, self.handle = xp, library, ctypes.c_void_p()
+        self.stream: int | None = None
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
         self.workspace = xp.empty(WORKSPACE, "uint8")
 
-    def _call(self, name, *args):
+    def _call(self, name: str, *args: Any) -> None:
         status = getattr(self.library, name)(*args)
         if status:
-            raise BackendError(f"{name}: cuBLAS answers with status {status}\n  help: 1 and 3 say that the device could"
+            raise BackendError(f"{name}: cuBLAS returns status {status}\n  help: 1 and 3 mean that the device could"
                                " not be set up or that its memory is full; use('numpy') runs without a GPU")
 
-    def _use_stream(self):
+    def _use_stream(self) -> None:
         stream = self.xp.cuda.get_current_stream().ptr
-        if stream != self.stream:                           # which takes the workspace away
+        if stream != self.stream:                           # a new stream takes the workspace away
             self._call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
             self._call("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(self.workspace.data.ptr),
                        ctypes.c_size_t(WORKSPACE))
             self.stream = stream
 
-    def product(self, a, b, out=None):
-        """a @ b of two matrices of the same type. cuBLAS counts by columns: to it the rows are b^T a^T."""
+    def product(self, a: Array, b: Array, out: Array = None) -> Array:
+        """Return a @ b of two matrices of the same type.
+
+        cuBLAS stores matrices by columns: what lies in memory by rows is to it the transpose, and (a b)^T = b^T a^T.
+        """
         (a, a_turned, a_step), (b, b_turned, b_step) = self._layout(a), self._layout(b)
         (m, k), n, kind = a.shape, b.shape[1], a.dtype.name
         out = self.xp.empty((m, n), a.dtype) if out is None else out
@@ -88,8 +97,8 @@ class Handle:
                    ctypes.byref(number(0.0)), ctypes.c_void_p(out.data.ptr), REAL[kind], n, compute, -1)
         return out
 
-    def _layout(self, a):
-        """A matrix, whether its columns lie in a row (a transposed view), the elements from one line to the next."""
+    def _layout(self, a: Array) -> tuple[Array, bool, int]:
+        """Return a matrix, whether it is a transposed view, and the elements from one line in memory to the next."""
         down, across = (step // a.itemsize for step in a.strides)
         if across == 1 and down >= a.shape[1]:
             return a, False, down
@@ -101,11 +110,12 @@ class Handle:
 _own = threading.local()
 
 
-def handle(xp):
-    """The handle of this thread, None without cuBLAS. xp: CuPy. A graph keeps it, for its workspace."""
+def handle(xp: Any) -> Handle | None:
+    """Return the handle of this thread, None without cuBLAS. xp: CuPy. A graph keeps it, for its workspace."""
     found = library()
     if found is None:
         return None
     if getattr(_own, "handle", None) is None or _own.handle.library is not found:
         _own.handle = Handle(xp, found)
-    return _own.handle
+    own: Handle = _own.handle
+    return own

@@ -1,4 +1,4 @@
-"""A captured step is the step: the same numbers, whatever it is handed, and what cannot be captured is run as it is."""
+"""A captured step is the step: the same numbers, whatever is passed, and what cannot be captured is run as it is."""
 import gc
 import logging
 
@@ -18,7 +18,7 @@ N = 6
 
 
 def algorithm1(model):
-    """A step of Algorithm 1, and what it begins with."""
+    """Return a step of Algorithm 1, and the state that it begins with."""
     optimizer = optim.sgd(momentum=0.9, weight_decay=1e-3)
     begin = {"model": model, "averages": model.init_state(), "momentum": optimizer.init(model)}
 
@@ -40,7 +40,7 @@ def batch(t):
 
 
 def trained(step, state, on, steps=6):
-    """The state and all outputs of some steps, on the host."""
+    """Return the state and all outputs of some steps, on the host."""
     outputs = []
     for t in range(steps):
         state, out = step(state, *map(on, batch(t)))
@@ -69,7 +69,7 @@ def test_algorithm_1_captured_is_algorithm_1(device):
 
 
 def test_numpy_has_nothing_to_capture():
-    """Every call runs the step, with what it is handed now, and counts no launches."""
+    """Every call runs the step, with what is passed now, and counts no launches."""
     calls = []
     captured = capture(lambda s, x: (s + x, calls.append(float(x[0]))))
     for t in range(4):
@@ -79,7 +79,7 @@ def test_numpy_has_nothing_to_capture():
 
 
 def test_what_comes_out_is_kept(impersonator):
-    """Outputs are copies, and what is handed in is not written to."""
+    """Outputs are copies, and what is passed in is not written to."""
     captured = capture(lambda s, x: (s + x, (s, 2 * x, x)))
     start, one, two = mg.xp.zeros(3), mg.xp.ones(3), mg.xp.full(3, 2.0)
     state, _ = captured(start, one)
@@ -90,8 +90,8 @@ def test_what_comes_out_is_kept(impersonator):
         np.testing.assert_array_equal(to_host(found), [wanted] * 3)
 
 
-def test_a_state_whose_parts_change_places(impersonator):
-    """The state is overwritten part by part, so a part that is handed on is copied first."""
+def test_a_state_whose_parts_are_exchanged(impersonator):
+    """The state is overwritten part by part, so a part that is passed on is copied first."""
     captured = capture(lambda s, x: ((s[1], s[0] + x), s[0]))
     state = mg.xp.asarray([1.0]), mg.xp.asarray([10.0])
     eager = [(10, 2), (2, 11), (11, 3), (3, 12)]
@@ -100,8 +100,8 @@ def test_a_state_whose_parts_change_places(impersonator):
         assert tuple(float(to_host(part)[0]) for part in state) == wanted
 
 
-def test_parts_of_the_state_may_be_handed_in_elsewhere(impersonator):
-    """They lie in memory that is overwritten: no part takes the place of another before that was read."""
+def test_parts_of_the_state_may_be_passed_in_elsewhere(impersonator):
+    """They lie in memory that is overwritten: no part overwrites another before that was read."""
     captured = capture(lambda s, x: ((s[0] + x, s[1] - x), s[0] * 2))
     state, one = (mg.xp.asarray([1.0]), mg.xp.asarray([10.0])), mg.xp.ones(1)
     for _ in range(2):
@@ -135,7 +135,7 @@ def test_lists_of_the_host_are_not_captured(device, step, caplog):
     assert (captured.launches is None) == (device == "numpy")
 
 
-def test_a_graph_gives_its_memory_back(impersonator, caplog):
+def test_a_graph_frees_its_memory(impersonator, caplog):
     """CuPy's pools do not, by themselves: neither that of a graph, nor that of a capture that failed."""
     pools, make = [], mg.xp.cuda.MemoryPool
 
@@ -168,7 +168,7 @@ def test_memory_that_runs_out_ends_the_capture_and_frees_nothing(impersonator, m
         module._memory(mg.xp, 512)
 
 
-def test_another_state_may_be_handed_in(impersonator):
+def test_another_state_may_be_passed_in(impersonator):
     captured = capture(lambda s, x: (s + x, s * x))
     for _ in range(3):
         captured(mg.xp.zeros(2), mg.xp.ones(2))
@@ -202,6 +202,18 @@ def test_a_step_that_reads_on_the_host_is_run_as_it_is(impersonator, caplog):
     assert "capture(step): the step cannot be captured and is run as it is (RuntimeError: float(x)" in record.getMessage()
 
 
+@other_devices
+def test_a_step_without_the_forms_of_the_table_is_run_as_it_is(device, caplog):
+    """CuPy's own matrix product cannot be captured."""
+    mg.use("cupy", fast=False)
+    captured, a = capture(lambda s, x: (s + mg.matmul(x, x), None)), mg.xp.asarray([[1.0, 2.0], [3.0, 4.0]])
+    state = mg.xp.zeros((2, 2))
+    for _ in range(3):
+        state, _ = captured(state, a)
+    assert to_host(state).tolist() == [[21, 30], [45, 66]] and captured.launches is None
+    assert "calling cuBLAS API during stream capture" in caplog.text
+
+
 def test_a_step_whose_state_changes_its_kind_is_run_as_it_is(impersonator, caplog):
     captured, state = capture(lambda s, x: (mg.xp.concatenate([s, x]), None)), mg.xp.zeros(1)
     assert capture(lambda s, x: ({**s, "b": x}, None))({"a": state}, state)[0].keys() == {"a", "b"}
@@ -211,7 +223,7 @@ def test_a_step_whose_state_changes_its_kind_is_run_as_it_is(impersonator, caplo
     grown = capture(lambda s, x: ({**s, "b": x}, None))
     for _ in range(2):
         grown({"a": state}, state)
-    assert "the state handed in, and the one handed out" in caplog.text
+    assert "the state passed in, and the one returned" in caplog.text
 
 
 def test_an_error_of_the_step_is_raised(device):
