@@ -1,17 +1,20 @@
-"""Kernels of CUDA without a GPU: their very source, compiled for the host, every thread of a block a fibre of its own.
+"""CUDA kernels without a GPU: their very source, compiled for the host, every thread of a block a fibre of its own.
 
     module = RawModule(code=source, name_expressions=("scale<float>",))       # the part of CuPy's that minigrad uses
     module.get_function("scale<float>")((blocks,), (threads,), (x, y, np.float32(2), np.int32(n)))
+    elementwise(source, "scale", (x, np.float32(2), y), shape)                # what CuPy writes around a few statements
 
 Blocks run one after the other. The threads of a block run one after the other up to __syncthreads(), where all have to
-arrive; a barrier that only some of them reach is an error, as it hangs on a device. Arrays are handed over with a margin
+arrive; a barrier that only some of them reach is an error, as it hangs on a device. Arrays are passed with a margin
 on either side, full of NaN: a kernel that writes there is an error, and what it reads there spoils its result. The type
-of every argument must be that of the kernel's parameter: CuPy would pass the bits on as they are.
+of every argument must be that of the kernel's parameter: CuPy would pass the bits on as they are. An elementwise kernel
+gets its arrays as CuPy's class CArray; the one here checks every index.
 
 What it cannot show: races between blocks or between barriers, rounding of the device's own functions, and speed.
 """
 import ctypes
 import functools
+import math
 import pathlib
 import re
 import shutil
@@ -91,6 +94,63 @@ template <class... P> void tell(void (*)(P...), char* out) {
     for (size_t n : {sizeof(P)...}) *out++ = char('0' + n);
 }
 """
+ELEMENTWISE = r"""
+#include <cmath>
+#include <cstddef>
+#include <utility>
+using std::isfinite; using std::exp; using std::expm1; using std::log1p; using std::sqrt;
+static int max(int a, int b) { return a < b ? b : a; }
+static int min(int a, int b) { return a < b ? a : b; }
+#define __global__
+#define __device__ static inline
+static bool outside;                                        // whether a kernel used an index that is outside an array
+template <class T, int N, bool, bool> struct CArray {
+    T* data; ptrdiff_t count, lengths[N], steps[N];         // as CuPy passes them: steps in bytes
+    template <class I> T& operator[](const I (&at)[N]) const {
+        ptrdiff_t offset = 0;
+        for (int k = 0; k < N; k++) {
+            if (at[k] < 0 || at[k] >= lengths[k]) { outside = true; return *data; }
+            offset += at[k] * steps[k];
+        }
+        return *(T*)((char*)data + offset);
+    }
+    T& operator[](ptrdiff_t i) const {
+        ptrdiff_t at[N];
+        for (int k = N; --k > 0; i /= lengths[k]) at[k] = i % lengths[k];
+        at[0] = i;
+        return (*this)[at];
+    }
+    const ptrdiff_t* shape() const { return lengths; }
+};
+template <class T, bool contiguous, bool narrow> struct CArray<T, 0, contiguous, narrow> {
+    T* data; ptrdiff_t count;
+    T& operator[](const ptrdiff_t*) const { return *data; }
+};
+template <int N, bool> struct CIndexer {
+    ptrdiff_t count, lengths[N], at[N];
+    ptrdiff_t size() const { return count; }
+    const ptrdiff_t (&get() const)[N] { return at; }
+    void set(ptrdiff_t i) {
+        for (int k = N; --k > 0; i /= lengths[k]) at[k] = i % lengths[k];
+        at[0] = i;
+    }
+};
+template <bool narrow> struct CIndexer<0, narrow> {
+    ptrdiff_t count;
+    ptrdiff_t size() const { return 1; }
+    const ptrdiff_t* get() const { return nullptr; }
+    void set(ptrdiff_t) {}
+};
+namespace thrust { template <class T> struct complex { T real, imaginary; complex(T x = 0) : real(x), imaginary(0) {} }; }
+#define CUPY_FOR(i, n) for (ptrdiff_t i = 0; i < (n); i++)
+template <class... P, size_t... I> void call(void (*kernel)(P...), void** args, std::index_sequence<I...>) {
+    kernel(*(P*)args[I]...);
+}
+template <class... P> void call(void (*kernel)(P...), void** args) { call(kernel, args, std::index_sequence_for<P...>()); }
+"""
+CALL = """
+extern "C" int call(void** args) {{ outside = false; call(&{name}, args); return outside; }}
+"""
 KERNEL = """
 extern "C" int call_{i}(void** args, const unsigned* grid, unsigned block, int barriers) {{
     return call(&{name}, args, grid, block, barriers); }}
@@ -100,12 +160,16 @@ extern "C" void tell_{i}(char* out) {{ tell(&{name}, out); }}
 
 @functools.cache
 def library(source, names):
-    """The compiled source, with call_0, tell_0 ... for the kernels `names`. Raises RuntimeError with the log."""
-    text = HOST + source + "".join(KERNEL.format(i=i, name=name) for i, name in enumerate(names))
+    """Compile a source with call_0, tell_0 ... for the kernels `names`. Raises RuntimeError with the log."""
+    return compiled(HOST + source + "".join(KERNEL.format(i=i, name=name) for i, name in enumerate(names)))
+
+
+def compiled(text):
+    """Return a library of this C++. Raises RuntimeError with the log."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "kernels.cpp")
         path.write_text(text)
-        done = subprocess.run([COMPILER, "-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-w", "-o",
+        done = subprocess.run([COMPILER, "-std=c++14", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-w", "-o",
                                f"{folder}/kernels.so", str(path)], capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(done.stderr)
@@ -113,13 +177,13 @@ def library(source, names):
 
 
 def functions(source):
-    """{name: its text}, of all functions of a source that is laid out as ours: a brace in the first column ends one."""
+    """Return {name: text} of all functions of a source that is laid out as ours: a brace in the first column ends one."""
     found = re.finditer(r"^__device__ [\w ]*?(\w+)\([^\n]*\}$|^__(?:global|device)__ [\w ]*?(\w+)\(.*?^\}", source, re.M | re.S)
     return {match[1] or match[2]: match[0] for match in found}
 
 
 def waits(source, name):
-    """Whether a kernel, or a function that it calls, has a barrier."""
+    """Return whether a kernel, or a function that it calls, has a barrier."""
     every = functions(source)
     seen, left = set(), [name]
     while left:
@@ -139,15 +203,15 @@ class RawModule:
         self.code, self.names = code, tuple(name_expressions)
 
     def get_function(self, name):
-        """A kernel, to be called with a grid, a block and a tuple of arguments."""
+        """Return a kernel, to be called with a grid, a block and a tuple of arguments."""
         return functools.partial(run, self.code, self.names, name)
 
 
 def run(source, names, name, grid, block, args):
     """Launch a kernel on NumPy arrays, or whatever has one as `_a`."""
-    compiled, i = library(source, names), names.index(name)
+    kernels, i = library(source, names), names.index(name)
     told = ctypes.create_string_buffer(4 * len(args) + 64)
-    getattr(compiled, f"tell_{i}")(told)
+    getattr(kernels, f"tell_{i}")(told)
     kinds, sizes = told.value.decode()[:len(told.value) // 2], told.value[len(told.value) // 2:]
     assert len(kinds) == len(args), f"{name} has {len(kinds)} parameters, not {len(args)}"
     held, arrays = [], []
@@ -165,7 +229,7 @@ def run(source, names, name, grid, block, args):
             held.append(np.array(arg))
     pointers = (ctypes.c_void_p * len(held))(*[value.ctypes.data for value in held])
     size = np.array([*grid, 1, 1][:2], np.uint32)
-    failed = getattr(compiled, f"call_{i}")(pointers, ctypes.c_void_p(size.ctypes.data), ctypes.c_uint(block[0]),
+    failed = getattr(kernels, f"call_{i}")(pointers, ctypes.c_void_p(size.ctypes.data), ctypes.c_uint(block[0]),
                                             ctypes.c_int(waits(source, name.partition("<")[0])))
     assert not failed, f"{name}: a barrier that only some threads of a block reach"
     for array, room in arrays:
@@ -173,3 +237,18 @@ def run(source, names, name, grid, block, args):
         inside = room[MARGIN:MARGIN + array.nbytes]
         if array.flags.writeable:
             array.reshape(-1).view(np.uint8)[...] = inside
+
+
+def elementwise(source, name, args, shape):
+    """Launch a kernel that CuPy has written for elements of this shape, on NumPy arrays and scalars."""
+    library = elementwise_library(source, name)
+    held = [np.array([arg.ctypes.data, arg.size, *arg.shape, *arg.strides]) if isinstance(arg, np.ndarray) else
+            np.array(arg) for arg in args] + [np.array([math.prod(shape), *shape, *shape])]
+    assert not library.call((ctypes.c_void_p * len(held))(*[value.ctypes.data for value in held])), \
+        f"{name} uses an index outside of an array"
+
+
+@functools.cache
+def elementwise_library(source, name):
+    """Return the compiled source. Raises RuntimeError with the log."""
+    return compiled(ELEMENTWISE + source + CALL.format(name=name))

@@ -1,6 +1,6 @@
 """CuPy without a GPU: NumPy arrays behind the names, the signatures and the refusals of the CuPy that is installed.
 
-    imitation = array_module()          # give it to minigrad as CuPy (see the fixture `device` in conftest.py)
+    imitation = array_module()          # minigrad takes it for CuPy (see the fixture `device` in conftest.py)
 
 `import cupy` needs neither a driver nor a GPU, so that what CuPy has can be read off it: a function, a method or a
 keyword that CuPy lacks is refused here too, and so is what CuPy refuses when it runs:
@@ -13,9 +13,9 @@ keyword that CuPy lacks is refused here too, and so is what CuPy refuses when it
     with no_host_reads(): step()        # and whatever would wait for the device, or break a CUDA graph, is refused
 
 Kernels run in the emulator (emulator.py), matrix products in a stand-in for cuBLAS with its C interface, and a stream
-that is capturing writes down every operation, so that the graph can be launched again: with the arrays as they are then.
+that is capturing records every operation, so that the graph can be launched again: with the arrays as they are then.
 
-What it cannot show: rounding of the device's own functions, races, and which memory a pool gives out.
+What it cannot show: rounding of the device's own functions, races, and which memory a pool returns.
 """
 import contextlib
 import ctypes
@@ -30,6 +30,7 @@ import types
 
 import cupy
 import numpy as np
+from cupy._core import _carray, _kernel, _scalar
 
 from . import emulator
 
@@ -68,7 +69,7 @@ def _reads(what):
 
 
 def _recorded(function, *args, **params):
-    """function(*args, **params), and in a capture once more at every launch, into the same memory.
+    """Return function(*args, **params); in a capture, call it again at every launch, into the same memory.
 
     A result that shares memory with an argument is a view and changes with it, or that argument is written to.
     """
@@ -101,7 +102,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     data = property(lambda self: types.SimpleNamespace(ptr=self._a.ctypes.data))
 
     def set(self, values):
-        """From the host; x.get() is the way back."""
+        """Copy values from the host; x.get() is the way back."""
         if _capturing:
             _reads("x.set()")
         if not isinstance(values, np.ndarray):
@@ -170,7 +171,7 @@ for _name in ("bool", "int", "float", "complex"):         # there is no __index_
 
 
 def _host(x):
-    """The NumPy array inside; an array of the host itself is refused."""
+    """Return the NumPy array inside; refuse an array of the host itself."""
     kind = type(x)
     if kind is ndarray:
         return x._a
@@ -190,7 +191,7 @@ def _device(x):
 
 @functools.cache
 def _signature(function):
-    """The signature of a function of CuPy: of compiled ones from the first line of the docstring. None if not known."""
+    """Return the signature of a function of CuPy, of compiled ones from their docstrings; None if it is not known."""
     try:
         return inspect.signature(function)
     except (TypeError, ValueError):
@@ -202,7 +203,7 @@ def _signature(function):
 
 
 def _checked(function, signature, *self, recorded=True):
-    """The function of NumPy, for arguments that the one of CuPy has."""
+    """Return the function of NumPy, limited to arguments that the one of CuPy has."""
     def call(*args, **params):
         if signature:
             signature.bind(*self, *args, **params)
@@ -286,7 +287,7 @@ def _moved(function, x, *args, **params):
 
 @functools.cache
 def array_module():
-    """What stands in for CuPy."""
+    """Return what stands in for CuPy."""
     return _Module(np, cupy)
 
 
@@ -327,13 +328,13 @@ class Graph:
         self.steps, self.memory = steps, memory
 
     def launch(self, stream=None):
-        """Do it all again."""
+        """Repeat all that was captured."""
         assert not _capturing
         for again in self.steps:
             again()
 
     def debug_dot_str(self):
-        """One node for each step, in the form that CUDA prints."""
+        """Return one node for each step, in the form that CUDA prints."""
         nodes = "\n".join(f'"graph_0_node_{i}" [style="solid" shape="rectangle" label="{i}"];' for i in range(len(self.steps)))
         return f"digraph dot {{\n{nodes}\n}}\n"
 
@@ -372,12 +373,55 @@ class RawModule(emulator.RawModule):
     """Kernels whose arrays are of the device."""
 
     def get_function(self, name):
-        """A kernel: kernel(grid, block, args)."""
+        """Return a kernel: kernel(grid, block, args)."""
         kernel = super().get_function(name)
         return lambda grid, block, args: _recorded(lambda: kernel(grid, block, args))
 
 
-OF_THE_DEVICE = {"cuda": _cuda, "RawModule": RawModule, "get_default_memory_pool": lambda: _pool}   # not NumPy's
+sources = set()                                             # of all elementwise kernels that were launched
+
+
+class ElementwiseKernel:
+    """A kernel that CuPy writes around a few statements: its source is CuPy's own, run in the emulator."""
+
+    def __init__(self, *args, **params):
+        self.real = cupy.ElementwiseKernel(*args, **params)
+        assert not self.real.reduce_dims or "_ind" not in self.real.operation, "reduce_dims=False keeps the axes"
+
+    def __call__(self, *args):
+        real, inputs = self.real, args[:self.real.nin]
+        if len(args) not in (real.nin, real.nargs):
+            raise TypeError(f"Wrong number of arguments for {real.name!r}")
+        if not all(isinstance(a, (ndarray, bool, int, float)) for a in args):
+            raise TypeError(f"Unsupported type {set(map(type, args))}")
+        shapes = [a.shape for a, p in zip(args, real.params) if isinstance(a, ndarray) and not p.raw]
+        if not shapes:
+            raise ValueError("Loop size is undecided")
+        shape = np.broadcast_shapes(*shapes)
+        types_in, types_out, type_map = real._decide_params_type(
+            tuple(getattr(a, "dtype", None) for a in inputs), tuple(a.dtype for a in args[real.nin:]))
+        outputs = args[real.nin:] or [ndarray(np.empty(shape, dtype)) for dtype in types_out]
+        if any(a.shape != shape for a, p in zip(outputs, real.out_params) if not p.raw):
+            raise ValueError("Out shape is mismatched")
+        if 0 not in shape:
+            self._launch([np.dtype(t).type(a) if not isinstance(a, ndarray) else a._a if p.raw else
+                          np.broadcast_to(a._a, shape) for a, p, t in zip(inputs, real.in_params, types_in)]
+                         + [a._a for a in outputs], shape, type_map)
+        return outputs[0] if real.nout == 1 else tuple(outputs)
+
+    def _launch(self, values, shape, type_map):
+        real = self.real
+        infos = [_kernel._ArgInfo(1, cupy.ndarray, v.dtype, v.ndim, True, True) if isinstance(v, np.ndarray)
+                 else _kernel._ArgInfo(3, _scalar.CScalar, v.dtype, 0, True, True) for v in values]
+        infos.append(_kernel._ArgInfo(2, _carray.Indexer, None, len(shape), True, True))
+        source = _kernel._get_elementwise_kernel_code(tuple(infos), type_map, real.params, real.operation, real.name,
+                                                      real.preamble, **real.kwargs)
+        sources.add((real.name, source))
+        _recorded(lambda: emulator.elementwise(source, real.name, values, shape))
+
+
+OF_THE_DEVICE = {"cuda": _cuda, "RawModule": RawModule, "ElementwiseKernel": ElementwiseKernel,
+                 "get_default_memory_pool": lambda: _pool}   # not NumPy's
 
 BLAS = r"""
 #include <cstddef>
@@ -438,5 +482,5 @@ class _Blas:
 
 @functools.cache
 def blas():
-    """What stands in for cuBLAS."""
+    """Return what stands in for cuBLAS."""
     return _Blas()

@@ -24,7 +24,8 @@ definition here, too.
     pooling.py             ... the first element of all windows, then the second, and so on
     batch_norm.py          ... moments, and the whole layer, in few passes over memory
     memory.py              ... the C library reuses the memory of freed arrays
-    cuda.py, *.cu          CuPy: kernels, and the functions that launch them
+    cuda.py, sums.cu       CuPy: kernels, and the functions that launch them
+    cuda_windows.py        ... those of windows and pooling
     cuda_convolution.py    ... convolution, by a kernel and cuBLAS
     cublas.py              ... matrix products that can be captured
     capture.py             ... a whole step as one CUDA graph
@@ -37,7 +38,18 @@ import numpy
 
 from .. import backend, core, kinds, losses, normalization, ops, optim
 from ..ops.dropout import _keep  # ops.dropout is the function
-from . import batch_norm, convolution, cublas, cuda, cuda_convolution, elementwise, memory, pooling, products
+from . import (
+    batch_norm,
+    convolution,
+    cublas,
+    cuda,
+    cuda_convolution,
+    cuda_windows,
+    elementwise,
+    memory,
+    pooling,
+    products,
+)
 from .threads import chunked
 
 Form = Callable[..., Any]
@@ -62,10 +74,10 @@ TABLE: dict[Form, tuple[Form | None, Form | None]] = {
     ops.convolution._conv:           (convolution.conv2d,              cuda_convolution.conv2d),
     ops.convolution._conv_input:     (convolution.conv2d_input,        cuda_convolution.conv2d_input),
     ops.convolution._conv_kernel:    (convolution.conv2d_kernel,       cuda_convolution.conv2d_kernel),
-    ops.windows._fold_primitive:     (None,                            cuda.fold),
-    ops.windows._max_pool2d:         (pooling.max_pool2d,              cuda.max_pool2d),
-    ops.windows._take:               (pooling.take_winners,            cuda.take_winners),
-    ops.windows._put:                (pooling.put_winners,             cuda.put_winners),
+    ops.windows._fold_primitive:     (None,                            cuda_windows.fold),
+    ops.windows._max_pool2d:         (pooling.max_pool2d,              cuda_windows.max_pool2d),
+    ops.windows._take:               (pooling.take_winners,            cuda_windows.take_winners),
+    ops.windows._put:                (pooling.put_winners,             cuda_windows.put_winners),
     ops.normalize.moments:           (batch_norm.moments,              cuda.moments),
     optim._sgd_step:                 (None,                            cuda.sgd),
     # the two exceptions: value, push and pull

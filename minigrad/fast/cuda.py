@@ -1,165 +1,132 @@
-"""Forms for CuPy's arrays: CUDA kernels (the sources *.cu beside this file) and the functions that launch them.
+"""Forms for CuPy's arrays: CUDA kernels, and the functions that launch them.
 
-Each computes in one pass over memory or two what the plain form computes in ten. They take plain arrays (no derivative
-is taken in here); the rows of the table return NotImplemented for arrays that have no kernels: see has_kernels. A
-kernel waits for nothing and returns the same bits every time.
+Each form computes in one or two passes over memory what the plain definition computes in ten. Forms take and return
+plain arrays; for arrays without kernels (see has_kernels) they return NotImplemented. A kernel waits for nothing and
+returns the same bits every time.
+
+A `Kernel` is one statement or a few, run for every element of the output. Around them CuPy writes the loop, for each
+type and layout of the arguments. What CUDA C++ needs to read here: T is the type of the elements; a `raw` array is
+indexed in the statements, as x[at], any other argument stands for the element that broadcasting assigns to this one;
+_ind.get() is the index of this element in the output. Sums over rows need threads that work together: sums.cu.
 """
 import functools
-import math
 import pathlib
 import re
+from typing import Any
 
 import numpy
 
 from ..backend import module_of, on_device
-from ..ops.windows import output_size
+from ..typing import Array, Shape
 from .cublas import has_kernels
 from .elementwise import SMALL
 
-SOURCES = pathlib.Path(__file__).parent
 THREADS = 256           # of a block
-BLOCKS = 2048           # at most, of a kernel whose threads take one element after the other: enough for any device
 SUM_BLOCKS = 1024       # at most, of a sum over rows: the second step adds up one partial sum for each
-PLAIN, MOMENTS, CENTERED = 0, 1, 2       # see normalize.cu
+PLAIN, MOMENTS, CENTERED = 0, 1, 2       # see sums.cu
+
+
+class Kernel:
+    """A CUDA kernel that runs `statements` for every element of its outputs, one thread for each.
+
+    Args:
+        inputs: types and names, as cupy.ElementwiseKernel takes them.
+        outputs: the same; a call returns them, or writes to arrays that are passed after the inputs.
+        statements: CUDA C++.
+        by_axes: whether they use _ind.get(); without it CuPy joins axes where it can.
+        preamble: functions that they call.
+    """
+
+    def __init__(self, name: str, inputs: str, outputs: str, statements: str, by_axes: bool = False,
+                 preamble: str = "") -> None:
+        self.name, settings = name, (inputs, outputs, statements, name, not by_axes, preamble)
+        self._made = functools.cache(lambda xp: xp.ElementwiseKernel(*settings))
+
+    def __call__(self, *args: Any) -> Any:
+        """Launch the kernel on arrays and numbers, and return its outputs."""
+        return self._made(module_of(*args))(*args)
+
+
+# ---------------------------------------------------------------------------------------------------- sums
+
+@functools.cache
+def _sums_kernel(xp: Any, name: str) -> Any:
+    return _sums_module(xp).get_function(name)
 
 
 @functools.cache
-def _module(xp_module, source):
-    text = (SOURCES / f"{source}.cu").read_text()
-    names = re.findall(r"^// kernel: (.+)$", text, re.M)
-    return xp_module.RawModule(code=text, options=("-std=c++17",), name_expressions=names)
+def _sums_module(xp: Any) -> Any:
+    code = (pathlib.Path(__file__).parent / "sums.cu").read_text()
+    names = re.findall(r"^// kernel: (.+)$", code, re.M)
+    return xp.RawModule(code=code, options=("-std=c++17",), name_expressions=names)
 
 
-@functools.cache
-def _kernel(xp_module, source, name):
-    return _module(xp_module, source).get_function(name)
-
-
-def _launch(source, name, grid, *args):
-    """Launch a kernel; an int goes as a 32-bit one."""
+def _launch(name: str, grid: Shape, a: Array, *args: Any) -> None:
+    """Launch a kernel of sums.cu for the type of a, an int as one of 32 bits."""
+    name = f"{name}<{'float' if a.dtype == 'float32' else 'double'}>"
     args = tuple(numpy.int32(arg) if isinstance(arg, (int, bool)) else arg for arg in args)
-    _kernel(module_of(*args), source, name)(grid, (THREADS,), args)
+    _sums_kernel(module_of(a), name)(grid, (THREADS,), args)
 
 
-def _blocks(count):
-    return (min(-(-count // THREADS), BLOCKS),)
-
-
-def _c_type(x):
-    return {"float32": "float", "float64": "double"}[x.dtype.name]
-
-
-def _contiguous(*xs):
-    return [module_of(x).ascontiguousarray(x) for x in xs]
-
-
-# ------------------------------------------------------------------------------------------------- windows
-
-def _geometry(size, channels, counts, window, stride, padding):
-    return (*size, channels, *counts, *window, *stride, padding[0][0], padding[1][0])
-
-
-def unfold(x, counts, window, stride, padding):
-    """The windows of images (n, h, w, c), one in each row of a matrix: (n rows columns, A B c)."""
-    (x,), channels, kind, xp = _contiguous(x), x.shape[3], _c_type(x), module_of(x)
-    rows = xp.empty((x.shape[0] * counts[0] * counts[1], window[0] * window[1] * channels), x.dtype)
-    four = kind == "float" and channels % 4 == 0 and x.data.ptr % 16 == 0
-    count, channels = (rows.size // 4, channels // 4) if four else (rows.size, channels)
-    _launch("windows", f"unfold<{kind}{'4' if four else ''}>", _blocks(count), x, rows, numpy.uint32(count),
-            *_geometry(x.shape[1:3], channels, counts, window, stride, padding))
-    return rows
-
-
-def fold(windows, size, stride, padding, out=None):
-    """The adjoint of unfold: windows (n, rows, columns, A, B, c), added up in images (n, *size, c), contiguous ones."""
-    if not has_kernels(windows):
-        return NotImplemented
-    (windows,) = _contiguous(windows)
-    n, rows, columns, A, B, channels = windows.shape
-    x = module_of(windows).empty((n, *size, channels), windows.dtype) if out is None else out
-    _launch("windows", f"fold<{_c_type(x)}>", _blocks(x.size), windows, x, numpy.uint32(x.size),
-            *_geometry(size, channels, (rows, columns), (A, B), stride, padding))
-    return x
-
-
-def max_pool2d(x, window, stride, padding, winners=True):
-    """The largest element of each window of images, and its index in the flattened image."""
-    if not has_kernels(x):
-        return NotImplemented
-    (x,), channels, xp = _contiguous(x), x.shape[3], module_of(x)
-    counts = output_size(x.shape[1:3], window, stride, padding)
-    best = xp.empty((x.shape[0], *counts, channels), x.dtype)
-    winners = xp.empty(best.shape, "int64")
-    _launch("windows", f"max_pool<{_c_type(x)}>", _blocks(best.size), x, best, winners, numpy.uint32(best.size),
-            *_geometry(x.shape[1:3], channels, counts, window, stride, padding))
-    return best, winners
-
-
-def take_winners(x, winners, **geometry):
-    """Of every image its elements at these indices: x (n, size), winners (n, pooled)."""
-    if not has_kernels(x):
-        return NotImplemented
-    (x,), y = _contiguous(x), module_of(x).empty(winners.shape, x.dtype)
-    _launch("windows", f"take_winners<{_c_type(x)}>", _blocks(y.size), x, winners, y, numpy.uint32(y.size),
-            x.shape[1], winners.shape[1])
-    return y
-
-
-def put_winners(y, winners, image, window, stride, padding):
-    """The adjoint of take_winners: (n, pooled) to images, flattened (n, h w c), image = (h, w, c)."""
-    if not has_kernels(y):
-        return NotImplemented
-    (y,), x = _contiguous(y), module_of(y).empty((len(y), image[0] * image[1] * image[2]), y.dtype)
-    counts = output_size(image[:2], window, stride, padding)
-    _launch("windows", f"put_winners<{_c_type(x)}>", _blocks(x.size), y, winners, x, numpy.uint32(x.size),
-            *_geometry(image[:2], image[2], counts, window, stride, padding))
-    return x
-
-
-# ------------------------------------------------------------------------------- sums and normalization
-
-def _power(n, most):
+def _power(n: int, most: int) -> int:
+    """Return the smallest power of 2 that is not below n, but no more than `most`."""
     return min(1 << (n - 1).bit_length(), most)
 
 
-def _sums(a, x, mean, y, kind, gated):
-    """Two sums for each channel of a, (2, c): see normalize.cu. x, mean, y: a itself where they are not needed."""
-    channels = a.shape[-1]
+def _sums(a: Array, x: Array, mean: Array, y: Array, kind: int, gated: bool) -> Array:
+    """Return two sums for each channel of a, (2, c): see sums.cu. x, mean, y: any arrays where they are not needed."""
+    xp, channels = module_of(a), a.shape[-1]
+    a, x, mean, y = (xp.ascontiguousarray(each) for each in (a, x, mean, y))
     count, width = a.size // channels, _power(channels, THREADS)
     blocks = min(-(-count * width // (4 * THREADS)), SUM_BLOCKS)
-    xp = module_of(a)
     partial, sums = xp.empty((blocks, 2, channels), "float64"), xp.empty((2, channels), a.dtype)
-    _launch("normalize", f"partial_sums<{_c_type(a)}>", (blocks, -(-channels // width)), a, x, mean, y, partial,
-            numpy.int64(count), channels, width, kind, gated)
+    _launch("partial_sums", (blocks, -(-channels // width)), a, a, x, mean, y, partial, numpy.int64(count), channels,
+            width, kind, gated)
     width = _power(channels, 8)
-    _launch("normalize", f"total_sums<{_c_type(a)}>", (-(-channels // width),), partial, a, sums, blocks,
-            numpy.int64(count), channels, width, kind)
+    _launch("total_sums", (-(-channels // width),), a, partial, a, sums, blocks, numpy.int64(count), channels, width,
+            kind)
     return sums
 
 
-def sum_to(x, shape):
-    """The sums over all axes but the last: the gradient of a bias."""
+def sum_to(x: Array, shape: Shape) -> Array:
+    """Return the sums over all axes but the last: the gradient of a bias."""
     if x.size <= SMALL or shape != x.shape[-1:] or not has_kernels(x):
         return NotImplemented
     return column_sums(x)
 
 
-def column_sums(x):
-    """The sums over all axes but the last."""
-    (x,) = _contiguous(x)
+def column_sums(x: Array) -> Array:
+    """Return the sums over all axes but the last."""
     return _sums(x, x, x, x, PLAIN, False)[0]
 
 
-def moments(x):
-    """The mean and the variance (without Bessel's correction) of each channel, the last axis."""
-    if not has_kernels(x):
-        return NotImplemented
-    (x,) = _contiguous(x)
-    return tuple(_sums(x, x, x, x, MOMENTS, False))
+def moments(x: Array) -> Any:
+    """Return the mean and the variance (without Bessel's correction) of each channel, the last axis."""
+    return tuple(_sums(x, x, x, x, MOMENTS, False)) if has_kernels(x) else NotImplemented
 
 
-def batch_norm(x, gain, bias, eps, then_relu, statistics):
-    """y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative."""
+# ------------------------------------------------------------------------------------- batch normalization
+
+_normalize = Kernel("normalize", "T x, T mean, T var, T gain, T bias, T eps, bool then_relu", "T y", """
+    T value = (x - mean) * (T(1) / sqrt(var + eps) * gain) + bias;
+    y = then_relu && value < 0 ? T(0) : value;
+    """)
+
+# Push and pull are v A + (x - mean) B + C, with the sums of v and of (x - mean) v over n rows: see batch_norm.Passes.
+# Behind a ReLU, the pull takes only the v of elements that it let through, and the push is 0 for the others.
+_normalize_slope = Kernel("normalize_slope", """
+    T v, T x, T y, T mean, T var, T gain, T sum, T product, T t_gain, T t_bias, T eps, T n, bool gate_v, bool gate_slope
+    """, "T slope", """
+    T r = T(1) / sqrt(var + eps), A = gain * r;
+    T B = r * t_gain - A * r * r * (product / n), C = t_bias - A * (sum / n);
+    T total = (x - mean) * B + C;
+    if (!gate_v || y != 0) total += v * A;
+    slope = gate_slope && y == 0 ? T(0) : total;
+    """)
+
+
+def batch_norm(x: Array, gain: Array, bias: Array, eps: float, then_relu: bool, statistics: Any) -> Any:
+    """Return y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative."""
     statistics = statistics or moments(x)
     if statistics is NotImplemented or not has_kernels(x, bias, *statistics, *([] if gain is None else [gain])):
         return NotImplemented
@@ -168,88 +135,112 @@ def batch_norm(x, gain, bias, eps, then_relu, statistics):
 
 
 class BatchNormPasses:
-    """What batch_norm.Passes computes, with its names: y, push and pull of a batch normalization."""
+    """y, push and pull of a batch normalization: what batch_norm.Passes computes, with its equations and names."""
 
-    def __init__(self, x, gain, bias, statistics, eps, then_relu):
-        self.x, self.mean, self.var, bias = _contiguous(x, *statistics, bias)
-        xp = self.xp = module_of(x)
-        self.gain, self.then_relu = gain if gain is None else xp.ascontiguousarray(gain), then_relu
-        self.eps, self.y = x.dtype.type(eps), xp.empty(x.shape, x.dtype)
-        self._launch("normalize", self.x, self.mean, self.var, self._given(self.gain), bias, self.y, *self._size(),
-                     self.eps, gain is not None, then_relu)
+    def __init__(self, x: Array, gain: Array, bias: Array, statistics: Any, eps: float, then_relu: bool) -> None:
+        self.x, (self.mean, self.var) = module_of(x).ascontiguousarray(x), statistics
+        self.has_gain, self.gain = gain is not None, 1.0 if gain is None else gain
+        self.eps, self.then_relu = eps, then_relu
+        self.y = _normalize(self.x, self.mean, self.var, self.gain, bias, eps, then_relu)
 
-    def _launch(self, name, *args):
-        """As many blocks as the channels want: they divide the number of threads."""
-        (blocks,), channels = _blocks(self.x.size), self.x.shape[-1]
-        step = channels // math.gcd(channels, THREADS)
-        _launch("normalize", f"{name}<{_c_type(self.x)}>", (-(-blocks // step) * step,), *args)
+    def _slope(self, v: Any, sums: Any, t_gain: Any, t_bias: Any, gate_v: bool, gate_slope: bool) -> Array:
+        n = float(self.x.size // self.x.shape[-1])
+        return _normalize_slope(v, self.x, self.y, self.mean, self.var, self.gain, *sums, t_gain, t_bias, self.eps, n,
+                                gate_v, gate_slope)
 
-    def _given(self, a):
-        """a, or where it is None any array: a kernel does not read what it is told is not there."""
-        return self.mean if a is None else self.xp.ascontiguousarray(a)
-
-    def _size(self):
-        return numpy.int64(self.x.size), self.x.shape[-1]
-
-    def _slope(self, v, sums, t_gain, t_bias, before, after):
-        result = self.xp.empty(self.x.shape, self.x.dtype)
-        given = [a is not None for a in (v, self.gain, t_gain, t_bias)]
-        self._launch("normalize_slope", self.x if v is None else v, self.x, self.y, self.mean, self.var,
-                     self._given(self.gain), sums, self._given(t_gain), self._given(t_bias), result, *self._size(),
-                     self.eps, self.x.dtype.type(self.x.size // self.x.shape[-1]), *given, before, after)
-        return result
-
-    def push(self, t, t_gain, t_bias):
-        """The tangent of y; None is zero."""
-        t, sums = None if t is None else _contiguous(t)[0], self.mean
-        if t is not None:
-            sums = _sums(t, self.x, self.mean, self.y, CENTERED, False)
+    def push(self, t: Array, t_gain: Array, t_bias: Array) -> Array:
+        """Return the tangent of y; None is zero."""
+        sums = (0.0, 0.0) if t is None else _sums(t, self.x, self.mean, self.y, CENTERED, False)
+        t, t_gain, t_bias = (0.0 if tangent is None else tangent for tangent in (t, t_gain, t_bias))
         return self._slope(t, sums, t_gain, t_bias, False, self.then_relu)
 
-    def pull(self, g):
-        """The cotangents of x, gain (None if there is no gain) and bias."""
-        (g,) = _contiguous(g)
+    def pull(self, g: Array) -> tuple[Array, Array, Array]:
+        """Return the cotangents of x, gain (None if there is no gain) and bias."""
         sums = _sums(g, self.x, self.mean, self.y, CENTERED, self.then_relu)
-        gain = None if self.gain is None else sums[1] / self.xp.sqrt(self.var + self.eps)
-        return self._slope(g, sums, None, None, self.then_relu, False), gain, sums[0]
+        gain = sums[1] / module_of(g).sqrt(self.var + self.eps) if self.has_gain else None
+        return self._slope(g, sums, 0.0, 0.0, self.then_relu, False), gain, sums[0]
 
 
 # ------------------------------------------------------------------------------------------ loss and update
+#
+# Cross-entropy, one thread for each row of scores x (n, K). With z = x - top, and `rest` the sum of exp(z) without the
+# label's and plus exp(z) - 1 of the label, the probability of class k is exp(z[k]) / (1 + rest).
 
-def cross_entropy(x, labels):
-    """The losses (n,) of scores (n, classes) with integer labels (n,), their push and pull (with_derivative)."""
+PROBABILITY = """
+template <class T> __device__ T probability(T x, T top, T rest) {       // 0 where all scores are -infinity
+    T total = T(1) + rest;
+    return exp(x - top) / (total == T(0) ? T(1) : total);
+}
+"""
+
+# top is the largest score, or 0 where that is not finite; loss = log(1 + rest) - z[label]. Nothing is as large as the
+# scores, and nothing cancels where the loss is small.
+_cross_entropy = Kernel("cross_entropy", "raw T x, S label, int32 K", "T loss, T top, T rest", """
+    ptrdiff_t row = i * K;
+    T largest = x[row], others = 0;
+    for (int k = 1; k < K; k++)
+        if (x[row + k] > largest || x[row + k] != x[row + k]) largest = x[row + k];
+    if (!isfinite(largest)) largest = 0;
+    for (int k = 0; k < K; k++)
+        if (k != label) others += exp(x[row + k] - largest);
+    T mine = x[row + label] - largest, more = others + expm1(mine);
+    top = largest;
+    rest = more;
+    loss = log1p(more) - mine;
+    """)
+
+# The sum over the other classes of p[k] (t[k] - t[label]).
+_cross_entropy_push = Kernel("cross_entropy_push", "raw T x, raw T t, S label, T top, T rest, int32 K", "T tangent", """
+    ptrdiff_t row = i * K;
+    T sum = 0;
+    for (int k = 0; k < K; k++)
+        if (k != label) sum += probability(x[row + k], top, rest) * (t[row + k] - t[row + label]);
+    tangent = sum;
+    """, preamble=PROBABILITY)
+
+# p[k] g, and for the label minus the sum of the others: p - 1 would cancel.
+_cross_entropy_pull = Kernel("cross_entropy_pull", "raw T x, S label, T top, T rest, T g, int32 K",
+                             "raw T cotangent", """
+    ptrdiff_t row = i * K;
+    T sum = 0;
+    for (int k = 0; k < K; k++) {
+        if (k == label) continue;
+        T here = probability(x[row + k], top, rest) * g;
+        cotangent[row + k] = here;
+        sum += here;
+    }
+    cotangent[row + label] = -sum;
+    """, preamble=PROBABILITY)
+
+
+def cross_entropy(x: Array, labels: Array) -> Any:
+    """Return the losses (n,) of scores (n, classes) with integer labels (n,), their push and pull (with_derivative)."""
     if not has_kernels(x):
         return NotImplemented
-    (x,), (n, classes), xp = _contiguous(x), x.shape, module_of(x)
-    labels = xp.ascontiguousarray(labels.astype("int64", copy=False))
-    losses, most, more = (xp.empty(n, x.dtype) for _ in range(3))
+    xp, classes = module_of(x), x.shape[1]
+    losses, top, rest = _cross_entropy(x, labels, classes)
 
-    def launch(name, *args):
-        _launch("losses", f"{name}<{_c_type(x)}>", (-(-n // THREADS),), *args, n, classes)
-    launch("cross_entropy", x, labels, losses, most, more)
+    def push(t: Array) -> Array:
+        return _cross_entropy_push(x, t, labels, top, rest, classes)
 
-    def push(t):
-        result = xp.empty(n, x.dtype)
-        launch("cross_entropy_push", x, most, more, labels, xp.ascontiguousarray(t), result)
-        return result
-
-    def pull(g):
-        result = xp.empty(x.shape, x.dtype)
-        launch("cross_entropy_pull", x, most, more, labels, xp.ascontiguousarray(g), result)
-        return (result,)
+    def pull(g: Array) -> tuple[Array]:
+        return (_cross_entropy_pull(x, labels, top, rest, g, classes, xp.empty(x.shape, x.dtype)),)
     return losses, push, pull
 
 
-def sgd(p, g, m, rate, momentum, decay, nesterov):
-    """The new parameters and momentum of one array: see update.cu. rate: a number, or an array of one."""
+_sgd = Kernel("sgd", "T p, T m, T g, T rate, T momentum, T decay, bool nesterov", "T p_new, T m_new", """
+    T d = decay * p + g, moved = momentum * m + d;
+    m_new = moved;
+    p_new = p - rate * (nesterov ? momentum * moved + d : moved);
+    """)
+
+
+def sgd(p: Array, g: Array, m: Array, rate: Any, momentum: Any, decay: Any, nesterov: bool) -> Any:
+    """Return the parameters and momentum of one array after a step, see optim.sgd.
+
+    rate: a number, or an array of one, which a CUDA graph then reads anew every time.
+    """
     if not has_kernels(p, m, g) or type(momentum) is not float or type(decay) is not float:
         return NotImplemented
-    xp, s = module_of(p), p.shape                           # what is made contiguous has an axis at least
-    p, m, g = _contiguous(p, m, g)
-    kind, new, moved = _c_type(p), xp.empty(s, p.dtype), xp.empty(s, p.dtype)
-    number = p.dtype.type
-    by_array = on_device(rate)
-    rate = rate.astype(p.dtype, copy=False) if by_array else number(rate)
-    _launch("update", f"sgd<{kind}, {f'const {kind}*' if by_array else kind}>", _blocks(p.size), p, m, g, new, moved,
-            numpy.int64(p.size), rate, number(momentum), number(decay), nesterov)
-    return new, moved
+    rate = rate.astype(p.dtype, copy=False) if on_device(rate) else rate
+    return _sgd(p, m, g, rate, momentum, decay, nesterov)

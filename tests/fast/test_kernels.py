@@ -1,18 +1,20 @@
 """Every CUDA source of minigrad compiles for the devices that it is meant for, on a machine that has none of them.
 
-A kernel is a file minigrad/**/*.cu; the lines "// kernel: name<types>" in it say which kernels to make.
+A source is a file minigrad/**/*.cu, where the lines "// kernel: name<types>" say which kernels to make, or what CuPy
+writes around the statements of a Kernel (minigrad/fast/cuda.py) for the arguments of a call.
 """
 import pathlib
 import re
 
 import pytest
 
-import minigrad
+import minigrad as mg
 
 from ..nvrtc import compiled
+from .test_cuda import KERNELS, small_step
 
 pytestmark = pytest.mark.needs("nvrtc")
-SOURCES = sorted(pathlib.Path(minigrad.__file__).parent.rglob("*.cu"))
+SOURCES = sorted(pathlib.Path(mg.__file__).parent.rglob("*.cu"))
 ARCHITECTURES = ["sm_80", "sm_90"]
 SCALE = """
 // kernel: scale<float>
@@ -34,6 +36,21 @@ def test_kernels_compile(path, arch):
     source = path.read_text()
     assert kernels(source), f"{path.name} has no line '// kernel: name'"
     assert len(compiled(source, kernels(source), arch)) > 0
+
+
+def test_what_is_written_around_statements_compiles(impersonator):
+    """All of it as one program: every kernel that a step launches, with a name and a namespace of its own."""
+    from ..impersonator import sources
+    sources.clear()
+    for dtype in ("float32", "float64"):
+        small_step(mg.xp.ones((5, 9, 9, 4), dtype), mg.xp.zeros(5, int))
+    assert {name for name, _ in sources} == KERNELS
+    own = {f"{name}_{i}": re.sub(rf"\bvoid {name}\(", f"void {name}_{i}(", source)
+           for i, (name, source) in enumerate(sorted(sources))}
+    program = "".join(f"namespace of_{name} {{ {source} }}\nusing namespace of_{name};\n" for name, source in own.items())
+    for arch in ARCHITECTURES:
+        code = compiled(program, (), arch, headers=True)
+        assert all(name.encode() in code for name in own)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

@@ -105,7 +105,7 @@ def test_windows_are_multiplied_a_piece_at_a_time():
 
 
 def test_windows_are_gathered_at_once_on_a_device():
-    assert cuda_convolution._batches(100, 10 * module.WINDOWS) == [slice(0, 100)]         # 3 GB
+    assert cuda_convolution._chunks(100, 10 * module.WINDOWS) == [slice(0, 100)]         # 3 GB
     assert split(1000, 10 * module.WINDOWS, 1 << 32) == [slice(i, i + 125) for i in range(0, 1000, 125)]
 
 

@@ -1,19 +1,15 @@
-// Sums over all axes but the last, and batch normalization (with gain, bias and ReLU): value, push and pull.
+// Sums over all axes but the last, of arrays (count, C): channels last.
 //
-// Arrays are (count, C): channels last. Sums are taken in double: of each block's rows first, then over the blocks, in a
-// fixed order, so that the same bits come out every time.
+// Sums are taken in double: of each block's rows first, then over the blocks, in a fixed order, so that the same bits
+// come out every time.
 //
 // kernel: partial_sums<float>
 // kernel: partial_sums<double>
 // kernel: total_sums<float>
 // kernel: total_sums<double>
-// kernel: normalize<float>
-// kernel: normalize<double>
-// kernel: normalize_slope<float>
-// kernel: normalize_slope<double>
 
 #define THREADS 256
-enum { PLAIN = 0, MOMENTS = 1, CENTRED = 2 };
+enum { PLAIN = 0, MOMENTS = 1, CENTERED = 2 };
 
 // sums[k, c] over the rows of this thread of the first and the second number, then of the whole block in shared memory;
 // true for the thread that holds the sum of channel c. width: channels side by side in a block, a power of 2.
@@ -36,7 +32,7 @@ __device__ bool block_sums(double (&sums)[2], double (*shared)[THREADS], int wid
 // partial[block, 0, c] = sum of a', partial[block, 1, c] = sum of a' b over some of the rows, with
 //     PLAIN     a' = a           b = 0
 //     MOMENTS   a' = a - a[0]    b = a'          (which cancels less than a does)
-//     CENTRED   a' = a           b = x - mean    a' = 0 where gated and y = 0
+//     CENTERED  a' = a           b = x - mean    a' = 0 where gated and y = 0
 template <class T>
 __global__ void partial_sums(const T* a, const T* x, const T* mean, const T* y, double* partial, long long count, int C,
                              int width, int kind, int gated) {
@@ -48,7 +44,7 @@ __global__ void partial_sums(const T* a, const T* x, const T* mean, const T* y, 
             long long i = row * C + c;
             double first = a[i], second = 0.0;
             if (kind == MOMENTS) second = first -= a[c];
-            if (kind == CENTRED) second = x[i] - mean[c];
+            if (kind == CENTERED) second = x[i] - mean[c];
             if (gated && y[i] == 0) first = 0.0;
             sums[0] += first;
             sums[1] += first * second;
@@ -75,48 +71,5 @@ __global__ void total_sums(const double* partial, const T* a, T* sums, int block
         }
         sums[c] = total[0];
         sums[C + c] = total[1];
-    }
-}
-
-template <class T>
-__device__ T root(T x) { return sqrt(x); }
-
-// y = (x - mean) gain / sqrt(var + eps) + bias, and max(y, 0) if rectify. C divides the number of threads, here and in
-// what follows, so that all elements of a thread are of one channel.
-template <class T>
-__global__ void normalize(const T* x, const T* mean, const T* var, const T* gain, const T* bias, T* y, long long count,
-                          int C, T eps, int has_gain, int rectify) {
-    long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x, threads = (long long)gridDim.x * blockDim.x;
-    int c = i % C;
-    T A = T(1) / root(var[c] + eps), middle = mean[c], shift = bias[c];
-    if (has_gain) A *= gain[c];
-    for (; i < count; i += threads) {
-        T value = (x[i] - middle) * A + shift;
-        y[i] = rectify && value < 0 ? T(0) : value;
-    }
-}
-
-// Push and pull of it: v A + (x - mean) B + C', where r = 1 / sqrt(var + eps), A = gain r, and with the sums of v and
-// (x - mean) v over the n rows
-//     B = r t_gain - A r^2 sums[1] / n        C' = t_bias - A sums[0] / n
-// before: v counts where y is not 0 alone (pull of a rectified one). after: the result does (push of a rectified one).
-// Without v, v = 0.
-template <class T>
-__global__ void normalize_slope(const T* v, const T* x, const T* y, const T* mean, const T* var, const T* gain,
-                                const T* sums, const T* t_gain, const T* t_bias, T* result, long long count, int C,
-                                T eps, T n, int has_v, int has_gain, int has_t_gain, int has_t_bias, int before, int after) {
-    long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x, threads = (long long)gridDim.x * blockDim.x;
-    int c = i % C;
-    T r = T(1) / root(var[c] + eps), A = has_gain ? gain[c] * r : r, middle = mean[c];
-    T B = has_t_gain ? r * t_gain[c] : T(0), shift = has_t_bias ? t_bias[c] : T(0);
-    if (has_v) {
-        B -= A * r * r * (sums[C + c] / n);
-        shift -= A * (sums[c] / n);
-    }
-    for (; i < count; i += threads) {
-        bool open = !(before || after) || y[i] != 0;
-        T total = (x[i] - middle) * B + shift;
-        if (has_v && (open || !before)) total += v[i] * A;
-        result[i] = open || !after ? total : T(0);
     }
 }
