@@ -148,8 +148,10 @@ def replaceable(f: F) -> F:
     """
     @functools.wraps(f)
     def called(*args: Any, **params: Any) -> Any:
-        form = None if Box in map(type, args) else faster(called, args)
-        y = NotImplemented if form is None else form(*args, **params)
+        form = faster(called, args)
+        if form is None or Box in map(type, args):
+            return f(*args, **params)
+        y = form(*args, **params)
         return y if y is not NotImplemented else f(*args, **params)
     return cast(F, called)
 
@@ -210,16 +212,19 @@ class Tape(list[tuple[Any, "Maps", Shape | None]]):
             raise
         return [tangent.get(end) for end in ends]
 
-    def _forwards(self, first: int, ends: Sequence[int | None]) -> Iterable[tuple[int, set[int]]]:
+    def _forwards(self, first: int, ends: Sequence[int | None]) -> Iterable[tuple[int, list[int]]]:
         """Return the steps that reach one of `ends`, in order: (index, the indices that no later step reads)."""
         needed: set[Any] = set(ends)
         plan = []
         for k in reversed(range(first, len(self))):
             if k in needed:
-                reads = {i for i, _ in self[k][1]}
-                plan.append((k, reads - needed))
-                needed |= reads
-        return plan[::-1]
+                done = []
+                for i, _ in self[k][1]:
+                    if i not in needed:
+                        needed.add(i)
+                        done.append(i)
+                plan.append((k, done))
+        return reversed(plan)
 
     def pull(self, cotangents: Sequence[Any], ends: Sequence[int | None], count: int) -> list[Any]:
         """Read backwards: from the cotangents of `ends` to those of the first `count` values. None stands for zero."""

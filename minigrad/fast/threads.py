@@ -120,17 +120,19 @@ def chunked(f: Any, arguments: int | None = None) -> Callable[..., Any]:
 
     f: a ufunc, or a function f(*arrays, out=None) with this number of arguments.
     """
-    def unary(a: Array, /, *more: Any, **settings: Any) -> Array:
-        if more or settings:
-            return NotImplemented                           # NumPy would write the result to a second array
+    def unary(a: Array, more: Any = None, /, out: Any = None) -> Array:     # *more would cost a tuple at every call
+        if more is not None or out is not None:             # NumPy would write the result to a second array
+            return NotImplemented
         return map_elements(f, (a,)) if type(a) is ndarray and a.nbytes > CHUNK else f(a)
 
-    def binary(a: Array, b: Array, /, *more: Any, **settings: Any) -> Array:
-        if more or settings:
+    def binary(a: Array, b: Array, more: Any = None, /, out: Any = None) -> Array:
+        if more is not None or out is not None:
             return NotImplemented
         large = type(a) is ndarray and a.nbytes > CHUNK or type(b) is ndarray and b.nbytes > CHUNK
         return map_elements(f, (a, b)) if large else f(a, b)
-    return unary if (arguments or f.nin) == 1 else binary
+    form = unary if (arguments or f.nin) == 1 else binary
+    form.__name__ = form.__qualname__ = getattr(f, "__name__", "f")     # where Python refuses arguments
+    return form
 
 
 def map_elements(f: Any, args: Sequence[Array], y: Array = None) -> Array:
