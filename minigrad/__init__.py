@@ -47,6 +47,6 @@ __all__ = [
 __all__ += ops.__all__
 
 globals().update(boundary.explain_all(__name__))
-deprecated.names(__name__, put="scatter_add", fused="with_derivative")
+deprecated.names(__name__, put="scatter_add", fused="with_derivative", pieces="fast.threads")
 
 __version__ = "0.2.0.dev0"

@@ -11,6 +11,7 @@ Every warning points at the line outside minigrad that uses the old name.
 from __future__ import annotations
 
 import functools
+import operator
 import sys
 import types
 import warnings
@@ -20,7 +21,8 @@ from typing import Any, TypeVar, cast
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
+    """Warn that what the caller does outside minigrad is an old form."""
     frame: types.FrameType | None = sys._getframe()
     level = 1
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "minigrad":
@@ -33,8 +35,8 @@ def names(module: str, **new: str) -> None:
     def __getattr__(name: str) -> Any:
         if name not in new:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        _warn(f"{module}.{name} is now {module}.{new[name]}")
-        return getattr(sys.modules[module], new[name])
+        warn(f"{module}.{name} is now {module}.{new[name]}")
+        return operator.attrgetter(new[name])(sys.modules[module])
     sys.modules[module].__getattr__ = __getattr__       # type: ignore[method-assign]
 
 
@@ -59,7 +61,7 @@ def _translated(name: str, new: dict[str, Any], params: dict[str, Any]) -> dict[
         else:
             now = replacement(value)
             text = f"{old}={value!r} is now {', '.join(f'{key}={now[key]!r}' for key in now)}"
-        _warn(f"{name}: {text}")
+        warn(f"{name}: {text}")
         found = dict(**found, **now)                    # TypeError where old and new are both given
     return found
 
@@ -74,7 +76,7 @@ def flags(**gone: tuple[Callable[[Any], Any], str]) -> Callable[[F], F]:
             given = {flag: params.pop(flag) for flag in gone if flag in params}
             y = f(*args, **params)
             for flag, value in given.items():
-                _warn(f"{f.__qualname__}: {flag}= is now {gone[flag][1]}")
+                warn(f"{f.__qualname__}: {flag}= is now {gone[flag][1]}")
                 y = gone[flag][0](y) if value else y
             return y
         return cast(F, called)
@@ -95,7 +97,7 @@ class Method:
             raise AttributeError(f"{owner} has no attribute {self.old!r}")
 
         def called(*args: Any, **params: Any) -> Any:
-            _warn(f"{type(instance).__qualname__}.{self.old}() is now {self.new}()")
+            warn(f"{type(instance).__qualname__}.{self.old}() is now {self.new}()")
             return getattr(instance, self.new)(*args, **params)
         return called
 
@@ -105,5 +107,5 @@ def methods(cls: type, **new: str) -> None:
     own = vars(cls)
     for old, name in new.items():
         if isinstance(own.get(old), types.FunctionType) and name not in own:
-            _warn(f"{cls.__qualname__}.{old}: define {name} instead")
+            warn(f"{cls.__qualname__}.{old}: define {name} instead")
             setattr(cls, name, own[old])

@@ -118,19 +118,46 @@ def has_matrix_shape(p: Array) -> bool:
     return len(shape(p)) > 1
 
 
-def _rate_belongs_to_update(make: F) -> F:
-    """Let the constructor of an optimizer refuse a rate, which it took in minigrad 0.1."""
-    @functools.wraps(make)
-    def checked(*args: Any, **settings: Any) -> Any:
-        if args or "rate" in settings:
-            raise DTypeError(message(
-                make.__name__, "the rate is an argument of update, and settings are passed by name", [],
-                "sgd(momentum=0.9) or adam(beta1=0.9), then optimizer.update(gradient, state, params, rate)"))
-        return make(**settings)
-    return cast(F, checked)
+def _takes_rate(*old: str) -> Callable[[F], F]:
+    """Let the constructor of an optimizer take its rate first, as in minigrad 0.1. old: the settings after it."""
+    def decorate(make: F) -> F:
+        @functools.wraps(make)
+        def called(*args: Any, **settings: Any) -> Any:
+            if not args and "rate" not in settings:
+                return make(**settings)
+            settings = dict(zip(("rate", *old), args)) | settings
+            rate = settings.pop("rate", None)
+            if not callable(rate) and not isinstance(rate, numbers.Real) and not hasattr(rate, "dtype"):
+                raise DTypeError(message(
+                    make.__name__, "the rate is an argument of update, and settings are passed by name", [],
+                    "sgd(momentum=0.9) or adam(beta1=0.9), then optimizer.update(gradient, state, params, rate)"))
+            deprecated.warn(f"{make.__name__}(rate, ...): the rate is now an argument of update, and settings are "
+                            "passed by name")
+            return _with_rate(make(**settings), rate)
+        return cast(F, called)
+    return decorate
 
 
-@_rate_belongs_to_update
+def _with_rate(optimizer: Optimizer, own: Any) -> Any:
+    """Return an optimizer with a rate of its own, whose update is that of minigrad 0.1: with step=None, rate=None.
+
+    own: a number, or a schedule; the state then counts the steps.
+    """
+    def init(params: Tree) -> Tree:
+        state = optimizer.init(params)
+        return {"count": numpy.zeros((), "int64"), **state} if callable(own) else state
+
+    def update(gradient: Tree, state: Tree, params: Tree, step: Any = None, rate: Any = None) -> tuple[Tree, Tree]:
+        if step is not None:
+            state = {**state, "count": numpy.asarray(step, "int64")}
+        now = state.get("count", 0)
+        used = rate if rate is not None else own(now) if callable(own) else own
+        params, new = optimizer.update(gradient, state, params, used)
+        return params, {"count": now + 1, **new} if callable(own) else new
+    return Optimizer(init, cast(Update, update))
+
+
+@_takes_rate("momentum", "nesterov", "weight_decay", "decays")
 def sgd(*, momentum: Rate = 0.0, nesterov: bool = False, weight_decay: Rate = 0.0,
         decays: Callable[[Array], bool] = has_matrix_shape) -> Optimizer:
     """Return stochastic gradient descent with momentum: g <- g + decay p;  m <- momentum m + g;  p <- p - rate m.
@@ -177,7 +204,7 @@ def _sgd_step(p: Array, g: Array, m: Array, rate: Any, momentum: Any, decay: Any
     return astype(_axpy(-rate, _axpy(momentum, m, g) if nesterov else m, p), dtype), m
 
 
-@_rate_belongs_to_update
+@_takes_rate("beta1", "beta2", "eps", "weight_decay", "decays")
 def adam(*, beta1: Rate = 0.9, beta2: Rate = 0.999, eps: Rate = 1e-8, weight_decay: Rate = 0.0,
          decays: Callable[[Array], bool] = has_matrix_shape) -> Optimizer:
     """Return Adam: m, v are averages of g and g^2, corrected for their bias to 0;  p <- p - rate m / (sqrt(v) + eps).

@@ -30,6 +30,11 @@ TABLE = {
     "seed": (lambda: backend.seed, lambda: backend.generator, "minigrad.backend.seed is now minigrad.backend.generator"),
     "put": (lambda: mg.put, lambda: mg.scatter_add, "minigrad.put is now minigrad.scatter_add"),
     "fused": (lambda: mg.fused, lambda: mg.with_derivative, "minigrad.fused is now minigrad.with_derivative"),
+    "pieces": (lambda: mg.pieces, lambda: mg.fast.threads, "minigrad.pieces is now minigrad.fast.threads"),
+    "cut": (lambda: mg.fast.threads.cut, lambda: mg.fast.threads.split, "minigrad.fast.threads.cut is now minigrad.fast.threads.split"),
+    "share": (lambda: mg.fast.threads.share, lambda: mg.fast.threads.run, "minigrad.fast.threads.share is now minigrad.fast.threads.run"),
+    "each": (lambda: mg.fast.threads.each, lambda: mg.fast.threads.map_chunks,
+             "minigrad.fast.threads.each is now minigrad.fast.threads.map_chunks"),
     "subkey": (lambda: nn.subkey, lambda: nn.fold_in, "minigrad.nn.subkey is now minigrad.nn.fold_in"),
     "Optimiser": (lambda: optim.Optimiser, lambda: optim.Optimizer, "minigrad.optim.Optimiser is now minigrad.optim.Optimizer"),
     "matrices": (lambda: optim.matrices, lambda: optim.has_matrix_shape,
@@ -66,6 +71,35 @@ TABLE = {
                                 lambda: models.wide_resnet(generator(0), 10, 1, checkpoint=True),
                                 "wide_resnet: remember=False is now checkpoint=True"),
 }
+
+
+def steps(optimizer, *more):
+    """Return the parameters after three steps, in the form of minigrad 0.1."""
+    params, state = X, optimizer.init(X)
+    for _ in range(3):
+        params, state = optimizer.update(params + 1.0, state, params, *more)
+    return params
+
+
+@pytest.mark.parametrize("old, new, rates", [
+    (lambda: optim.sgd(0.1, 0.9, True, 0.01), lambda: optim.sgd(momentum=0.9, nesterov=True, weight_decay=0.01), [0.1, 0.1, 0.1]),
+    (lambda: optim.sgd(rate=0.1, momentum=0.9), lambda: optim.sgd(momentum=0.9), [0.1, 0.1, 0.1]),
+    (lambda: optim.sgd(lambda t: 0.1 / (1 + t)), lambda: optim.sgd(), [0.1, 0.05, 0.1 / 3]),
+    (lambda: optim.adam(0.1, 0.8), lambda: optim.adam(beta1=0.8), [0.1, 0.1, 0.1]),
+    (lambda: optim.adam(lambda t: 0.1 / (1 + t)), lambda: optim.adam(), [0.1, 0.05, 0.1 / 3])])
+def test_an_optimizer_with_a_rate_of_its_own(old, new, rates):
+    """The constructor warns, and three steps are those of today's optimizer; step= and rate= replace its own."""
+    with pytest.warns(DeprecationWarning, match=r"^(sgd|adam)\(rate, ...\): the rate is now an argument of update") as caught:
+        optimizer = old()
+    assert [warning.filename for warning in caught] == [__file__]
+    params, state = X, new().init(X)
+    for rate in rates:
+        params, state = new().update(params + 1.0, state, params, rate)
+    np.testing.assert_array_equal(steps(optimizer), params)
+    params, state = X, new().init(X)
+    for _ in rates:
+        params, state = new().update(params + 1.0, {**state, **({"count": np.array(4)} if "count" in state else {})}, params, 0.3)
+    np.testing.assert_array_equal(steps(optimizer, 4, 0.3), params)
 
 
 def same(a, b):

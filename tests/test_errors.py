@@ -380,11 +380,11 @@ told(DTypeError, lambda: Empty()(ones(2)), """
 told(DTypeError, lambda: mg.signed("add", +1, 2), """
     signed('add', ...): each sign is +1 or -1, not (1, 2)
     """)
-told(DTypeError, lambda: optim.sgd(0.1, momentum=0.9), """
+told(DTypeError, lambda: optim.sgd("fast", momentum=0.9), """
     sgd: the rate is an argument of update, and settings are passed by name
       help: sgd(momentum=0.9) or adam(beta1=0.9), then optimizer.update(gradient, state, params, rate)
     """)
-told(DTypeError, lambda: optim.adam(rate=0.1), """
+told(DTypeError, lambda: optim.adam(rate="fast"), """
     adam: the rate is an argument of update, and settings are passed by name
       help: sgd(momentum=0.9) or adam(beta1=0.9), then optimizer.update(gradient, state, params, rate)
     """)

@@ -28,6 +28,7 @@ import numpy
 import threadpoolctl
 from numpy import ndarray
 
+from .. import deprecated
 from ..errors import BackendError
 from ..typing import Array, Shape
 
@@ -292,3 +293,5 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):                         # a forked child has none of its parent's threads
     os.register_at_fork(after_in_child=_after_fork)
+
+deprecated.names(__name__, cut="split", share="run", each="map_chunks")
