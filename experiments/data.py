@@ -92,7 +92,7 @@ def sample():
 
 def mnist():
     """Return the training set (60,000) and the test set (10,000) of MNIST."""
-    x, y, x_test, y_test = (_parse_idx(_read_content("mnist", name, digest, MNIST_MIRRORS), name)
+    x, y, x_test, y_test = (_parse_idx(_content("mnist", name, digest, MNIST_MIRRORS), name)
                             for name, digest in MNIST.items())
     for images, labels, name in ((x, y, "train-labels"), (x_test, y_test, "t10k-labels")):
         if images.shape[1:] != (28, 28) or labels.shape != (len(images),) or (labels > 9).any():
@@ -170,7 +170,7 @@ def _read_archive(archive):
     if folder:
         remedy = f"unpack {archive.name} again, or delete the folder; the archive will then be downloaded"
         return [(folder / name, read_checked(folder / name, digest, remedy)) for name, digest in archive.files.items()]
-    content = _read_content("", archive.name, archive.sha256, CIFAR_MIRRORS, most=200 << 20)
+    content = _content("", archive.name, archive.sha256, CIFAR_MIRRORS, most=200 << 20)
     wanted, found = {f"{archive.folder}/{name}" for name in archive.files}, {}
     try:                                                    # in one pass: seeking back is slow in gzip
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
@@ -228,7 +228,7 @@ def _find_file(*parts):
     return path if path and path.exists() else None
 
 
-def _read_content(folder, name, digest, mirrors, most=16 << 20):
+def _content(folder, name, digest, mirrors, most=16 << 20):
     """Return the verified bytes of a file from MINIGRAD_DATA/folder, or of a download of `most` bytes or fewer."""
     path = _find_file(folder, name) or _download(folder, name, digest, mirrors, most)
     return read_checked(path, digest, "delete it, and it will be downloaded again")

@@ -57,7 +57,7 @@ OBJECTS = {
     "Primitive": mg.elementwise(np.exp, mg.exp, name="own"),
     "Reweighted": mg.reweight.reweighted_gradient(lambda p: p * p, mg.sum, np.ones(2)),
     "Graph": mg.draw(mg.exp, np.ones(2)), "Operation": mg.draw(mg.exp, np.ones(2)).operations[0]}
-A_PROGRAM = {"LinearMap", "Box", "Bundle", "Forward", "Tape", "Drawing", "Passes", "BatchNormPasses", "Handle", "Sums", "with_derivative",        # of one run
+A_PROGRAM = {"LinearMap", "Box", "Bundle", "Forward", "Tape", "Drawing", "Passes", "BatchNormPasses", "Handle", "Kernel", "Captured", "Sums", "with_derivative",        # of one run
              "Optimizer",               # made of closures
              "Method"}                  # of a class
 

@@ -132,7 +132,7 @@ def chunked(f: Any, arguments: int | None = None) -> Callable[..., Any]:
         large = type(a) is ndarray and a.nbytes > CHUNK or type(b) is ndarray and b.nbytes > CHUNK
         return map_elements(f, (a, b)) if large else f(a, b)
     form = unary if (arguments or f.nin) == 1 else binary
-    form.__name__ = form.__qualname__ = getattr(f, "__name__", "f")     # where Python refuses arguments
+    form.__qualname__ = getattr(f, "__name__", "f")         # the name in the error where Python refuses an argument
     return form
 
 

@@ -166,7 +166,7 @@ def test_a_mirror_is_neither_waited_for_nor_listened_to_without_end(tmp_path, mo
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(FileError, match=words):
-            data._read_content("mnist", "t.gz", "0" * 64, (f"http://127.0.0.1:{server.server_port}/{kind}/",))
+            data._content("mnist", "t.gz", "0" * 64, (f"http://127.0.0.1:{server.server_port}/{kind}/",))
         Slow.stop.set()
         server.shutdown()
     assert Slow.sent < 60 and time.monotonic() - begun < 20
