@@ -9,19 +9,14 @@ from ..typing import Array
 from .convolution import turn
 from .cublas import has_kernels, product
 from .cuda_windows import fold, unfold
+from .threads import split
 
 CHUNK = 1 << 32         # bytes of windows at a time
 
 
-def _chunks(n: int, bytes_each: int) -> list[slice]:
-    """Return slices of a batch of n images, each as long as its windows fit into a chunk."""
-    step = max(CHUNK // max(bytes_each, 1), 1)
-    return [slice(i, min(i + step, n)) for i in range(0, n, step)]
-
-
 def _window_rows(x: Array, counts: Pair, window: Pair, stride: Pair, padding: Border) -> Iterator[tuple[slice, Array]]:
     """Return for each chunk of the batch its slice and the matrix with one window per row."""
-    for chunk in _chunks(len(x), math.prod(counts) * math.prod(window) * x.shape[3] * x.itemsize):
+    for chunk in split(len(x), math.prod(counts) * math.prod(window) * x.shape[3] * x.itemsize, CHUNK):
         yield chunk, unfold(x[chunk], counts, window, stride, padding)
 
 
@@ -57,7 +52,7 @@ def conv2d_input(g: Array, k: Array, size: Pair, stride: Pair, padding: Border) 
         return conv2d(g, *turned)
     A, B, channels, outputs = k.shape
     x, matrix = module_of(g).empty((len(g), *size, channels), g.dtype), k.reshape(-1, outputs).T
-    for chunk in _chunks(len(g), math.prod(g.shape[1:3]) * matrix.shape[1] * g.itemsize):
+    for chunk in split(len(g), math.prod(g.shape[1:3]) * matrix.shape[1] * g.itemsize, CHUNK):
         rows = product(g[chunk].reshape(-1, outputs), matrix)
         fold(rows.reshape(*g[chunk].shape[:3], A, B, channels), size, stride, padding, x[chunk])
     return x

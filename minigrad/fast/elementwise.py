@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator
 
 import numpy
 
-from ..backend import module_of
-from ..ops.dropout import ODD, _scramble
-from ..ops.elementwise import _sigmoid, _sigmoid_slope
+from ..ops.dropout import _stays
+from ..ops.elementwise import _select, _sigmoid, _sigmoid_slope
 from ..typing import Array, Shape
 from . import threads
 from .products import column_sums
@@ -16,6 +15,20 @@ BITS = {numpy.dtype(f"f{size}"): numpy.dtype(f"i{size}") for size in (2, 4, 8)} 
 SMALL = 4096            # elements: below, threads and views cost more than they save
 
 
+def _with_out(f: Callable[..., Array]) -> Callable[..., Array]:
+    """Return f with an argument `out`, to which it writes."""
+    def g(*args: Array, out: Array = None) -> Array:
+        y = f(*args)
+        if out is None:
+            return y
+        out[...] = y
+        return out
+    return g
+
+
+_select_with_out = _with_out(_select)
+
+
 def select(x: Array, mask: Array, out: Array = None) -> Array:
     """Return x where the mask holds, and 0 elsewhere, whatever x is there; written to `out`, which may be x.
 
@@ -23,12 +36,8 @@ def select(x: Array, mask: Array, out: Array = None) -> Array:
     infinity. But as integers, 0 times the bits of any number is 0.
     """
     bits = BITS.get(x.dtype) if isinstance(x, (numpy.ndarray, numpy.generic)) else None
-    if bits is None:
-        y = module_of(x, mask).where(mask, x, 0.0)          # a number, or of a type that no integer is as wide as
-        if out is None:
-            return y
-        out[...] = y
-        return out
+    if bits is None:                                        # a number, or of a type that no integer is as wide as
+        return _select_with_out(x, mask, out=out)
     return numpy.multiply(x.view(bits), mask, out=None if out is None else out.view(bits)).view(x.dtype)
 
 
@@ -53,17 +62,6 @@ def scale(v: Array, by: Array) -> Array:
 def gate(v: Array, at: Array) -> Array:
     """Return v where `at` is not 0, and 0 elsewhere."""
     return _open(v, at)
-
-
-def _with_out(f: Callable[[Array], Array]) -> Callable[..., Array]:
-    """Return f with an argument `out`, to which it writes."""
-    def g(x: Array, out: Array = None) -> Array:
-        y = f(x)
-        if out is None:
-            return y
-        out[...] = y
-        return out
-    return g
 
 
 sigmoid, sigmoid_slope = chunked(_with_out(_sigmoid), 1), chunked(_with_out(_sigmoid_slope), 1)
@@ -91,7 +89,6 @@ def keep(count: int, rate: float, known: numpy.uint32, x: Array) -> Array:
 
     def work(chunks: Iterator[slice]) -> None:
         for chunk in chunks:
-            index = numpy.arange(chunk.start, chunk.stop, dtype="uint32")
-            stays[chunk] = _scramble(index * ODD ^ known) >= numpy.uint32(rate * 2**32)
+            stays[chunk] = _stays(numpy.arange(chunk.start, chunk.stop, dtype="uint32"), rate, known)
     run(work, split(count, 4))
     return stays

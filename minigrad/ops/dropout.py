@@ -42,7 +42,11 @@ def dropout(x: Array, rate: float, key: Key) -> Array:
 @replaceable
 def _keep(count: int, rate: float, seed: Array, x: Array) -> Array:
     """Return a mask of `count` elements, True with probability 1 - rate, on the device of x. seed: _hash(key)."""
-    index = module_of(x).arange(count, dtype="uint32")
+    return _stays(module_of(x).arange(count, dtype="uint32"), rate, seed)
+
+
+def _stays(index: Array, rate: float, seed: Array) -> Array:
+    """Return for each index whether its element is kept."""
     return _scramble(index * ODD ^ seed) >= numpy.uint32(rate * 2**32)
 
 

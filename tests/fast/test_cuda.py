@@ -8,7 +8,7 @@ import pytest
 import minigrad as mg
 from minigrad import BackendError, backend, nn, optim
 from minigrad.backend import generator, to_host
-from minigrad.fast import batch_norm, cublas, cuda, cuda_convolution, cuda_windows
+from minigrad.fast import batch_norm, cublas, cuda, cuda_convolution, cuda_windows, threads
 from minigrad.ops import normalize, windows
 
 from .. import emulator
@@ -356,7 +356,7 @@ def test_the_operations_take_them(impersonator, monkeypatch):
 
 @other_devices
 def test_a_batch_is_convolved_in_chunks(device, monkeypatch):
-    assert cuda_convolution._chunks(3, 1 << 31) == [slice(0, 2), slice(2, 3)]
+    assert threads.split(3, 1 << 31, cuda_convolution.CHUNK) == [slice(0, 1), slice(1, 2), slice(2, 3)]
     monkeypatch.setattr(cuda_convolution, "CHUNK", 600)
     x, k, g = drawn((5, 4, 4, 2)), drawn((3, 3, 2, 3), key=1), drawn((5, 2, 2, 3), key=2)
     y, J = with_numpy(lambda: mg.linearize(mg.conv2d, x, k))

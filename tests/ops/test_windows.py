@@ -105,8 +105,8 @@ def test_windows_are_multiplied_a_piece_at_a_time():
 
 
 def test_windows_are_gathered_at_once_on_a_device():
-    assert cuda_convolution._chunks(100, 10 * module.WINDOWS) == [slice(0, 100)]         # 3 GB
-    assert split(1000, 10 * module.WINDOWS, 1 << 32) == [slice(i, i + 125) for i in range(0, 1000, 125)]
+    assert split(100, 10 * module.WINDOWS, cuda_convolution.CHUNK) == [slice(0, 100)]         # 3 GB
+    assert split(1000, 10 * module.WINDOWS, cuda_convolution.CHUNK) == [slice(i, i + 125) for i in range(0, 1000, 125)]
 
 
 def test_pooling_with_more_elements_than_a_byte_counts():
