@@ -235,28 +235,32 @@ def adam(*, beta1: Rate = 0.9, beta2: Rate = 0.999, eps: Rate = 1e-8, weight_dec
         count = module_of(*map(raw, tree.flatten(params)[0])).zeros((), "int64")
         return {"mean": _zeros_like(params), "square": _zeros_like(params), "count": count}
 
-    def step(p: Array, g: Array, m: Array, v: Array, rate: Any, fair1: Any, fair2: Any) -> tuple[Array, Array, Array]:
-        """Return the parameters and averages of one leaf after the step."""
-        wide, dtype = m.dtype, p.dtype
-        p, g = astype(p, wide), astype(g, wide)
-        m = add(multiply(_like(b1, m), m), multiply(_like(1.0 - b1, m), g))
-        v = add(multiply(_like(b2, v), v), multiply(_like(1.0 - b2, v), multiply(g, g)))
-        unbiased = v / _like(fair2, v)
-        root = where(raw(unbiased) > 0, sqrt(where(raw(unbiased) > 0, unbiased, 1.0)), raw(unbiased))
-        change = (m / _like(fair1, m)) / (root + _like(tiny, v))
-        change = change if _is_zero(decay) or not decays(p) else _axpy(decay, p, change)
-        return astype(_axpy(-rate, change, p), dtype), m, v
-
     def update(gradient: Tree, state: Tree, params: Tree, rate: Rate) -> tuple[Tree, Tree]:
         rate = _number("adam.update", "rate", rate)
         structure, columns = _leaves("adam.update", gradient, state, params, ["mean", "square", "count"])
         count = raw(state["count"])
         count = module_of(count).asarray(count + 1, "int64")
         fair1, fair2 = (_number("adam.update", "beta", 1.0 - beta ** count) for beta in (b1, b2))
-        rows = [step(p, g, m, v, rate, fair1, fair2) for p, g, m, v in zip(*columns)]
+        rows = [_adam_step(p, g, m, v, rate, b1, b2, fair1, fair2, tiny, decay if decays(p) else 0.0)
+                for p, g, m, v in zip(*columns)]
         params, mean, square = (tree.unflatten(structure, [row[k] for row in rows])[0] for k in range(3))
         return params, {"mean": mean, "square": square, "count": count}
     return Optimizer(init, update)
+
+
+@replaceable
+def _adam_step(p: Array, g: Array, m: Array, v: Array, rate: Any, b1: Any, b2: Any, fair1: Any, fair2: Any, eps: Any,
+               decay: Any) -> tuple[Array, Array, Array]:
+    """Return the parameters and the averages of one leaf after the step. fair1, fair2: 1 - b1^t, 1 - b2^t."""
+    wide, dtype = m.dtype, p.dtype
+    p, g = astype(p, wide), astype(g, wide)
+    m = add(multiply(_like(b1, m), m), multiply(_like(1.0 - b1, m), g))
+    v = add(multiply(_like(b2, v), v), multiply(_like(1.0 - b2, v), multiply(g, g)))
+    unbiased = v / _like(fair2, v)
+    root = where(raw(unbiased) > 0, sqrt(where(raw(unbiased) > 0, unbiased, 1.0)), raw(unbiased))
+    change = (m / _like(fair1, m)) / (root + _like(eps, v))
+    change = change if _is_zero(decay) else _axpy(decay, p, change)
+    return astype(_axpy(-rate, change, p), dtype), m, v
 
 
 # ------------------------------------------------------------------------------------------------- gradients

@@ -47,6 +47,11 @@ from . import (
     cuda_windows,
     elementwise,
     memory,
+    native,
+    native_batch_norm,
+    native_convolution,
+    native_optim,
+    native_pooling,
     pooling,
     products,
 )
@@ -57,34 +62,50 @@ Form = Callable[..., Any]
 UFUNCS = (ops.add, ops.subtract, ops.negative, ops.multiply, ops.square, ops.exp, ops.expm1, ops.log, ops.log1p,
           ops.sqrt, ops.sin, ops.cos, ops.tanh, ops.abs, ops.maximum, ops.minimum, ops.power)
 
-TABLE: dict[Form, tuple[Form | None, Form | None]] = {
-    # operation                       NumPy                            CuPy
-    **{ufunc:                        (chunked(getattr(numpy, ufunc.name)), None) for ufunc in UFUNCS},
-    core.add:                        (elementwise.add,                 None),
-    core.add_in_place:               (elementwise.add_in_place,        None),
-    kinds._broadcast:                (elementwise.broadcast_to,        None),
-    kinds._sum_back:                 (elementwise.sum_to,              cuda.sum_to),
-    ops.relu:                        (elementwise.relu,                None),
-    ops.elementwise._gate:           (elementwise.gate,                None),
-    ops.elementwise.scale:           (elementwise.scale,               None),
-    ops.sigmoid:                     (elementwise.sigmoid,             None),
-    ops.elementwise._bell:           (elementwise.sigmoid_slope,       None),
-    _keep:                           (elementwise.keep,                None),
-    ops.products._matmul:            (products.matmul,                 cublas.matmul),
-    ops.convolution._conv:           (convolution.conv2d,              cuda_convolution.conv2d),
-    ops.convolution._conv_input:     (convolution.conv2d_input,        cuda_convolution.conv2d_input),
-    ops.convolution._conv_kernel:    (convolution.conv2d_kernel,       cuda_convolution.conv2d_kernel),
-    ops.windows._fold_primitive:     (None,                            cuda_windows.fold),
-    ops.windows._max_pool2d:         (pooling.max_pool2d,              cuda_windows.max_pool2d),
-    ops.windows._take:               (pooling.take_winners,            cuda_windows.take_winners),
-    ops.windows._put:                (pooling.put_winners,             cuda_windows.put_winners),
-    ops.normalize.moments:           (batch_norm.moments,              cuda.moments),
-    optim._sgd_step:                 (None,                            cuda.sgd),
+TABLE: dict[Form, tuple[Form | None, Form | None, Form | None]] = {
+    # operation                       in C                             NumPy                            CuPy
+    **{ufunc:                        (None,                            chunked(getattr(numpy, ufunc.name)), None)
+       for ufunc in UFUNCS},
+    core.add:                        (None,                            elementwise.add,                 None),
+    core.add_in_place:               (None,                            elementwise.add_in_place,        None),
+    kinds._broadcast:                (None,                            elementwise.broadcast_to,        None),
+    kinds._sum_back:                 (native_batch_norm.sum_to,        elementwise.sum_to,              cuda.sum_to),
+    ops.relu:                        (None,                            elementwise.relu,                None),
+    ops.elementwise._gate:           (None,                            elementwise.gate,                None),
+    ops.elementwise.scale:           (None,                            elementwise.scale,               None),
+    ops.sigmoid:                     (None,                            elementwise.sigmoid,             None),
+    ops.elementwise._bell:           (None,                            elementwise.sigmoid_slope,       None),
+    _keep:                           (None,                            elementwise.keep,                None),
+    ops.products._matmul:            (None,                            products.matmul,                 cublas.matmul),
+    ops.convolution._conv:           (native_convolution.conv2d,       convolution.conv2d,              cuda_convolution.conv2d),
+    ops.convolution._conv_input:     (native_convolution.conv2d_input, convolution.conv2d_input,        cuda_convolution.conv2d_input),
+    ops.convolution._conv_kernel:    (native_convolution.conv2d_kernel, convolution.conv2d_kernel,      cuda_convolution.conv2d_kernel),
+    ops.windows._fold_primitive:     (None,                            None,                            cuda_windows.fold),
+    ops.windows._max_pool2d:         (native_pooling.max_pool2d,       pooling.max_pool2d,              cuda_windows.max_pool2d),
+    ops.windows._take:               (native_pooling.take_winners,     pooling.take_winners,            cuda_windows.take_winners),
+    ops.windows._put:                (native_pooling.put_winners,      pooling.put_winners,             cuda_windows.put_winners),
+    ops.windows._mean_primitive:     (native_pooling.mean_pool2d,      pooling.mean_pool2d,             None),
+    ops.windows._mean_input:         (native_pooling.mean_pool2d_input, pooling.mean_pool2d_input,      None),
+    ops.normalize.moments:           (native_batch_norm.moments,       batch_norm.moments,              cuda.moments),
+    optim._sgd_step:                 (native_optim.sgd_step,           None,                            cuda.sgd),
+    optim._adam_step:                (native_optim.adam_step,          None,                            None),
     # the two exceptions: value, push and pull
-    normalization._batch_norm:       (batch_norm.batch_norm,           cuda.batch_norm),
-    losses._cross_entropy:           (None,                            cuda.cross_entropy),
+    normalization._batch_norm:       (native_batch_norm.batch_norm,    batch_norm.batch_norm,           cuda.batch_norm),
+    losses._cross_entropy:           (None,                            None,                            cuda.cross_entropy),
 }
 
-backend.add_rows(TABLE)
+
+def on_host(native_form: Form | None, form: Form | None) -> Form | None:
+    """Return the form for NumPy arrays: that in C, and the other one for what that is not made for."""
+    if native_form is None or form is None or not native.wanted():
+        return native_form if native.wanted() and native_form else form
+
+    def either(*args: Any, **params: Any) -> Any:
+        y = native_form(*args, **params)
+        return y if y is not NotImplemented else form(*args, **params)
+    return either
+
+
+backend.add_rows({operation: (on_host(in_c, on_numpy), on_cupy) for operation, (in_c, on_numpy, on_cupy) in TABLE.items()})
 if os.environ.get("MINIGRAD_KEEP_MEMORY", "1") != "0":
     memory.keep_memory()

@@ -1,5 +1,5 @@
 """Batch normalization on NumPy: moments, and the whole layer with its first derivative, in few passes over memory."""
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy
@@ -12,21 +12,26 @@ from .threads import map_chunks, run, scratch, split_rows, sum_chunks
 
 
 def moments(x: Array) -> Any:
-    """Return the mean and the variance of each channel, joined from those of the chunks.
-
-    Chan, Golub & LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979.
-    """
+    """Return the mean and the variance of each channel."""
     if not x.size or x.dtype == "float16":
         return NotImplemented
 
-    def one(chunk: slice) -> tuple[int, Array, Array]:      # both sums while the chunk is in the cache
-        count = x[chunk].size // x.shape[-1]
-        mean = column_sums(x[chunk]) / count
+    def of_chunk(chunk: slice) -> tuple[Array, Array]:      # both sums while the chunk is in the cache
+        mean = column_sums(x[chunk]) / (x[chunk].size // x.shape[-1])
         deviation = numpy.subtract(x[chunk], _tile(mean, x), out=scratch("deviation", x[chunk].shape, x))
-        return count, mean, column_sums(deviation, deviation)
+        return mean, column_sums(deviation, deviation)
+    return join_moments(x, of_chunk)
+
+
+def join_moments(x: Array, of_chunk: Callable[[slice], tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Return the mean and the variance from the mean and the sum of squared deviations of each chunk of x.
+
+    Chan, Golub & LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979.
+    """
+    chunks = split_rows(x)
     n, mean, squares = 0, 0.0, 0.0                          # the count, mean and squared deviations up to here
-    for m, mean_here, squares_here in map_chunks(one, split_rows(x)):
-        deviation = mean_here - mean
+    for chunk, (mean_here, squares_here) in zip(chunks, map_chunks(of_chunk, chunks)):
+        m, deviation = x[chunk].size // x.shape[-1], mean_here - mean
         squares = squares + squares_here + deviation * deviation * (n * m / (n + m))
         n, mean = n + m, mean + deviation * (m / (n + m))
     return mean, squares / n
@@ -63,28 +68,66 @@ class Passes:
 
     def __init__(self, x: Array, gain: Array | None, bias: Array, statistics: tuple[Array, Array], eps: float,
                  then_relu: bool) -> None:
-        self.x, self.then_relu, self.has_gain = x, then_relu, gain is not None
+        self.x, self.bias, self.then_relu, self.has_gain = x, bias, then_relu, gain is not None
         self.y = numpy.empty(x.shape, numpy.result_type(x, bias, bias if gain is None else gain))
-        self.mean, self.r = _tile(statistics[0], x), 1.0 / numpy.sqrt(statistics[1] + eps)
+        self.mean, self.r = statistics[0], 1.0 / numpy.sqrt(statistics[1] + eps)
         self.A = self.r if gain is None else gain * self.r
         self.n, self.chunks = x.size / x.shape[-1], split_rows(x)
-        A, bias = _tile(self.A, x), _tile(bias, x)
+        self.normalize()
+
+    def push(self, t: Array | None, t_gain: Array | None, t_bias: Array | None) -> Array:
+        """Return the tangent of y; None is zero."""
+        t, A = (self.x, 0.0 * self.A) if t is None else (t, self.A)     # whatever t is, it is then multiplied by 0
+        sums = self.sums(t)
+        B = (0.0 if t_gain is None else self.r * t_gain) - A * self.r ** 2 * (sums[1] / self.n)
+        C = (0.0 if t_bias is None else t_bias) - A * (sums[0] / self.n)
+        return self.slope(t, A, B, C)
+
+    def pull(self, g: Array) -> tuple[Array, Array | None, Array]:
+        """Return the cotangents of x, gain (None if there is no gain) and bias."""
+        v, sums = self.gated_sums(g) if self.then_relu else (g, self.sums(g))
+        B, C = -self.A * self.r ** 2 * (sums[1] / self.n), -self.A * (sums[0] / self.n)
+        return self.slope_of_gated(v, self.A, B, C), self.r * sums[1] if self.has_gain else None, sums[0]
+
+    # ------------------------------------------------------- the walks over memory, which native_batch_norm.py replaces
+
+    def normalize(self) -> None:
+        """Compute y."""
+        self.mean = _tile(self.mean, self.x)
+        A, bias = _tile(self.A, self.x), _tile(self.bias, self.x)
 
         def work(chunks: Iterator[slice]) -> None:
             for chunk in chunks:
-                y = numpy.subtract(x[chunk], self.mean, out=self.y[chunk])
+                y = numpy.subtract(self.x[chunk], self.mean, out=self.y[chunk])
                 y *= A
                 y += bias
-                if then_relu:
+                if self.then_relu:
                     numpy.maximum(y, 0.0, out=y)
         run(work, self.chunks)
 
-    def _center(self, chunk: slice) -> Array:
-        x = self.x[chunk]
-        return numpy.subtract(x, self.mean, out=scratch("c", x.shape, x))
+    def sums(self, t: Array) -> Array:
+        """Return the sums of t and of c t over the batch: (2, channels)."""
+        return sum_chunks(lambda chunk: numpy.stack([column_sums(t[chunk]), column_sums(self._center(chunk), t[chunk])]),
+                          self.chunks)
+
+    def gated_sums(self, g: Array) -> tuple[Array, Array]:
+        """Return v = g where y > 0, as an array to write to, and its sums."""
+        v = numpy.empty_like(self.y)
+
+        def of_chunk(chunk: slice) -> Array:
+            part = select(g[chunk], self.y[chunk] != 0, out=v[chunk])
+            return numpy.stack([column_sums(part), column_sums(self._center(chunk), part)])
+        return v, sum_chunks(of_chunk, self.chunks)
+
+    def slope(self, t: Array, A: Array, B: Array, C: Array) -> Array:
+        """Return t A + c B + C, where y > 0."""
+        return self._slope(t, A, B, C, numpy.empty_like(self.y), self.then_relu)
+
+    def slope_of_gated(self, v: Array, A: Array, B: Array, C: Array) -> Array:
+        """Return v A + c B + C, with v from `gated_sums` if there is a ReLU."""
+        return self._slope(v, A, B, C, v if self.then_relu else numpy.empty_like(self.y), False)
 
     def _slope(self, v: Array, A: Array, B: Array, C: Array, out: Array, gated: bool) -> Array:
-        """Return v A + c B + C, where y > 0 if it is gated; written to `out`, which may be v."""
         A, B, C = (_tile(a, self.x) for a in (A, B, C))
 
         def work(chunks: Iterator[slice]) -> None:
@@ -98,23 +141,6 @@ class Passes:
         run(work, self.chunks)
         return out
 
-    def push(self, t: Array | None, t_gain: Array | None, t_bias: Array | None) -> Array:
-        """Return the tangent of y; None is zero."""
-        t, A = (self.x, 0.0 * self.A) if t is None else (t, self.A)     # whatever t is, it is then multiplied by 0
-        sums = sum_chunks(lambda chunk: numpy.stack([column_sums(t[chunk]),
-                                                   column_sums(self._center(chunk), t[chunk])]), self.chunks)
-        B = (0.0 if t_gain is None else self.r * t_gain) - A * self.r ** 2 * (sums[1] / self.n)
-        C = (0.0 if t_bias is None else t_bias) - A * (sums[0] / self.n)
-        return self._slope(t, A, B, C, numpy.empty_like(self.y), self.then_relu)
-
-    def pull(self, g: Array) -> tuple[Array, Array | None, Array]:
-        """Return the cotangents of x, gain (None if there is no gain) and bias."""
-        v = numpy.empty_like(self.y) if self.then_relu else g
-
-        def sums_of(chunk: slice) -> Array:
-            part = select(g[chunk], self.y[chunk] != 0, out=v[chunk]) if self.then_relu else g[chunk]
-            return numpy.stack([column_sums(part), column_sums(self._center(chunk), part)])
-        sums = sum_chunks(sums_of, self.chunks)
-        B, C = -self.A * self.r ** 2 * (sums[1] / self.n), -self.A * (sums[0] / self.n)
-        out = v if self.then_relu else numpy.empty_like(self.y)
-        return self._slope(v, self.A, B, C, out, False), self.r * sums[1] if self.has_gain else None, sums[0]
+    def _center(self, chunk: slice) -> Array:
+        x = self.x[chunk]
+        return numpy.subtract(x, self.mean, out=scratch("c", x.shape, x))

@@ -1,11 +1,11 @@
-"""Max pooling on NumPy: the first element of all windows, then the second, and so on, in chunks on threads."""
+"""Pooling on NumPy: the first element of all windows, then the second, and so on, in chunks on threads."""
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy
 
-from ..ops.windows import Border, Pair, output_size
+from ..ops.windows import Border, Pair, _pad, output_size
 from ..typing import Array, Shape
 from .threads import run, split_rows
 
@@ -68,6 +68,47 @@ def put_winners(g: Array, winners: Array, image: Shape, **geometry: Any) -> Arra
             numpy.add.at(part.reshape(-1), indices.ravel(), g[chunk].ravel())
     run(work, split_rows(x))
     return x
+
+
+def mean_pool2d(x: Array, window: Pair, stride: Pair, padding: Border) -> Any:
+    """Return the mean of each window; padding counts as zeros."""
+    if x.dtype.kind != "f":
+        return NotImplemented
+    y = numpy.empty((len(x), *output_size(x.shape[1:3], window, stride, padding), x.shape[3]), x.dtype)
+
+    def work(chunks: Iterator[slice]) -> None:
+        for chunk in chunks:
+            image, total = _pad(x[chunk], padding), y[chunk]
+            for k, tap in enumerate(_slices(image, y.shape[1:3], window, stride)):
+                numpy.add(total, tap, out=total) if k else numpy.copyto(total, tap)
+            total /= math.prod(window)
+    run(work, split_rows(x))
+    return y
+
+
+def mean_pool2d_input(g: Array, size: Pair, window: Pair, stride: Pair, padding: Border) -> Any:
+    """Return images with each number of g shared equally among the pixels of its window: the adjoint."""
+    if g.dtype.kind != "f":
+        return NotImplemented
+    (top, bottom), (left, right) = padding
+    x = numpy.empty((len(g), *size, g.shape[3]), g.dtype)
+
+    def work(chunks: Iterator[slice]) -> None:
+        for chunk in chunks:
+            image = numpy.zeros((len(x[chunk]), size[0] + top + bottom, size[1] + left + right, g.shape[3]), g.dtype)
+            share = g[chunk] / math.prod(window)
+            for tap in _slices(image, g.shape[1:3], window, stride):
+                tap += share
+            x[chunk] = image[:, top:top + size[0], left:left + size[1]]
+    run(work, split_rows(x))
+    return x
+
+
+def _slices(x: Array, count: Shape, window: Pair, stride: Pair) -> list[Array]:
+    """Return the first, second ... element of all windows of padded images, as views."""
+    (rows, columns), (down, across) = count, stride
+    return [x[:, a:a + down * rows:down, b:b + across * columns:across]
+            for a in range(window[0]) for b in range(window[1])]
 
 
 def _taps(x: Array, window: Pair, stride: Pair, padding: Border) -> list[Array]:

@@ -17,7 +17,7 @@ from ..core import Primitive, replaceable
 from ..errors import DTypeError, ShapeError, message, shape
 from ..kinds import linear
 from ..typing import Array
-from .reductions import mean
+from .reductions import widen_sums
 from .shaping import reshape
 
 Pair: TypeAlias = tuple[int, int]
@@ -208,5 +208,23 @@ def avg_pool2d(x: Array, kernel_size: int | Pair, stride: int | Pair | None = No
 
     stride: by default the window size. Padding counts as zeros, as in PyTorch. Raises ShapeError.
     """
+    check_image("avg_pool2d(x)", x)
     stride = kernel_size if stride is None else stride
-    return mean(_windows("avg_pool2d(x)", x, kernel_size, stride, padding), axis=(3, 4))
+    window, stride, border = as_pairs("avg_pool2d(x)", x, kernel_size, stride, padding)
+    return _mean(x, window=window, stride=stride, padding=border)
+
+
+def _mean_pool(x: Array, window: Pair, stride: Pair, padding: Border) -> Array:
+    return _unfold(x, window, stride, padding).mean((3, 4))
+
+
+def _mean_pool_input(g: Array, size: Pair, window: Pair, stride: Pair, padding: Border) -> Array:
+    n, rows, columns, c = g.shape
+    share = (g / math.prod(window))[:, :, :, None, None]
+    windows = module_of(g).broadcast_to(share, (n, rows, columns, *window, c))
+    return _fold_primitive(windows, size=size, stride=stride, padding=padding)
+
+
+_mean_primitive: Primitive = linear(_mean_pool, lambda g, s, **p: _mean_input(g, size=s[1:3], **p), "avg_pool2d")
+_mean_input: Primitive = linear(_mean_pool_input, lambda g, s, size, **p: _mean_primitive(g, **p))
+_mean = widen_sums(_mean_primitive)
