@@ -62,36 +62,37 @@ Form = Callable[..., Any]
 UFUNCS = (ops.add, ops.subtract, ops.negative, ops.multiply, ops.square, ops.exp, ops.expm1, ops.log, ops.log1p,
           ops.sqrt, ops.sin, ops.cos, ops.tanh, ops.abs, ops.maximum, ops.minimum, ops.power)
 
+# operation: (its form in C, on NumPy, on CuPy)
 TABLE: dict[Form, tuple[Form | None, Form | None, Form | None]] = {
-    # operation                       in C                             NumPy                            CuPy
-    **{ufunc:                        (None,                            chunked(getattr(numpy, ufunc.name)), None)
-       for ufunc in UFUNCS},
-    core.add:                        (None,                            elementwise.add,                 None),
-    core.add_in_place:               (None,                            elementwise.add_in_place,        None),
-    kinds._broadcast:                (None,                            elementwise.broadcast_to,        None),
-    kinds._sum_back:                 (native_batch_norm.sum_to,        elementwise.sum_to,              cuda.sum_to),
-    ops.relu:                        (None,                            elementwise.relu,                None),
-    ops.elementwise._gate:           (None,                            elementwise.gate,                None),
-    ops.elementwise.scale:           (None,                            elementwise.scale,               None),
-    ops.sigmoid:                     (None,                            elementwise.sigmoid,             None),
-    ops.elementwise._bell:           (None,                            elementwise.sigmoid_slope,       None),
-    _keep:                           (None,                            elementwise.keep,                None),
-    ops.products._matmul:            (None,                            products.matmul,                 cublas.matmul),
-    ops.convolution._conv:           (native_convolution.conv2d,       convolution.conv2d,              cuda_convolution.conv2d),
-    ops.convolution._conv_input:     (native_convolution.conv2d_input, convolution.conv2d_input,        cuda_convolution.conv2d_input),
-    ops.convolution._conv_kernel:    (native_convolution.conv2d_kernel, convolution.conv2d_kernel,      cuda_convolution.conv2d_kernel),
-    ops.windows._fold_primitive:     (None,                            None,                            cuda_windows.fold),
-    ops.windows._max_pool2d:         (native_pooling.max_pool2d,       pooling.max_pool2d,              cuda_windows.max_pool2d),
-    ops.windows._take:               (native_pooling.take_winners,     pooling.take_winners,            cuda_windows.take_winners),
-    ops.windows._put:                (native_pooling.put_winners,      pooling.put_winners,             cuda_windows.put_winners),
-    ops.windows._mean_primitive:     (native_pooling.mean_pool2d,      pooling.mean_pool2d,             None),
-    ops.windows._mean_input:         (native_pooling.mean_pool2d_input, pooling.mean_pool2d_input,      None),
-    ops.normalize.moments:           (native_batch_norm.moments,       batch_norm.moments,              cuda.moments),
-    optim._sgd_step:                 (native_optim.sgd_step,           None,                            cuda.sgd),
-    optim._adam_step:                (native_optim.adam_step,          None,                            None),
+    **{ufunc: (None, chunked(getattr(numpy, ufunc.name)), None) for ufunc in UFUNCS},
+    core.add: (None, elementwise.add, None),
+    core.add_in_place: (None, elementwise.add_in_place, None),
+    kinds._broadcast: (None, elementwise.broadcast_to, None),
+    kinds._sum_back: (native_batch_norm.sum_to, elementwise.sum_to, cuda.sum_to),
+    ops.relu: (None, elementwise.relu, None),
+    ops.elementwise._gate: (None, elementwise.gate, None),
+    ops.elementwise.scale: (None, elementwise.scale, None),
+    ops.sigmoid: (None, elementwise.sigmoid, None),
+    ops.elementwise._bell: (None, elementwise.sigmoid_slope, None),
+    _keep: (None, elementwise.keep, None),
+    ops.products._matmul: (None, products.matmul, cublas.matmul),
+    ops.convolution._conv: (native_convolution.conv2d, convolution.conv2d, cuda_convolution.conv2d),
+    ops.convolution._conv_input: (
+        native_convolution.conv2d_input, convolution.conv2d_input, cuda_convolution.conv2d_input),
+    ops.convolution._conv_kernel: (
+        native_convolution.conv2d_kernel, convolution.conv2d_kernel, cuda_convolution.conv2d_kernel),
+    ops.windows._fold_primitive: (None, None, cuda_windows.fold),
+    ops.windows._max_pool2d: (native_pooling.max_pool2d, pooling.max_pool2d, cuda_windows.max_pool2d),
+    ops.windows._take: (native_pooling.take_winners, pooling.take_winners, cuda_windows.take_winners),
+    ops.windows._put: (native_pooling.put_winners, pooling.put_winners, cuda_windows.put_winners),
+    ops.windows._mean_primitive: (native_pooling.mean_pool2d, pooling.mean_pool2d, None),
+    ops.windows._mean_input: (native_pooling.mean_pool2d_input, pooling.mean_pool2d_input, None),
+    ops.normalize.moments: (native_batch_norm.moments, batch_norm.moments, cuda.moments),
+    optim._sgd_step: (native_optim.sgd_step, None, cuda.sgd),
+    optim._adam_step: (native_optim.adam_step, None, None),
     # the two exceptions: value, push and pull
-    normalization._batch_norm:       (native_batch_norm.batch_norm,    batch_norm.batch_norm,           cuda.batch_norm),
-    losses._cross_entropy:           (None,                            None,                            cuda.cross_entropy),
+    normalization._batch_norm: (native_batch_norm.batch_norm, batch_norm.batch_norm, cuda.batch_norm),
+    losses._cross_entropy: (None, None, cuda.cross_entropy),
 }
 
 
@@ -106,6 +107,7 @@ def on_host(native_form: Form | None, form: Form | None) -> Form | None:
     return either
 
 
-backend.add_rows({operation: (on_host(in_c, on_numpy), on_cupy) for operation, (in_c, on_numpy, on_cupy) in TABLE.items()})
+backend.add_rows({operation: (on_host(in_c, on_numpy), on_cupy)
+                  for operation, (in_c, on_numpy, on_cupy) in TABLE.items()})
 if os.environ.get("MINIGRAD_KEEP_MEMORY", "1") != "0":
     memory.keep_memory()

@@ -107,8 +107,8 @@ class Passes:
 
     def sums(self, t: Array) -> Array:
         """Return the sums of t and of c t over the batch: (2, channels)."""
-        return sum_chunks(lambda chunk: numpy.stack([column_sums(t[chunk]), column_sums(self._center(chunk), t[chunk])]),
-                          self.chunks)
+        return sum_chunks(lambda chunk: numpy.stack([column_sums(t[chunk]),
+                                                   column_sums(self._center(chunk), t[chunk])]), self.chunks)
 
     def gated_sums(self, g: Array) -> tuple[Array, Array]:
         """Return v = g where y > 0, as an array to write to, and its sums."""

@@ -2,17 +2,18 @@
 
     MINIGRAD_NATIVE=0        leave them out
     CC=clang                 the compiler; else cc, gcc or clang, or zig's (pip install 'minigrad[native]')
-    MINIGRAD_CFLAGS=...      flags in place of -march=native
+    MINIGRAD_CFLAGS=...      flags in place of -march=native (on ARM -mcpu=native)
 
-The sources are in kernels/: see its README.md. The library for one type, float32 or float64, is compiled when it is
-first needed, which takes some seconds, and is kept in the user's cache folder. Its name holds a hash of all that it was
-made from (source, compiler, flags, processor) and one of its content: so a library that is out of date is never loaded,
-nor one that is damaged; and none that somebody else could have written. It appears whole or not at all, so processes
-that compile at the same time do not disturb one another. Without a compiler, a line in the log says so, and the forms in
-NumPy are used.
+The sources are in kernels/, and explained in its README.md. The library for one type, float32 or float64, is compiled
+when it is first needed, which takes some seconds, and kept in the user's cache folder. Its name holds a hash of all
+that it was made from (source, compiler, flags, processor) and one of its content: so no library is loaded that is out
+of date or damaged, and none that another user could have written. It appears whole or not at all, so processes that
+compile at the same time do not disturb one another. Without a compiler, a line in the log says so, and NumPy does the
+work.
 """
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -29,7 +30,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
 from typing import Any
 
 import numpy
@@ -59,7 +59,7 @@ def wanted() -> bool:
 
 def kernels(*arrays: Any) -> Any:
     """Return the kernels for arrays of NumPy, all of one type that there are kernels for; None where there are none."""
-    dtype = getattr(arrays[0], "dtype", None)
+    dtype: Any = getattr(arrays[0], "dtype", None)
     for x in arrays:
         if type(x) is not numpy.ndarray or x.dtype is not dtype and x.dtype != dtype:
             return None
@@ -71,29 +71,28 @@ def address(x: Array) -> int:
     return int(x.ctypes.data)
 
 
-def contiguous(x: Array) -> Array:
-    """Return x if it is aligned and in C order, else a copy that is."""
-    return numpy.require(x, requirements="CA")
+def contiguous(x: Array, dtype: Any = None) -> Array:
+    """Return x if it is aligned, in C order and of this type, if one is given; else a copy that is."""
+    return numpy.require(x, dtype, ["C", "A"])
 
 
 @functools.cache
 def _library(code: str) -> tuple[Any, str]:
-    """Return the loaded library for a type of NumPy, "f" or "d", and where it is; or None, and the reason."""
+    """Return the loaded library for a type of NumPy, "f" or "d", and what it is; or None, and why there is none."""
     compiler = find_compiler()
-    if not compiler:
-        reason = "no C compiler was found"
-    else:
+    reason = "no C compiler was found"
+    if compiler:
         try:
-            path, temporary = _compiled(compiler, TYPES[code])
+            path = _find(compiler, code) or _compile(compiler, code)
             kernels = ctypes.CDLL(str(path))
             for name, letters in SIGNATURES.items():
                 getattr(kernels, name).argtypes = [CTYPES[letter] for letter in letters]
-            if temporary:
-                path.unlink(missing_ok=True)                # it stays loaded
-            return kernels, f"{compiler[0]}, vectors of {kernels.vector()}, {path}"
+            if path.name.startswith("."):                   # a temporary file: it stays loaded without its name
+                path.unlink(missing_ok=True)
+            return kernels, f"{' '.join(compiler)}, {kernels.vector()} numbers in a vector, {path}"
         except (OSError, subprocess.SubprocessError, AttributeError) as error:
-            reason = f"{' '.join(compiler)} failed ({str(getattr(error, 'stderr', '') or error).strip()[:500]})"
-    log.warning("minigrad: no kernels in C, so NumPy computes more slowly: %s. Install gcc or clang, or "
+            reason = f"{' '.join(compiler)} failed: {str(getattr(error, 'stderr', '') or error).strip()[:500]}"
+    log.warning("minigrad: no kernels in C, so NumPy computes more slowly (%s). Install gcc or clang, or "
                 "pip install 'minigrad[native]'; MINIGRAD_NATIVE=0 silences this line", reason)
     return None, reason
 
@@ -113,8 +112,10 @@ def status(code: str = "f") -> str:
     return words if kernels else f"none: {words}"
 
 
+# -------------------------------------------------------------------------------------------- compiler and cache
+
 def find_compiler() -> list[str]:
-    """Return the command of a C compiler, or an empty list: $CC, cc, gcc, clang, or that of the package ziglang."""
+    """Return the command of a C compiler: $CC, cc, gcc, clang, or that of the package ziglang; [] if there is none."""
     for command in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
         words = shlex.split(command)
         if words and (program := shutil.which(words[0])):
@@ -122,77 +123,98 @@ def find_compiler() -> list[str]:
     return [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else []
 
 
-def _compiled(compiler: list[str], type_name: str) -> tuple[pathlib.Path, bool]:
-    """Return the path of the library for a type, and whether it is a temporary file, for want of a cache folder."""
-    cflags = shlex.split(os.environ.get("MINIGRAD_CFLAGS", "-march=native"))
-    command = [*compiler, *FLAGS, *cflags, f"-DT={type_name}"]
-    key = _hash(command, *_identity(compiler), processor(), *(
-        file.read_bytes() for file in sorted(SOURCES.iterdir()) if file.suffix in (".c", ".h")))
-    folder = cache_folder()
+def _command(compiler: list[str], code: str) -> list[str]:
+    native = "-mcpu=native" if platform.machine().lower() in ("arm64", "aarch64") else "-march=native"
+    cflags = shlex.split(os.environ.get("MINIGRAD_CFLAGS", native))
+    return [*compiler, *FLAGS, *cflags, f"-DT={TYPES[code]}"]
+
+
+def _find(compiler: list[str], code: str) -> pathlib.Path | None:
+    """Return the library in the cache folder, if it is there and what its name says."""
+    key, folder = _key(compiler, code), cache_folder()
     for path in folder.glob(f"kernels-{key}-*.so") if folder else ():
         if _is_own(path) and path.name == _name(key, path.read_bytes()):
-            return path, False
-    log.warning("minigrad: compiling the kernels in C for %s, once on this machine: a few seconds", type_name)
+            return path
+    return None
+
+
+def _compile(compiler: list[str], code: str) -> pathlib.Path:
+    """Compile the library and return its path: in the cache folder, or a temporary file where that cannot be written.
+
+    Raises OSError or SubprocessError.
+    """
+    log.warning("minigrad: compiling the kernels in C for %s, once on this machine: some seconds", TYPES[code])
+    command, key = _command(compiler, code), _key(compiler, code)
     with tempfile.TemporaryDirectory(prefix="minigrad-", ignore_cleanup_errors=True) as work:
         built = pathlib.Path(work, "kernels.so")
         subprocess.run([*command, "-o", built, SOURCES / "kernels.c"], check=True, capture_output=True, text=True,
                        timeout=300)
         content = built.read_bytes()
-    target = (folder or pathlib.Path(tempfile.gettempdir())) / _name(key, content)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")     # a name that nobody can guess
-    with open(beside, "xb") as file:
-        os.chmod(beside, 0o700)
-        file.write(content)
-    if folder is None:
-        return beside, True
-    os.replace(beside, target)
-    return target, False
+    folder = cache_folder()
+    if folder and os.access(folder, os.W_OK):
+        with contextlib.suppress(OSError):                  # a full disk, say
+            os.replace(_write(folder, content), path := folder / _name(key, content))
+            return path
+    return _write(pathlib.Path(tempfile.gettempdir()), content)
+
+
+def _write(folder: pathlib.Path, content: bytes) -> pathlib.Path:
+    """Write a new file, under a name that nobody can guess, for this user alone. Return its path."""
+    path = folder / f".kernels-{secrets.token_hex(16)}.so"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    try:
+        with open(os.open(path, flags, 0o700), "wb") as file:
+            file.write(content)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def cache_folder() -> pathlib.Path | None:
-    """Return the folder of compiled kernels, of this user alone, made if need be; None where there can be none."""
+    """Return the folder of compiled kernels, made if need be; None where it is not, or not only this user's."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or ("~/Library/Caches" if sys.platform == "darwin" else "~/.cache")
-    folder = pathlib.Path(base).expanduser() / "minigrad" / "kernels"
     try:
+        folder = pathlib.Path(base).expanduser() / "minigrad" / "kernels"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder if _is_own(folder) and os.access(folder, os.W_OK) else None
+        return folder if _is_own(folder) else None
     except (OSError, RuntimeError):                         # RuntimeError: there is no home
         return None
 
 
 def _is_own(path: pathlib.Path) -> bool:
-    """Return whether nobody but this user can have written a file or to a folder."""
+    """Return whether a file or folder, which is no link, can have been written by this user alone."""
     about = path.lstat()
     return not hasattr(os, "getuid") or (
         about.st_uid == os.getuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         and not stat.S_ISLNK(about.st_mode))
 
 
+def _key(compiler: list[str], code: str) -> str:
+    """Return a hash of all that a library is made from. The compiler is not run for that, which would take longer."""
+    about, zig = os.stat(os.path.realpath(compiler[0])), importlib.util.find_spec("ziglang")
+    version = about.st_size, about.st_mtime_ns, zig and zig.origin and os.stat(zig.origin).st_mtime_ns
+    sources = sorted(file for file in SOURCES.iterdir() if file.suffix in (".c", ".h"))
+    return _hash(repr((_command(compiler, code), version, processor())).encode(), *(f.read_bytes() for f in sources))
+
+
 def _name(key: str, content: bytes) -> str:
     return f"kernels-{key}-{_hash(content)}.so"
 
 
-def _hash(*parts: Any) -> str:
+def _hash(*parts: bytes) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        data = part if isinstance(part, bytes) else repr(part).encode()
-        digest.update(len(data).to_bytes(8, "little") + data)
+        digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()[:32]
 
 
-def _identity(compiler: list[str]) -> Iterable[object]:
-    """Return what changes when the compiler is replaced: without running it, which would take longer than all else."""
-    about = os.stat(os.path.realpath(compiler[0]))
-    spec = importlib.util.find_spec("ziglang") if "ziglang" in compiler else None
-    return about.st_size, about.st_mtime_ns, os.stat(spec.origin).st_mtime_ns if spec and spec.origin else None
-
-
 def processor() -> str:
-    """Return which instructions the processor has, as far as the system tells."""
-    with_flags = pathlib.Path("/proc/cpuinfo")
-    lines = with_flags.read_text().splitlines() if with_flags.exists() else []
-    known = {line for line in lines if line.split("\t")[0].strip() in ("model name", "flags", "Features", "CPU part")}
+    """Return which processor this is and which instructions it has, as far as the system tells."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    known = {line for line in lines if line.split(":")[0].strip() in ("model name", "flags", "Features", "CPU part")}
     return repr((platform.machine(), platform.processor(), sorted(known)))

@@ -47,7 +47,8 @@ def batch_norm(x: Array, gain: Array | None, bias: Array, eps: float, then_relu:
                statistics: tuple[Array, Array] | None) -> Any:
     """Return y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative."""
     library = kernels(x, bias, bias if gain is None else gain, *statistics or ())
-    if not (library and x.ndim > 1 and x.size and bias.shape == x.shape[-1:] and (gain is None or gain.shape == bias.shape)):
+    if not (library and x.ndim > 1 and x.size and bias.shape == x.shape[-1:]
+            and (gain is None or gain.shape == bias.shape)):
         return NotImplemented
     passes = _NativePasses(library, contiguous(x), gain, bias, statistics or plain_moments(x), eps, then_relu)
     return passes.y, passes.push, passes.pull
@@ -103,15 +104,17 @@ class _NativePasses(Passes):
                 self._call(f, chunk, arrays, rest, y[chunk])
         run(work, self.chunks)
 
-    def _call(self, f: Callable[..., Any], chunk: slice, arrays: tuple[Array, ...], rest: tuple[Any, ...], y: Array) -> None:
+    def _call(self, f: Callable[..., Any], chunk: slice, arrays: tuple[Array, ...], rest: tuple[Any, ...],
+              y: Array) -> None:
         """Call f(layer, *arrays, rows, channels, *rest, y) for a chunk."""
         x = self.x[chunk]
         layer = _Layer(address(x), *map(address, self.constants))
-        f(ctypes.byref(layer), *[address(a[chunk]) for a in arrays], x.size // x.shape[-1], x.shape[-1], *rest, address(y))
+        channels = x.shape[-1]
+        f(ctypes.byref(layer), *[address(a[chunk]) for a in arrays], x.size // channels, channels, *rest, address(y))
 
     def _channels(self, a: Any) -> Array:
         """Return a number for each channel in the type of x."""
-        return numpy.require(numpy.broadcast_to(a, self.x.shape[-1:]), self.x.dtype, "CA")
+        return contiguous(numpy.broadcast_to(a, self.x.shape[-1:]), self.x.dtype)
 
     def _like_x(self, t: Array) -> Array:
-        return numpy.require(t, self.x.dtype, "CA")
+        return contiguous(t, self.x.dtype)

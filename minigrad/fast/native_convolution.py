@@ -5,7 +5,6 @@ each remainder of a pixel's position modulo the stride, and each fills in its ow
 """
 import ctypes
 import functools
-import math
 import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,8 +18,7 @@ from .threads import GROUPS, map_chunks, run, scratch, split
 
 LARGE = 1 << 20         # bytes of a large kernel: its gradient is computed in parts of so many outputs,
 OUTPUTS = 64            # each summed over the whole batch by one thread, since sums for every thread would be too many
-BLOCK = 1 << 18         # bytes of transformed tiles that Winograd's form works on at a time: half of a second cache,
-TILES = 24, 96          # but at least, and at most, so many tiles
+TILES = 48              # tiles that Winograd's form transforms at a time: they stay in the second cache
 
 
 def conv2d(x: Array, k: Array, stride: Pair, padding: Border) -> Any:
@@ -42,8 +40,8 @@ def conv2d_input(g: Array, k: Array, size: Pair, stride: Pair, padding: Border) 
     g, all_written = contiguous(g), stride[0] <= k.shape[0] and stride[1] <= k.shape[1]
     x = (numpy.empty if all_written else numpy.zeros)((len(g), *size, k.shape[2]), g.dtype)
     parts = []
-    for remainder in numpy.ndindex(*stride):                # element a = remainder + stride b of the kernel meets pixels
-        part = k[remainder[0]::stride[0], remainder[1]::stride[1]]              # stride i + remainder - border
+    for remainder in numpy.ndindex(*stride):                # the kernel's elements a = remainder modulo stride are for
+        part = k[remainder[0]::stride[0], remainder[1]::stride[1]]              # pixels stride i + remainder - border
         if part.size:
             lead = [(side[0], r, s) for side, r, s in zip(padding, remainder, stride)]
             first = [max(-(-(border - r) // s), 0) for border, r, s in lead]    # the least i of a pixel in the image
@@ -97,14 +95,10 @@ class _Geometry(ctypes.Structure):
         return (self.A, self.B, self.down, self.across) == (3, 3, 1, 1) and (
             self.c % library.vector() == self.O % library.panel() == 0)
 
-    def block(self, itemsize: int) -> int:
-        """Return how many tiles Winograd's form takes at a time."""
-        return min(max(BLOCK // (16 * (self.c + self.O) * itemsize), TILES[0]), TILES[1])
-
     def memory(self, x: Array, library: Any, with_winograd: bool) -> int:
         """Return the address of scratch memory for a kernel in C."""
         if with_winograd:
-            count = 16 * (self.block(x.itemsize) * (self.c + self.O) + 2 * library.vector())
+            count = 16 * (TILES * (self.c + self.O) + 2 * library.vector())
         else:
             image = self.h * ((self.columns - 1) * self.across + self.B) * self.c
             count = library.rows_of_tile() * image + self.rows * self.columns * library.panel()
@@ -143,8 +137,8 @@ class _Convolution:
         g, n = self.geometry, chunk.stop - chunk.start
         x, y = (at + chunk.start * a.strides[0] for at, a in zip(self.start, (self.x, self.y)))
         if self.with_winograd:
-            memory, block = g.memory(self.x, self.library, True), g.block(self.x.itemsize)
-            if self.library.winograd(x, address(self.packed), y, memory, block, n, ctypes.byref(g)):
+            memory = g.memory(self.x, self.library, True)
+            if self.library.winograd(x, address(self.packed), y, memory, TILES, n, ctypes.byref(g)):
                 return
         packed = self.pack(False) if self.with_winograd else self.packed        # again, where y is not finite
         self.library.convolve(x, address(packed), y, g.memory(self.x, self.library, False), n, ctypes.byref(g))
@@ -179,10 +173,12 @@ def _kernel_gradient(library: Any, x: Array, g: Array, about: _Geometry, with_wi
         packed = numpy.zeros((16 if with_winograd else A * B) * c * -(-count // panel) * panel, x.dtype)
         memory = geometry.memory(x, library, with_winograd)
         for chunk in images:
-            args: list[Any] = [address(x) + chunk.start * x.strides[0], address(g[chunk, ..., outputs]), address(packed), memory]
-            args += [geometry.block(x.itemsize)] if with_winograd else []
-            f = library.winograd_kernel if with_winograd else library.convolve_kernel
-            f(*args, chunk.stop - chunk.start, ctypes.byref(geometry))
+            args = address(x[chunk]), address(g[chunk, ..., outputs]), address(packed), memory
+            n = chunk.stop - chunk.start
+            if with_winograd:
+                library.winograd_kernel(*args, TILES, n, ctypes.byref(geometry))
+            else:
+                library.convolve_kernel(*args, n, ctypes.byref(geometry))
         return packed
     sums = map_chunks(product, jobs)
     for i, part in enumerate(parts):

@@ -35,7 +35,8 @@ def adam_step(p: Array, g: Array, m: Array, v: Array, *settings: Any) -> Any:
 
 def _library(arrays: list[Array], *settings: Any) -> Any:
     """Return the kernels for leaves of one shape and type in C order, and settings that are numbers; else None."""
-    if arrays[0].size < SMALL or not all(x.flags.c_contiguous and x.flags.aligned and x.shape == arrays[0].shape for x in arrays):
+    if arrays[0].size < SMALL or any(
+            x.shape != arrays[0].shape or not x.flags.c_contiguous or not x.flags.aligned for x in arrays):
         return None
     if not all(isinstance(a, numbers.Real) or isinstance(a, numpy.ndarray) and not a.ndim for a in settings):
         return None

@@ -5,9 +5,18 @@
 // of each tile, transformed; m (16, block, O) the products. Both have L numbers more for each of the 16, or else all 16
 // would lie at the same place of the cache.
 
-// d = the 4x4 pixels under tile (i, j), L channels of them.
-INLINE void pixels_of(const T *x, const geometry *g, index i, index j, V d[4][4]) {
+// One row of B^T d B: e[b] = first[b] + sign second[b], and the same along the row.
+INLINE void transform_row(const V *first, const V *second, const int sign, T *v, index step) {
+    V e[4];
+    UNROLL for (int b = 0; b < 4; b++) e[b] = sign > 0 ? first[b] + second[b] : first[b] - second[b];
+    store(v, e[0] - e[2], L); store(v + step, e[1] + e[2], L);
+    store(v + 2 * step, e[2] - e[1], L); store(v + 3 * step, e[1] - e[3], L);
+}
+
+// v[16 step] = B^T d B of the 4x4 pixels d under tile (i, j), L channels of them, with zeros outside of the image.
+INLINE void transform_pixels(const T *x, const geometry *g, index i, index j, T *v, index step) {
     index row = 2 * i - g->top, column = 2 * j - g->left;
+    V d[4][4];
     x += (row * g->w + column) * g->c;
     if (row >= 0 && column >= 0 && row + 4 <= g->h && column + 4 <= g->w) {
         UNROLL for (int a = 0; a < 4; a++) UNROLL for (int b = 0; b < 4; b++) d[a][b] = load(x + (a * g->w + b) * g->c, L);
@@ -15,20 +24,8 @@ INLINE void pixels_of(const T *x, const geometry *g, index i, index j, V d[4][4]
         for (int a = 0; a < 4; a++) for (int b = 0; b < 4; b++)
             d[a][b] = row + a >= 0 && row + a < g->h && column + b >= 0 && column + b < g->w
                 ? load(x + (a * g->w + b) * g->c, L) : (V){0};
-}
-
-// v[16 step] = B^T d B
-INLINE void transform_pixels(const T *x, const geometry *g, index i, index j, T *v, index step) {
-    V d[4][4], e[4][4];
-    pixels_of(x, g, i, j, d);
-    UNROLL for (int b = 0; b < 4; b++) {
-        e[0][b] = d[0][b] - d[2][b]; e[1][b] = d[1][b] + d[2][b];
-        e[2][b] = d[2][b] - d[1][b]; e[3][b] = d[1][b] - d[3][b];
-    }
-    UNROLL for (int a = 0; a < 4; a++, v += 4 * step) {
-        store(v, e[a][0] - e[a][2], L); store(v + step, e[a][1] + e[a][2], L);
-        store(v + 2 * step, e[a][2] - e[a][1], L); store(v + 3 * step, e[a][1] - e[a][3], L);
-    }
+    transform_row(d[0], d[2], -1, v, step); transform_row(d[1], d[2], 1, v + 4 * step, step);
+    transform_row(d[2], d[1], -1, v + 8 * step, step); transform_row(d[1], d[3], -1, v + 12 * step, step);
 }
 
 // y = A^T m A, as far as it lies in the image. Returns 0 y: NaN where y is not finite.
