@@ -22,7 +22,8 @@ and below them, when you want to know:
     tree.py        nested dicts, lists, tuples and modules of arrays (files.py: their files)
     typing.py      the types in signatures
     deprecated.py  old names that still work for one version
-    fast/          what makes it fast: one table, operation -> (its form on NumPy, on CuPy)
+    __main__.py    `python -m minigrad` prints what it runs on
+    fast/          what makes it fast: one table, operation -> (its form in C, on NumPy, on CuPy)
 """
 from . import backend, boundary, check, deprecated, nn, ops, optim, reweight, tree
 from .backend import to_host, use, xp
@@ -31,6 +32,7 @@ from .core import LinearMap, Primitive
 from .draw import draw
 from .errors import BackendError, DTypeError, FileError, MinigradError, ShapeError, TraceError
 from .fast.capture import capture
+from .fast.info import info
 from .functions import checkpoint, with_derivative
 from .kinds import bilinear, broadcast_to, elementwise, linear, signed, sum_to
 from .ops import *  # noqa: F403
@@ -40,9 +42,9 @@ from .transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_
 __all__ = [
     "BackendError", "DTypeError", "FileError", "LinearMap", "MinigradError", "Primitive", "ShapeError", "TraceError",
     "backend", "bilinear", "broadcast_to", "capture", "check", "check_buffers", "check_derivatives", "checkpoint",
-    "draw", "elementwise", "example_weights", "grad", "hessian", "hvp", "jacobian", "jvp", "linear", "linearize",
-    "nn", "optim", "reweight", "reweighted_gradient", "signed", "sum_to", "to_host", "tree", "use", "value_and_grad",
-    "vjp", "with_derivative", "xp"
+    "draw", "elementwise", "example_weights", "grad", "hessian", "hvp", "info", "jacobian", "jvp", "linear",
+    "linearize", "nn", "optim", "reweight", "reweighted_gradient", "signed", "sum_to", "to_host", "tree", "use",
+    "value_and_grad", "vjp", "with_derivative", "xp"
 ]
 __all__ += ops.__all__
 

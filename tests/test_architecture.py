@@ -11,7 +11,7 @@ from minigrad import nn
 
 ROOT = pathlib.Path(mg.__file__).parent.parent
 LAYERS = [{"typing"}, {"errors", "deprecated"}, {"boundary"}, {"backend", "files"}, {"tree"}, {"box"}, {"core"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"},
-          {"losses", "normalization", "initial"}, {"nn", "optim", "reweight", "check", "draw"}, {"fast"}]          # the ground floor, and the wing
+          {"losses", "normalization", "initial"}, {"nn", "optim", "reweight", "check", "draw"}, {"fast"}, {"__main__"}]      # the ground floor, and the wing
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 IDEA = "core", "box", "kinds", "ops", "transforms", "functions", "losses", "normalization", "nn", "optim", "reweight", "check", "draw"
 SOURCES = sorted(path for folder in ("minigrad", "models", "experiments") for path in (ROOT / folder).rglob("*.py"))

@@ -49,7 +49,7 @@ def calls():
               "tensordot": (mg.tensordot, (X, X.T, 1)), "where": (mg.where, (X > 0.5, X, 0.0)), "broadcast_to": (mg.broadcast_to, (V, (2, 3))), "sum_to": (mg.sum_to, (X, (3,))), "transpose, axes": (mg.transpose, (X, (1, 0))),
               "squeeze, axis": (mg.squeeze, (X[None], 0)), "use": (mg.use, ("numpy",)), "elementwise": (mg.elementwise, ("exp", lambda y, x: y)), "signed": (mg.signed, ("add", 1, 1)),
               "linear": (mg.linear, (lambda x: x, lambda g, s: g)), "bilinear": (mg.bilinear, (np.multiply, lambda g, b, s: g * b, lambda g, a, s: g * a)), "Primitive": (mg.Primitive, ("exp",)),
-              "LinearMap": (mg.LinearMap, (abs, abs)), "checkpoint": (mg.checkpoint, (scalar,)), "with_derivative": (mg.with_derivative, (scalar, scalar)), "capture": (mg.capture, (lambda s, x: (s, x),)),
+              "LinearMap": (mg.LinearMap, (abs, abs)), "checkpoint": (mg.checkpoint, (scalar,)), "with_derivative": (mg.with_derivative, (scalar, scalar)), "capture": (mg.capture, (lambda s, x: (s, x),)), "info": (mg.info, ()),
               "grad": (mg.grad, (scalar, 0, False)), "value_and_grad": (mg.value_and_grad, (scalar, 0, False)), "hessian": (mg.hessian, (scalar, 0)), "jacobian": (mg.jacobian, (mg.sin, 0)),
               "hvp": (mg.hvp, (scalar, V, V)), "jvp": (mg.jvp, (scalar, (V,), (V,))), "linearize": (mg.linearize, (scalar, V)), "vjp": (mg.vjp, (scalar, V)),
               "grad, argnums": (lambda argnums, x: mg.grad(scalar, argnums)(x), (0, V)), "jacobian, argnums": (lambda argnums, x: mg.jacobian(mg.sin, argnums)(x), ((0,), V)),
