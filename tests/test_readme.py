@@ -74,7 +74,7 @@ def test_links_lead_somewhere(page):
 @pages
 def test_files_that_are_named_exist(page):
     """A name may leave out folders in front: `ops/test_laws.py`. The changelog also names what is gone."""
-    names = re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|md|jsonl|cff|toml)|(?:[\w.-]+/)+)`", page.read_text()) if page.name != "CHANGELOG.md" else []
+    names = re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|md|jsonl|cff|toml|c|h|cu)|(?:[\w.-]+/)+)`", page.read_text()) if page.name != "CHANGELOG.md" else []
     known = [f"/{path.relative_to(ROOT).as_posix()}{'/' * path.is_dir()}" for path in [*FOLDERS, *FILES]]
     outputs = {"runs/"}                                     # folders that the programs make
     assert not [name for name in names if name not in outputs and not any(path.endswith(f"/{name}") for path in known)]
