@@ -32,7 +32,7 @@ def test_the_first_commands_need_nothing_but_what_they_install():
 
 def test_extras_that_are_named_exist():
     named = {name for names in re.findall(r"'\.\[([\w,-]+)\]'", TEXT) for name in names.split(",")}
-    assert {"experiments", "test", "bench", "cuda12", "cuda13", "kernel-check", "dev"} <= named <= set(PROJECT["project"]["optional-dependencies"])
+    assert {"experiments", "test", "bench", "cuda12", "cuda13", "kernel-check", "dev", "native"} <= named <= set(PROJECT["project"]["optional-dependencies"])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -76,7 +76,7 @@ def test_files_that_are_named_exist(page):
     """A name may leave out folders in front: `ops/test_laws.py`. The changelog also names what is gone."""
     names = re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|md|jsonl|cff|toml|c|h|cu)|(?:[\w.-]+/)+)`", page.read_text()) if page.name != "CHANGELOG.md" else []
     known = [f"/{path.relative_to(ROOT).as_posix()}{'/' * path.is_dir()}" for path in [*FOLDERS, *FILES]]
-    outputs = {"runs/"}                                     # folders that the programs make
+    outputs = {"runs/", "minigrad/kernels/"}                # folders that the programs make
     assert not [name for name in names if name not in outputs and not any(path.endswith(f"/{name}") for path in known)]
 
 

@@ -1,16 +1,26 @@
 """One table of what makes minigrad fast. The engine is complete without it: use("numpy", fast=False) leaves it out.
 
-A row of TABLE is an operation and its faster forms on NumPy and on CuPy, None where the operation's own definition is
-used. `Primitive.__call__`, `core.replaceable` and `with_derivative` look for a form where all arguments are plain.
+A row of TABLE is an operation and its faster forms in three columns, None where there is none:
+
+    in C       for NumPy arrays, by a kernel of kernels/*.c. It is tried first, unless MINIGRAD_NATIVE=0
+    NumPy      for NumPy arrays that the form in C is not made for, and where there is no C compiler
+    CuPy       for arrays on a GPU
+
+Where no form is made for the arguments, the operation's own definition computes. `Primitive.__call__`,
+`core.replaceable` and `with_derivative` look for a form where all arguments are plain.
 
 To add a row:
 
 1. Write the form: a function of the same arguments as the operation, with plain arrays. Its results have the values,
    shapes and types of the definition's, no argument is changed, and NaN, infinity and ties come out alike. For
-   arguments that it is not made for it returns NotImplemented: the definition is used then.
+   arguments that it is not made for it returns NotImplemented: the next form, or the definition, is used then.
 2. Add the row here, and how to draw its arguments to ROWS in tests/fast/test_table.py: that holds every form equal to
    its definition, and fails for a row without arguments.
 3. Measure: a form that does not make a training step faster is not worth its lines.
+
+A form in C is a Python function like the others, in a file native_*.py: it takes the library from `native.kernels(x)`,
+which is None where there is none, checks every shape, because C does not, and calls the kernel for each chunk.
+kernels/README.md says how to write one.
 
 **A form replaces a value, never a rule**: derivatives are those of the definition, of every order. There are two
 exceptions, for measured speed: batch normalization (with ReLU) and, on CuPy, cross-entropy. Their forms return the
@@ -24,11 +34,14 @@ definition here, too.
     pooling.py             ... the first element of all windows, then the second, and so on
     batch_norm.py          ... moments, and the whole layer, in few passes over memory
     memory.py              ... the C library reuses the memory of freed arrays
+    native.py, kernels/    in C: the kernels, and how they are compiled and loaded
+    native_convolution.py  ... the functions that call them (also native_batch_norm, native_pooling, native_optim)
     cuda.py, sums.cu       CuPy: kernels, and the functions that launch them
     cuda_windows.py        ... those of windows and pooling
     cuda_convolution.py    ... convolution, by a kernel and cuBLAS
     cublas.py              ... matrix products that can be captured
     capture.py             ... a whole step as one CUDA graph
+    info.py                what minigrad runs on
 """
 import os
 from collections.abc import Callable
