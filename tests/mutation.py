@@ -38,7 +38,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 SURVIVORS = ROOT / "tests" / "survivors.jsonl"
 FLOORS = {"minigrad": 0.95, "models": 0.9, "experiments": 0.9}
 PYTEST = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-k", "not impersonator"]
-LEFT_OUT = ("experiments/__main__.py", "experiments/peers/of_", "experiments/peers/torch_graphs.py", "minigrad/fast/cuda",
+LEFT_OUT = ("experiments/__main__.py", "minigrad/__main__.py", "experiments/peers/of_", "experiments/peers/torch_graphs.py", "minigrad/fast/cuda",
             "minigrad/fast/cublas.py", "minigrad/fast/capture.py", "minigrad/fast/memory.py", "experiments/pool.py", "minigrad/draw.py")  # devices, processes, other libraries
 
 EXPERIMENTS = "tests/experiments/test_"
@@ -51,6 +51,7 @@ TESTS = {                                                   # the first entry th
     "minigrad/losses.py": ["tests/test_losses.py", "tests/test_nn.py", "tests/test_errors.py"], "minigrad/reweight.py": ["tests/test_reweight.py", "tests/test_errors.py"],
     **dict.fromkeys(("minigrad/tree.py", "minigrad/files.py"), ["tests/test_tree.py", "tests/test_copies.py", "tests/test_errors.py"]),
     "minigrad/fast/threads.py": ["tests/fast/test_threads.py"],
+    "minigrad/fast/info.py": ["tests/fast/test_info.py"],
     "minigrad/fast/": ["tests/fast/test_table.py", "tests/fast/test_threads.py", "tests/ops/test_windows.py", "tests/ops/test_kinks.py"],
     "minigrad/backend.py": ["tests/test_backend.py", "tests/test_errors.py"],
     "minigrad/": ["tests", "minigrad", "README.md", "--ignore=tests/experiments"],
