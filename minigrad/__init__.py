@@ -23,7 +23,7 @@ and below them, when you want to know:
     typing.py      the types in signatures
     deprecated.py  old names that still work for one version
     __main__.py    `python -m minigrad` prints what it runs on
-    fast/          what makes it fast: one table, operation -> (its form in C, on NumPy, on CuPy)
+    fast/          what makes it fast: one table, operation -> (its form in C, in NumPy, in CuPy)
 """
 from . import backend, boundary, check, deprecated, nn, ops, optim, reweight, tree
 from .backend import to_host, use, xp
