@@ -226,8 +226,11 @@ class Tape(list[tuple[Any, "Maps", Shape | None]]):
                 plan.append((k, done))
         return reversed(plan)
 
-    def pull(self, cotangents: Sequence[Any], ends: Sequence[int | None], count: int) -> list[Any]:
-        """Read backwards: from the cotangents of `ends` to those of the first `count` values. None stands for zero."""
+    def pull(self, cotangents: Sequence[Any], ends: Sequence[int | None], count: int, once: bool = False) -> list[Any]:
+        """Read backwards: from the cotangents of `ends` to those of the first `count` values. None stands for zero.
+
+        once: whether this is the last reading. The tape is then dropped on the way, and what it keeps is freed.
+        """
         sums = Sums()
         for end, g in zip(ends, cotangents):
             if end is not None:
@@ -244,6 +247,8 @@ class Tape(list[tuple[Any, "Maps", Shape | None]]):
                             sums.add(i, c)
                         else:
                             sums[i] = c
+                if once:
+                    self.pop()
         except Exception as error:
             error.add_note(f"in the pull of {self[k][0].name}, step {k} of the tape")
             raise

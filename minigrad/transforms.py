@@ -183,9 +183,9 @@ def linearize(f: Callable[..., Any], *xs: Tree, has_aux: bool = False) -> tuple[
     return (y, J, aux) if has_aux else (y, J)
 
 
-def _linearize(f: Callable[..., Any], xs: Sequence[Tree], has_aux: bool,
-               call: str) -> tuple[Tree, Callable[..., Tree], Pull, Tree]:
-    """Return y, push, pull and aux, where pull always returns a tuple."""
+def _linearize(f: Callable[..., Any], xs: Sequence[Tree], has_aux: bool, call: str,
+               once: bool = False) -> tuple[Tree, Callable[..., Tree], Pull, Tree]:
+    """Return y, push, pull and aux, where pull always returns a tuple. once: whether one pull is all that follows."""
     leaves, structure = tree.float_leaves(xs, call)
     tape, count = Tape(), len(leaves)
     indices = [tape.record(None, x, ()) for x in leaves]
@@ -201,11 +201,13 @@ def _linearize(f: Callable[..., Any], xs: Sequence[Tree], has_aux: bool,
 
     def pull(g: Tree) -> tuple[Tree, ...]:
         given = _conform(g, out_structure, outs, "J.pull(g)")
-        cotangents = tape.pull(given, ends, count)
+        cotangents = tape.pull(given, ends, count, once)
         for k, (x, c) in enumerate(zip(ins, cotangents)):
             if c is not None and c.dtype == x.dtype:
                 continue
             if c is not None and _kind(c) not in "fiub":
+                if once:                                    # with a tape that can still say who is to blame
+                    return _linearize(f, xs, has_aux, call)[2](g)
                 users = {step[0].name for step in tape if any([parent == k for parent, _ in step[1]])}
                 _refuse_type(" or ".join(sorted(users)), "pull", c, x)
             cotangents[k] = as_type_of(x, c)
@@ -278,7 +280,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0,
     @named(f, "value_and_grad")
     def both(*xs: Tree, **params: Any) -> Any:
         chosen, inner = _bind(f, argnums, xs, params, "grad(f)")
-        y, _, pull, aux = _linearize(inner, chosen, has_aux, "grad(f)")
+        y, _, pull, aux = _linearize(inner, chosen, has_aux, "grad(f)", once=True)
         if tree.flatten(y)[1].node is not tree.LEAF or shape(y) != ():
             rows = [(f"f(...){'.' + name if name else ''}", leaf, "")
                     for name, leaf in zip(tree.paths(y), tree.flatten(y)[0])]

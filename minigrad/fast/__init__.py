@@ -65,6 +65,7 @@ from . import (
     native_convolution,
     native_optim,
     native_pooling,
+    native_products,
     pooling,
     products,
 )
@@ -88,7 +89,7 @@ TABLE: dict[Form, tuple[Form | None, Form | None, Form | None]] = {
     ops.sigmoid: (None, elementwise.sigmoid, None),
     ops.elementwise._bell: (None, elementwise.sigmoid_slope, None),
     _keep: (None, elementwise.keep, None),
-    ops.products._matmul: (None, products.matmul, cublas.matmul),
+    ops.products._matmul: (native_products.matmul, products.matmul, cublas.matmul),
     ops.convolution._conv: (native_convolution.conv2d, convolution.conv2d, cuda_convolution.conv2d),
     ops.convolution._conv_input: (
         native_convolution.conv2d_input, convolution.conv2d_input, cuda_convolution.conv2d_input),

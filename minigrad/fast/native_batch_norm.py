@@ -117,4 +117,4 @@ class _NativePasses(Passes):
         return contiguous(numpy.broadcast_to(a, self.x.shape[-1:]), self.x.dtype)
 
     def _like_x(self, t: Array) -> Array:
-        return contiguous(t, self.x.dtype)
+        return contiguous(numpy.broadcast_to(t, self.x.shape), self.x.dtype)

@@ -18,6 +18,7 @@ from .threads import GROUPS, map_chunks, run, scratch, split
 
 LARGE = 1 << 20         # bytes of a large kernel: its gradient is computed in parts of so many outputs,
 OUTPUTS = 64            # each summed over the whole batch by one thread, since sums for every thread would be too many
+PARTS = 4               # ... of the outputs, where they are computed by several threads
 TILES = 48              # tiles that Winograd's form transforms at a time: they stay in the second cache
 
 
@@ -27,7 +28,7 @@ def conv2d(x: Array, k: Array, stride: Pair, padding: Border) -> Any:
     if not (library and x.ndim == k.ndim == 4 and x.shape[3] == k.shape[2] and x.size and k.size):
         return NotImplemented
     y = numpy.empty((len(x), *output_size(x.shape[1:3], k.shape[:2], stride, padding), k.shape[3]), x.dtype)
-    _convolve([_Convolution(library, contiguous(x), k, y, stride, (padding[0][0], padding[1][0]))])
+    _convolve([Convolution(library, contiguous(x), k, y, stride, (padding[0][0], padding[1][0]))])
     return y
 
 
@@ -50,7 +51,7 @@ def conv2d_input(g: Array, k: Array, size: Pair, stride: Pair, padding: Border) 
             if pixels.size:
                 turned = part[::-1, ::-1].transpose(0, 1, 3, 2)
                 above = part.shape[0] - 1 - first[0], part.shape[1] - 1 - first[1]
-                parts.append(_Convolution(library, g, turned, pixels, (1, 1), above))
+                parts.append(Convolution(library, g, turned, pixels, (1, 1), above))
     _convolve(parts)
     return x
 
@@ -67,6 +68,9 @@ def conv2d_kernel(x: Array, g: Array, window: Pair, stride: Pair, padding: Borde
     if with_winograd and not numpy.isfinite(k).all():       # see winograd in kernels/winograd.c
         k = _kernel_gradient(library, contiguous(x), contiguous(g), geometry, False)
     return k
+
+
+_Strides = ctypes.c_ssize_t * 4        # a type made at every call would be garbage in a cycle
 
 
 class _Geometry(ctypes.Structure):
@@ -105,11 +109,12 @@ class _Geometry(ctypes.Structure):
         return address(scratch("native", (count,), x))
 
 
-class _Convolution:
+class Convolution:
     """A convolution of images x with a kernel k, written to y; k and y are views with any strides."""
 
     def __init__(self, library: Any, x: Array, k: Array, y: Array, stride: Pair, border: Sequence[int]) -> None:
-        self.library, self.x, self.k, self.y = library, x, k, y
+        whole = k.flags.aligned and not any(step % k.itemsize for step in k.strides)
+        self.library, self.x, self.k, self.y = library, x, k if whole else contiguous(k), y
         self.geometry = _Geometry.of(x, y, k.shape[:2], stride, border)
         self.with_winograd = self.geometry.fits_winograd(library)
         self.packed, self.start = self.pack(self.with_winograd), (address(x), address(y))
@@ -119,7 +124,7 @@ class _Convolution:
         (A, B, c, O), panel = self.k.shape, self.library.panel()      # noqa: E741
         panels = -(-O // panel)
         packed = numpy.empty((16 if with_winograd else A * B) * c * panels * panel, self.x.dtype)
-        strides = (ctypes.c_ssize_t * 4)(*[step // self.k.itemsize for step in self.k.strides])
+        strides = _Strides(*[step // self.k.itemsize for step in self.k.strides])
         start, to = address(self.k), address(packed)
 
         def work(chunks: Iterator[slice]) -> None:
@@ -144,7 +149,23 @@ class _Convolution:
         self.library.convolve(x, address(packed), y, g.memory(self.x, self.library, False), n, ctypes.byref(g))
 
 
-def _convolve(parts: Sequence[_Convolution]) -> None:
+    def in_parts(self) -> None:
+        """Compute the outputs in some parts, on threads: for few images that are large."""
+        panel, O = self.library.panel(), self.geometry.O    # noqa: E741
+        step = -(-O // (PARTS * panel)) * panel
+        x, y, packed = *self.start, address(self.packed)
+        row = self.packed.nbytes // (-(-O // panel) * panel)            # bytes of the packed kernel for an output
+
+        def work(outputs: Iterator[int]) -> None:
+            for o in outputs:
+                part = _Geometry.from_buffer_copy(self.geometry)
+                part.O = min(O - o, step)
+                self.library.convolve(x, packed + o * row, y + o * self.y.itemsize,
+                                      part.memory(self.x, self.library, False), len(self.x), ctypes.byref(part))
+        run(work, range(0, O, step))
+
+
+def _convolve(parts: Sequence[Convolution]) -> None:
     """Compute convolutions of the same images."""
     def work(chunks: Iterator[slice]) -> None:
         for chunk in chunks:

@@ -26,7 +26,8 @@ class _Windows(ctypes.Structure):
 def max_pool2d(x: Array, window: Pair, stride: Pair, padding: Border, winners: bool = True) -> Any:
     """Return the largest element of each window, and its index in the flattened image if `winners` is true."""
     library = kernels(x)
-    if not (library and x.ndim == 4 and math.prod(x.shape[1:]) < 1 << 31):     # indices in C are as wide as the floats
+    if not (library and x.ndim == 4 and x.size and math.prod(x.shape[1:]) < 1 << 31    # indices are as wide as floats
+            and all(p < n for n, pair in zip(window, padding) for p in pair)):
         return NotImplemented
     x, geometry = contiguous(x), _Windows.of(x.shape[1:], window, stride, padding)
     s = (len(x), *output_size(x.shape[1:3], window, stride, padding), x.shape[3])
@@ -68,7 +69,7 @@ def _at_winners(name: str, x: Array, winners: Array, shape: Shape, large: Array)
 def mean_pool2d(x: Array, window: Pair, stride: Pair, padding: Border) -> Any:
     """Return the mean of each window; padding counts as zeros."""
     library = kernels(x)
-    if not (library and x.ndim == 4):
+    if not (library and x.ndim == 4 and x.size):
         return NotImplemented
     x, geometry = contiguous(x), _Windows.of(x.shape[1:], window, stride, padding)
     y = numpy.empty((len(x), *output_size(x.shape[1:3], window, stride, padding), x.shape[3]), x.dtype)
@@ -80,7 +81,7 @@ def mean_pool2d(x: Array, window: Pair, stride: Pair, padding: Border) -> Any:
 def mean_pool2d_input(g: Array, size: Pair, window: Pair, stride: Pair, padding: Border) -> Any:
     """Return images with each number of g shared equally among the pixels of its window: the adjoint."""
     library = kernels(g)
-    if not (library and g.ndim == 4 and g.shape[1:3] == output_size(size, window, stride, padding)):
+    if not (library and g.ndim == 4 and g.size and g.shape[1:3] == output_size(size, window, stride, padding)):
         return NotImplemented
     g, x = contiguous(g), numpy.empty((len(g), *size, g.shape[3]), g.dtype)
     geometry = _Windows.of(x.shape[1:], window, stride, padding)

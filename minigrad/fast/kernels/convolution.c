@@ -21,10 +21,11 @@ INLINE void tile(const T *x, index x_row, index x_pixel, const T *k, index A, in
             UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < VECTORS; v++)
                 sum[p][v] += x[p * x_pixel + q] * w[v];
         }
-    if (n == W) { UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < VECTORS; v++)
-        store(y + p * y_pixel + v * L, sum[p][v], L);
-    } else for (int p = 0; p < P; p++) for (int v = 0; v < VECTORS; v++)
-        store(y + p * y_pixel + v * L, sum[p][v], most(0, least(n - v * L, L)));
+    T part[MOST * W], *to = n == W ? y : part;                          // a part of the outputs, by way of memory
+    index to_pixel = n == W ? y_pixel : W;
+    UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < VECTORS; v++)
+        store(to + p * to_pixel + v * L, sum[p][v], L);
+    if (n < W) for (int p = 0; p < P; p++) for (index o = 0; o < n; o++) y[p * y_pixel + o] = part[p * W + o];
 }
 
 // k[q, o] += sum over rows r and columns j of x[r, j, q] g[r, j, o]: Q numbers of a window, W outputs.
@@ -173,7 +174,9 @@ KERNEL void pack(const T *k, T *packed, index o, index end, index A, index B, in
     for (; o < end; o += W)
         for (index a = 0; a < A; a++)
             for (index b = 0; b < B; b++)
-                for (index q = 0; q < c; q++, packed += W)
-                    for (index i = 0; i < W; i++)
-                        packed[i] = o + i < O ? k[a * strides[0] + b * strides[1] + q * strides[2] + (o + i) * strides[3]] : 0;
+                for (index q = 0; q < c; q++, packed += W) {
+                    const T *from = k + a * strides[0] + b * strides[1] + q * strides[2] + o * strides[3];
+                    if (o + W <= O) for (index i = 0; i < W; i += L) store(packed + i, gather(from + i * strides[3], strides[3]), L);
+                    else for (index i = 0; i < W; i++) packed[i] = o + i < O ? from[i * strides[3]] : 0;
+                }
 }
