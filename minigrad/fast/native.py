@@ -58,7 +58,7 @@ def wanted() -> bool:
 
 
 def kernels(*arrays: Any) -> Any:
-    """Return the kernels for arrays of NumPy, all of one type that there are kernels for; None where there are none."""
+    """Return the library if all arrays are NumPy's and of one type, float32 or float64; else None."""
     dtype: Any = getattr(arrays[0], "dtype", None)
     for x in arrays:
         if type(x) is not numpy.ndarray or x.dtype is not dtype and x.dtype != dtype:
@@ -67,7 +67,7 @@ def kernels(*arrays: Any) -> Any:
 
 
 def address(x: Array) -> int:
-    """Return where the elements of an array begin. It must be C-contiguous: see `contiguous`."""
+    """Return the address of the first element of a C-contiguous array: see `contiguous`."""
     return int(x.ctypes.data)
 
 
@@ -84,12 +84,12 @@ def _library(code: str) -> tuple[Any, str]:
     if compiler:
         try:
             path = _find(compiler, code) or _compile(compiler, code)
-            kernels = ctypes.CDLL(str(path))
+            loaded = ctypes.CDLL(str(path))
             for name, letters in SIGNATURES.items():
-                getattr(kernels, name).argtypes = [CTYPES[letter] for letter in letters]
+                getattr(loaded, name).argtypes = [CTYPES[letter] for letter in letters]
             if path.name.startswith("."):                   # a temporary file: it stays loaded without its name
                 path.unlink(missing_ok=True)
-            return kernels, f"{' '.join(compiler)}, {kernels.vector()} numbers in a vector, {path}"
+            return loaded, f"{' '.join(compiler)}, {loaded.vector()} numbers in a vector, {path}"
         except (OSError, subprocess.SubprocessError, AttributeError) as error:
             reason = f"{' '.join(compiler)} failed: {str(getattr(error, 'stderr', '') or error).strip()[:500]}"
     log.warning("minigrad: no kernels in C, so NumPy computes more slowly (%s). Install gcc or clang, or "
@@ -108,8 +108,8 @@ def status(code: str = "f") -> str:
     if not wanted():
         return "none: MINIGRAD_NATIVE=0"
     with _lock:
-        kernels, words = _library(code)
-    return words if kernels else f"none: {words}"
+        loaded, words = _library(code)
+    return words if loaded else f"none: {words}"
 
 
 # -------------------------------------------------------------------------------------------- compiler and cache

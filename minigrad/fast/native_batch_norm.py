@@ -60,7 +60,7 @@ class _Layer(ctypes.Structure):
 
 
 class _NativePasses(Passes):
-    """The passes with walks in C. Where a ReLU is open is computed again from x, which is faster than to read y."""
+    """The passes with walks in C. Where a ReLU is open is recomputed from x: faster than reading y."""
 
     def __init__(self, library: Any, *args: Any) -> None:
         self.library = library

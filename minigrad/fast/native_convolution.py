@@ -16,9 +16,9 @@ from ..typing import Array
 from .native import address, contiguous, kernels
 from .threads import GROUPS, map_chunks, run, scratch, split
 
-LARGE = 1 << 20         # bytes of a large kernel: its gradient is computed in parts of so many outputs,
-OUTPUTS = 64            # each summed over the whole batch by one thread, since sums for every thread would be too many
-PARTS = 4               # ... of the outputs, where they are computed by several threads
+LARGE = 1 << 20         # bytes: the gradient of a larger kernel is computed in parts
+OUTPUTS = 64            # outputs in such a part; one thread sums it over the batch
+PARTS = 4               # parts of the outputs of a matrix product, for several threads
 TILES = 48              # tiles that Winograd's form transforms at a time: they stay in the second cache
 
 
@@ -99,7 +99,7 @@ class _Geometry(ctypes.Structure):
         return (self.A, self.B, self.down, self.across) == (3, 3, 1, 1) and (
             self.c % library.vector() == self.O % library.panel() == 0)
 
-    def memory(self, x: Array, library: Any, with_winograd: bool) -> int:
+    def scratch_address(self, x: Array, library: Any, with_winograd: bool) -> int:
         """Return the address of scratch memory for a kernel in C."""
         if with_winograd:
             count = 16 * (TILES * (self.c + self.O) + 2 * library.vector())
@@ -137,16 +137,16 @@ class Convolution:
         run(work, split(panels, packed.nbytes // panels))
         return packed
 
-    def of(self, chunk: slice) -> None:
+    def compute(self, chunk: slice) -> None:
         """Compute the images of a chunk."""
         g, n = self.geometry, chunk.stop - chunk.start
         x, y = (at + chunk.start * a.strides[0] for at, a in zip(self.start, (self.x, self.y)))
         if self.with_winograd:
-            memory = g.memory(self.x, self.library, True)
+            memory = g.scratch_address(self.x, self.library, True)
             if self.library.winograd(x, address(self.packed), y, memory, TILES, n, ctypes.byref(g)):
                 return
         packed = self.pack(False) if self.with_winograd else self.packed        # again, where y is not finite
-        self.library.convolve(x, address(packed), y, g.memory(self.x, self.library, False), n, ctypes.byref(g))
+        self.library.convolve(x, address(packed), y, g.scratch_address(self.x, self.library, False), n, ctypes.byref(g))
 
 
     def in_parts(self) -> None:
@@ -161,7 +161,7 @@ class Convolution:
                 part = _Geometry.from_buffer_copy(self.geometry)
                 part.O = min(O - o, step)
                 self.library.convolve(x, packed + o * row, y + o * self.y.itemsize,
-                                      part.memory(self.x, self.library, False), len(self.x), ctypes.byref(part))
+                                      part.scratch_address(self.x, self.library, False), len(self.x), ctypes.byref(part))
         run(work, range(0, O, step))
 
 
@@ -170,7 +170,7 @@ def _convolve(parts: Sequence[Convolution]) -> None:
     def work(chunks: Iterator[slice]) -> None:
         for chunk in chunks:
             for part in parts:
-                part.of(chunk)
+                part.compute(chunk)
     if parts:
         x = parts[0].x
         run(work, split(len(x), x[0].nbytes + sum(part.y[0].nbytes for part in parts)))
@@ -192,7 +192,7 @@ def _kernel_gradient(library: Any, x: Array, g: Array, about: _Geometry, with_wi
         count = outputs.stop - outputs.start
         geometry = _Geometry.of(x, g[..., outputs], (A, B), (about.down, about.across), (about.top, about.left))
         packed = numpy.zeros((16 if with_winograd else A * B) * c * -(-count // panel) * panel, x.dtype)
-        memory = geometry.memory(x, library, with_winograd)
+        memory = geometry.scratch_address(x, library, with_winograd)
         for chunk in images:
             args = address(x[chunk]), address(g[chunk, ..., outputs]), address(packed), memory
             n = chunk.stop - chunk.start

@@ -12,13 +12,13 @@
             if (c - j >= L) f(from, least(from + step, m), j, L, __VA_ARGS__); \
             else f(from, least(from + step, m), j, c - j, __VA_ARGS__)
 
-// Add v to a sum: even rows go to one register, odd ones to another, so that one addition need not wait for the last.
 #define ROWS(i) for (index i = from; i < to; i++)
 
-// The normalized value, gain and bias applied: the same expression everywhere, so that a ReLU opens alike everywhere.
+// The normalized value, gain and bias applied: the same expression everywhere, so that value, push and pull agree on where the ReLU is open.
 INLINE V affine(V centered, V A, V bias) { return centered * A + bias; }
 INLINE M is_open(V y) { return ~(y <= (V){0}); }               // NaN is let through, as by numpy.maximum
 
+// Even rows are added to one register, odd ones to another, so that one addition need not wait for the last.
 INLINE void add_columns(index from, index to, index j, index n, const T *x, index c, T *s) {
     V even = {0}, odd = {0};
     index i = from;
@@ -51,7 +51,7 @@ KERNEL void moments(const T *x, index m, index c, T *mean, T *squares) {
     WALK(add_squares, x, c, mean, squares);
 }
 
-// What a walk through the layer needs of each channel: y = (x - mean) A + bias.
+// The layer: its input, and the numbers of each channel. y = (x - mean) A + bias.
 typedef struct { const T *x, *mean, *A, *bias; } layer;
 
 INLINE void normalize_rows(index from, index to, index j, index n, const layer *g, index c, int relu, T *y) {
@@ -88,7 +88,7 @@ INLINE void add_products(index from, index to, index j, index n, const layer *g,
     store(s + c + j, load(s + c + j, n) + (product + product_odd), n);
 }
 
-// s[0] = sum of t, s[1] = sum of (x - mean) t; where the ReLU is open, if gated.
+// s[0] = sum of t, s[1] = sum of (x - mean) t; if gated, over the elements where the ReLU is open.
 KERNEL void product_sums(const layer *g, const T *t, index m, index c, int gated, T *s) {
     for (index j = 0; j < 2 * c; j++) s[j] = 0;
     if (gated) { WALK(add_products, g, t, c, 1, s); } else { WALK(add_products, g, t, c, 0, s); }
@@ -109,7 +109,7 @@ INLINE void slope_rows(index from, index to, index j, index n, const layer *g, c
     }
 }
 
-// y = t a + (x - mean) b + d: with t only where the ReLU is open (BEFORE), or all of it (AFTER).
+// y = t a + (x - mean) b + d. BEFORE: t counts as 0 where the ReLU is closed; AFTER: y is 0 there.
 KERNEL void slope(const layer *g, const T *t, index m, index c, const T *a, const T *b, const T *d, int gate, T *y) {
     switch (gate) {
         case BEFORE: WALK(slope_rows, g, t, c, a, b, d, BEFORE, y); break;

@@ -1,4 +1,4 @@
-// The three faces of a convolution: images (n, h, w, c), kernels (A, B, c, O), any stride and padding. See README.md.
+// Convolution and its two pulls: images (n, h, w, c), kernels (A, B, c, O), any stride and padding. See README.md.
 //
 // A kernel is packed: for each W outputs (the last ones filled up with zeros) all A B c rows of W numbers.
 
@@ -9,7 +9,8 @@ typedef struct {
 
 // ---------------------------------------------------------------------------------------------------- register tiles
 
-// y[p, o] = sum over a, q of x[a, p, q] k[a, q, o]: P pixels, n <= W outputs, a window of A rows with Q numbers in each. The sums stay in registers: each number of k is loaded once for P pixels.
+// y[p, o] = sum over a, q of x[a, p, q] k[a, q, o]: P pixels, n <= W outputs, a window of A rows with Q numbers in each.
+// The sums stay in registers: each number of k is loaded once for P pixels.
 INLINE void tile(const T *x, index x_row, index x_pixel, const T *k, index A, index Q, T *y, index y_pixel, index n,
                  const int P) {
     V sum[MOST][VECTORS];
@@ -66,7 +67,7 @@ static void (*const tile_of[])(const T *, index, index, const T *, index, index,
 static void (*const outer_of[])(const T *, index, index, const T *, index, index, index, index, T *) = {
     NULL, FOR_EACH_COUNT(OUTER_NAME)};
 
-// How so many rows are split into tiles of about equal length, 8 into 4 + 4 and not 6 + 2: `longer` have one row more.
+// Split `count` rows evenly into tiles, 8 into 4 + 4 and not 6 + 2: the first `longer` tiles have one row more.
 typedef struct { index rows, longer; } tiling;
 
 INLINE tiling tiling_of(index count) {
@@ -77,7 +78,7 @@ INLINE tiling tiling_of(index count) {
 static void row_of_tiles(const T *x, index x_row, index x_pixel, const T *k, index A, index Q, T *y, index y_pixel,
                          index n, index pixels) {
     tiling tiles = tiling_of(pixels);
-    for (index left = pixels, P; left > 0; left -= P, x += P * x_pixel, y += P * y_pixel) {
+    for (index remaining = pixels, P; remaining > 0; remaining -= P, x += P * x_pixel, y += P * y_pixel) {
         P = tiles.rows + (tiles.longer-- > 0);
         tile_of[P](x, x_row, x_pixel, k, A, Q, y, y_pixel, n);
     }
@@ -86,16 +87,16 @@ static void row_of_tiles(const T *x, index x_row, index x_pixel, const T *k, ind
 static void row_of_outers(const T *x, index x_row, index x_pixel, const T *g, index g_row, index g_pixel, index rows,
                           index columns, index numbers, T *k) {
     tiling tiles = tiling_of(numbers);
-    for (index left = numbers, Q; left > 0; left -= Q, x += Q, k += Q * W) {
+    for (index remaining = numbers, Q; remaining > 0; remaining -= Q, x += Q, k += Q * W) {
         Q = tiles.rows + (tiles.longer-- > 0);
         outer_of[Q](x, x_row, x_pixel, g, g_row, g_pixel, rows, columns, k);
     }
 }
 
-// ---------------------------------------------------------------------------------------------------- the three faces
+// ---------------------------------------------------------------------------------------------------- convolution and its pulls
 
-// The pixels that windows reach in each row of n images, with zeros beside the images: (n, h, width, c). Where all lie
-// inside of the images, the images themselves.
+// Return the columns of n images that windows reach, with zeros beyond the border: (n, h, width, c); x itself, shifted,
+// where no window leaves the image.
 static const T *padded(const T *x, T *pad, index n, const geometry *g, index *x_image, index *x_row) {
     index c = g->c, width = (g->columns - 1) * g->across + g->B, left = most(g->left, 0);
     index right = most(least(width, g->w + g->left), left);     // columns of the image in the padded row: left to right
@@ -113,13 +114,13 @@ static const T *padded(const T *x, T *pad, index n, const geometry *g, index *x_
     return pad;
 }
 
-// How full tiles of so many pixels are, in percent.
+// Percentage of tile rows in use when so many pixels are split into tiles.
 INLINE index fill(index pixels) { return 100 * pixels / ((pixels + MOST - 1) / MOST * MOST); }
 
 // y = the convolution of n images x with the packed kernel k; pad: scratch memory, (MOST, h, width, c).
 //
-// The pixels of a tile lie side by side in a row, or, where a row is too short to fill tiles, at the same place of several
-// images. The sums are the same.
+// The pixels of a tile lie side by side in a row or, where a row is too short to fill tiles, at the same position in
+// several images. The sums are the same.
 KERNEL void convolve(const T *x, const T *k, T *y, T *pad, index n, const geometry *g) {
     index Q = g->B * g->c, x_image, x_row, many;
     int by_images = fill(n) > fill(g->columns);

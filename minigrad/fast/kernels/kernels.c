@@ -1,4 +1,4 @@
-// All kernels, in one compilation: library.py compiles this file once for each type, with -DT=float and -DT=double.
+// All kernels, in one compilation: native.py compiles this file once for each type, with -DT=float and -DT=double.
 #include "kernels.h"
 #include "convolution.c"
 #include "winograd.c"

@@ -3,7 +3,7 @@
 // README.md explains the three matrices. Lavin & Gray, Fast algorithms for convolutional neural networks, 2016. Channels
 // are a multiple of L, outputs of W. Tiles go through scratch memory in blocks of `block`: v (16, block, c) holds the pixels
 // of each tile, transformed; m (16, block, O) the products. Both have L numbers more for each of the 16, or else all 16
-// would lie at the same place of the cache.
+// would map to the same cache set.
 
 // One row of B^T d B: e[b] = first[b] + sign second[b], and the same along the row.
 INLINE void transform_row(const V *first, const V *second, const int sign, T *v, index step) {
@@ -28,7 +28,7 @@ INLINE void transform_pixels(const T *x, const geometry *g, index i, index j, T 
     transform_row(d[2], d[1], -1, v + 8 * step, step); transform_row(d[1], d[3], -1, v + 12 * step, step);
 }
 
-// y = A^T m A, as far as it lies in the image. Returns 0 y: NaN where y is not finite.
+// y = A^T m A, as far as it lies in the image. Return 0 y: zero, or NaN where y is not finite.
 INLINE V transform_products(const T *m, index step, T *y, index rows, index columns, const geometry *g) {
     V z[2][4], y0, y1, zero = {0}, check = {0};
     UNROLL for (int b = 0; b < 4; b++) {
@@ -61,22 +61,22 @@ INLINE void transform_cotangents(const T *q, T *m, index step, index rows, index
 }
 
 // Tile t of a batch: its image, and its row and column there. All tiles are taken in this order.
-typedef struct { index image, i, j, down, across; } place;
+typedef struct { index image, i, j, down, across; } position;
 
-INLINE place place_of(index t, const geometry *g) {
+INLINE position position_of(index t, const geometry *g) {
     index down = (g->rows + 1) / 2, across = (g->columns + 1) / 2;
-    return (place){t / (down * across), t / across % down, t % across, down, across};
+    return (position){t / (down * across), t / across % down, t % across, down, across};
 }
 
-INLINE void advance(place *p) {
+INLINE void advance(position *p) {
     if (++p->j < p->across) return;
     p->j = 0;
     if (++p->i < p->down) return;
     p->i = 0; p->image++;
 }
 
-// y = the convolution of n images; u: the kernel, transformed. Returns whether y is finite: if a pixel was infinite, or a
-// sum overflowed, then all of its tile is lost here, which it would not be in `convolve`.
+// y = the convolution of n images; u: the kernel, transformed. Return whether y is finite: where a pixel is infinite, or a
+// sum overflows, all outputs of its tile may be NaN here, but not in `convolve`.
 KERNEL int winograd(const T *x, const T *u, T *y, T *scratch, index block, index n, const geometry *g) {
     index c = g->c, O = g->O, total = n * ((g->rows + 1) / 2) * ((g->columns + 1) / 2);
     index v_step = block * c + L, m_step = block * O + L;
@@ -84,14 +84,14 @@ KERNEL int winograd(const T *x, const T *u, T *y, T *scratch, index block, index
     V check = {0};
     for (index t = 0; t < total; t += block) {
         index many = least(block, total - t);
-        place p = place_of(t, g);
+        position p = position_of(t, g);
         for (index s = 0; s < many; s++, advance(&p))
             for (index q = 0; q < c; q += L)
                 transform_pixels(x + p.image * g->h * g->w * c + q, g, p.i, p.j, v + s * c + q, v_step);
         for (index e = 0; e < 16; e++)
             for (index o = 0; o < O; o += W)
                 row_of_tiles(v + e * v_step, 0, c, u + (e * O + o) * c, 1, c, m + e * m_step + o, O, W, many);
-        p = place_of(t, g);
+        p = position_of(t, g);
         for (index s = 0; s < many; s++, advance(&p)) {
             T *at = y + p.image * g->y_image + 2 * p.i * g->y_row + 2 * p.j * g->y_pixel;
             for (index o = 0; o < O; o += L)
@@ -109,7 +109,7 @@ KERNEL void winograd_kernel(const T *x, const T *cotangent, T *du, T *scratch, i
     T *v = scratch, *m = scratch + 16 * v_step;
     for (index t = 0; t < total; t += block) {
         index many = least(block, total - t);
-        place p = place_of(t, g);
+        position p = position_of(t, g);
         for (index s = 0; s < many; s++, advance(&p)) {
             const T *at = cotangent + p.image * g->y_image + 2 * p.i * g->y_row + 2 * p.j * g->y_pixel;
             for (index q = 0; q < c; q += L)
