@@ -92,9 +92,15 @@ def _library(code: str) -> tuple[Any, str]:
             return loaded, f"{' '.join(compiler)}, {loaded.vector()} numbers in a vector, {path}"
         except (OSError, subprocess.SubprocessError, AttributeError) as error:
             reason = f"{' '.join(compiler)} failed: {str(getattr(error, 'stderr', '') or error).strip()[:500]}"
+    _warn_of(reason)
+    return None, reason
+
+
+@functools.cache
+def _warn_of(reason: str) -> None:
+    """Log why there are no kernels, once for both types."""
     log.warning("minigrad: no kernels in C, so NumPy computes more slowly (%s). Install gcc or clang, or "
                 "pip install 'minigrad[native]'; MINIGRAD_NATIVE=0 silences this line", reason)
-    return None, reason
 
 
 def library(code: str) -> Any:
@@ -149,12 +155,18 @@ def _compile(compiler: list[str], code: str) -> pathlib.Path:
         built = pathlib.Path(work, "kernels.so")
         subprocess.run([*command, "-o", built, SOURCES / "kernels.c"], check=True, capture_output=True, text=True,
                        timeout=300)
+        subprocess.run([sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", built], check=True,
+                       capture_output=True, text=True)      # half a library ends the process that loads it
         content = built.read_bytes()
     folder = cache_folder()
     if folder and os.access(folder, os.W_OK):
         with contextlib.suppress(OSError):                  # a full disk, say
-            os.replace(_write(folder, content), path := folder / _name(key, content))
-            return path
+            written = _write(folder, content)
+            try:
+                os.replace(written, path := folder / _name(key, content))
+                return path
+            finally:
+                written.unlink(missing_ok=True)
     return _write(pathlib.Path(tempfile.gettempdir()), content)
 
 

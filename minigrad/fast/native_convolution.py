@@ -160,8 +160,8 @@ class Convolution:
             for o in outputs:
                 part = _Geometry.from_buffer_copy(self.geometry)
                 part.O = min(O - o, step)
-                self.library.convolve(x, packed + o * row, y + o * self.y.itemsize,
-                                      part.scratch_address(self.x, self.library, False), len(self.x), ctypes.byref(part))
+                pad = part.scratch_address(self.x, self.library, False)
+                self.library.convolve(x, packed + o * row, y + o * self.y.itemsize, pad, len(self.x), ctypes.byref(part))
         run(work, range(0, O, step))
 
 

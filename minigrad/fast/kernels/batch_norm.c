@@ -14,7 +14,8 @@
 
 #define ROWS(i) for (index i = from; i < to; i++)
 
-// The normalized value, gain and bias applied: the same expression everywhere, so that value, push and pull agree on where the ReLU is open.
+// The normalized value, gain and bias applied: one expression, so that value, push and pull agree on where the ReLU is
+// open.
 INLINE V affine(V centered, V A, V bias) { return centered * A + bias; }
 INLINE M is_open(V y) { return ~(y <= (V){0}); }               // NaN is let through, as by numpy.maximum
 
@@ -96,8 +97,8 @@ KERNEL void product_sums(const layer *g, const T *t, index m, index c, int gated
 
 enum { NOWHERE, BEFORE, AFTER };                                // where the ReLU's gate acts
 
-INLINE void slope_rows(index from, index to, index j, index n, const layer *g, const T *t, index c, const T *a, const T *b,
-                       const T *d, const int gate, T *y) {
+INLINE void slope_rows(index from, index to, index j, index n, const layer *g, const T *t, index c, const T *a,
+                       const T *b, const T *d, const int gate, T *y) {
     V u = load(g->mean + j, n), A = load(g->A + j, n), bias = load(g->bias + j, n);
     V by_t = load(a + j, n), by_x = load(b + j, n), constant = load(d + j, n);
     ROWS(i) {

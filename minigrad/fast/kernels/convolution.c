@@ -1,4 +1,4 @@
-// Convolution and its two pulls: images (n, h, w, c), kernels (A, B, c, O), any stride and padding. See README.md.
+// Convolution and its two pulls: images (n, h, w, c), kernels (A, B, c, O), any stride and padding: see README.md.
 //
 // A kernel is packed: for each W outputs (the last ones filled up with zeros) all A B c rows of W numbers.
 
@@ -9,7 +9,7 @@ typedef struct {
 
 // ---------------------------------------------------------------------------------------------------- register tiles
 
-// y[p, o] = sum over a, q of x[a, p, q] k[a, q, o]: P pixels, n <= W outputs, a window of A rows with Q numbers in each.
+// y[p, o] = sum over a, q of x[a, p, q] k[a, q, o]: P pixels, n <= W outputs, windows of A rows with Q numbers in each.
 // The sums stay in registers: each number of k is loaded once for P pixels.
 INLINE void tile(const T *x, index x_row, index x_pixel, const T *k, index A, index Q, T *y, index y_pixel, index n,
                  const int P) {
@@ -93,7 +93,7 @@ static void row_of_outers(const T *x, index x_row, index x_pixel, const T *g, in
     }
 }
 
-// ---------------------------------------------------------------------------------------------------- convolution and its pulls
+// --------------------------------------------------------------------------------------- convolution and its pulls
 
 // Return the columns of n images that windows reach, with zeros beyond the border: (n, h, width, c); x itself, shifted,
 // where no window leaves the image.
@@ -177,7 +177,8 @@ KERNEL void pack(const T *k, T *packed, index o, index end, index A, index B, in
             for (index b = 0; b < B; b++)
                 for (index q = 0; q < c; q++, packed += W) {
                     const T *from = k + a * strides[0] + b * strides[1] + q * strides[2] + o * strides[3];
-                    if (o + W <= O) for (index i = 0; i < W; i += L) store(packed + i, gather(from + i * strides[3], strides[3]), L);
+                    if (o + W <= O) for (index i = 0; i < W; i += L)
+                        store(packed + i, gather(from + i * strides[3], strides[3]), L);
                     else for (index i = 0; i < W; i++) packed[i] = o + i < O ? from[i * strides[3]] : 0;
                 }
 }

@@ -1,7 +1,7 @@
 // What all kernels share: the number type T, vectors of L numbers, and loads and stores of a part of one.
 //
-// The vectors are an extension of GCC and Clang: arithmetic acts on all lanes, a comparison gives a mask of integers. The
-// compiler makes AVX-512, AVX, SSE or NEON of the same text.
+// The vectors are an extension of GCC and Clang: arithmetic acts on all lanes, a comparison gives a mask of integers.
+// The compiler makes AVX-512, AVX, SSE or NEON of the same text.
 #include <stddef.h>
 
 #ifndef T

@@ -1,9 +1,9 @@
 // Winograd's F(2x2, 3x3): four outputs of a 3x3 convolution with stride 1 by 16 multiplications instead of 36.
 //
-// README.md explains the three matrices. Lavin & Gray, Fast algorithms for convolutional neural networks, 2016. Channels
-// are a multiple of L, outputs of W. Tiles go through scratch memory in blocks of `block`: v (16, block, c) holds the pixels
-// of each tile, transformed; m (16, block, O) the products. Both have L numbers more for each of the 16, or else all 16
-// would map to the same cache set.
+// README.md explains the three matrices. Lavin & Gray, Fast algorithms for convolutional neural networks, 2016.
+// Channels are a multiple of L, outputs of W. Tiles go through scratch memory in blocks of `block`: v (16, block, c) holds
+// the pixels of each tile, transformed; m (16, block, O) the products. Both have L numbers more for each of the 16, or else
+// all 16 would map to the same cache set.
 
 // One row of B^T d B: e[b] = first[b] + sign second[b], and the same along the row.
 INLINE void transform_row(const V *first, const V *second, const int sign, T *v, index step) {
@@ -19,7 +19,8 @@ INLINE void transform_pixels(const T *x, const geometry *g, index i, index j, T 
     V d[4][4];
     x += (row * g->w + column) * g->c;
     if (row >= 0 && column >= 0 && row + 4 <= g->h && column + 4 <= g->w) {
-        UNROLL for (int a = 0; a < 4; a++) UNROLL for (int b = 0; b < 4; b++) d[a][b] = load(x + (a * g->w + b) * g->c, L);
+        UNROLL for (int a = 0; a < 4; a++) UNROLL for (int b = 0; b < 4; b++)
+            d[a][b] = load(x + (a * g->w + b) * g->c, L);
     } else
         for (int a = 0; a < 4; a++) for (int b = 0; b < 4; b++)
             d[a][b] = row + a >= 0 && row + a < g->h && column + b >= 0 && column + b < g->w
@@ -75,8 +76,8 @@ INLINE void advance(position *p) {
     p->i = 0; p->image++;
 }
 
-// y = the convolution of n images; u: the kernel, transformed. Return whether y is finite: where a pixel is infinite, or a
-// sum overflows, all outputs of its tile may be NaN here, but not in `convolve`.
+// y = the convolution of n images; u: the kernel, transformed. Return whether y is finite: where a pixel is infinite, or
+// a sum overflows, all outputs of its tile may be NaN here, but not in `convolve`.
 KERNEL int winograd(const T *x, const T *u, T *y, T *scratch, index block, index n, const geometry *g) {
     index c = g->c, O = g->O, total = n * ((g->rows + 1) / 2) * ((g->columns + 1) / 2);
     index v_step = block * c + L, m_step = block * O + L;
@@ -103,7 +104,8 @@ KERNEL int winograd(const T *x, const T *u, T *y, T *scratch, index block, index
 }
 
 // du += the gradient of the transformed kernel: (16, O / W, c, W)
-KERNEL void winograd_kernel(const T *x, const T *cotangent, T *du, T *scratch, index block, index n, const geometry *g) {
+KERNEL void winograd_kernel(const T *x, const T *cotangent, T *du, T *scratch, index block, index n,
+                            const geometry *g) {
     index c = g->c, O = g->O, total = n * ((g->rows + 1) / 2) * ((g->columns + 1) / 2);
     index v_step = block * c + L, m_step = block * O + L;
     T *v = scratch, *m = scratch + 16 * v_step;
@@ -144,7 +146,7 @@ KERNEL void transform_kernel(const T *k, T *u, index o, index end, index c, inde
         }
 }
 
-// k (3, 3, c, O) = G^T du G of the outputs from `o` to `end`: the adjoint of transform_kernel. du has these outputs alone.
+// k (3, 3, c, O) = G^T du G of the outputs from `o` to `end`: the adjoint of transform_kernel. du has only these outputs.
 KERNEL void transform_gradient(const T *du, T *k, index o, index end, index c, index O) {
     T half = 0.5;
     for (index first = o, outputs = end - o; o < end; o += L)
@@ -154,7 +156,8 @@ KERNEL void transform_gradient(const T *du, T *k, index o, index end, index c, i
             UNROLL for (int b = 0; b < 4; b++) {
                 V d[4];
                 UNROLL for (int a = 0; a < 4; a++) d[a] = load(from + (4 * a + b) * c * outputs, L);
-                e[0][b] = d[0] + (d[1] + d[2]) * half; e[1][b] = (d[1] - d[2]) * half; e[2][b] = (d[1] + d[2]) * half + d[3];
+                e[0][b] = d[0] + (d[1] + d[2]) * half; e[1][b] = (d[1] - d[2]) * half;
+                e[2][b] = (d[1] + d[2]) * half + d[3];
             }
             UNROLL for (int a = 0; a < 3; a++) {
                 T *to = k + (3 * a * c + q) * O + o;
