@@ -161,7 +161,8 @@ class Convolution:
                 part = _Geometry.from_buffer_copy(self.geometry)
                 part.O = min(O - o, step)
                 pad = part.scratch_address(self.x, self.library, False)
-                self.library.convolve(x, packed + o * row, y + o * self.y.itemsize, pad, len(self.x), ctypes.byref(part))
+                self.library.convolve(x, packed + o * row, y + o * self.y.itemsize, pad, len(self.x),
+                                      ctypes.byref(part))
         run(work, range(0, O, step))
 
 

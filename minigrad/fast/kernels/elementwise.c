@@ -2,8 +2,8 @@
 
 #define ROOT(x) (sizeof(T) == sizeof(float) ? __builtin_sqrtf(x) : __builtin_sqrt(x))
 
-// p' = p - rate m', m' = momentum m + g + decay p; nesterov: p' = p - rate (g + decay p + momentum m'). Without m (NULL)
-// m' is g + decay p, and not stored.
+// p' = p - rate m', m' = momentum m + g + decay p; nesterov: p' = p - rate (g + decay p + momentum m'). Without m
+// (NULL) m' is g + decay p, and not stored.
 KERNEL void sgd(const T *p, const T *g, const T *m, T *new_p, T *new_m, index n, double rate, double momentum,
                 double decay, int nesterov) {
     const T r = rate, b = momentum, d = decay;

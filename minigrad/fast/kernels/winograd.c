@@ -1,9 +1,9 @@
 // Winograd's F(2x2, 3x3): four outputs of a 3x3 convolution with stride 1 by 16 multiplications instead of 36.
 //
 // README.md explains the three matrices. Lavin & Gray, Fast algorithms for convolutional neural networks, 2016.
-// Channels are a multiple of L, outputs of W. Tiles go through scratch memory in blocks of `block`: v (16, block, c) holds
-// the pixels of each tile, transformed; m (16, block, O) the products. Both have L numbers more for each of the 16, or else
-// all 16 would map to the same cache set.
+// Channels are a multiple of L, outputs of W. Tiles go through scratch memory in blocks of `block`: v (16, block, c)
+// holds the pixels of each tile, transformed; m (16, block, O) the products. Both have L numbers more for each of the
+// 16, or else all 16 would map to the same cache set.
 
 // One row of B^T d B: e[b] = first[b] + sign second[b], and the same along the row.
 INLINE void transform_row(const V *first, const V *second, const int sign, T *v, index step) {
@@ -76,8 +76,8 @@ INLINE void advance(position *p) {
     p->i = 0; p->image++;
 }
 
-// y = the convolution of n images; u: the kernel, transformed. Return whether y is finite: where a pixel is infinite, or
-// a sum overflows, all outputs of its tile may be NaN here, but not in `convolve`.
+// y = the convolution of n images; u: the kernel, transformed. Return whether y is finite: where a pixel is infinite,
+// or a sum overflows, all outputs of its tile may be NaN here, but not in `convolve`.
 KERNEL int winograd(const T *x, const T *u, T *y, T *scratch, index block, index n, const geometry *g) {
     index c = g->c, O = g->O, total = n * ((g->rows + 1) / 2) * ((g->columns + 1) / 2);
     index v_step = block * c + L, m_step = block * O + L;
@@ -146,7 +146,7 @@ KERNEL void transform_kernel(const T *k, T *u, index o, index end, index c, inde
         }
 }
 
-// k (3, 3, c, O) = G^T du G of the outputs from `o` to `end`: the adjoint of transform_kernel. du has only these outputs.
+// k (3, 3, c, O) = G^T du G of the outputs from `o` to `end`: the adjoint of transform_kernel. du has these alone.
 KERNEL void transform_gradient(const T *du, T *k, index o, index end, index c, index O) {
     T half = 0.5;
     for (index first = o, outputs = end - o; o < end; o += L)
