@@ -11,16 +11,20 @@ import functools
 import importlib
 import os
 import pathlib
+import platform
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from minigrad import backend
-from minigrad.fast import memory
+from minigrad.fast import memory, native
 
 DATA = pathlib.Path(os.environ.get("MINIGRAD_DATA", "nowhere")).expanduser()
 PROC = pathlib.Path("/proc/self")
-BENCH, DEV, KERNEL_CHECK = (f"pip install -e '.[{extra}]'" for extra in ("bench", "dev", "kernel-check"))
+BENCH, DEV, KERNEL_CHECK, NATIVE = (f"pip install -e '.[{extra}]'" for extra in ("bench", "dev", "kernel-check", "native"))
+SANITIZERS = "libasan.so", "libubsan.so"
 
 
 def _importable(name, remedy):
@@ -42,6 +46,22 @@ def _nvrtc():
     return None if hasattr(compiler, "_NVRTCProgram") else "this version of CuPy keeps its compiler elsewhere"
 
 
+def _cc():
+    if not native.wanted():
+        return "MINIGRAD_NATIVE=0 switches off what this test is about"
+    return None if native.find_compiler() else f"no C compiler was found: install gcc or clang, or {NATIVE}"
+
+
+def _sanitizers():
+    """Ask gcc where its library is: it answers with the bare name where there is none."""
+    compiler = shutil.which("gcc")
+    for name in SANITIZERS:
+        found = compiler and subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+        if not found or not pathlib.Path(found).is_absolute():
+            return f"gcc has no {name}: it finds errors of memory in the kernels in C"
+    return None
+
+
 def _folder(name):
     return None if (DATA / name).is_dir() else f"the folder {name} is not in $MINIGRAD_DATA"
 
@@ -56,6 +76,11 @@ MISSING = {                                                 # name: () -> the re
     "gpu": lambda: backend.cupy_or_reason()[1] and f"no GPU: {backend.cupy_or_reason()[1]}",
     "mypy": lambda: _importable("mypy", DEV),
     "g++": lambda: None if shutil.which("g++") else "g++ is not installed: it compiles the CUDA kernels for the host",
+    "cc": _cc,
+    "sanitizers": _sanitizers,
+    "zig": lambda: _importable("ziglang", NATIVE),
+    "x86": lambda: None if platform.machine() in ("x86_64", "AMD64") else "the flags of this test are those of x86 processors",
+    "linux": lambda: None if sys.platform == "linux" else "this test calls functions of Linux",
     "mnist": lambda: _folder("mnist"),
     "cifar10": lambda: _folder("cifar-10-batches-py"),
     "fork": lambda: None if hasattr(os, "fork") else "this system does not fork",

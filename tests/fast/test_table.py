@@ -1,8 +1,9 @@
 """Every row of the table of faster forms computes what the operation computes without it.
 
-ROWS says for each operation which arguments to draw. A form is called itself, the operation with the table switched
-off, both with the same arrays: of any shape and layout, of all types that the operation gets from its callers, in one
-chunk and in many. A row without arguments to draw fails, and so does a form that is wrong (FAULTS).
+ROWS says for each operation which arguments to draw. A form of any column (in C, NumPy, CuPy) is called itself, the
+operation with the table switched off, both with the same arrays: of any shape and layout, of all types that the
+operation gets from its callers, in one chunk and in many. A row without arguments to draw fails, and so does a form
+that is wrong (FAULTS).
 """
 from typing import Any, NamedTuple
 
@@ -14,7 +15,17 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import backend, core, fast, kinds, losses, normalization, ops, optim
-from minigrad.fast import convolution, cuda, elementwise, products, threads
+from minigrad.fast import (
+    convolution,
+    cuda,
+    elementwise,
+    native,
+    native_batch_norm,
+    native_convolution,
+    native_optim,
+    products,
+    threads,
+)
 from minigrad.functions import with_derivative
 from minigrad.ops.dropout import _keep
 from minigrad.ops.windows import _unfold, as_pairs
@@ -25,7 +36,9 @@ FLOATS = ["float32", "float64"]
 REALS = ["float16", *FLOATS]
 NUMBERS = [*REALS, "complex64", "complex128", "int8", "int64", "bool"]
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0]
+IN_C, ON_NUMPY, ON_CUPY = range(3)                          # the columns of the table
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=5) | hnp.array_shapes(min_dims=0, max_dims=2, min_side=0)
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")    # of the arrays of a case that fails
 EXAMPLES = 3 * settings.default.max_examples                # a form takes little time
 
 
@@ -137,15 +150,27 @@ class Windows(NamedTuple):
     geometry: dict
 
 
+PADDINGS = ["same", "valid", ((1, 1), (1, 1)), ((0, 1), (2, 0)), ((3, 3), (1, 2)), ((0, 4), (6, 0))]
+
+
 @st.composite
 def windows(draw, types, values=smooth, special=False, least=1, border=True):
-    """Images, kernels and cotangents of any geometry that fits. border: padding may be as wide as a window."""
-    window = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    stride = draw(st.just((1, 1)) | st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    padding = draw(st.sampled_from(["same", "valid", *[1, ((0, 1), (2, 0)), ((3, 3), (1, 2))] * border]))
-    n, c, o = draw(st.integers(least, 6)), draw(st.integers(least, 3)), draw(st.integers(least, 3))
-    x = drawn(draw, (n, window[0] + draw(st.integers(0, 4)), window[1] + draw(st.integers(0, 4)), c), types, values, special)
-    k = drawn(draw, (*window, c, o), types)
+    """Images, kernels and cotangents of any geometry that fits. border: padding may be wider than a window.
+
+    One of four has what Winograd's form in C is made for. Channels are few, or fill vectors, or are one too many.
+    """
+    few, with_winograd = st.integers(least, 3), draw(st.integers(0, 3)) == 0
+    if with_winograd:
+        window, stride, c, o = (3, 3), (1, 1), draw(st.sampled_from([8, 16, 32])), draw(st.sampled_from([16, 32]))
+    else:
+        window = draw(st.tuples(*[st.integers(1, 3) | st.just(5)] * 2))
+        stride = draw(st.just((1, 1)) | st.tuples(st.integers(1, 4), st.integers(1, 4)))
+        c, o = (draw(few | few | st.sampled_from([8, 16, 17])) for _ in range(2))
+    padding = draw(st.sampled_from(PADDINGS if border else PADDINGS[:2]))
+    beside = {"same": window, "valid": (0, 0)}.get(padding) or [sum(side) for side in padding]
+    h, w = (max(side - zeros, 1) + draw(st.integers(0, 4)) for side, zeros in zip(window, beside))
+    n = draw(st.integers(least, 6))
+    x, k = drawn(draw, (n, h, w, c), types, values, special), drawn(draw, (*window, c, o), types)
     _, stride, padding = as_pairs("", x, window, stride, padding)
     count = _unfold(x, window, stride, padding).shape[:3]
     return Windows(x, k, drawn(draw, (*count, o), types), {"stride": stride, "padding": padding})
@@ -188,7 +213,19 @@ def at_winners(put):
     return cases
 
 
-channels_last = st.sampled_from([(3, 2), (1, 1), (7, 1), (6, 3, 4), (5, 2, 3, 2), (2, 1, 1, 70), (9, 3, 3, 1)])
+def averaged(adjoint):
+    """Average pooling, whose padding may be as wide as a window, or its adjoint."""
+    @row()
+    def cases(draw):
+        w = draw(windows([draw(st.sampled_from([*REALS, "complex64"]))], special=True))
+        where = {"window": w.k.shape[:2], **w.geometry}
+        if adjoint:
+            return (drawn(draw, (*w.g.shape[:3], w.x.shape[3]), [w.x.dtype.name], special=True),), {"size": w.x.shape[1:3], **where}
+        return (w.x,), where
+    return cases
+
+
+channels_last = st.sampled_from([(3, 2), (1, 1), (7, 1), (6, 3, 4), (5, 2, 3, 2), (2, 1, 1, 70), (9, 3, 3, 1), (5, 2, 2, 16), (40, 17)])
 
 
 @row()
@@ -211,10 +248,21 @@ def normalized(draw):
 @row()
 def updated(draw):
     s, types = draw(hnp.array_shapes(min_dims=0, max_dims=3, max_side=5)), [draw(st.sampled_from(FLOATS))]
-    p, g, m = (drawn(draw, s, types) for _ in range(3))
+    p, g, m = (drawn(draw, s, types, special=special) for special in (False, True, False))
     momentum = draw(st.sampled_from([0.0, 0.9]))
     return (p, g, m if momentum else None, draw(st.sampled_from([0.1, np.asarray(0.1)])), momentum,
             draw(st.sampled_from([0.0, 0.01])), bool(momentum) and draw(st.booleans())), {}
+
+
+@row()
+def adapted(draw):
+    """Parameters, gradient and averages of Adam, of one type as a rule; rate, b1, b2, fair1, fair2, eps, decay."""
+    s, wide = draw(hnp.array_shapes(min_dims=0, max_dims=3, max_side=5)), draw(st.sampled_from(FLOATS))
+    own = draw(st.sampled_from([wide, wide, *REALS[:REALS.index(wide) + 1]]))
+    p, g, m = (drawn(draw, s, [dtype], special=special) for dtype, special in ((own, False), (own, True), (wide, False)))
+    v = drawn(draw, s, [wide], lambda rng, s: rng.choice([0.0, 0.3, 1.7], s))
+    return (p, g, m, v, draw(st.sampled_from([0.1, np.asarray(0.1)])), 0.9, 0.999, draw(st.sampled_from([0.1, np.asarray(0.5)])), 0.02,
+            draw(st.sampled_from([1e-8, 0.1])), draw(st.sampled_from([0.0, 0.01]))), {}
 
 
 @row()
@@ -246,8 +294,11 @@ ROWS = {
     ops.windows._max_pool2d: max_pooled,
     ops.windows._take: at_winners(put=False),
     ops.windows._put: at_winners(put=True),
+    ops.windows._mean_primitive: averaged(adjoint=False),
+    ops.windows._mean_input: averaged(adjoint=True),
     ops.normalize.moments: moments,
     optim._sgd_step: updated,
+    optim._adam_step: adapted,
     normalization._batch_norm: normalized,
     losses._cross_entropy: scored,
 }
@@ -255,8 +306,10 @@ ROWS = {
 
 # ---------------------------------------------------------------------------------------- what is held to be equal
 
-SMALL_CHUNKS = [(threads, "CHUNK", 64), (threads, "GROUPS", 3), (convolution, "WINDOWS", 256), (products, "CHUNK", 64),
-                (products, "SMALL", 8), (elementwise, "SMALL", 4), (cuda, "SMALL", 4)]
+SMALL_CHUNKS = [(threads, "CHUNK", 64), (convolution, "GROUPS", 3), (convolution, "WINDOWS", 256), (products, "CHUNK", 64),
+                (products, "SMALL", 8), (elementwise, "SMALL", 4), (cuda, "SMALL", 4), (native_batch_norm, "SMALL", 4),
+                (native_optim, "SMALL", 4), (native_convolution, "GROUPS", 3), (native_convolution, "LARGE", 1 << 10),
+                (native_convolution, "OUTPUTS", 16), (native_convolution, "BLOCK", 1 << 14), (native_convolution, "TILES", (2, 7))]
 
 
 def without_table(f, *args, **params):
@@ -383,39 +436,67 @@ def forms(column):
 
 def test_every_row_has_arguments_to_be_drawn():
     assert set(ROWS) == set(fast.TABLE)
-    assert all(row != (None, None) for row in fast.TABLE.values())
+    assert all(len(row) == 3 and set(row) != {None} for row in fast.TABLE.values())
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize("chunks", ["small", "large"])
+@pytest.mark.parametrize("operation", forms(IN_C))
+def test_forms_in_c(operation, chunks):
+    hold_row(operation, IN_C, chunks)
 
 
 @pytest.mark.parametrize("chunks", ["small", "large"])
-@pytest.mark.parametrize("operation", forms(0))
+@pytest.mark.parametrize("operation", forms(ON_NUMPY))
 def test_forms_on_numpy(operation, chunks):
-    hold_row(operation, 0, chunks)
+    hold_row(operation, ON_NUMPY, chunks)
 
 
 @pytest.mark.parametrize("device", ["impersonator", "cupy"], indirect=True)
-@pytest.mark.parametrize("operation", forms(1))
+@pytest.mark.parametrize("operation", forms(ON_CUPY))
 def test_forms_on_cupy(operation, device):
-    hold_row(operation, 1, "small", lambda x: mg.xp.asarray(x))
+    hold_row(operation, ON_CUPY, "small", lambda x: mg.xp.asarray(x))
 
 
 def test_the_table_is_asked():
     """... by operations that watch nothing, and with fast=False it is not."""
-    for fast_too, expected in ((True, fast.TABLE[ops.exp][0]), (False, None)):
+    for fast_too, expected in ((True, fast.TABLE[ops.exp][ON_NUMPY]), (False, None)):
         mg.use("numpy", fast=fast_too)
         assert backend.faster(ops.exp, (np.ones(2),)) is expected
     mg.use("numpy")
 
 
+def test_forms_in_c_are_asked_first(monkeypatch):
+    """... then those in NumPy, for what the first ones are not made for; and alone where they are switched off."""
+    def in_c(x):
+        return "in C" if x.dtype == "float32" else NotImplemented
+
+    def on_numpy(x):
+        return "NumPy"
+    monkeypatch.setattr(native, "wanted", lambda: True)
+    either = fast.on_host(in_c, on_numpy)
+    assert either(np.ones(2, "float32")) == "in C" and either(np.ones(2)) == "NumPy"
+    assert fast.on_host(in_c, None) is in_c and fast.on_host(None, on_numpy) is on_numpy
+    monkeypatch.setattr(native, "wanted", lambda: False)
+    assert fast.on_host(in_c, on_numpy) is on_numpy and fast.on_host(in_c, None) is None
+
+
 # ------------------------------------------------------------------------------------------------ forms that are wrong
 
-def changed(operation, change):
-    """The NumPy form of an operation, with its result changed."""
-    form = fast.TABLE[operation][0]
-    return lambda *args, **params: change(form(*args, **params), *args)
+def changed(operation, change, column=ON_NUMPY):
+    """A form of an operation, with its result changed."""
+    form = fast.TABLE[operation][column]
+
+    def wrong(*args, **params):
+        y = form(*args, **params)
+        return y if y is NotImplemented else change(y, *args)
+    return wrong
 
 
-def batch_norm_with(pull):
+def batch_norm_with(pull, column=ON_NUMPY):
     """Batch normalization with another pull, pull(g, y, cotangents, x, gain)."""
+    batch_norm = fast.TABLE[normalization._batch_norm][column]
+
     def form(x, gain, bias, **params):
         passes = batch_norm(x, gain, bias, **params)
         if passes is NotImplemented:
@@ -430,12 +511,12 @@ def without_means(g, y, cotangent, x, gain):
     return g / np.sqrt(x.var(tuple(range(x.ndim - 1))) + 0.1) * (1.0 if gain is None else gain)
 
 
-batch_norm, FAULTS = fast.TABLE[normalization._batch_norm][0], {
+FAULTS = {                                                  # of forms on NumPy
     "a mask that multiplies": (ops.relu, lambda x: x * (x > 0)),
     "constants that multiply": (ops.elementwise.scale, lambda v, by: v * by),
     "the last of equal elements wins": (ops.windows._max_pool2d, changed(ops.windows._max_pool2d, lambda y, x, *_: (
         y[0], y[1] + (y[1] < y[1].max(initial=0))))),
-    "Bessel's correction": (ops.normalize.moments, changed(ops.normalize.moments, lambda y, x: y if y is NotImplemented else (
+    "Bessel's correction": (ops.normalize.moments, changed(ops.normalize.moments, lambda y, x: (
         y[0], y[1] * (x.size / x.shape[-1] + 1) / (x.size / x.shape[-1])))),
     "the last row is left out": (ops.products._matmul, changed(ops.products._matmul, lambda y, *_: np.concatenate(
         [y[..., :-1, :], np.zeros_like(y[..., -1:, :])], -2))),
@@ -449,12 +530,55 @@ batch_norm, FAULTS = fast.TABLE[normalization._batch_norm][0], {
     "chunks that are left out": (ops.exp, threads.chunked(lambda x, out=None: np.exp(x) if out is None else out.fill(0), 1)),
     "no answer at all": (ops.exp, lambda x: NotImplemented),
     "a bit of the mask": (_keep, changed(_keep, lambda y, *_: ~y)),
+    "the mean of the pixels inside": (ops.windows._mean_primitive, changed(ops.windows._mean_primitive, lambda y, *_: y * 1.5)),
 }
+
+
+def in_c(operation, change):
+    return operation, changed(operation, change, IN_C)
+
+
+def with_last(y, by):
+    """The array with its last channel, or row of a gradient, multiplied by a number."""
+    y = y.copy()
+    y[..., -1:] *= by
+    return y
+
+
+FAULTS_IN_C = {
+    "the last of the outputs is left out": in_c(ops.convolution._conv, lambda y, *_: with_last(y, 0)),
+    "the digits of half precision": in_c(ops.convolution._conv, lambda y, *_: y.astype("float16").astype(y.dtype)),
+    "the last pixels of an image are left out": in_c(ops.convolution._conv_input, lambda y, *_: np.concatenate(
+        [y[:, :-1], np.zeros_like(y[:, -1:])], 1)),
+    "an image is left out": in_c(ops.convolution._conv_kernel, lambda y, x, g: y * (1.0 - 1.0 / max(len(x), 1))),
+    "a kernel turned by half a turn": in_c(ops.convolution._conv_kernel, lambda y, *_: y[::-1, ::-1]),
+    "the last of equal elements wins": in_c(ops.windows._max_pool2d, lambda y, *_: (y[0], y[1] + (y[1] < y[1].max(initial=0)))),
+    "a winner is overwritten": in_c(ops.windows._put, lambda y, g, *_: np.minimum(y, 1.0).astype(y.dtype)),
+    "the mean of the pixels inside": in_c(ops.windows._mean_input, lambda y, *_: with_last(y, 1.5)),
+    "a lane of a vector is left out": in_c(kinds._sum_back, lambda y, *_: with_last(y, 0)),
+    "Bessel's correction": in_c(ops.normalize.moments, lambda y, x: (y[0], y[1] * (x.size / x.shape[-1] + 1) / (x.size / x.shape[-1]))),
+    "the momentum is not kept": in_c(optim._sgd_step, lambda y, p, g, m, *_: (y[0], m)),
+    "the square root of the square": in_c(optim._adam_step, lambda y, *_: (y[0], y[1], np.sqrt(y[2]))),
+    "float64 that leaks in": in_c(optim._adam_step, lambda y, *_: tuple(a.astype("float64") for a in y)),
+    "a derivative where the ReLU is closed": (normalization._batch_norm, batch_norm_with(lambda g, y, c, *_: c * (y != 0), IN_C)),
+    "no answer at all": (ops.windows._max_pool2d, lambda *args, **params: NotImplemented),
+}
+
+
+def hold_wrong(operation, column, form, monkeypatch):
+    monkeypatch.setitem(fast.TABLE, operation, tuple(form if i == column else None for i in range(3)))
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        hold_row(operation, column, phases=[Phase.generate])
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_forms_that_are_wrong_are_noticed(fault, monkeypatch):
     operation, form = FAULTS[fault]
-    monkeypatch.setitem(fast.TABLE, operation, (form, None))
-    with pytest.raises((AssertionError, ExceptionGroup)):
-        hold_row(operation, 0, phases=[Phase.generate])
+    hold_wrong(operation, ON_NUMPY, form, monkeypatch)
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize("fault", FAULTS_IN_C)
+def test_forms_in_c_that_are_wrong_are_noticed(fault, monkeypatch):
+    operation, form = FAULTS_IN_C[fault]
+    hold_wrong(operation, IN_C, form, monkeypatch)
