@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("MINIGRAD_BACKEND", "numpy")      # before minigrad is imported: most tests make NumPy arrays
 
 import minigrad as mg  # noqa: E402
-from minigrad import backend  # noqa: E402
+from minigrad import backend, fast  # noqa: E402
 from minigrad.fast import cublas, threads  # noqa: E402
 
 from . import requirements  # noqa: E402
@@ -83,3 +83,23 @@ def device(request, monkeypatch):
 def impersonator(monkeypatch):
     """Switch minigrad to the impersonator of CuPy."""
     yield from _switched("impersonator", monkeypatch)
+
+
+def _without_c(monkeypatch):
+    for operation in backend.table:
+        monkeypatch.setitem(backend.table, operation, (fast.TABLE[operation][1], backend.table[operation][1]))
+
+
+@pytest.fixture
+def without_c(monkeypatch):
+    """Leave out the forms in C: NumPy's are used."""
+    _without_c(monkeypatch)
+
+
+@pytest.fixture(params=["in C", "NumPy"])
+def on_host(request, monkeypatch):
+    """Use the forms in C where there are some, then those in NumPy alone."""
+    if request.param == "NumPy":
+        _without_c(monkeypatch)
+    else:
+        requirements.need("cc")

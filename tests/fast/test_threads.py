@@ -49,7 +49,7 @@ def step(make):
 
 
 @pytest.mark.parametrize("make", [lenet, lambda rng: resnet(rng, 8)], ids=["lenet", "resnet"])
-def test_the_number_of_threads_changes_no_bit(make, small_chunks, threads):
+def test_the_number_of_threads_changes_no_bit(make, on_host, small_chunks, threads):
     threads(1)
     one = step(make)
     for count in (2, 3, 8):
@@ -60,7 +60,7 @@ def test_the_number_of_threads_changes_no_bit(make, small_chunks, threads):
 
 
 @pytest.mark.parametrize("make", [lenet, lambda rng: resnet(rng, 8)], ids=["lenet", "resnet"])
-def test_chunks_do_not_change_the_step(make, small_chunks, monkeypatch):
+def test_chunks_do_not_change_the_step(make, on_host, small_chunks, monkeypatch):
     many = step(make)
     monkeypatch.setattr(th, "CHUNK", 1 << 30)
     monkeypatch.setattr(convolution, "WINDOWS", 1 << 30)

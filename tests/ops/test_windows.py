@@ -38,7 +38,7 @@ def test_every_geometry_of_a_convolution(window):
 
 
 @pytest.mark.needs("wing")
-def test_with_stride_one_the_gradient_is_a_convolution_too(monkeypatch):
+def test_with_stride_one_the_gradient_is_a_convolution_too(without_c, monkeypatch):
     """This is faster than folding windows back."""
     monkeypatch.setattr(module, "_fold", lambda *args: pytest.fail("folded"))
     x, k = np.ones((1, 5, 6, 2)), np.ones((3, 3, 2, 1))
@@ -59,7 +59,7 @@ def im2col(x, k, stride, padding):
 @pytest.mark.parametrize("c, outputs, window, stride, padding", [
     (3, 16, (3, 3), 1, "same"), (16, 16, (3, 3), 1, "same"), (32, 64, (5, 5), 1, "same"), (64, 64, (3, 3), 1, 1),
     (64, 8, (1, 1), 1, 0), (8, 4, (3, 2), 1, ((0, 2), (3, 1))), (8, 65, (2, 4), 1, "valid"), (16, 32, (3, 3), 2, "same")])
-def test_every_way_to_multiply_windows(c, outputs, window, stride, padding, monkeypatch):
+def test_every_way_to_multiply_windows(c, outputs, window, stride, padding, on_host, monkeypatch):
     """With few and with many channels, in one chunk and in several, against the whole batch as one matrix; and derivatives."""
     rng = np.random.default_rng(0)
     x, k = rng.normal(size=(13, 9, 8, c)), rng.normal(size=(*window, c, outputs))
