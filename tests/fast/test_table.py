@@ -414,12 +414,12 @@ def hold_passes(operation, form, args, params, here, params_here):
     return True
 
 
-def hold_row(operation, column, chunks="small", moved=lambda x: x, phases=tuple(Phase)):
+def hold_row(operation, column, chunks="small", moved=lambda x: x, phases=tuple(Phase), examples=EXAMPLES):
     """Hold a form of the table to its operation, for many arguments. At least some of them it must answer."""
     answered, (cases, exact) = [], ROWS[operation]
 
     @given(case=cases, few=st.sampled_from([0, convolution.FEW_CHANNELS]))
-    @settings(suppress_health_check=list(HealthCheck), max_examples=EXAMPLES, database=None, phases=phases)
+    @settings(suppress_health_check=list(HealthCheck), max_examples=examples, database=None, phases=phases)
     def each(case, few):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(convolution, "FEW_CHANNELS", few)
