@@ -19,6 +19,7 @@ from hypothesis import Phase
 from minigrad import fast
 from minigrad.fast import native_batch_norm, native_convolution, native_optim, native_pooling
 
+from .. import conftest  # noqa: F401   its profile of Hypothesis: the same examples every time
 from .test_native_kernels import CALLS, call, in_c, varied
 from .test_table import IN_C, SMALL_CHUNKS, hold_row
 
@@ -70,7 +71,7 @@ def main(side):
     for operation, row in fast.TABLE.items():
         if row[IN_C]:
             print(operation.__name__, flush=True)
-            hold_row(operation, IN_C, moved=guarded, phases=[Phase.generate], examples=20)
+            hold_row(operation, IN_C, moved=guarded, phases=[Phase.generate], examples=30)
     for module, name, value in SMALL_CHUNKS:
         setattr(module, name, value)
     for name in CALLS:

@@ -225,11 +225,16 @@ def read_only(x):
     return x
 
 
+def pixels(x, count):
+    """The images cut to so many rows and columns."""
+    return x[(slice(None), *[slice(count)] * (x.ndim - 2))]
+
+
 LAYOUTS = {"unaligned": unaligned, "shifted": shifted, "read-only": read_only, "Fortran's order": np.asfortranarray,
            "reversed": lambda x: x[::-1].copy()[::-1], "every other": lambda x: np.repeat(x, 2, -1)[..., ::2],
            "another byte order": lambda x: x.astype(x.dtype.newbyteorder()), "one for all": lambda x: np.broadcast_to(x[:1], x.shape)}
 CHANGES = {"one row less": lambda x: x[:-1], "one column less": lambda x: x[..., :-1], "one row": lambda x: x[:1], "no row": lambda x: x[:0],
-           "no column": lambda x: x[..., :0], "no pixel": lambda x: x[:, :0], "one pixel": lambda x: x[:, :1, :1], "one axis more": lambda x: x[None], "one axis less": lambda x: x[0], "flat": lambda x: x.ravel(),
+           "no column": lambda x: x[..., :0], "no pixel": lambda x: pixels(x, 0), "one pixel": lambda x: pixels(x, 1), "one axis more": lambda x: x[None], "one axis less": lambda x: x[0], "flat": lambda x: x.ravel(),
            "a number": lambda x: x.ravel()[0], "half precision": lambda x: x.astype("float16"), "integers": lambda x: x.astype("int32"),
            "complex": lambda x: x.astype("complex64"), "of another precision": lambda x: x.astype("float64" if x.itemsize == 4 else "float32"),
            "objects": lambda x: x.astype(object), "a matrix": lambda x: x.reshape(len(x), -1).view(np.matrix), "a list": lambda x: x.tolist()}
@@ -275,6 +280,20 @@ def test_arrays_of_a_wrong_shape_or_type(name, small):
             hold_to_plain(operation, args, params)
         except AssertionError as error:
             raise AssertionError(what) from error
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 5, 3), (2, 5, 0, 3), (2, 0, 0, 16), (0, 5, 5, 3), (2, 5, 5, 0), (2, 1, 1, 16)])
+def test_images_without_pixels_and_of_one(shape, small):
+    """... under padding: all windows of a pooling that are there lie in it."""
+    x, where = np.ones(shape, "float32"), {"window": (3, 3), "stride": (1, 1), "padding": ((2, 2), (2, 2))}
+    k, where_k = np.ones((3, 3, shape[3], 16), "float32"), {"stride": (1, 1), "padding": ((3, 3), (3, 3))}
+    y = without_table(ops.conv2d, x, k, 1, 3)
+    for operation, args, params in (
+            (ops.windows._max_pool2d, [x, *where.values()], {}), (ops.windows._mean_primitive, [x], where),
+            (ops.windows._mean_input, [without_table(ops.avg_pool2d, x, 3, 1, 2)], {"size": shape[1:3], **where}),
+            (ops.convolution._conv, [x, k], where_k), (ops.convolution._conv_input, [y, k], {"size": shape[1:3], **where_k}),
+            (ops.convolution._conv_kernel, [x, y], {"window": (3, 3), **where_k})):
+        hold_to_plain(operation, args, params)
 
 
 @pytest.mark.needs("linux")
