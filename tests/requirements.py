@@ -24,7 +24,6 @@ from minigrad.fast import memory, native
 DATA = pathlib.Path(os.environ.get("MINIGRAD_DATA", "nowhere")).expanduser()
 PROC = pathlib.Path("/proc/self")
 BENCH, DEV, KERNEL_CHECK, NATIVE = (f"pip install -e '.[{extra}]'" for extra in ("bench", "dev", "kernel-check", "native"))
-SANITIZERS = "libasan.so", "libubsan.so"
 
 
 def _importable(name, remedy):
@@ -53,13 +52,17 @@ def _cc():
 
 
 def _sanitizers():
-    """Ask gcc where its library is: it answers with the bare name where there is none."""
+    """Ask gcc where its libraries are: it answers with the bare name where there is none."""
     compiler = shutil.which("gcc")
-    for name in SANITIZERS:
+    for name in ("libasan.so", "libubsan.so"):
         found = compiler and subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
         if not found or not pathlib.Path(found).is_absolute():
             return f"gcc has no {name}: it finds errors of memory in the kernels in C"
-    return None
+    return _on_demand("sanitizers")
+
+
+def _on_demand(name):
+    return None if name in required() else f"it takes long: MINIGRAD_REQUIRE={name} runs it"
 
 
 def _folder(name):
@@ -77,7 +80,8 @@ MISSING = {                                                 # name: () -> the re
     "mypy": lambda: _importable("mypy", DEV),
     "g++": lambda: None if shutil.which("g++") else "g++ is not installed: it compiles the CUDA kernels for the host",
     "cc": _cc,
-    "sanitizers": _sanitizers,
+    "sanitizers": _sanitizers,                              # only on demand, as are builds
+    "builds": lambda: _cc() or _on_demand("builds"),        # kernels in C for other processors, by other compilers
     "zig": lambda: _importable("ziglang", NATIVE),
     "x86": lambda: None if platform.machine() in ("x86_64", "AMD64") else "the flags of this test are those of x86 processors",
     "linux": lambda: None if sys.platform == "linux" else "this test calls functions of Linux",
