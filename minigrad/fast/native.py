@@ -46,6 +46,10 @@ SIGNATURES = {                                              # p: an address, i: 
     "max_pool": "pppip", "take": "pppiii", "put": "pppiii", "mean_pool": "ppip", "mean_pool_input": "ppip",
     "sgd": "pppppirrri", "adam": "pppppppirrrrrrr", "vector": "", "panel": "", "rows_of_tile": "",
 }
+LOAD = """import ctypes, sys
+try: ctypes.CDLL(sys.argv[1])
+except OSError as error: sys.exit(str(error))
+"""         # tried in a process of its own, since half a library ends the one that loads it
 CTYPES = {"p": ctypes.c_void_p, "i": ctypes.c_ssize_t, "r": ctypes.c_double}
 
 log = logging.getLogger("minigrad")
@@ -91,7 +95,7 @@ def _library(code: str) -> tuple[Any, str]:
                 path.unlink(missing_ok=True)
             return loaded, f"{' '.join(compiler)}, {loaded.vector()} numbers in a vector, {path}"
         except (OSError, subprocess.SubprocessError, AttributeError) as error:
-            reason = f"{' '.join(compiler)} failed: {str(getattr(error, 'stderr', '') or error).strip()[:500]}"
+            reason = f"{' '.join(compiler)} failed: {' '.join(str(getattr(error, 'stderr', '') or error).split())[:500]}"
     _warn_of(reason)
     return None, reason
 
@@ -155,8 +159,7 @@ def _compile(compiler: list[str], code: str) -> pathlib.Path:
         built = pathlib.Path(work, "kernels.so")
         subprocess.run([*command, "-o", built, SOURCES / "kernels.c"], check=True, capture_output=True, text=True,
                        timeout=300)
-        subprocess.run([sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", built], check=True,
-                       capture_output=True, text=True)      # half a library ends the process that loads it
+        subprocess.run([sys.executable, "-c", LOAD, built], check=True, capture_output=True, text=True)
         content = built.read_bytes()
     folder = cache_folder()
     if folder and os.access(folder, os.W_OK):
