@@ -95,7 +95,8 @@ def _library(code: str) -> tuple[Any, str]:
                 path.unlink(missing_ok=True)
             return loaded, f"{' '.join(compiler)}, {loaded.vector()} numbers in a vector, {path}"
         except (OSError, subprocess.SubprocessError, AttributeError) as error:
-            reason = f"{' '.join(compiler)} failed: {' '.join(str(getattr(error, 'stderr', '') or error).split())[:500]}"
+            text = str(getattr(error, "stderr", "") or error)
+            reason = f"{' '.join(compiler)} failed: {' '.join(text.split())[:500]}"
     _warn_of(reason)
     return None, reason
 
