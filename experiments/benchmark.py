@@ -2,11 +2,15 @@
 
     python -m experiments.benchmark                      MLP, LeNet and ResNet-32: a table, JSON and figures
     python -m experiments.benchmark --problems lenet --libraries minigrad PyTorch --rounds 30
+    python -m experiments.benchmark --threads 1 2        every problem with one thread, and with two
+    python -m experiments.benchmark --problems wrn-28-10 --steps plain          WRN-28-10, batches of 16 on the CPU
     python -m experiments.benchmark --growth             time and memory against batch size and depth
     python -m experiments.benchmark --gpu                LeNet, ResNet-32 and WRN-28-10 on a GPU: see gpu.md
 
 Every library runs in its own process and takes its turn in every round, so that a noisy machine disturbs all of them
-alike: read the ratios, which are medians over the rounds, not the milliseconds. All take the same steps from the same
+alike: read the ratios, which are medians over the rounds, not the milliseconds. On the CPU a pause of 0.2 s precedes
+every turn, in which the threads of the library before go to sleep: those of OpenBLAS spin for 0.1 s after their last
+product, those of PyTorch and JAX for 0.01 s, and would slow the next library. All take the same steps from the same
 weights (checked to 1e-5). Libraries that are not installed and routes that cannot be built are left out, with the
 reason. Peak memory is the most that a step holds at once beyond what was held before, as reported by tracemalloc,
 CuPy's pool, PyTorch's profiler or XLA's plan. The files are updated after every problem.
@@ -16,7 +20,9 @@ The peak rates of the machine are measured in the same rounds: a large matrix pr
 each read and written once, at the second.
 """
 import argparse
+import contextlib
 import datetime
+import itertools
 import json
 import math
 import pathlib
@@ -36,7 +42,7 @@ from . import console, figures, precision
 from .comparisons import comparisons, quartiles
 from .folders import check_folder
 from .limits import machine, work
-from .peers import HOST, LIBRARIES, PROBLEMS, Problem, job, offers, weights
+from .peers import LIBRARIES, PROBLEMS, STEPS, Problem, find_problem, job, offers, weights
 from .peers.process import Peer
 from .pool import THREADS, environment
 
@@ -44,12 +50,13 @@ GROWTH = [(32, 12), (32, 25), (32, 50), (32, 100), (8, 50), (14, 50), (20, 50)] 
 RESULTS = pathlib.Path("runs", "benchmark")
 AGREEMENT = {"float32": 1e-5, "tf32": 1e-4}     # largest difference of two libraries' weights after a step
 ON_GPU = ["lenet", "resnet32", "wrn-28-10"]
+PAUSE = 0.2                                     # seconds before each turn on the CPU, twice what OpenBLAS spins
 SECONDS = 60.0                                  # limit for the rounds of a problem on a GPU, unless two take longer
 
 
 # -------------------------------------------------------------------------------------------- measurement
 
-def measure(problem, libraries, rounds, array_module=None, tf32=False, progress=lambda rounds=1: None):
+def measure(problem, libraries, rounds, array_module=None, tf32=False, steps=None, progress=lambda rounds=1: None):
     """Measure all routes of all libraries, in turns.
 
     Returns {"rows": {(library, route): row}, "machine", "rounds", "versions", "missing", "failed"}. The libraries build
@@ -61,9 +68,12 @@ def measure(problem, libraries, rounds, array_module=None, tf32=False, progress=
         rounds: measurements of each route.
         array_module: where the libraries compute, "numpy" (CPU) or "cupy" (GPU); by default minigrad's current one.
         tf32: whether matrix products are in TF32.
+        steps: the kinds of step to measure, as `peers.job` returns them; None: all.
         progress: called with the number of rounds done.
     """
-    peers = {name: Peer(name, problem, array_module, tf32) for name in libraries if offers(name, problem)}
+    peers = {name: Peer(name, problem, array_module, tf32, steps) for name in libraries
+             if offers(name, problem, array_module)}
+    on_gpu = (array_module or backend.name()) == "cupy"
     try:
         for peer in peers.values():
             peer.wait()
@@ -71,7 +81,7 @@ def measure(problem, libraries, rounds, array_module=None, tf32=False, progress=
         found = {"difference": _check_agreement(peers, pairs, AGREEMENT["tf32" if tf32 else "float32"])}
         for what in ("memory", "launches"):
             found[what] = {pair: peers[pair[0]].ask(what, pair[1]) for pair in pairs}
-        found["times"], limits = _rounds(peers, pairs, rounds, SECONDS if array_module == "cupy" else math.inf,
+        found["times"], limits = _rounds(peers, pairs, rounds, *((SECONDS, 0.0) if on_gpu else (math.inf, PAUSE)),
                                          progress)
     finally:
         for peer in peers.values():
@@ -86,15 +96,17 @@ def measure(problem, libraries, rounds, array_module=None, tf32=False, progress=
             "failed": {(name, route): reason for name, peer in peers.items() for route, reason in peer.failed.items()}}
 
 
-def _rounds(peers, pairs, rounds, seconds, progress):
+def _rounds(peers, pairs, rounds, seconds, pause, progress):
     """Return the times of each pair (library, route) and the peak rates of the machine, per round.
 
-    Stops after two rounds or more when `seconds` have passed.
+    Stops after two rounds or more when `seconds` have passed. Each measurement follows a pause of so many seconds.
     """
     times, limits, begun = {pair: [] for pair in pairs}, [], time.perf_counter()
     while len(limits) < 2 or len(limits) < rounds and time.perf_counter() - begun < seconds:
+        time.sleep(pause)
         limits.append(machine())
         for name, route in pairs:
+            time.sleep(pause)
             times[name, route].append(peers[name].ask("time", route))
         progress()
     progress(rounds - len(limits))
@@ -155,7 +167,7 @@ def growth(rounds, libraries, array_module=None, tf32=False, progress=lambda rou
     found = []
     for depth, batch in GROWTH:
         result = measure(Problem("resnet", batch, batch, (depth, 1)), libraries, rounds, array_module, tf32,
-                         progress)
+                         progress=progress)
         for (library, route), row in result["rows"].items():
             found.append({"depth": depth, "batch": batch, "library": library, "route": route, "ms": row["ms"],
                           "memory": row["memory"], "rounds": result["rounds"]})
@@ -174,8 +186,10 @@ def _options(arguments):
     p.add_argument("--libraries", nargs="+", choices=LIBRARIES, metavar="NAME",
                    help=f"some of {', '.join(LIBRARIES)}; default: all that are installed")
     p.add_argument("--rounds", type=int, default=10, help="measurements of each route, at least 2 (default 10)")
-    p.add_argument("--threads", type=int, default=threads.threads(),
-                   help="threads of every library (default: one per core)")
+    p.add_argument("--steps", nargs="+", choices=STEPS, metavar="KIND",
+                   help=f"kinds of step to measure, some of {', '.join(STEPS)}; default: all")
+    p.add_argument("--threads", type=int, nargs="+", default=[threads.threads()], metavar="N",
+                   help="threads of every library (default: one per core); several numbers are measured in turn")
     p.add_argument("--backend", choices=("numpy", "cupy"),
                    help="compute on the CPU or a GPU (default: cupy where it can run)")
     p.add_argument("--tf32", action="store_true", help="compute float32 products in TF32 (every library; needs a GPU)")
@@ -184,8 +198,10 @@ def _options(arguments):
     p.add_argument("--out", type=console.folder, default=RESULTS,
                    help=f"folder for the JSON file and the figures (default {RESULTS})")
     options = p.parse_args(arguments)
-    if options.rounds < 2 or options.threads < 1:
+    if options.rounds < 2 or min(options.threads) < 1:
         p.error("--rounds must be at least 2, --threads at least 1")
+    if options.growth and len(options.threads) > 1:
+        p.error("--growth takes one number of --threads")
     if options.gpu and options.backend == "numpy":
         p.error("--gpu and --backend numpy exclude each other")
     try:
@@ -194,10 +210,9 @@ def _options(arguments):
         p.error(str(error))
     if options.tf32 and backend.name() == "numpy":
         p.error("--tf32 needs a GPU: add --gpu")
-    on_gpu = [library for library in LIBRARIES if library not in HOST]
     options.problems = options.problems or (ON_GPU if options.gpu else
                                             list(PROBLEMS)[:None if backend.name() == "cupy" else -1])
-    options.libraries = options.libraries or (on_gpu if options.gpu else list(LIBRARIES))
+    options.libraries = options.libraries or list(LIBRARIES)
     return options
 
 
@@ -205,22 +220,29 @@ def main(arguments=None):
     """Run the benchmark from the command line and return the exit status."""
     console.prepare()
     options = _options(arguments)
-    eigen = "true" if options.threads > 1 else "false"
-    settings = {**dict.fromkeys(THREADS, str(options.threads)), "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={eigen}"}
     before = backend.matmul_precision()
     backend.matmul_precision("tf32" if options.tf32 else "float32")
     try:
         check_folder(options.out)                           # fail before measuring anything
-        with environment(settings):
-            threads.threads.cache_clear()                    # this process measures the machine, with options.threads
-            _measure_all(options)
+        _measure_all(options)
         return 0
     except (mg.MinigradError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     finally:
-        threads.threads.cache_clear()
         backend.matmul_precision(before)
+
+
+@contextlib.contextmanager
+def _use_threads(count):
+    """Set the number of threads of this process, which measures the machine, and of libraries started within."""
+    eigen = "true" if count > 1 else "false"
+    with environment({**dict.fromkeys(THREADS, str(count)), "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={eigen}"}):
+        threads.threads.cache_clear()
+        try:
+            yield
+        finally:
+            threads.threads.cache_clear()
 
 
 def _conditions(options):
@@ -246,25 +268,32 @@ def _measure_all(options):
         print(precision.table(everything["precision"]))
     everything |= {"problems": {}, "comparisons": []}
     few = max(options.rounds // 3, 2)                       # rounds of the growth curves
-    total = options.rounds * len(options.problems) + few * len(GROWTH) * options.growth
+    total = options.rounds * len(options.problems) * len(options.threads) + few * len(GROWTH) * options.growth
     with tqdm.tqdm(total=total, unit="round", disable=None) as bar:
-        for name in options.problems:
-            result = measure(PROBLEMS[name], options.libraries, options.rounds, module, options.tf32, bar.update)
-            compared = comparisons(name, result["rows"])
-            bar.write("\n".join([table(name, result), *map(_line, compared)]), file=sys.stdout)
+        for name, count in itertools.product(options.problems, options.threads):
+            problem = find_problem(name, module)
+            title = name if len(options.threads) == 1 else f"{name}, {figures.in_words([count])}"
+            with _use_threads(count):
+                result = measure(problem, options.libraries, options.rounds, module, options.tf32, options.steps,
+                                 bar.update)
+            compared = comparisons(title, result["rows"])
+            bar.write("\n".join([table(f"{title}, {problem.noisy} + {problem.clean} examples", result),
+                                 *map(_line, compared)]), file=sys.stdout)
             everything["comparisons"] += compared
-            everything["problems"][name] = {**result, "rows": _as_list(result["rows"]), "failed": _as_list({
-                pair: {"reason": reason} for pair, reason in result["failed"].items()})}
+            everything["problems"][title] = {
+                **result, "threads": count, "batches": [problem.noisy, problem.clean], "rows": _as_list(result["rows"]),
+                "failed": _as_list({pair: {"reason": reason} for pair, reason in result["failed"].items()})}
             write(everything, stem)
         if options.growth:
-            everything["growth"] = growth(few, options.libraries, module, options.tf32, bar.update)
+            with _use_threads(*options.threads):
+                everything["growth"] = growth(few, options.libraries, module, options.tf32, bar.update)
             write(everything, stem)
     print(f"written: {stem}.json and the figures next to it")
 
 
 def _line(comparison):
     what, value, low, high = comparison
-    return f"{figures.readable(what):72s}{value:6.2f}" + (f"   ({low:.2f} - {high:.2f})" if low else "")
+    return f"{figures.readable(what):88s}{value:6.2f}" + (f"   ({low:.2f} - {high:.2f})" if low else "")
 
 
 def _as_list(rows):

@@ -1,15 +1,18 @@
 """Ratios between rows of the benchmark: times, as medians over the rounds, and memory."""
 import statistics
 
-PYTORCH = ("PyTorch", "PyTorch channels_last")
+from .peers import WITHOUT_C
+
 PLAIN, ALGORITHM = ("minigrad", "plain"), ("minigrad", "Algorithm 1")
 CAPTURED = {"plain": ("minigrad", "plain, captured"), "Algorithm 1": ("minigrad", "Algorithm 1, captured")}
 CHECKPOINTED = ("minigrad", "plain, units forgotten")
+DOUBLE_BACKWARD = ("double backward", "one graph")
+PEERS = {"PyTorch": ("PyTorch", "PyTorch channels_last"), "JAX": ("JAX",)}      # each with its layouts of images
 
 
 def quartiles(values):
     """Return the first and the third quartile."""
-    return statistics.quantiles(values, n=4)[::2] if len(values) > 1 else values * 2
+    return statistics.quantiles(values, n=4, method="inclusive")[::2] if len(values) > 1 else values * 2
 
 
 def ratio(rows, ours, theirs):
@@ -25,20 +28,26 @@ def fastest(rows, *pairs):
     return min((pair for pair in pairs if pair in rows), key=lambda pair: rows[pair]["ms"], default=None)
 
 
-def _pytorch(rows, route):
-    return fastest(rows, *[(library, route) for library in PYTORCH])
+def best(rows, peer, *routes):
+    """Return the pair (library, route) with the fastest row of a peer on some routes, in any layout, or None."""
+    return fastest(rows, *[(library, route) for library in PEERS[peer] for route in routes])
 
 
-def _on_cpu(rows):
+def _eager(rows):
     """Return [(what, ours, theirs)]: eager minigrad against each other library's best form, and against itself."""
-    return [
-        ("plain step / PyTorch", PLAIN, _pytorch(rows, "plain")),
-        ("plain step / PyTorch, images (n, c, h, w)", PLAIN, ("PyTorch", "plain")),
-        ("plain step / JAX", PLAIN, ("JAX", "plain")),
-        ("Algorithm 1 / PyTorch double backward", ALGORITHM, _pytorch(rows, "double backward")),
-        ("Algorithm 1 / PyTorch double backward, one graph", ALGORITHM, _pytorch(rows, "one graph")),
-        ("Algorithm 1 / PyTorch forward mode", ALGORITHM, _pytorch(rows, "forward mode")),
-        ("Algorithm 1 / best of JAX", ALGORITHM, fastest(rows, ("JAX", "double backward"), ("JAX", "forward mode"))),
+    found = []
+    for library in ("minigrad", WITHOUT_C):
+        prefix = "" if library == "minigrad" else "without C, "
+        for peer in PEERS:
+            found += [(f"{prefix}plain step / best of {peer}", (library, "plain"), best(rows, peer, "plain")),
+                      (f"{prefix}Algorithm 1 / best of {peer}", (library, "Algorithm 1"),
+                       best(rows, peer, *DOUBLE_BACKWARD, "forward mode"))]
+    found = [(f"{what}: {', '.join(theirs or ())}", ours, theirs) for what, ours, theirs in found]
+    for name, routes in (("double backward", DOUBLE_BACKWARD), ("forward mode", ["forward mode"])):
+        found.append((f"Algorithm 1 / PyTorch {name}", ALGORITHM, best(rows, "PyTorch", *routes)))
+    return found + [
+        ("plain step / without C", PLAIN, (WITHOUT_C, "plain")),
+        ("Algorithm 1 / without C", ALGORITHM, (WITHOUT_C, "Algorithm 1")),
         ("Algorithm 1 / own plain step", ALGORITHM, PLAIN),
         ("Algorithm 1 / own double backward", ALGORITHM, ("minigrad", "double backward")),
         ("plain, units forgotten / plain", CHECKPOINTED, PLAIN),
@@ -47,21 +56,29 @@ def _on_cpu(rows):
           for other in ("PyTorch", "JAX", "autograd", "MyGrad")]]
 
 
-def _on_gpu(rows):
+def _captured(rows):
     """Return [(what, ours, theirs)] for captured minigrad."""
-    compiled = {"plain": [("JAX", "plain"), _pytorch(rows, "plain, compiled")],
-                "Algorithm 1": [("JAX", "double backward"), ("JAX", "forward mode"),
-                                _pytorch(rows, "forward mode, compiled")]}
-    graphs = {"plain": [_pytorch(rows, "plain, CUDA graph")],
-              "Algorithm 1": [_pytorch(rows, f"{route}, CUDA graph") for route in ("one graph", "forward mode")]}
+    compiled = {"plain": [best(rows, "JAX", "plain"), best(rows, "PyTorch", "plain, compiled")],
+                "Algorithm 1": [best(rows, "JAX", *DOUBLE_BACKWARD, "forward mode"),
+                                best(rows, "PyTorch", "forward mode, compiled")]}
+    graphs = {"plain": ["plain, CUDA graph"], "Algorithm 1": ["one graph, CUDA graph", "forward mode, CUDA graph"]}
     found = [("Algorithm 1 captured / PyTorch eager double backward", CAPTURED["Algorithm 1"],
-              _pytorch(rows, "double backward")),
-             ("plain captured / PyTorch eager", CAPTURED["plain"], _pytorch(rows, "plain"))]
+              best(rows, "PyTorch", "double backward")),
+             ("plain captured / PyTorch eager", CAPTURED["plain"], best(rows, "PyTorch", "plain"))]
     for what, ours in CAPTURED.items():
         found += [(f"{what} captured / best of torch.compile and JAX", ours, fastest(rows, *compiled[what])),
-                  (f"{what} captured / PyTorch CUDA graph", ours, fastest(rows, *graphs[what])),
+                  (f"{what} captured / PyTorch CUDA graph", ours, best(rows, "PyTorch", *graphs[what])),
                   (f"{what} captured / eager", ours, ("minigrad", what))]
     return found + [("Algorithm 1 captured / own plain step captured", CAPTURED["Algorithm 1"], CAPTURED["plain"])]
+
+
+def _peak_memory(rows):
+    """Return [(what, ours, theirs)] for the memory of eager minigrad."""
+    leanest = min((pair for pair in rows if pair[0] in PEERS["PyTorch"] and pair[1] == "plain" and rows[pair]["memory"]),
+                  key=lambda pair: rows[pair]["memory"], default=None)
+    return [("Algorithm 1 / own plain step", ALGORITHM, PLAIN),
+            (f"plain step / best of PyTorch: {', '.join(leanest or ())}", PLAIN, leanest),
+            ("plain, units forgotten / plain", CHECKPOINTED, PLAIN)]
 
 
 def comparisons(name, rows):
@@ -71,13 +88,11 @@ def comparisons(name, rows):
     is a single value.
     """
     found = []
-    for what, ours, theirs in _on_cpu(rows) + _on_gpu(rows):
+    for what, ours, theirs in _eager(rows) + _captured(rows):
         value = ratio(rows, ours, theirs)
         if value:
             found.append((f"{name}: {what}", *value))
-    for what, ours, theirs in [("Algorithm 1 / own plain step", ALGORITHM, PLAIN),
-                               ("plain step / PyTorch", PLAIN, ("PyTorch", "plain")),
-                               ("plain, units forgotten / plain", CHECKPOINTED, PLAIN)]:
+    for what, ours, theirs in _peak_memory(rows):
         if ours in rows and theirs in rows and rows[theirs]["memory"]:
             found.append((f"{name}: peak memory, {what}", rows[ours]["memory"] / rows[theirs]["memory"], None, None))
     found += [(f"{name}: {what} captured, milliseconds", rows[pair]["ms"], *rows[pair]["quartiles"])

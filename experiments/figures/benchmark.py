@@ -3,8 +3,9 @@ import matplotlib.pyplot as plt
 
 from .common import legend, save, wrap
 
-COLORS = {"minigrad": "#d62728", "PyTorch": "#1f77b4", "PyTorch channels_last": "#6baed6", "JAX": "#2ca02c",
-           "autograd": "#9467bd", "MyGrad": "#8c564b", "NumPy": "#7f7f7f"}
+COLORS = {"minigrad": "#d62728", "minigrad without C": "#f4a6a6", "PyTorch": "#1f77b4",
+          "PyTorch channels_last": "#6baed6", "JAX": "#2ca02c", "autograd": "#9467bd", "MyGrad": "#8c564b",
+          "NumPy": "#7f7f7f"}
 
 
 def readable(route):
@@ -12,11 +13,16 @@ def readable(route):
     return route.replace("units forgotten", "checkpointed")
 
 
+def in_words(threads):
+    """Return the numbers of threads of a run in words: "1 thread", "2 threads", "1 and 2 threads"."""
+    return " and ".join(map(str, threads)) + (" thread" if threads == [1] else " threads")
+
+
 def _conditions(everything, rounds):
     versions = {}
     for problem in everything["problems"].values():
         versions |= problem["versions"]
-    where = f"{everything['threads']} threads" if "device" not in everything else everything["device"]
+    where = everything.get("device") or in_words(everything["threads"])
     products = ", products in TF32" if everything.get("products") == "tf32" else ""
     return (f"{everything['date']}, {everything['backend']}, {where}{products}, medians of "
             f"{rounds} rounds; " + ", ".join(f"{name} {version}" for name, version in versions.items()))

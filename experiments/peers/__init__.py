@@ -2,7 +2,9 @@
 
 The networks are written once, in terms of a few operations that each library defines. Every library takes the same
 steps from the same weights, each in its fastest form, and returns the weights in minigrad's layout, so that they can be
-compared. A *route* is one way to take a step:
+compared. PyTorch is measured in both of its image layouts, (n, c, h, w) and channels_last; JAX, whose compiler chooses
+its own, on images (n, h, w, c). "minigrad without C" is minigrad without its kernels in C. A *route* is one way to take
+a step:
 
     plain                     a step on the mean loss
     Algorithm 1               minigrad: one linearization, pushed and pulled
@@ -27,12 +29,13 @@ from minigrad import tree
 from minigrad.backend import generator, name, to_host
 
 RATE, MOMENTUM, EPS = 1e-3, 0.9, 1e-3
+STEPS = ("plain", "Algorithm 1", "gradient", "evaluation")
 
 
 def job(route):
-    """Return what a route computes: evaluation, gradient, plain or Algorithm 1."""
+    """Return the kind of step that a route takes, one of STEPS."""
     way = route.partition(",")[0]
-    return way if way in ("evaluation", "gradient", "plain") else "Algorithm 1"
+    return way if way in STEPS else "Algorithm 1"
 
 
 class Problem(NamedTuple):
@@ -55,6 +58,14 @@ PROBLEMS = {
     "resnet32": Problem("resnet", 100, 100, (32, 1)),
     "wrn-28-10": Problem("resnet", 100, 100, (26, 10)),
 }
+BATCH_ON_CPU = {"wrn-28-10": 16}                # with 100 images, a step would take half a minute and more
+
+
+def find_problem(name, backend):
+    """Return the Problem of a name, with the batches for a backend, "numpy" or "cupy"."""
+    found = PROBLEMS[name]
+    batch = BATCH_ON_CPU.get(name) if backend == "numpy" else None
+    return found._replace(noisy=batch, clean=batch) if batch else found
 
 
 def data(problem):
@@ -146,9 +157,11 @@ def trace_memory(step):
         tracemalloc.stop()
 
 
-HOST = ("autograd", "MyGrad", "NumPy")          # libraries without GPU support
+WITHOUT_C = "minigrad without C"
+HOST = (WITHOUT_C, "autograd", "MyGrad", "NumPy")               # not offered on a GPU
 LIBRARIES = {                   # name: the module beside this one, and the settings of its function `use`
     "minigrad": ("of_minigrad", {}),
+    WITHOUT_C: ("of_minigrad", {}),                             # its process is started with MINIGRAD_NATIVE=0
     "PyTorch": ("of_torch", {}),
     "PyTorch channels_last": ("of_torch", {"channels_last": True}),
     "JAX": ("of_jax", {}),
@@ -174,8 +187,13 @@ def use(library, problem, backend=None, tf32=False):
     return importlib.import_module(f"{__name__}.{module}").use(problem, **fixed, **settings)
 
 
-def offers(library, problem):
-    """Return whether a library runs this problem: some only have dense layers, for which no image layout matters."""
+def offers(library, problem, backend=None):
+    """Return whether a library runs this problem: some only have dense layers, for which no image layout matters.
+
+    backend: "numpy" for the CPU or "cupy" for a GPU; by default minigrad's current one.
+    """
+    if library in HOST and (backend or name()) == "cupy":
+        return False
     if library == "NumPy":
         return problem.network == "mlp"
     if library in ("autograd", "MyGrad"):

@@ -5,6 +5,7 @@ import logging
 
 import minigrad as mg
 from minigrad import backend, nn, optim, reweight, tree
+from minigrad.fast import native
 
 from . import MOMENTUM, RATE, Library, data, minigrad_model
 from .clocks import by_events, on_host
@@ -110,8 +111,11 @@ def use(problem, gpu=False, tf32=False):
         gc.collect()
         if gpu:
             mg.xp.get_default_memory_pool().free_all_blocks()
-    return Library(f"{mg.__version__}, {mg.backend.name()} {mg.xp.__version__}", found, clock(),
-                   lambda model: [mg.to_host(leaf) for leaf in tree.flatten(model)[0]], memory, release)
+    version = f"{mg.__version__}, {backend.name()} {mg.xp.__version__}"
+    if not gpu:
+        version += ", with kernels in C" if native.wanted() and native.library("f") else ", without kernels in C"
+    return Library(version, found, clock(), lambda model: [mg.to_host(leaf) for leaf in tree.flatten(model)[0]],
+                   memory, release)
 
 
 def clock():

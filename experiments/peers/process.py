@@ -4,7 +4,7 @@ import multiprocessing
 import time
 
 from ..pool import environment
-from . import use
+from . import WITHOUT_C, job, use
 from .clocks import turn
 
 PATIENCE = 120.0            # seconds after which no further route is built on a GPU: compiling is slow there
@@ -16,13 +16,14 @@ class Peer:
     version, routes and failed {route: reason} are set by `wait`; reason: why the whole library cannot run, or "".
     """
 
-    def __init__(self, library, problem, backend=None, tf32=False):
+    def __init__(self, library, problem, backend=None, tf32=False, steps=None):
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, library, problem, backend, tf32), daemon=True)
-        ours = library == "minigrad"                        # minigrad's settings must not affect the others
+        self.process = context.Process(target=serve, args=(theirs, library, problem, backend, tf32, steps), daemon=True)
+        ours = library in ("minigrad", WITHOUT_C)           # minigrad's settings must not affect the others
         with environment({"MINIGRAD_KEEP_MEMORY": str(int(ours)), "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-                          **({} if ours else {"MINIGRAD_BACKEND": "numpy"})}):
+                          **({} if ours else {"MINIGRAD_BACKEND": "numpy"}),
+                          **({"MINIGRAD_NATIVE": "0"} if library == WITHOUT_C else {})}):
             self.process.start()
         theirs.close()
         self.version, self.routes, self.reason, self.failed = "", [], "", {}
@@ -69,7 +70,7 @@ def describe(error):
     return f"{type(error).__name__}: {error}"
 
 
-def serve(pipe, library, problem, backend, tf32=False):
+def serve(pipe, library, problem, backend, tf32=False, steps=None):
     """Answer requests (what, route) over a pipe, with a number, arrays or, as a string, the reason for a failure.
 
     The first message, without a request, is (version, [route], {route: reason why it cannot be built}), or a string if
@@ -81,6 +82,7 @@ def serve(pipe, library, problem, backend, tf32=False):
         problem: the Problem.
         backend: "numpy" or "cupy".
         tf32: whether matrix products are in TF32.
+        steps: the kinds of step, as `job` returns them, whose routes are built; None: all.
     """
     begun = time.perf_counter()
     try:
@@ -88,16 +90,16 @@ def serve(pipe, library, problem, backend, tf32=False):
     except Exception as error:                              # not installed, or it cannot run here
         pipe.send(describe(error))
         return
-    failed = {}
-    for route in found.routes:
+    failed, wanted = {}, [route for route in found.routes if steps is None or job(route) in steps]
+    for route in wanted:
         spent = time.perf_counter() - begun
         if backend == "cupy" and spent > PATIENCE:
             failed[route] = f"not built: the routes before it took {spent:.0f} s"
         elif isinstance(reply := answer(found, "weights", route, backend), str):
             failed[route] = reply
-    pipe.send((found.version, [route for route in found.routes if route not in failed], failed))
-    while (wanted := pipe.recv()) is not None:
-        pipe.send(answer(found, *wanted, backend))
+    pipe.send((found.version, [route for route in wanted if route not in failed], failed))
+    while (request := pipe.recv()) is not None:
+        pipe.send(answer(found, *request, backend))
 
 
 def answer(found, what, route, backend=None):
