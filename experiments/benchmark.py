@@ -42,7 +42,7 @@ from . import console, figures, precision
 from .comparisons import comparisons, quartiles
 from .folders import check_folder
 from .limits import machine, work
-from .peers import LIBRARIES, PROBLEMS, STEPS, Problem, find_problem, job, offers, weights
+from .peers import COMPILED, LIBRARIES, PROBLEMS, STEPS, Problem, find_problem, job, offers, weights
 from .peers.process import Peer
 from .pool import THREADS, environment
 
@@ -184,7 +184,7 @@ def _options(arguments):
                    help=f"some of {', '.join(PROBLEMS)}; default: all but the last; "
                         f"with --gpu: {', '.join(ON_GPU)}")
     p.add_argument("--libraries", nargs="+", choices=LIBRARIES, metavar="NAME",
-                   help=f"some of {', '.join(LIBRARIES)}; default: all that are installed")
+                   help=f"some of {', '.join(LIBRARIES)}; default: all that are installed but {COMPILED}")
     p.add_argument("--rounds", type=int, default=10, help="measurements of each route, at least 2 (default 10)")
     p.add_argument("--steps", nargs="+", choices=STEPS, metavar="KIND",
                    help=f"kinds of step to measure, some of {', '.join(STEPS)}; default: all")
@@ -212,7 +212,7 @@ def _options(arguments):
         p.error("--tf32 needs a GPU: add --gpu")
     options.problems = options.problems or (ON_GPU if options.gpu else
                                             list(PROBLEMS)[:None if backend.name() == "cupy" else -1])
-    options.libraries = options.libraries or list(LIBRARIES)
+    options.libraries = options.libraries or [library for library in LIBRARIES if library != COMPILED]
     return options
 
 

@@ -1,13 +1,13 @@
 """Ratios between rows of the benchmark: times, as medians over the rounds, and memory."""
 import statistics
 
-from .peers import WITHOUT_C
+from .peers import COMPILED, WITHOUT_C
 
 PLAIN, ALGORITHM = ("minigrad", "plain"), ("minigrad", "Algorithm 1")
 CAPTURED = {"plain": ("minigrad", "plain, captured"), "Algorithm 1": ("minigrad", "Algorithm 1, captured")}
 CHECKPOINTED = ("minigrad", "plain, units forgotten")
-DOUBLE_BACKWARD = ("double backward", "one graph")
-PEERS = {"PyTorch": ("PyTorch", "PyTorch channels_last"), "JAX": ("JAX",)}      # each with its layouts of images
+ROUTES = ("double backward", "one graph", "forward mode")         # of Algorithm 1 in the peers
+PEERS = {"PyTorch": ("PyTorch", "PyTorch channels_last", COMPILED), "JAX": ("JAX",)}         # each in its forms
 
 
 def quartiles(values):
@@ -29,7 +29,7 @@ def fastest(rows, *pairs):
 
 
 def best(rows, peer, *routes):
-    """Return the pair (library, route) with the fastest row of a peer on some routes, in any layout, or None."""
+    """Return the pair (library, route) with the fastest row of a peer on some routes, in any form, or None."""
     return fastest(rows, *[(library, route) for library in PEERS[peer] for route in routes])
 
 
@@ -41,11 +41,10 @@ def _eager(rows):
         for peer in PEERS:
             found += [(f"{prefix}plain step / best of {peer}", (library, "plain"), best(rows, peer, "plain")),
                       (f"{prefix}Algorithm 1 / best of {peer}", (library, "Algorithm 1"),
-                       best(rows, peer, *DOUBLE_BACKWARD, "forward mode"))]
+                       best(rows, peer, *ROUTES))]
     found = [(f"{what}: {', '.join(theirs or ())}", ours, theirs) for what, ours, theirs in found]
-    for name, routes in (("double backward", DOUBLE_BACKWARD), ("forward mode", ["forward mode"])):
-        found.append((f"Algorithm 1 / PyTorch {name}", ALGORITHM, best(rows, "PyTorch", *routes)))
     return found + [
+        *[(f"Algorithm 1 / PyTorch {route}", ALGORITHM, best(rows, "PyTorch", route)) for route in ROUTES],
         ("plain step / without C", PLAIN, (WITHOUT_C, "plain")),
         ("Algorithm 1 / without C", ALGORITHM, (WITHOUT_C, "Algorithm 1")),
         ("Algorithm 1 / own plain step", ALGORITHM, PLAIN),
@@ -59,8 +58,7 @@ def _eager(rows):
 def _captured(rows):
     """Return [(what, ours, theirs)] for captured minigrad."""
     compiled = {"plain": [best(rows, "JAX", "plain"), best(rows, "PyTorch", "plain, compiled")],
-                "Algorithm 1": [best(rows, "JAX", *DOUBLE_BACKWARD, "forward mode"),
-                                best(rows, "PyTorch", "forward mode, compiled")]}
+                "Algorithm 1": [best(rows, "JAX", *ROUTES), best(rows, "PyTorch", "forward mode, compiled")]}
     graphs = {"plain": ["plain, CUDA graph"], "Algorithm 1": ["one graph, CUDA graph", "forward mode, CUDA graph"]}
     found = [("Algorithm 1 captured / PyTorch eager double backward", CAPTURED["Algorithm 1"],
               best(rows, "PyTorch", "double backward")),
@@ -74,8 +72,8 @@ def _captured(rows):
 
 def _peak_memory(rows):
     """Return [(what, ours, theirs)] for the memory of eager minigrad."""
-    leanest = min((pair for pair in rows if pair[0] in PEERS["PyTorch"] and pair[1] == "plain" and rows[pair]["memory"]),
-                  key=lambda pair: rows[pair]["memory"], default=None)
+    measured = [(library, "plain") for library in PEERS["PyTorch"] if rows.get((library, "plain"), {}).get("memory")]
+    leanest = min(measured, key=lambda pair: rows[pair]["memory"], default=None)
     return [("Algorithm 1 / own plain step", ALGORITHM, PLAIN),
             (f"plain step / best of PyTorch: {', '.join(leanest or ())}", PLAIN, leanest),
             ("plain, units forgotten / plain", CHECKPOINTED, PLAIN)]

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 from .common import legend, save, wrap
 
 COLORS = {"minigrad": "#d62728", "minigrad without C": "#f4a6a6", "PyTorch": "#1f77b4",
-          "PyTorch channels_last": "#6baed6", "JAX": "#2ca02c", "autograd": "#9467bd", "MyGrad": "#8c564b",
-          "NumPy": "#7f7f7f"}
+          "PyTorch channels_last": "#6baed6", "PyTorch compiled": "#08306b", "JAX": "#2ca02c", "autograd": "#9467bd",
+          "MyGrad": "#8c564b", "NumPy": "#7f7f7f"}
 
 
 def readable(route):

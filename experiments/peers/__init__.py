@@ -3,8 +3,9 @@
 The networks are written once, in terms of a few operations that each library defines. Every library takes the same
 steps from the same weights, each in its fastest form, and returns the weights in minigrad's layout, so that they can be
 compared. PyTorch is measured in both of its image layouts, (n, c, h, w) and channels_last; JAX, whose compiler chooses
-its own, on images (n, h, w, c). "minigrad without C" is minigrad without its kernels in C. A *route* is one way to take
-a step:
+its own, on images (n, h, w, c). "PyTorch compiled" is torch.compile on the CPU, in channels_last; it takes minutes to
+build and is measured on request only. "minigrad without C" is minigrad without its kernels in C. A *route* is one way
+to take a step:
 
     plain                     a step on the mean loss
     Algorithm 1               minigrad: one linearization, pushed and pulled
@@ -158,12 +159,14 @@ def trace_memory(step):
 
 
 WITHOUT_C = "minigrad without C"
-HOST = (WITHOUT_C, "autograd", "MyGrad", "NumPy")               # not offered on a GPU
+COMPILED = "PyTorch compiled"
+HOST = (WITHOUT_C, COMPILED, "autograd", "MyGrad", "NumPy")     # not offered on a GPU
 LIBRARIES = {                   # name: the module beside this one, and the settings of its function `use`
     "minigrad": ("of_minigrad", {}),
     WITHOUT_C: ("of_minigrad", {}),                             # its process is started with MINIGRAD_NATIVE=0
     "PyTorch": ("of_torch", {}),
     "PyTorch channels_last": ("of_torch", {"channels_last": True}),
+    COMPILED: ("of_torch", {"channels_last": True, "compiled": True}),
     "JAX": ("of_jax", {}),
     "autograd": ("of_autograd", {}),
     "MyGrad": ("of_mygrad", {}),
@@ -198,4 +201,6 @@ def offers(library, problem, backend=None):
         return problem.network == "mlp"
     if library in ("autograd", "MyGrad"):
         return not problem.clean
+    if library == COMPILED:
+        return bool(problem.clean)
     return library != "PyTorch channels_last" or problem.network != "mlp"

@@ -1,4 +1,4 @@
-"""Training steps in PyTorch: eager, and on a GPU also as CUDA graphs and compiled (torch_graphs.py)."""
+"""Training steps in PyTorch: eager or compiled, and on a GPU also as CUDA graphs (torch_graphs.py)."""
 import itertools
 import math
 
@@ -170,7 +170,7 @@ class Functional(Steps):
         return self.update(params, torch.func.grad(weighted)(params))
 
 
-def use(problem, channels_last=False, gpu=False, tf32=False):
+def use(problem, channels_last=False, compiled=False, gpu=False, tf32=False):
     """Return the Library PyTorch with a problem, each route in the fastest form that we found.
 
     Raises RuntimeError if there is no GPU and one is asked for.
@@ -178,6 +178,7 @@ def use(problem, channels_last=False, gpu=False, tf32=False):
     Args:
         problem: the Problem.
         channels_last: the memory format of images: (n, h, w, c) instead of (n, c, h, w).
+        compiled: whether all routes are compiled, on the CPU; some minutes each.
         gpu: whether to compute on a GPU.
         tf32: whether matrix products and convolutions are in TF32.
     """
@@ -187,7 +188,9 @@ def use(problem, channels_last=False, gpu=False, tf32=False):
     torch.backends.cudnn.benchmark = gpu          # shapes are fixed, so cuDNN may search for the fastest convolution
     layout = torch.channels_last if channels_last else torch.contiguous_format
     steps = Steps(problem, layout, "cuda" if gpu else "cpu")
-    if not problem.clean:
+    if compiled:
+        routes = compile_routes(Functional(problem, layout))
+    elif not problem.clean:
         routes = {"gradient": steps.gradient}
     else:
         routes = {"plain": steps.plain, "double backward": steps.double_backward, "one graph": steps.one_graph,
@@ -205,11 +208,16 @@ def on_gpu(eager, functional, **settings):
 
     settings: of torch.compile.
     """
-    params = [p.detach() for p in functional.P]
     graphs = {f"{name}, CUDA graph": torch_graphs.Graph(eager[name]) for name in ("plain", "one graph", "forward mode")}
-    settings = settings or {"mode": "reduce-overhead"}      # uses CUDA graphs, too
-    return graphs | {"plain, compiled": torch_graphs.Compiled(functional.plain, params, **settings),
-                     "forward mode, compiled": torch_graphs.Compiled(functional.forward_mode, params, **settings)}
+    compiled = compile_routes(functional, **settings or {"mode": "reduce-overhead"})        # uses CUDA graphs, too
+    return graphs | {f"{route}, compiled": step for route, step in compiled.items()}
+
+
+def compile_routes(functional, **settings):
+    """Return the routes as functions of the weights, compiled; settings: of torch.compile."""
+    params = [p.detach() for p in functional.P]
+    return {"plain": torch_graphs.Compiled(functional.plain, params, **settings),
+            "forward mode": torch_graphs.Compiled(functional.forward_mode, params, **settings)}
 
 
 def host(params):

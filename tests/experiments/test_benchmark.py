@@ -1,5 +1,6 @@
 """The benchmark: it compares steps that compute the same, its counts are right, and it writes what it measured."""
 import contextlib
+import functools
 import json
 import math
 import multiprocessing
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import benchmark, comparisons, limits, peers, precision
+from experiments import benchmark, comparisons, limits, peers, pool, precision
 from experiments.peers import Problem, clocks, of_minigrad, process
 from minigrad import backend
+from minigrad.fast import native, threads
 
 from .. import requirements
 
@@ -25,6 +27,12 @@ ROOT = pathlib.Path(__file__).parents[2]
 SMALL = {"mlp": Problem("mlp", 6, 4, (5, 7, 10)), "lenet": Problem("lenet", 5, 3), "resnet": Problem("resnet", 6, 4, (8, 1))}
 NEEDS = {"PyTorch": ["torch"], "PyTorch channels_last": ["torch"], "JAX": ["jax"], "autograd": ["autograd"], "MyGrad": ["mygrad"],
          "NumPy": []}
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    """Measure without pauses: no test looks at the times."""
+    monkeypatch.setattr(benchmark, "PAUSE", 0.0)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -83,12 +91,28 @@ def row(*times, memory=100):
 
 
 def test_ratios_are_medians_over_the_rounds():
-    rows = {("minigrad", "plain"): row(2.0, 4.0, 6.0, memory=150), ("PyTorch", "plain"): row(1.0, 4.0, 3.0),
+    rows = {("minigrad", "plain"): row(2.0, 4.0, 6.0, memory=150), ("PyTorch", "plain"): row(1.0, 4.0, 3.0, memory=75),
             ("PyTorch channels_last", "plain"): row(1.0, 1.0, 3.0), ("minigrad", "Algorithm 1"): row(5.0, 9.0, 12.0, memory=160)}
     found = {what: value for what, value, *_ in comparisons.comparisons("net", rows)}
-    assert found == {"net: plain step / PyTorch": 2.0, "net: plain step / PyTorch, images (n, c, h, w)": 2.0,
+    assert found == {"net: plain step / best of PyTorch: PyTorch channels_last, plain": 2.0,
                      "net: Algorithm 1 / own plain step": 2.25, "net: peak memory, Algorithm 1 / own plain step": 160 / 150,
-                     "net: peak memory, plain step / PyTorch": 1.5}
+                     "net: peak memory, plain step / best of PyTorch: PyTorch, plain": 2.0}
+
+
+def test_the_best_route_of_a_peer_is_named():
+    rows = {("minigrad", "plain"): row(2.0), ("minigrad without C", "plain"): row(8.0), ("JAX", "plain"): row(4.0),
+            ("minigrad", "Algorithm 1"): row(3.0, 6.0, 9.0), ("minigrad without C", "Algorithm 1"): row(12.0, 12.0, 12.0),
+            ("PyTorch", "double backward"): row(6.0, 6.0, 6.0), ("PyTorch channels_last", "one graph"): row(5.0, 5.0, 5.0),
+            ("PyTorch", "forward mode"): row(1.0, 4.0, 9.0), ("JAX", "double backward"): row(2.0), ("JAX", "forward mode"): row(1.0)}
+    found = {what: values for what, *values in comparisons.comparisons("net", rows)}
+    assert found.pop("net: Algorithm 1 / best of PyTorch: PyTorch, forward mode") == [1.5, 1.25, 2.25]
+    assert {what: value for what, (value, *_) in found.items() if "memory" not in what} == {
+        "net: plain step / best of JAX: JAX, plain": 0.5, "net: without C, plain step / best of JAX: JAX, plain": 2.0,
+        "net: without C, Algorithm 1 / best of PyTorch: PyTorch, forward mode": 3.0,
+        "net: Algorithm 1 / best of JAX: JAX, forward mode": 3.0, "net: without C, Algorithm 1 / best of JAX: JAX, forward mode": 12.0,
+        "net: Algorithm 1 / PyTorch double backward": 1.0, "net: Algorithm 1 / PyTorch one graph": 1.2,
+        "net: Algorithm 1 / PyTorch forward mode": 1.5,
+        "net: plain step / without C": 0.25, "net: Algorithm 1 / without C": 0.5, "net: Algorithm 1 / own plain step": 1.5}
 
 
 def test_captured_steps_are_compared():
@@ -143,6 +167,30 @@ def test_a_library_that_computes_something_else_is_left_out():
     assert not b.failed
 
 
+def test_minigrad_is_measured_with_and_without_its_kernels_in_c(monkeypatch):
+    monkeypatch.setenv("MINIGRAD_NATIVE", "1")
+    result = benchmark.measure(SMALL["lenet"], ["minigrad", "minigrad without C"], 2, "numpy", steps=["plain"])
+    assert set(result["rows"]) == {("minigrad", "plain"), ("minigrad without C", "plain")} and not result["failed"]
+    with_c, without = result["versions"].values()
+    assert without.endswith(", without kernels in C")
+    assert with_c.endswith(", with kernels in C" if native.library("f") else ", without kernels in C")
+    assert os.environ["MINIGRAD_NATIVE"] == "1"
+
+
+def test_libraries_of_the_cpu_are_not_offered_on_a_gpu():
+    for library in peers.LIBRARIES:
+        offered = [name for name, problem in PROBLEMS.items() if peers.offers(library, problem, "cupy")]
+        assert offered == ({"minigrad": list(PROBLEMS), "PyTorch": list(PROBLEMS), "JAX": list(PROBLEMS),
+                            "PyTorch channels_last": ["lenet", "resnet"]}.get(library) or [])
+    assert [name for name in PROBLEMS if peers.offers("minigrad without C", PROBLEMS[name], "numpy")] == list(PROBLEMS)
+
+
+def test_the_widest_network_has_smaller_batches_on_the_cpu():
+    assert peers.find_problem("wrn-28-10", "numpy") == Problem("resnet", 16, 16, (26, 10))
+    assert peers.find_problem("wrn-28-10", "cupy") == peers.PROBLEMS["wrn-28-10"]
+    assert peers.find_problem("lenet", "numpy") == peers.PROBLEMS["lenet"]
+
+
 def test_routes_that_fail_are_left_out_with_the_reason(monkeypatch):
     good = {"weights": [np.ones(2)], "time": 0.5, "memory": 7, "launches": None}
     made = {"a": Answers(**good), "b": Answers(**good | {"weights plain": "CompileError: no\nand much more"}),
@@ -163,17 +211,35 @@ def test_rounds_end_when_their_time_is_over(monkeypatch):
     monkeypatch.setattr(benchmark, "machine", lambda: {"flops": 1.0})
     for seconds, count in ((math.inf, 5), (0.0, 2), (60.0, 5)):
         told = []
-        times, limits = benchmark._rounds({"a": Answers(time=1.0)}, [("a", "plain")], 5, seconds, lambda n=1: told.append(n))
+        times, limits = benchmark._rounds({"a": Answers(time=1.0)}, [("a", "plain")], 5, seconds, 0.0, lambda n=1: told.append(n))
         assert len(times["a", "plain"]) == len(limits) == count and sum(told) == 5
 
 
-def served(monkeypatch, library, wanted, array_module="numpy"):
+def test_a_pause_precedes_every_turn(monkeypatch):
+    log = []
+    monkeypatch.setattr(benchmark.time, "sleep", log.append)
+    monkeypatch.setattr(benchmark, "machine", lambda: log.append("machine") or {"flops": 1.0, "bytes": 1.0})
+    monkeypatch.setattr(Answers, "ask", lambda self, what, route: log.append(route) or 1.0)
+    benchmark._rounds({"a": Answers()}, [("a", "plain"), ("a", "Algorithm 1")], 2, math.inf, 0.5, lambda n=1: None)
+    assert log == [0.5, "machine", 0.5, "plain", 0.5, "Algorithm 1"] * 2
+    log.clear()
+    monkeypatch.setattr(benchmark, "PAUSE", 0.25)
+    for array_module, pauses in (("numpy", {0.25}), ("cupy", {0.0})):
+        good = {"weights": [np.ones(2)], "time": 0.5, "memory": 7}
+        monkeypatch.setattr(Answers, "ask", lambda self, what, route: good.get(what))
+        monkeypatch.setattr(benchmark, "Peer", lambda *args: Answers())
+        benchmark.measure(SMALL["mlp"], ["minigrad"], 2, array_module)
+        assert {each for each in log if each != "machine"} == pauses
+        log.clear()
+
+
+def served(monkeypatch, library, wanted, array_module="numpy", steps=None):
     """Return the replies of a server of a made-up library."""
     monkeypatch.setattr(process, "use", lambda *args: library)
     ours, theirs = multiprocessing.Pipe()
     for each in (*wanted, None):
         ours.send(each)
-    process.serve(theirs, "made up", None, array_module)
+    process.serve(theirs, "made up", None, array_module, steps=steps)
     return [ours.recv() for _ in range(1 + len(wanted))]
 
 
@@ -198,6 +264,8 @@ def test_what_a_process_tells(monkeypatch):
     monkeypatch.setattr(process, "PATIENCE", -1.0)
     assert served(monkeypatch, library, [], "cupy")[0][:2] == ("1.2", []), "no time left to build anything"
     assert served(monkeypatch, library, [])[0][1] == ["good", "graph"]
+    library.routes.update(plain=lambda: [1.0], **{"plain, captured": lambda: [1.0]})
+    assert served(monkeypatch, library, [], steps=["plain", "gradient"])[0] == ("1.2", ["plain", "plain, captured"], {})
 
 
 def test_a_process_that_dies_is_no_end(monkeypatch):
@@ -310,6 +378,21 @@ def test_functions_of_the_weights_take_the_same_step(name):
     assert any(abs(a - b).max() > 1e-6 for a, b in zip(of_torch.host(steps.plain()), expected))
 
 
+@pytest.mark.filterwarnings("ignore")                       # of PyTorch
+def test_compiled_routes_on_the_cpu_take_the_same_step(monkeypatch):
+    requirements.need("torch")
+    from experiments.peers import torch_graphs
+    monkeypatch.setattr(torch_graphs, "Compiled", functools.partial(torch_graphs.Compiled, backend="aot_eager"))
+    ours, theirs = (peers.use(library, SMALL["lenet"], "numpy") for library in ("minigrad", "PyTorch compiled"))
+    assert list(theirs.routes) == ["plain", "forward mode"]
+    for route, expected in (("plain", "plain"), ("forward mode", "Algorithm 1")):
+        for a, b in zip(theirs.host(theirs.routes[route]()), ours.host(ours.routes[expected]()), strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-6)
+        assert theirs.memory(theirs.routes[route]) > 0
+    assert "PyTorch compiled" not in benchmark._options([]).libraries
+    assert [name for name in PROBLEMS if peers.offers("PyTorch compiled", PROBLEMS[name], "numpy")] == list(SMALL)
+
+
 def test_a_cuda_graph_is_recorded_once_and_replayed(monkeypatch):
     torch = requirements.module("torch")
     from experiments.peers import torch_graphs
@@ -405,7 +488,6 @@ def test_the_gpu_is_asked_for_in_vain(monkeypatch, capsys):
 def test_what_is_measured_on_a_gpu(impersonator):
     options = benchmark._options(["--gpu", "--tf32"])
     assert options.problems == ["lenet", "resnet32", "wrn-28-10"] and options.tf32
-    assert options.libraries == ["minigrad", "PyTorch", "PyTorch channels_last", "JAX"]
     assert benchmark._options(["--gpu", "--problems", "mlp", "--libraries", "JAX"]).problems == ["mlp"]
 
 
@@ -418,7 +500,7 @@ def made_up():
 
 
 def test_each_problem_is_written_when_it_is_done(tmp_path, monkeypatch, impersonator, drawn):
-    def measure(problem, libraries, rounds, array_module, tf32, progress):
+    def measure(problem, libraries, rounds, array_module, tf32, steps, progress):
         assert (array_module, tf32, backend.matmul_precision()) == ("cupy", True, "tf32")
         if problem == peers.PROBLEMS["resnet32"]:
             raise KeyboardInterrupt
@@ -437,6 +519,31 @@ def test_each_problem_is_written_when_it_is_done(tmp_path, monkeypatch, imperson
     assert result["problems"]["lenet"]["failed"] == [{"library": "PyTorch", "route": "plain, compiled", "reason": "Error: no"}]
     assert ["lenet: plain captured, milliseconds", 2.0, 1.0, 3.0] in result["comparisons"]
     assert "a device, products in TF32, medians of 2 rounds" in drawn[0].get_supxlabel().replace("\n", " ")
+
+
+def test_each_number_of_threads_is_measured(tmp_path, monkeypatch, drawn, capsys):
+    seen, before = [], dict(os.environ)
+
+    def measure(problem, libraries, rounds, array_module, tf32, steps, progress):
+        settings = {os.environ[name] for name in pool.THREADS}
+        seen.append((problem, threads.threads(), settings, os.environ["XLA_FLAGS"].rpartition("=")[2], steps))
+        each = {**row(0.25, 0.5), "difference": 0.0, "arithmetic": 0.5, "copying": 0.5}
+        return {**made_up(), "rows": {("minigrad", "plain"): each, ("PyTorch", "plain"): each}, "failed": {}}
+    monkeypatch.setattr(benchmark, "measure", measure)
+    assert benchmark.main(["--backend", "numpy", "--problems", "lenet", "wrn-28-10", "--threads", "1", "2", "--steps", "plain",
+                           "--rounds", "2", "--out", str(tmp_path)]) == 0
+    assert dict(os.environ) == before and threads.threads() == int(before.get("MINIGRAD_THREADS") or len(os.sched_getaffinity(0)))
+    wide = peers.find_problem("wrn-28-10", "numpy")
+    assert seen == [(problem, count, {str(count)}, eigen, ["plain"]) for problem in (peers.PROBLEMS["lenet"], wide)
+                    for count, eigen in ((1, "false"), (2, "true"))]
+    result = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert result["threads"] == [1, 2]
+    assert {title: (each["threads"], each["batches"]) for title, each in result["problems"].items()} == {
+        "lenet, 1 thread": (1, [100, 10]), "lenet, 2 threads": (2, [100, 10]),
+        "wrn-28-10, 1 thread": (1, [16, 16]), "wrn-28-10, 2 threads": (2, [16, 16])}
+    assert "wrn-28-10, 2 threads: plain step / best of PyTorch: PyTorch, plain" in [what for what, *_ in result["comparisons"]]
+    assert "lenet, 1 thread, 100 + 10 examples" in capsys.readouterr().out
+    assert "numpy, 1 and 2 threads, medians" in drawn[-1].get_supxlabel().replace("\n", " ")
 
 
 def test_a_small_run_is_written(tmp_path, monkeypatch, capsys):
@@ -465,7 +572,8 @@ def test_a_library_that_is_missing_is_named():
     assert "nothing: left out (KeyError: 'nothing')" in benchmark.table("mlp", result)
 
 
-@pytest.mark.parametrize("arguments", [["--rounds", "1"], ["--threads", "0"], ["--problems", "none"]])
+@pytest.mark.parametrize("arguments", [["--rounds", "1"], ["--threads", "0"], ["--threads", "2", "0"], ["--problems", "none"],
+                                       ["--steps", "double backward"], ["--growth", "--threads", "1", "2"]])
 def test_bad_arguments_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(arguments)

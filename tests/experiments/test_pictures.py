@@ -20,6 +20,7 @@ from experiments import (
     figure7,
     figures,
     imbalance,
+    peers,
     precision,
     table1,
     table2,
@@ -513,7 +514,7 @@ def test_the_table_of_the_contradiction_to_the_letter():
         "mean ± standard deviation (seeds)"])
 
 
-BENCH = {"date": "2026-01-02", "threads": 2, "backend": "numpy", "rounds": 5, "problems": {
+BENCH = {"date": "2026-01-02", "threads": [2], "backend": "numpy", "rounds": 5, "problems": {
     "lenet": {"versions": {"minigrad": "0.1"}, "rounds": 4, "rows": [
         {"library": "PyTorch", "route": "plain", "ms": 5.0, "quartiles": [4.0, 5.5]},
         {"library": "minigrad", "route": "Algorithm 1", "ms": 2.0, "quartiles": [1.5, 4.0]}]},
@@ -532,6 +533,15 @@ def test_bars_of_the_benchmark(at, drawn):
     assert lenet.get_title(loc="left") == "lenet: milliseconds for one step" and lenet.yaxis_inverted()
     assert drawn[0].get_supxlabel().replace("\n", " ") == (
         "2026-01-02, numpy, 2 threads, medians of 4 to 5 rounds; minigrad 0.1, JAX 2")
+
+
+def test_numbers_of_threads_in_words():
+    assert [figures.in_words(threads) for threads in ([1], [4], [1, 2])] == ["1 thread", "4 threads", "1 and 2 threads"]
+
+
+def test_every_library_has_a_color_of_its_own():
+    from experiments.figures.benchmark import COLORS
+    assert set(COLORS) == set(peers.LIBRARIES) and len(set(COLORS.values())) == len(COLORS)
 
 
 def test_growth_of_the_benchmark(at, drawn):

@@ -237,7 +237,7 @@ def test_the_benchmark():
         "resnet32": ("resnet", 100, 100, (32, 1)), "wrn-28-10": ("resnet", 100, 100, (26, 10))}
     assert (peers.RATE, peers.MOMENTUM, peers.EPS) == (1e-3, 0.9, 1e-3) and benchmark.AGREEMENT == {"float32": 1e-5, "tf32": 1e-4}
     assert benchmark.GROWTH == [(32, 12), (32, 25), (32, 50), (32, 100), (8, 50), (14, 50), (20, 50)] and benchmark.SECONDS == 60.0
-    assert benchmark.ON_GPU == ["lenet", "resnet32", "wrn-28-10"]
+    assert benchmark.ON_GPU == ["lenet", "resnet32", "wrn-28-10"] and benchmark.PAUSE == 0.2 and peers.BATCH_ON_CPU == {"wrn-28-10": 16}
     assert [p.image for p in peers.PROBLEMS.values()] == [(8,), (784,), (28, 28, 1), (32, 32, 3), (32, 32, 3)]
     for name, problem in peers.PROBLEMS.items():
         x, y, x_clean, y_clean = peers.data(problem._replace(noisy=4, clean=3))
