@@ -17,13 +17,13 @@ import numpy as np
 from hypothesis import Phase
 
 from minigrad import fast
-from minigrad.fast import native_batch_norm, native_convolution, native_optim, native_pooling
+from minigrad.fast import native_batch_norm, native_convolution, native_optim, native_pooling, native_products
 
 from .. import conftest  # noqa: F401   its profile of Hypothesis: the same examples every time
 from .test_native_kernels import CALLS, call, in_c, varied
 from .test_table import IN_C, SMALL_CHUNKS, hold_row
 
-MODULES = native_batch_norm, native_convolution, native_optim, native_pooling
+MODULES = native_batch_norm, native_convolution, native_optim, native_pooling, native_products
 PAGE = mmap.PAGESIZE
 protect = ctypes.CDLL(None, use_errno=True).mprotect
 protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -71,7 +71,7 @@ def main(side):
     for operation, row in fast.TABLE.items():
         if row[IN_C]:
             print(operation.__name__, flush=True)
-            hold_row(operation, IN_C, moved=guarded, phases=[Phase.generate], examples=30)
+            hold_row(operation, IN_C, moved=guarded, phases=[Phase.generate])
     for module, name, value in SMALL_CHUNKS:
         setattr(module, name, value)
     for name in CALLS:

@@ -23,6 +23,7 @@ from minigrad.fast import (
     native_batch_norm,
     native_convolution,
     native_optim,
+    native_products,
     products,
     threads,
 )
@@ -135,7 +136,7 @@ def kept(draw):
 
 @row()
 def multiplied(draw):
-    n, k, m = (draw(st.integers(0, 9)) for _ in range(3))
+    n, k, m = (draw(st.integers(0, 9) | st.sampled_from([17, 40])) for _ in range(3))
     a, b = draw(st.sampled_from([((), ()), ((), ()), ((3,), ()), ((3,), (3,)), ((3,), (1,)), ((2, 1), (3,)), ((0,), ()),
                                  ((3,), (2, 3))]))
     types = draw(one_or_all(NUMBERS))
@@ -314,8 +315,9 @@ ROWS = {
 
 SMALL_CHUNKS = [(threads, "CHUNK", 64), (convolution, "GROUPS", 3), (convolution, "WINDOWS", 256), (products, "CHUNK", 64),
                 (products, "SMALL", 8), (elementwise, "SMALL", 4), (cuda, "SMALL", 4), (native_batch_norm, "SMALL", 4),
-                (native_optim, "SMALL", 4), (native_convolution, "GROUPS", 3), (native_convolution, "LARGE", 1 << 10),
-                (native_convolution, "OUTPUTS", 16), (native_convolution, "TILES", 5)]
+                (native_optim, "SMALL", 4), (native_products, "SMALL", 8),
+                (native_convolution, "GROUPS", 3),
+                (native_convolution, "LARGE", 1 << 10), (native_convolution, "OUTPUTS", 16), (native_convolution, "TILES", 5)]
 
 
 def without_table(f, *args, **params):
@@ -450,7 +452,7 @@ def test_every_row_has_arguments_to_be_drawn():
 @pytest.mark.parametrize("chunks", ["small", "large"])
 @pytest.mark.parametrize("operation", forms(IN_C))
 def test_forms_in_c(operation, chunks):
-    hold_row(operation, IN_C, chunks)
+    hold_row(operation, IN_C, chunks, examples=EXAMPLES if chunks == "small" else EXAMPLES // 3)
 
 
 @pytest.mark.parametrize("chunks", ["small", "large"])
