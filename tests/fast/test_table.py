@@ -423,7 +423,7 @@ def hold_passes(operation, form, args, params, here, params_here):
 
 
 def hold_row(operation, column, chunks="small", moved=lambda x: x, phases=tuple(Phase), examples=EXAMPLES):
-    """Hold a form of the table to its operation, for many arguments. At least some of them it must answer."""
+    """Hold a form of the table to its operation, for many arguments. At least some of them it must answer if chunks are small."""
     answered, (cases, exact) = [], ROWS[operation]
 
     @given(case=cases, few=st.sampled_from([0, convolution.FEW_CHANNELS]))
@@ -435,7 +435,7 @@ def hold_row(operation, column, chunks="small", moved=lambda x: x, phases=tuple(
                 patch.setattr(module, name, value)
             answered.append(hold(operation, fast.TABLE[operation][column], case, exact, moved))
     each()
-    assert any(answered) or chunks == "large"               # forms for large arrays alone
+    assert any(answered) or chunks != "small"               # some forms are for large arrays alone
 
 
 def forms(column):
