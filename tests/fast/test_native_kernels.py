@@ -2,6 +2,7 @@
 
 test_table.py holds the values, test_native.py the loader.
 """
+import signal
 import subprocess
 import sys
 
@@ -295,6 +296,22 @@ def test_images_without_pixels_and_of_one(shape, small):
             (ops.convolution._conv, [x, k], where_k), (ops.convolution._conv_input, [y, k], {"size": shape[1:3], **where_k}),
             (ops.convolution._conv_kernel, [x, y], {"window": (3, 3), **where_k})):
         hold_to_plain(operation, args, params)
+
+
+READS = """
+import ctypes
+from tests.fast.guard_pages import allocate
+x = allocate({side!r}, (3,), "float32")
+x[...] = 1
+ctypes.string_at(x.ctypes.data + {start}, 12)
+"""
+
+
+@pytest.mark.needs("linux")
+@pytest.mark.parametrize("side, start, ends", [("end", 0, False), ("end", 1, True), ("start", 0, False), ("start", -1, True)])
+def test_the_guard_of_an_array_ends_a_process(side, start, ends):
+    status = subprocess.run([sys.executable, "-c", READS.format(side=side, start=start)], capture_output=True, timeout=60).returncode
+    assert status == (-signal.SIGSEGV if ends else 0)
 
 
 @pytest.mark.needs("linux")
