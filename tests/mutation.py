@@ -52,6 +52,8 @@ TESTS = {                                                   # the first entry th
     **dict.fromkeys(("minigrad/tree.py", "minigrad/files.py"), ["tests/test_tree.py", "tests/test_copies.py", "tests/test_errors.py"]),
     "minigrad/fast/threads.py": ["tests/fast/test_threads.py"],
     "minigrad/fast/info.py": ["tests/fast/test_info.py"],
+    "minigrad/fast/native.py": ["tests/fast/test_native.py"],
+    "minigrad/fast/native_": ["tests/fast/test_native_kernels.py", "tests/fast/test_table.py"],
     "minigrad/fast/": ["tests/fast/test_table.py", "tests/fast/test_threads.py", "tests/ops/test_windows.py", "tests/ops/test_kinks.py"],
     "minigrad/backend.py": ["tests/test_backend.py", "tests/test_errors.py"],
     "minigrad/": ["tests", "minigrad", "README.md", "--ignore=tests/experiments"],

@@ -5,6 +5,7 @@ In most tests the compiler is a script that copies a library which was compiled 
 import ctypes
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import numpy as np
 import pytest
 
-from minigrad.fast import native
+from minigrad.fast import native, native_batch_norm, native_convolution, native_pooling
 
 ROOT = pathlib.Path(__file__).parents[2]
 CALLED = """#!/bin/sh
@@ -270,6 +271,29 @@ def test_kernels_are_for_plain_arrays_of_one_type_alone():
     for arrays in ((x, y), (x, 1.0), (None,), (x.astype("float16"),), (x.astype(">f4"),), (x.view(np.recarray),), (x.astype("complex64"),)):
         assert native.kernels(*arrays) is None
     assert native.status().endswith(native.library("f")._name) and ctypes.sizeof(native.CTYPES["i"]) == np.intp().itemsize
+
+
+def sources():
+    """The kernels in C, without comments."""
+    return "".join(re.sub("//.*", "", path.read_text()) for path in sorted(native.SOURCES.glob("*.[ch]")))
+
+
+def test_signatures_are_those_of_the_sources():
+    """An address too few, or a number in its place, would be read as something else."""
+    found = {}
+    for name, parameters in re.findall(r"^KERNEL \w+ (\w+)\(([^)]*)\)", sources(), re.M):
+        found[name] = "".join("p" if "*" in each else "r" if "double" in each else "i" for each in parameters.split(",") if each != "void")
+    assert found == native.SIGNATURES
+
+
+@pytest.mark.parametrize("name, structure", [("geometry", native_convolution._Geometry), ("windows", native_pooling._Windows),
+                                             ("layer", native_batch_norm._Layer)])
+def test_structures_are_those_of_the_sources(name, structure):
+    """... in the same order: all members are addresses, or integers as wide."""
+    (members,) = re.findall(rf"typedef struct {{([^}}]*)}} {name};", sources())
+    found = [(member.strip(" *"), ctypes.c_void_p if "*" in line else ctypes.c_ssize_t)
+             for line in members.split(";") for member in re.sub(r"^\s*(const T|index)", "", line).split(",") if member.strip()]
+    assert found == structure._fields_
 
 
 # ------------------------------------------------------------------------------------- for other processors, by others
