@@ -35,7 +35,8 @@ definition here, too.
     batch_norm.py          ... moments, and the whole layer, in few passes over memory
     memory.py              ... the C library reuses the memory of freed arrays
     native.py, kernels/    in C: the kernels, and how they are compiled and loaded
-    native_convolution.py  ... the functions that call them (also native_batch_norm, native_pooling, native_optim)
+    native_convolution.py  ... the functions that call them (also native_batch_norm,
+                           native_pooling, native_optim, native_products)
     cuda.py, sums.cu       CuPy: kernels, and the functions that launch them
     cuda_windows.py        ... those of windows and pooling
     cuda_convolution.py    ... convolution, by a kernel and cuBLAS
