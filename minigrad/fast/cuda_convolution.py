@@ -46,7 +46,7 @@ def conv2d_kernel(x: Array, g: Array, window: Pair, stride: Pair, padding: Borde
 
 def conv2d_input(g: Array, k: Array, size: Pair, stride: Pair, padding: Border) -> Any:
     """Return the convolution's pull to its image."""
-    if not has_kernels(g, k):
+    if not has_kernels(g, k) or not math.prod(size):        # images without pixels
         return NotImplemented
     if turned := turn(g, k, size, stride, padding):
         return conv2d(g, *turned)
