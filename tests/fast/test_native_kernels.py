@@ -298,6 +298,27 @@ def test_images_without_pixels_and_of_one(shape, small):
         hold_to_plain(operation, args, params)
 
 
+def with_odd_strides(x):
+    """The same array, whose strides along axes of length 1 are others. NumPy calls it contiguous all the same."""
+    return np.lib.stride_tricks.as_strided(x, strides=[13 * x.itemsize if n == 1 else step for n, step in zip(x.shape, x.strides)])
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 4, 16), (4, 1, 5, 16), (4, 5, 1, 16), (4, 5, 3, 1), (1, 2, 1, 1), (1, 1, 3, 1), (1, 1, 1, 1)])
+def test_strides_of_axes_of_length_one_mean_nothing(shape, small):
+    rng = np.random.default_rng(0)
+    for outputs in (1, 16, 17):
+        x, k, g = (normal(rng, s, "float32") for s in (shape, (3, 3, shape[3], outputs), (*shape[:3], outputs)))
+        geometry = {"stride": (1, 1), "padding": ((1, 1), (1, 1))}
+        bias = normal(rng, shape[3], "float32")
+        for operation, args, params in (
+                (ops.convolution._conv, [x, k], geometry), (ops.convolution._conv_input, [g, k], {"size": shape[1:3], **geometry}),
+                (ops.convolution._conv_kernel, [x, g], {"window": (3, 3), **geometry}),
+                (ops.windows._max_pool2d, [x, (3, 3), *geometry.values()], {}), (ops.windows._mean_primitive, [x], {"window": (3, 3), **geometry}),
+                (ops.normalize.moments, [x], {}), (kinds._sum_back, [x], {"shape": shape[3:]}),
+                (normalization._batch_norm, [x, bias, bias], {"eps": 0.1, "then_relu": True, "statistics": None})):
+            hold_to_plain(operation, [with_odd_strides(a) if isinstance(a, np.ndarray) else a for a in args], params)
+
+
 READS = """
 import ctypes
 from tests.fast.guard_pages import allocate
