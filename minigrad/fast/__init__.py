@@ -35,8 +35,7 @@ definition here, too.
     batch_norm.py          ... moments, and the whole layer, in few passes over memory
     memory.py              ... the C library reuses the memory of freed arrays
     native.py, kernels/    in C: the kernels, and how they are compiled and loaded
-    native_convolution.py  ... the functions that call them (also native_batch_norm,
-                           native_pooling, native_optim, native_products)
+    native_convolution.py  ... the functions that call them (also native_batch_norm, native_pooling, native_optim)
     cuda.py, sums.cu       CuPy: kernels, and the functions that launch them
     cuda_windows.py        ... those of windows and pooling
     cuda_convolution.py    ... convolution, by a kernel and cuBLAS
@@ -66,7 +65,6 @@ from . import (
     native_convolution,
     native_optim,
     native_pooling,
-    native_products,
     pooling,
     products,
 )
@@ -90,7 +88,7 @@ TABLE: dict[Form, tuple[Form | None, Form | None, Form | None]] = {
     ops.sigmoid: (None, elementwise.sigmoid, None),
     ops.elementwise._bell: (None, elementwise.sigmoid_slope, None),
     _keep: (None, elementwise.keep, None),
-    ops.products._matmul: (native_products.matmul, products.matmul, cublas.matmul),
+    ops.products._matmul: (None, products.matmul, cublas.matmul),
     ops.convolution._conv: (native_convolution.conv2d, convolution.conv2d, cuda_convolution.conv2d),
     ops.convolution._conv_input: (
         native_convolution.conv2d_input, convolution.conv2d_input, cuda_convolution.conv2d_input),

@@ -76,8 +76,11 @@ def address(x: Array) -> int:
 
 
 def contiguous(x: Array, dtype: Any = None) -> Array:
-    """Return x if it is aligned, in C order and of this type, if one is given; else a copy that is."""
-    return numpy.require(x, dtype, ["C", "A"])
+    """Return x, or a copy, aligned, in C order and of this type, if one is given.
+
+    NumPy lets an axis of length 1 have any stride. Here all are those of the shape.
+    """
+    return numpy.require(x, dtype, ["C", "A"]).reshape(-1).reshape(x.shape)
 
 
 @functools.cache

@@ -18,7 +18,6 @@ from .threads import GROUPS, map_chunks, run, scratch, split
 
 LARGE = 1 << 20         # bytes: the gradient of a larger kernel is computed in parts
 OUTPUTS = 64            # outputs in such a part; one thread sums it over the batch
-PARTS = 4               # parts of the outputs of a matrix product, for several threads
 TILES = 48              # tiles that Winograd's form transforms at a time: they stay in the second cache
 
 
@@ -28,7 +27,7 @@ def conv2d(x: Array, k: Array, stride: Pair, padding: Border) -> Any:
     if not (library and x.ndim == k.ndim == 4 and x.shape[3] == k.shape[2] and x.size and k.size):
         return NotImplemented
     y = numpy.empty((len(x), *output_size(x.shape[1:3], k.shape[:2], stride, padding), k.shape[3]), x.dtype)
-    _convolve([Convolution(library, contiguous(x), k, y, stride, (padding[0][0], padding[1][0]))])
+    _convolve([_Convolution(library, contiguous(x), k, y, stride, (padding[0][0], padding[1][0]))])
     return y
 
 
@@ -51,7 +50,7 @@ def conv2d_input(g: Array, k: Array, size: Pair, stride: Pair, padding: Border) 
             if pixels.size:
                 turned = part[::-1, ::-1].transpose(0, 1, 3, 2)
                 above = part.shape[0] - 1 - first[0], part.shape[1] - 1 - first[1]
-                parts.append(Convolution(library, g, turned, pixels, (1, 1), above))
+                parts.append(_Convolution(library, g, turned, pixels, (1, 1), above))
     _convolve(parts)
     return x
 
@@ -109,7 +108,7 @@ class _Geometry(ctypes.Structure):
         return address(scratch("native", (count,), x))
 
 
-class Convolution:
+class _Convolution:
     """A convolution of images x with a kernel k, written to y; k and y are views with any strides."""
 
     def __init__(self, library: Any, x: Array, k: Array, y: Array, stride: Pair, border: Sequence[int]) -> None:
@@ -149,24 +148,7 @@ class Convolution:
         self.library.convolve(x, address(packed), y, g.scratch_address(self.x, self.library, False), n, ctypes.byref(g))
 
 
-    def in_parts(self) -> None:
-        """Compute the outputs in some parts, on threads: for few images that are large."""
-        panel, O = self.library.panel(), self.geometry.O    # noqa: E741
-        step = -(-O // (PARTS * panel)) * panel
-        x, y, packed = *self.start, address(self.packed)
-        row = self.packed.nbytes // (-(-O // panel) * panel)            # bytes of the packed kernel for an output
-
-        def work(outputs: Iterator[int]) -> None:
-            for o in outputs:
-                part = _Geometry.from_buffer_copy(self.geometry)
-                part.O = min(O - o, step)
-                pad = part.scratch_address(self.x, self.library, False)
-                self.library.convolve(x, packed + o * row, y + o * self.y.itemsize, pad, len(self.x),
-                                      ctypes.byref(part))
-        run(work, range(0, O, step))
-
-
-def _convolve(parts: Sequence[Convolution]) -> None:
+def _convolve(parts: Sequence[_Convolution]) -> None:
     """Compute convolutions of the same images."""
     def work(chunks: Iterator[slice]) -> None:
         for chunk in chunks:

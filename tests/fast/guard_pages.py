@@ -17,13 +17,13 @@ import numpy as np
 from hypothesis import Phase
 
 from minigrad import fast
-from minigrad.fast import native_batch_norm, native_convolution, native_optim, native_pooling, native_products
+from minigrad.fast import native_batch_norm, native_convolution, native_optim, native_pooling
 
 from .. import conftest  # noqa: F401   its profile of Hypothesis: the same examples every time
 from .test_native_kernels import CALLS, call, in_c, varied
 from .test_table import EXAMPLES, IN_C, SMALL_CHUNKS, hold_row
 
-MODULES = native_batch_norm, native_convolution, native_optim, native_pooling, native_products
+MODULES = native_batch_norm, native_convolution, native_optim, native_pooling
 PAGE = mmap.PAGESIZE
 protect = ctypes.CDLL(None, use_errno=True).mprotect
 protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]

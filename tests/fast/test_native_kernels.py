@@ -56,8 +56,6 @@ def of_batch_norm(rng, dtype, then_relu):
 
 CALLS = {                   # name: (rng, dtype) -> (operation, args, params)
     **{f"{name} {face}": of_convolution(name, face) for name in CONVOLUTIONS for face in ("image", "input", "kernel")},
-    "matmul": lambda rng, dtype: (ops.products._matmul, [normal(rng, (19, 23), dtype), normal(rng, (23, 70), dtype)], {}),
-    "matmul of a transpose": lambda rng, dtype: (ops.products._matmul, [normal(rng, (23, 19), dtype).T, normal(rng, (23, 70), dtype)], {}),
     "max pool": lambda rng, dtype: (ops.windows._max_pool2d, [normal(rng, (6, 7, 5, 9), dtype), *POOLING.values()], {}),
     "take": lambda rng, dtype: of_winners(rng, dtype, False),
     "put": lambda rng, dtype: of_winners(rng, dtype, True),

@@ -23,7 +23,6 @@ from minigrad.fast import (
     native_batch_norm,
     native_convolution,
     native_optim,
-    native_products,
     products,
     threads,
 )
@@ -315,7 +314,7 @@ ROWS = {
 
 SMALL_CHUNKS = [(threads, "CHUNK", 64), (convolution, "GROUPS", 3), (convolution, "WINDOWS", 256), (products, "CHUNK", 64),
                 (products, "SMALL", 8), (elementwise, "SMALL", 4), (cuda, "SMALL", 4), (native_batch_norm, "SMALL", 4),
-                (native_optim, "SMALL", 4), (native_products, "SMALL", 8),
+                (native_optim, "SMALL", 4),
                 (native_convolution, "GROUPS", 3),
                 (native_convolution, "LARGE", 1 << 10), (native_convolution, "OUTPUTS", 16), (native_convolution, "TILES", 5)]
 
