@@ -44,7 +44,7 @@ SIGNATURES = {                                              # p: an address, i: 
     "winograd": "ppppiip", "winograd_kernel": "ppppiip", "transform_kernel": "ppiiiip", "transform_gradient": "ppiiii",
     "column_sums": "piip", "moments": "piipp", "normalize": "piiip", "product_sums": "ppiiip", "slope": "ppiipppip",
     "max_pool": "pppip", "take": "pppiii", "put": "pppiii", "mean_pool": "ppip", "mean_pool_input": "ppip",
-    "sgd": "pppppirrri", "adam": "pppppppirrrrrrr", "vector": "", "panel": "", "rows_of_tile": "",
+    "sgd": "pppppirrri", "adam": "pppppppirrrrrrr", "vector": "", "panel": "",
 }
 LOAD = """import ctypes, sys
 try: ctypes.CDLL(sys.argv[1])

@@ -103,8 +103,8 @@ class _Geometry(ctypes.Structure):
         if with_winograd:
             count = 16 * (TILES * (self.c + self.O) + 2 * library.vector())
         else:
-            image = self.h * ((self.columns - 1) * self.across + self.B) * self.c
-            count = library.rows_of_tile() * image + self.rows * self.columns * library.panel()
+            width = (self.columns - 1) * self.across + self.B
+            count = self.h * width * self.c + self.rows * self.columns * library.panel()
         return address(scratch("native", (count,), x))
 
 

@@ -11,14 +11,14 @@ typedef struct {
 
 // y[p, o] = sum over a, q of x[a, p, q] k[a, q, o]: P pixels, n <= W outputs, windows of A rows with Q numbers in each.
 // The sums stay in registers: each number of k is loaded once for P pixels.
-INLINE void tile(const T *x, index x_row, index x_pixel, const T *k, index A, index Q, T *y, index y_pixel, index n,
-                 const int P) {
+INLINE void tile(const T *x, index x_row, index x_pixel, const T *k, index k_row, index A, index Q, T *y, index y_pixel,
+                 index n, const int P) {
     V sum[MOST][VECTORS];
     UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < VECTORS; v++) sum[p][v] = (V){0};
-    for (index a = 0; a < A; a++, x += x_row)
-        for (index q = 0; q < Q; q++, k += W) {
+    for (index a = 0; a < A; a++, x += x_row, k += k_row)
+        for (index q = 0; q < Q; q++) {
             V w[VECTORS];
-            UNROLL for (int v = 0; v < VECTORS; v++) w[v] = load(k + v * L, L);
+            UNROLL for (int v = 0; v < VECTORS; v++) w[v] = load(k + q * W + v * L, L);
             UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < VECTORS; v++)
                 sum[p][v] += x[p * x_pixel + q] * w[v];
         }
@@ -52,9 +52,9 @@ INLINE void outer(const T *x, index x_row, index x_pixel, const T *g, index g_ro
 #else
 #define FOR_EACH_COUNT(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #endif
-#define TILE(P) static void tile_##P(const T *x, index x_row, index x_pixel, const T *k, index A, index Q, T *y, \
-                                     index y_pixel, index n) { \
-    tile(x, x_row, x_pixel, k, A, Q, y, y_pixel, n, P); }
+#define TILE(P) static void tile_##P(const T *x, index x_row, index x_pixel, const T *k, index k_row, index A, \
+                                     index Q, T *y, index y_pixel, index n) { \
+    tile(x, x_row, x_pixel, k, k_row, A, Q, y, y_pixel, n, P); }
 #define OUTER(Q) static void outer_##Q(const T *x, index x_row, index x_pixel, const T *g, index g_row, index g_pixel, \
                                        index rows, index columns, T *k) { \
     outer(x, x_row, x_pixel, g, g_row, g_pixel, rows, columns, k, Q); }
@@ -62,7 +62,7 @@ INLINE void outer(const T *x, index x_row, index x_pixel, const T *g, index g_ro
 #define OUTER_NAME(Q) outer_##Q,
 FOR_EACH_COUNT(TILE)
 FOR_EACH_COUNT(OUTER)
-static void (*const tile_of[])(const T *, index, index, const T *, index, index, T *, index, index) = {
+static void (*const tile_of[])(const T *, index, index, const T *, index, index, index, T *, index, index) = {
     NULL, FOR_EACH_COUNT(TILE_NAME)};
 static void (*const outer_of[])(const T *, index, index, const T *, index, index, index, index, T *) = {
     NULL, FOR_EACH_COUNT(OUTER_NAME)};
@@ -75,12 +75,12 @@ INLINE tiling tiling_of(index count) {
     return (tiling){count / tiles, count % tiles};
 }
 
-static void row_of_tiles(const T *x, index x_row, index x_pixel, const T *k, index A, index Q, T *y, index y_pixel,
-                         index n, index pixels) {
+static void row_of_tiles(const T *x, index x_row, index x_pixel, const T *k, index k_row, index A, index Q, T *y,
+                         index y_pixel, index n, index pixels) {
     tiling tiles = tiling_of(pixels);
     for (index remaining = pixels, P; remaining > 0; remaining -= P, x += P * x_pixel, y += P * y_pixel) {
         P = tiles.rows + (tiles.longer-- > 0);
-        tile_of[P](x, x_row, x_pixel, k, A, Q, y, y_pixel, n);
+        tile_of[P](x, x_row, x_pixel, k, k_row, A, Q, y, y_pixel, n);
     }
 }
 
@@ -95,17 +95,16 @@ static void row_of_outers(const T *x, index x_row, index x_pixel, const T *g, in
 
 // --------------------------------------------------------------------------------------- convolution and its pulls
 
-// Return the columns of n images that windows reach, with zeros beyond the border: (n, h, width, c); x itself, shifted,
+// Return the columns of an image that windows reach, with zeros beyond the border: (h, width, c); x itself, shifted,
 // where no window leaves the image.
-static const T *padded(const T *x, T *pad, index n, const geometry *g, index *x_image, index *x_row) {
+static const T *padded(const T *x, T *pad, const geometry *g, index *x_row) {
     index c = g->c, width = (g->columns - 1) * g->across + g->B, left = most(g->left, 0);
     index right = most(least(width, g->w + g->left), left);     // columns of the image in the padded row: left to right
     int all_inside = g->left <= 0 && width <= g->w + g->left;
     *x_row = (all_inside ? g->w : width) * c;
-    *x_image = g->h * *x_row;
     if (all_inside) return x - g->left * c;
     T *to = pad;
-    for (index i = 0; i < n * g->h; i++, x += g->w * c, to += width * c) {
+    for (index i = 0; i < g->h; i++, x += g->w * c, to += width * c) {
         const T *from = x - g->left * c;
         for (index q = 0; q < left * c; q++) to[q] = 0;
         for (index q = left * c; q < right * c; q++) to[q] = from[q];
@@ -117,26 +116,40 @@ static const T *padded(const T *x, T *pad, index n, const geometry *g, index *x_
 // Percentage of tile rows in use when so many pixels are split into tiles.
 INLINE index fill(index pixels) { return 100 * pixels / ((pixels + MOST - 1) / MOST * MOST); }
 
-// y = the convolution of n images x with the packed kernel k; pad: scratch memory, (MOST, h, width, c).
+// The part of a window of `size` that lies inside of an image of n rows or columns, where the window begins at `from`.
+typedef struct { index first, end; } range;
+
+INLINE range inside_of(index from, index size, index n) {
+    index first = most(0, -from);
+    return (range){first, most(first, least(size, n - from))};
+}
+
+// y = the convolution of n images x with the packed kernel k; pad: scratch memory, (h, width, c).
 //
 // The pixels of a tile lie side by side in a row or, where a row is too short to fill tiles, at the same position in
-// several images. The sums are the same.
+// several images. Then their windows have the same part inside of the image, and no zeros are needed.
 KERNEL void convolve(const T *x, const T *k, T *y, T *pad, index n, const geometry *g) {
-    index Q = g->B * g->c, x_image, x_row, many;
+    index c = g->c, Q = g->B * c, size = g->h * g->w * c, x_row = g->w * c, many;
     int by_images = fill(n) > fill(g->columns);
-    tiling groups = tiling_of(n);
-    for (; n > 0; n -= many, x += many * g->h * g->w * g->c, y += many * g->y_image) {
-        many = by_images ? groups.rows + (groups.longer-- > 0) : 1;
-        const T *image = padded(x, pad, many, g, &x_image, &x_row), *packed = k;
+    tiling tiles = tiling_of(n);
+    for (; n > 0; n -= many, x += many * size, y += many * g->y_image) {
+        many = by_images ? tiles.rows + (tiles.longer-- > 0) : 1;
+        const T *image = by_images ? x : padded(x, pad, g, &x_row), *packed = k;
         for (index o = 0; o < g->O; o += W, packed += g->A * Q * W)
             for (index r = 0; r < g->rows; r++) {
-                index top = r * g->down - g->top, a = most(0, -top), end = least(g->A, g->h - top);     // rows of the
-                const T *from = image + (top + a) * x_row, *with = packed + a * Q * W;                  // kernel inside
+                index top = r * g->down - g->top, outputs = least(W, g->O - o);
+                range a = inside_of(top, g->A, g->h);
+                const T *from = image + (top + a.first) * x_row, *with = packed + a.first * Q * W;
                 T *to = y + r * g->y_row + o;
-                index outputs = least(W, g->O - o), x_pixel = g->across * g->c;
-                if (by_images) for (index s = 0; s < g->columns; s++, from += x_pixel, to += g->y_pixel)
-                    row_of_tiles(from, x_row, x_image, with, end - a, Q, to, g->y_image, outputs, many);
-                else row_of_tiles(from, x_row, x_pixel, with, end - a, Q, to, g->y_pixel, outputs, g->columns);
+                if (!by_images)
+                    row_of_tiles(from, x_row, g->across * c, with, Q * W, a.end - a.first, Q, to, g->y_pixel, outputs,
+                                 g->columns);
+                else for (index s = 0; s < g->columns; s++, to += g->y_pixel) {
+                    index left = s * g->across - g->left;
+                    range b = inside_of(left, g->B, g->w);
+                    row_of_tiles(from + (left + b.first) * c, x_row, size, with + b.first * c * W, Q * W,
+                                 a.end - a.first, (b.end - b.first) * c, to, g->y_image, outputs, many);
+                }
             }
     }
 }
@@ -144,10 +157,10 @@ KERNEL void convolve(const T *x, const T *k, T *y, T *pad, index n, const geomet
 // k += the gradient of the packed kernel from n images x and cotangents v (n, rows, columns, O); pad: scratch memory,
 // (h, width, c), then (rows, columns, W).
 KERNEL void convolve_kernel(const T *x, const T *v, T *k, T *pad, index n, const geometry *g) {
-    index Q = g->B * g->c, pixels = g->rows * g->columns, x_image, x_row;
+    index Q = g->B * g->c, pixels = g->rows * g->columns, x_row;
     T *last = pad + g->h * ((g->columns - 1) * g->across + g->B) * g->c;
     for (index i = 0; i < n; i++, x += g->h * g->w * g->c, v += g->y_image) {
-        const T *image = padded(x, pad, 1, g, &x_image, &x_row);
+        const T *image = padded(x, pad, g, &x_row);
         T *packed = k;
         for (index o = 0; o < g->O; o += W) {
             const T *part = v + o;

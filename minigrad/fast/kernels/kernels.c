@@ -8,4 +8,3 @@
 
 KERNEL int vector(void) { return L; }          // numbers in a vector
 KERNEL int panel(void) { return W; }           // outputs in a row of a register tile
-KERNEL int rows_of_tile(void) { return MOST; }

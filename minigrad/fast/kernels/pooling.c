@@ -3,20 +3,21 @@
 typedef struct { index h, w, c, A, B, down, across, top, left, rows, columns; } windows;
 typedef long long I __attribute__((vector_size(L * 8), aligned(8), may_alias));         // indices of L winners
 
-typedef struct { index top, end, left, right; } part;           // the part of a window inside the image
+typedef struct { range down, across; } part;                     // of a window, inside of the image
 
-INLINE part inside(const windows *g, index r, index s) {
+INLINE part part_of(const windows *g, index r, index s) {
     index top = r * g->down - g->top, left = s * g->across - g->left;
-    return (part){most(top, 0), least(top + g->A, g->h), most(left, 0), least(left + g->B, g->w)};
+    range down = inside_of(top, g->A, g->h), across = inside_of(left, g->B, g->w);
+    return (part){{top + down.first, top + down.end}, {left + across.first, left + across.end}};
 }
 
 INLINE void max_of(const T *x, const windows *g, part p, index j, index n, T *best, long long *winner) {
-    V largest = load(x + (p.top * g->w + p.left) * g->c + j, n);
+    V largest = load(x + (p.down.first * g->w + p.across.first) * g->c + j, n);
     M channel = {0};
     for (index i = 0; i < L; i++) channel[i] = j + i;
-    M at = channel + (lane)((p.top * g->w + p.left) * g->c);
-    for (index a = p.top; a < p.end; a++)
-        for (index b = p.left; b < p.right; b++) {
+    M at = channel + (lane)((p.down.first * g->w + p.across.first) * g->c);
+    for (index a = p.down.first; a < p.down.end; a++)
+        for (index b = p.across.first; b < p.across.end; b++) {
             index from = (a * g->w + b) * g->c;
             V v = load(x + from + j, n);
             M wins = ~(v <= largest) & (largest == largest);    // of equal ones the first wins, and the first NaN
@@ -33,7 +34,7 @@ KERNEL void max_pool(const T *x, T *best, long long *winners, index n, const win
     for (index i = 0; i < n; i++, x += g->h * g->w * g->c)
         for (index r = 0; r < g->rows; r++)
             for (index s = 0; s < g->columns; s++, best += g->c) {
-                part p = inside(g, r, s);
+                part p = part_of(g, r, s);
                 for (index j = 0; j < g->c; j += L)
                     if (g->c - j >= L) max_of(x, g, p, j, L, best + j, winners ? winners + j : NULL);
                     else max_of(x, g, p, j, g->c - j, best + j, winners ? winners + j : NULL);
@@ -65,8 +66,8 @@ KERNEL int put(const T *g, const long long *winners, T *x, index n, index size, 
 
 INLINE void mean_of(const T *x, const windows *g, part p, index j, index n, T *y) {
     V sum = {0};
-    for (index a = p.top; a < p.end; a++)
-        for (index b = p.left; b < p.right; b++) sum += load(x + (a * g->w + b) * g->c + j, n);
+    for (index a = p.down.first; a < p.down.end; a++)
+        for (index b = p.across.first; b < p.across.end; b++) sum += load(x + (a * g->w + b) * g->c + j, n);
     store(y, sum / (T)(g->A * g->B), n);
 }
 
@@ -75,7 +76,7 @@ KERNEL void mean_pool(const T *x, T *y, index n, const windows *g) {
     for (index i = 0; i < n; i++, x += g->h * g->w * g->c)
         for (index r = 0; r < g->rows; r++)
             for (index s = 0; s < g->columns; s++, y += g->c) {
-                part p = inside(g, r, s);
+                part p = part_of(g, r, s);
                 for (index j = 0; j < g->c; j += L)
                     if (g->c - j >= L) mean_of(x, g, p, j, L, y + j);
                     else mean_of(x, g, p, j, g->c - j, y + j);
@@ -84,8 +85,8 @@ KERNEL void mean_pool(const T *x, T *y, index n, const windows *g) {
 
 INLINE void spread(const T *v, const windows *g, part p, index j, index n, T *x) {
     V share = load(v, n) / (T)(g->A * g->B);
-    for (index a = p.top; a < p.end; a++)
-        for (index b = p.left; b < p.right; b++) {
+    for (index a = p.down.first; a < p.down.end; a++)
+        for (index b = p.across.first; b < p.across.end; b++) {
             T *to = x + (a * g->w + b) * g->c + j;
             store(to, load(to, n) + share, n);
         }
@@ -97,7 +98,7 @@ KERNEL void mean_pool_input(const T *v, T *x, index n, const windows *g) {
         for (index j = 0; j < g->h * g->w * g->c; j++) x[j] = 0;
         for (index r = 0; r < g->rows; r++)
             for (index s = 0; s < g->columns; s++, v += g->c) {
-                part p = inside(g, r, s);
+                part p = part_of(g, r, s);
                 for (index j = 0; j < g->c; j += L)
                     if (g->c - j >= L) spread(v + j, g, p, j, L, x);
                     else spread(v + j, g, p, j, g->c - j, x);

@@ -91,7 +91,7 @@ KERNEL int winograd(const T *x, const T *u, T *y, T *scratch, index block, index
                 transform_pixels(x + p.image * g->h * g->w * c + q, g, p.i, p.j, v + s * c + q, v_step);
         for (index e = 0; e < 16; e++)
             for (index o = 0; o < O; o += W)
-                row_of_tiles(v + e * v_step, 0, c, u + (e * O + o) * c, 1, c, m + e * m_step + o, O, W, many);
+                row_of_tiles(v + e * v_step, 0, c, u + (e * O + o) * c, 0, 1, c, m + e * m_step + o, O, W, many);
         p = position_of(t, g);
         for (index s = 0; s < many; s++, advance(&p)) {
             T *at = y + p.image * g->y_image + 2 * p.i * g->y_row + 2 * p.j * g->y_pixel;
