@@ -35,5 +35,5 @@ SCRIPTS = [
     Entry("tour", "a tour: the engine built on one page, with pictures", "5 s", runs=False),
     Entry("walkthrough", "one step of Algorithm 1 in seven pictures", "5 s", runs=False),
     Entry("nested", "the exact two loops against the single one", "10 s", runs=False),
-    Entry("benchmark", "the cost of one step, against PyTorch and JAX", "10 min; with --growth 20 min", runs=False),
+    Entry("benchmark", "the cost of one step, against PyTorch and JAX", "20 min; with --growth 30 min", runs=False),
 ]
