@@ -111,8 +111,10 @@ TABLE: dict[Form, tuple[Form | None, Form | None, Form | None]] = {
 
 def on_host(native_form: Form | None, form: Form | None) -> Form | None:
     """Return the form for NumPy arrays: that in C, and the other one for what that is not made for."""
-    if native_form is None or form is None or not native.wanted():
-        return native_form if native.wanted() and native_form else form
+    if native_form is None or not native.wanted():
+        return form
+    if form is None:
+        return native_form
 
     def either(*args: Any, **params: Any) -> Any:
         y = native_form(*args, **params)

@@ -1,6 +1,6 @@
 """Batch normalization and sums of columns by the kernels in C: each walk over memory is one function."""
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -10,7 +10,7 @@ from ..typing import Array, Shape
 from .batch_norm import Passes, join_moments
 from .elementwise import SMALL
 from .native import address, contiguous, kernels
-from .threads import run, split_rows, sum_chunks
+from .threads import map_chunks, split_rows, sum_chunks
 
 NOWHERE, BEFORE, AFTER = range(3)       # where a ReLU selects: see kernels/batch_norm.c
 
@@ -99,10 +99,7 @@ class _NativePasses(Passes):
         return y
 
     def _walk(self, f: Callable[..., Any], arrays: tuple[Array, ...], rest: tuple[Any, ...], y: Array) -> None:
-        def work(chunks: Iterator[slice]) -> None:
-            for chunk in chunks:
-                self._call(f, chunk, arrays, rest, y[chunk])
-        run(work, self.chunks)
+        map_chunks(lambda chunk: self._call(f, chunk, arrays, rest, y[chunk]), self.chunks)
 
     def _call(self, f: Callable[..., Any], chunk: slice, arrays: tuple[Array, ...], rest: tuple[Any, ...],
               y: Array) -> None:

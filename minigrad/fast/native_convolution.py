@@ -6,7 +6,7 @@ each remainder of a pixel's position modulo the stride, and each fills in its ow
 import ctypes
 import functools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -14,7 +14,7 @@ import numpy
 from ..ops.windows import Border, Pair, output_size
 from ..typing import Array
 from .native import address, contiguous, kernels
-from .threads import GROUPS, map_chunks, run, scratch, split
+from .threads import GROUPS, map_chunks, scratch, split
 
 LARGE = 1 << 20         # bytes: the gradient of a larger kernel is computed in parts
 OUTPUTS = 64            # outputs in such a part; one thread sums it over the batch
@@ -61,11 +61,12 @@ def conv2d_kernel(x: Array, g: Array, window: Pair, stride: Pair, padding: Borde
     if not (library and x.ndim == g.ndim == 4 and len(x) == len(g) and x.size and g.size
             and g.shape[1:3] == output_size(x.shape[1:3], window, stride, padding)):
         return NotImplemented
+    x, g = contiguous(x), contiguous(g)
     geometry = _Geometry.of(x, g, window, stride, (padding[0][0], padding[1][0]))
     with_winograd = geometry.fits_winograd(library)
-    k = _kernel_gradient(library, contiguous(x), contiguous(g), geometry, with_winograd)
+    k = _kernel_gradient(library, x, g, geometry, with_winograd)
     if with_winograd and not numpy.isfinite(k).all():       # see winograd in kernels/winograd.c
-        k = _kernel_gradient(library, contiguous(x), contiguous(g), geometry, False)
+        k = _kernel_gradient(library, x, g, geometry, False)
     return k
 
 
@@ -126,14 +127,13 @@ class _Convolution:
         strides = _Strides(*[step // self.k.itemsize for step in self.k.strides])
         start, to = address(self.k), address(packed)
 
-        def work(chunks: Iterator[slice]) -> None:
-            for chunk in chunks:
-                o, end = chunk.start * panel, chunk.stop * panel
-                if with_winograd:
-                    self.library.transform_kernel(start, to, o, end, c, O, strides)
-                else:
-                    self.library.pack(start, to, o, end, A, B, c, O, strides)
-        run(work, split(panels, packed.nbytes // panels))
+        def pack(chunk: slice) -> None:
+            o, end = chunk.start * panel, chunk.stop * panel
+            if with_winograd:
+                self.library.transform_kernel(start, to, o, end, c, O, strides)
+            else:
+                self.library.pack(start, to, o, end, A, B, c, O, strides)
+        map_chunks(pack, split(panels, packed.nbytes // panels))
         return packed
 
     def compute(self, chunk: slice) -> None:
@@ -150,13 +150,12 @@ class _Convolution:
 
 def _convolve(parts: Sequence[_Convolution]) -> None:
     """Compute convolutions of the same images."""
-    def work(chunks: Iterator[slice]) -> None:
-        for chunk in chunks:
-            for part in parts:
-                part.compute(chunk)
+    def compute(chunk: slice) -> None:
+        for part in parts:
+            part.compute(chunk)
     if parts:
         x = parts[0].x
-        run(work, split(len(x), x[0].nbytes + sum(part.y[0].nbytes for part in parts)))
+        map_chunks(compute, split(len(x), x[0].nbytes + sum(part.y[0].nbytes for part in parts)))
 
 
 def _kernel_gradient(library: Any, x: Array, g: Array, about: _Geometry, with_winograd: bool) -> Array:

@@ -7,7 +7,7 @@ import numpy
 
 from ..typing import Array
 from .native import address, kernels
-from .threads import run, split
+from .threads import map_chunks, split
 
 SMALL = 1 << 12         # elements of a leaf: below, a call takes longer than NumPy
 
@@ -48,7 +48,6 @@ def _walk(f: Callable[[list[int | None], int], Any], arrays: list[Array | None])
     first: Any = arrays[0]
     starts = [None if x is None else address(x) for x in arrays]
 
-    def work(chunks: Any) -> None:
-        for chunk in chunks:
-            f([None if at is None else at + chunk.start * first.itemsize for at in starts], chunk.stop - chunk.start)
-    run(work, split(first.size, first.itemsize))
+    def of_chunk(chunk: slice) -> None:
+        f([None if at is None else at + chunk.start * first.itemsize for at in starts], chunk.stop - chunk.start)
+    map_chunks(of_chunk, split(first.size, first.itemsize))

@@ -1,7 +1,6 @@
 """Max and average pooling by the kernels in C."""
 import ctypes
 import math
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy
@@ -9,7 +8,7 @@ import numpy
 from ..ops.windows import Border, Pair, output_size
 from ..typing import Array, Shape
 from .native import address, contiguous, kernels
-from .threads import run, split_rows
+from .threads import map_chunks, split_rows
 
 
 class _Windows(ctypes.Structure):
@@ -36,7 +35,7 @@ def max_pool2d(x: Array, window: Pair, stride: Pair, padding: Border, winners: b
     def of_chunk(chunk: slice) -> None:
         at = address(indices[chunk]) if winners else None
         library.max_pool(address(x[chunk]), address(best[chunk]), at, len(x[chunk]), ctypes.byref(geometry))
-    _for_each(of_chunk, x)
+    map_chunks(of_chunk, split_rows(x))
     return best, indices
 
 
@@ -55,15 +54,11 @@ def _at_winners(name: str, x: Array, winners: Array, shape: Shape, large: Array)
     if not (library and x.ndim == winners.ndim == 2 and len(x) == len(winners) and winners.dtype == "int64"):
         return NotImplemented
     x, winners = contiguous(x), contiguous(winners)
-    y, failed = numpy.empty((len(x), *shape), x.dtype), []
+    y, f = numpy.empty((len(x), *shape), x.dtype), getattr(library, name)
     size = x.shape[1] if name == "take" else shape[0]
-
-    def of_chunk(chunk: slice) -> None:
-        f = getattr(library, name)
-        if not f(address(x[chunk]), address(winners[chunk]), address(y[chunk]), len(x[chunk]), size, winners.shape[1]):
-            failed.append(chunk)
-    _for_each(of_chunk, large)
-    return NotImplemented if failed else y                  # an index outside of an image: NumPy says which
+    done = map_chunks(lambda chunk: f(address(x[chunk]), address(winners[chunk]), address(y[chunk]), len(x[chunk]),
+                                      size, winners.shape[1]), split_rows(large))
+    return y if all(done) else NotImplemented               # an index outside of an image: NumPy says which
 
 
 def mean_pool2d(x: Array, window: Pair, stride: Pair, padding: Border) -> Any:
@@ -73,8 +68,8 @@ def mean_pool2d(x: Array, window: Pair, stride: Pair, padding: Border) -> Any:
         return NotImplemented
     x, geometry = contiguous(x), _Windows.of(x.shape[1:], window, stride, padding)
     y = numpy.empty((len(x), *output_size(x.shape[1:3], window, stride, padding), x.shape[3]), x.dtype)
-    _for_each(lambda chunk: library.mean_pool(
-        address(x[chunk]), address(y[chunk]), len(x[chunk]), ctypes.byref(geometry)), x)
+    map_chunks(lambda chunk: library.mean_pool(
+        address(x[chunk]), address(y[chunk]), len(x[chunk]), ctypes.byref(geometry)), split_rows(x))
     return y
 
 
@@ -85,14 +80,6 @@ def mean_pool2d_input(g: Array, size: Pair, window: Pair, stride: Pair, padding:
         return NotImplemented
     g, x = contiguous(g), numpy.empty((len(g), *size, g.shape[3]), g.dtype)
     geometry = _Windows.of(x.shape[1:], window, stride, padding)
-    _for_each(lambda chunk: library.mean_pool_input(
-        address(g[chunk]), address(x[chunk]), len(x[chunk]), ctypes.byref(geometry)), x)
+    map_chunks(lambda chunk: library.mean_pool_input(
+        address(g[chunk]), address(x[chunk]), len(x[chunk]), ctypes.byref(geometry)), split_rows(x))
     return x
-
-
-def _for_each(f: Callable[[slice], Any], x: Array) -> None:
-    """Call f for each chunk of rows of x, on threads."""
-    def work(chunks: Iterator[slice]) -> None:
-        for chunk in chunks:
-            f(chunk)
-    run(work, split_rows(x))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy
 
-from ..ops.windows import Border, Pair, _pad, output_size
+from ..ops.windows import Border, Pair, _mean_pool_input, _pad, output_size
 from ..typing import Array, Shape
 from .threads import run, split_rows
 
@@ -74,12 +74,14 @@ def mean_pool2d(x: Array, window: Pair, stride: Pair, padding: Border) -> Any:
     """Return the mean of each window; padding counts as zeros."""
     if x.dtype.kind != "f":
         return NotImplemented
-    y = numpy.empty((len(x), *output_size(x.shape[1:3], window, stride, padding), x.shape[3]), x.dtype)
+    (rows, columns), (down, across) = output_size(x.shape[1:3], window, stride, padding), stride
+    y = numpy.empty((len(x), rows, columns, x.shape[3]), x.dtype)
 
     def work(chunks: Iterator[slice]) -> None:
         for chunk in chunks:
             image, total = _pad(x[chunk], padding), y[chunk]
-            for k, tap in enumerate(_slices(image, y.shape[1:3], window, stride)):
+            for k, (a, b) in enumerate(numpy.ndindex(*window)):
+                tap = image[:, a:a + down * rows:down, b:b + across * columns:across]
                 numpy.add(total, tap, out=total) if k else numpy.copyto(total, tap)
             total /= math.prod(window)
     run(work, split_rows(x))
@@ -90,25 +92,13 @@ def mean_pool2d_input(g: Array, size: Pair, window: Pair, stride: Pair, padding:
     """Return images with each number of g shared equally among the pixels of its window: the adjoint."""
     if g.dtype.kind != "f":
         return NotImplemented
-    (top, bottom), (left, right) = padding
     x = numpy.empty((len(g), *size, g.shape[3]), g.dtype)
 
     def work(chunks: Iterator[slice]) -> None:
         for chunk in chunks:
-            image = numpy.zeros((len(x[chunk]), size[0] + top + bottom, size[1] + left + right, g.shape[3]), g.dtype)
-            share = g[chunk] / math.prod(window)
-            for tap in _slices(image, g.shape[1:3], window, stride):
-                tap += share
-            x[chunk] = image[:, top:top + size[0], left:left + size[1]]
+            x[chunk] = _mean_pool_input(g[chunk], size, window, stride, padding)
     run(work, split_rows(x))
     return x
-
-
-def _slices(x: Array, count: Shape, window: Pair, stride: Pair) -> list[Array]:
-    """Return the first, second ... element of all windows of padded images, as views."""
-    (rows, columns), (down, across) = count, stride
-    return [x[:, a:a + down * rows:down, b:b + across * columns:across]
-            for a in range(window[0]) for b in range(window[1])]
 
 
 def _taps(x: Array, window: Pair, stride: Pair, padding: Border) -> list[Array]:

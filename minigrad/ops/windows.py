@@ -125,12 +125,8 @@ def unfold(x: Array, kernel_size: int | Pair, stride: int | Pair = 1, padding: P
 
     It is a view where nothing is padded. stride, padding: as in conv2d. Raises ShapeError.
     """
-    return _windows("unfold(x)", x, kernel_size, stride, padding)
-
-
-def _windows(call: str, x: Array, kernel_size: int | Pair, stride: int | Pair, padding: Padding) -> Array:
-    check_image(call, x)
-    window, stride, border = as_pairs(call, x, kernel_size, stride, padding)
+    check_image("unfold(x)", x)
+    window, stride, border = as_pairs("unfold(x)", x, kernel_size, stride, padding)
     return _unfold_primitive(x, window=window, stride=stride, padding=border)
 
 
