@@ -132,12 +132,12 @@ def test_standard_resnet_by_hand():
         np.testing.assert_allclose(np.sum(gradient[k] * way[k]), (up - down) / 2e-6, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("make", [resnet, functools.partial(wide_resnet, depth=16, widen=1),
-                                  functools.partial(standard_resnet, depth=14)], ids=["resnet", "wide", "standard"])
+@pytest.mark.parametrize("make", [resnet, functools.partial(wide_resnet, depth=28, widen=1),
+                                  functools.partial(standard_resnet, depth=26)], ids=["resnet", "wide", "standard"])
 def test_checkpoints_change_nothing_but_memory(make):
     """Gradient, Algorithm 1, running averages and dropout masks, with and without a checkpoint of each residual unit."""
-    settings = {} if make is not resnet else {"depth": 14}
-    x, y = generator(1).random((24, 16, 16, 3), "float32"), np.arange(24) % 10
+    settings = {} if make is not resnet else {"depth": 26}
+    x, y = generator(1).random((12, 16, 16, 3), "float32"), np.arange(12) % 10
     found, peaks = [], []
     for checkpoint in (False, True):
         model = make(generator(0), checkpoint=checkpoint, **settings)
@@ -152,7 +152,7 @@ def test_checkpoints_change_nothing_but_memory(make):
         peaks.append(peak())
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    assert peaks[1] < (0.8 if mg.backend.FAST else 0.9) * peaks[0]
+    assert peaks[1] < (0.75 if mg.backend.FAST else 0.92) * peaks[0]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 4), (6, 7), (9, 30), (31, 33)])
