@@ -21,6 +21,8 @@ import pytest
 from minigrad import backend
 from minigrad.fast import memory, native
 
+from .fakecuda import device as standin
+
 DATA = pathlib.Path(os.environ.get("MINIGRAD_DATA", "nowhere")).expanduser()
 PROC = pathlib.Path("/proc/self")
 BENCH, DEV, KERNEL_CHECK, NATIVE = (f"pip install -e '.[{extra}]'" for extra in ("bench", "dev", "kernel-check", "native"))
@@ -77,6 +79,7 @@ MISSING = {                                                 # name: () -> the re
     "cupy": lambda: _importable("cupy", KERNEL_CHECK),
     "nvrtc": _nvrtc,
     "gpu": lambda: backend.cupy_or_reason()[1] and f"no GPU: {backend.cupy_or_reason()[1]}",
+    "fakecuda": lambda: None if standin.running() else "python -m tests.fakecuda pytest runs it, on a stand-in for CUDA",
     "mypy": lambda: _importable("mypy", DEV),
     "g++": lambda: None if shutil.which("g++") else "g++ is not installed: it compiles the CUDA kernels for the host",
     "cc": _cc,
