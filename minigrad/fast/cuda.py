@@ -105,6 +105,22 @@ def moments(x: Array) -> Any:
     return tuple(_sums(x, x, x, x, MOMENTS, False)) if has_kernels(x) else NotImplemented
 
 
+# -------------------------------------------------------------------------------------------------- masks
+
+_gate = Kernel("gate", "T v, T at", "T y", "y = at != 0 ? v : T(0);")
+_scale = Kernel("scale", "T v, T by", "T y", "y = by != 0 ? v * by : T(0);")
+
+
+def gate(v: Array, at: Array) -> Array:
+    """Return v, and 0 where `at` is 0: the derivative of a ReLU, both ways."""
+    return _gate(v, at) if has_kernels(v, at) else NotImplemented
+
+
+def scale(v: Array, by: Array) -> Array:
+    """Return v times the constants `by`; 0 where these are 0, whatever v is there."""
+    return _scale(v, by) if has_kernels(v, by) else NotImplemented
+
+
 # ------------------------------------------------------------------------------------- batch normalization
 
 _normalize = Kernel("normalize", "T x, T mean, T var, T gain, T bias, T eps, bool then_relu", "T y", """

@@ -320,7 +320,7 @@ def small_step(x, y):
     rng = generator(0)
     net = nn.Sequential((nn.Conv2d.init(rng, 4, 8, padding=1), nn.BatchNorm.init(8), mg.relu,
                          lambda x: mg.max_pool2d(x, 3, 2, 1), nn.Conv2d.init(rng, 8, 3, stride=2),
-                         lambda x: mg.mean(x, (1, 2))))
+                         lambda x: mg.mean(mg.abs(mg.relu(x)), (1, 2))))
     net = mg.tree.map(lambda p: p.astype(x.dtype), net)
 
     def loss(net):
