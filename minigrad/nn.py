@@ -38,7 +38,7 @@ from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint
 from .initial import he_normal, normal, truncated_normal, uniform_unit_scaling, zeros
 from .losses import cross_entropy, sigmoid_cross_entropy
-from .normalization import _normalize_batch, batch_norm
+from .normalization import _move_averages, _normalize_batch, batch_norm
 from .ops import astype, conv2d, dropout, matmul, relu, sqrt, stop_gradient
 from .ops.normalize import moments
 from .ops.windows import Padding, Pair
@@ -249,9 +249,8 @@ class BatchNorm(Module):
 
     def _move(self, state: Tree, mean: Array, var: Array) -> Tree:
         """Return the averages, moved one step towards the statistics of a batch."""
-        def move(old: Array, now: Array) -> Array:
-            return astype(self.momentum * old + (1.0 - self.momentum) * now, old.dtype)     # whatever the type of x
-        return {"mean": move(state["mean"], mean), "var": move(state["var"], var)}
+        mean, var = _move_averages(self.momentum, state["mean"], state["var"], mean, var)
+        return {"mean": mean, "var": var}
 
 
 class Dropout(Module):

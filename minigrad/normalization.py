@@ -7,6 +7,7 @@ from . import deprecated
 from .backend import as_array, is_float
 from .boundary import guard
 from .box import raw
+from .core import replaceable
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import with_derivative
 from .ops import astype, relu, standardize
@@ -49,6 +50,15 @@ def _batch_norm(x: Array, gain: Array | None, bias: Array, eps: float, then_relu
     y = standardize(x, tuple(range(len(shape(x)) - 1)), eps)
     y = (y if gain is None else y * gain) + bias
     return relu(y) if then_relu else y
+
+
+@replaceable
+def _move_averages(momentum: float, mean: Array, var: Array, batch_mean: Array,
+                   batch_var: Array) -> tuple[Array, Array]:
+    """Return momentum * average + (1 - momentum) * batch statistic for both averages. They keep their types."""
+    def move(old: Array, now: Array) -> Array:
+        return astype(momentum * old + (1.0 - momentum) * now, old.dtype)
+    return move(mean, batch_mean), move(var, batch_var)
 
 
 guard(__name__)

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import builtins
 import functools
+import itertools
 import math
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy
@@ -184,12 +185,29 @@ def sgd(*, momentum: Rate = 0.0, nesterov: bool = False, weight_decay: Rate = 0.
     def update(gradient: Tree, state: Tree, params: Tree, rate: Rate) -> tuple[Tree, Tree]:
         rate = _number("sgd.update", "rate", rate)
         structure, columns = _leaves("sgd.update", gradient, state, params, ["momentum"] * keeps)
-        columns = columns if keeps else [*columns, [None] * len(columns[0])]
-        pairs = [_sgd_step(p, g, m, rate, momentum, weight_decay if decays(p) else 0.0, nesterov)
-                 for p, g, m in zip(*columns)]
-        params, moved = (tree.unflatten(structure, [pair[k] for pair in pairs])[0] for k in (0, 1))
-        return params, {"momentum": moved} if keeps else {}
+        decaying = tuple([bool(decays(p)) for p in columns[0]])
+        new = _sgd_steps(rate, momentum, weight_decay, nesterov, decaying, *itertools.chain(*columns))
+        params, *moved = (tree.unflatten(structure, column)[0] for column in _columns(new, 1 + keeps))
+        return params, {"momentum": moved[0]} if keeps else {}
     return Optimizer(init, update)
+
+
+def _columns(leaves: Sequence[Array], count: int) -> list[Sequence[Array]]:
+    """Return `count` parts of equal length, one after the other."""
+    n = len(leaves) // count
+    return [leaves[k * n:(k + 1) * n] for k in range(count)]
+
+
+@replaceable
+def _sgd_steps(rate: Any, momentum: Any, decay: Any, nesterov: bool, decays: tuple[bool, ...],
+               *leaves: Array) -> tuple[Array, ...]:
+    """Return the parameters of all leaves after the step, then the momenta if there are any.
+
+    decays: which leaves decay; leaves: all parameters, then all gradients, then all momenta if they are kept.
+    """
+    rows = [_sgd_step(p, g, m[0] if m else None, rate, momentum, decay if decaying else 0.0, nesterov)[:1 + len(m)]
+            for decaying, p, g, *m in zip(decays, *_columns(leaves, 2 if _is_zero(momentum) else 3))]
+    return tuple(itertools.chain(*zip(*rows)))
 
 
 @replaceable
@@ -241,11 +259,23 @@ def adam(*, beta1: Rate = 0.9, beta2: Rate = 0.999, eps: Rate = 1e-8, weight_dec
         count = raw(state["count"])
         count = module_of(count).asarray(count + 1, "int64")
         fair1, fair2 = (_number("adam.update", "beta", 1.0 - beta ** count) for beta in (b1, b2))
-        rows = [_adam_step(p, g, m, v, rate, b1, b2, fair1, fair2, tiny, decay if decays(p) else 0.0)
-                for p, g, m, v in zip(*columns)]
-        params, mean, square = (tree.unflatten(structure, [row[k] for row in rows])[0] for k in range(3))
+        decaying = tuple([bool(decays(p)) for p in columns[0]])
+        new = _adam_steps(rate, b1, b2, fair1, fair2, tiny, decay, decaying, *itertools.chain(*columns))
+        params, mean, square = (tree.unflatten(structure, column)[0] for column in _columns(new, 3))
         return params, {"mean": mean, "square": square, "count": count}
     return Optimizer(init, update)
+
+
+@replaceable
+def _adam_steps(rate: Any, b1: Any, b2: Any, fair1: Any, fair2: Any, eps: Any, decay: Any, decays: tuple[bool, ...],
+                *leaves: Array) -> tuple[Array, ...]:
+    """Return the parameters of all leaves after the step, then the averages of g, then those of g^2.
+
+    decays: which leaves decay; leaves: all parameters, then all gradients, then the averages.
+    """
+    rows = [_adam_step(p, g, m, v, rate, b1, b2, fair1, fair2, eps, decay if decaying else 0.0)
+            for decaying, p, g, m, v in zip(decays, *_columns(leaves, 4))]
+    return tuple(itertools.chain(*zip(*rows)))
 
 
 @replaceable

@@ -36,6 +36,7 @@ from . import core, deprecated, tree
 from .backend import is_array, is_readable, module_of
 from .boundary import guard
 from .box import Box, raw
+from .core import replaceable
 from .errors import ShapeError, message, shape
 from .ops import astype, maximum, stop_gradient, sum, where
 from .transforms import grad, jvp, linearize, value_and_grad
@@ -112,12 +113,19 @@ def reweighted_gradient(losses: Callable[[Params], Any], clean_loss: Callable[[P
     w = stop_gradient(normalize(where(good, u, 0.0)))                               # line 11
     all_good = good.all()
     if not is_readable(good):
-        gradient = tree.map(lambda g: where(all_good, g, 0.0), J.pull(w))           # lines 12-13
+        leaves, structure = tree.flatten(J.pull(w))                                 # lines 12-13
+        gradient = tree.unflatten(structure, _zero_unless(all_good, *leaves))
     elif all_good:
         gradient = J.pull(w)
     else:
         gradient = _pull_without(~good, (lambda p: losses(p)[0]) if has_aux else losses, params, l, w)
     return Reweighted(gradient, w, u, l, L, aux, (~good).sum())
+
+
+@replaceable
+def _zero_unless(condition: Array, *leaves: Array) -> tuple[Array, ...]:
+    """Return the leaves, or zeros if the condition, an array of one bool, is false."""
+    return tuple(where(condition, leaf, 0.0) for leaf in leaves)
 
 
 def example_weights(losses: Callable[[Params], Array], clean_loss: Callable[[Params], Array], params: Params) -> Array:

@@ -39,6 +39,7 @@ definition here, too.
     cuda.py, sums.cu       CuPy: kernels, and the functions that launch them
     cuda_windows.py        ... those of windows and pooling
     cuda_convolution.py    ... convolution, by a kernel and cuBLAS
+    cuda_leaves.py         ... the steps of the optimizers, and copies: all leaves in one kernel, leaves.cu
     cublas.py              ... matrix products that can be captured
     capture.py             ... a whole step as one CUDA graph
     info.py                what minigrad runs on
@@ -49,7 +50,7 @@ from typing import Any
 
 import numpy
 
-from .. import backend, core, kinds, losses, normalization, ops, optim
+from .. import backend, core, kinds, losses, normalization, ops, optim, reweight
 from ..ops.dropout import _keep  # ops.dropout is the function
 from . import (
     batch_norm,
@@ -57,6 +58,7 @@ from . import (
     cublas,
     cuda,
     cuda_convolution,
+    cuda_leaves,
     cuda_windows,
     elementwise,
     memory,
@@ -101,8 +103,12 @@ TABLE: dict[Form, tuple[Form | None, Form | None, Form | None]] = {
     ops.windows._mean_primitive: (native_pooling.mean_pool2d, pooling.mean_pool2d, None),
     ops.windows._mean_input: (native_pooling.mean_pool2d_input, pooling.mean_pool2d_input, None),
     ops.normalize.moments: (native_batch_norm.moments, batch_norm.moments, cuda.moments),
-    optim._sgd_step: (native_optim.sgd_step, None, cuda.sgd),
+    optim._sgd_step: (native_optim.sgd_step, None, None),
+    optim._sgd_steps: (None, None, cuda_leaves.sgd),
     optim._adam_step: (native_optim.adam_step, None, None),
+    optim._adam_steps: (None, None, cuda_leaves.adam),
+    normalization._move_averages: (None, None, cuda.move_averages),
+    reweight._zero_unless: (None, None, cuda_leaves.zero_unless),
     # the two exceptions: value, push and pull
     normalization._batch_norm: (native_batch_norm.batch_norm, batch_norm.batch_norm, cuda.batch_norm),
     losses._cross_entropy: (None, None, cuda.cross_entropy),

@@ -18,7 +18,7 @@ from .. import tree
 from ..backend import module_of, on_device
 from ..errors import DTypeError, message, shape
 from ..typing import Array, Tree
-from . import cublas
+from . import cublas, cuda, cuda_leaves
 
 Step = Callable[..., tuple[Tree, Tree]]
 
@@ -126,7 +126,8 @@ class _Graph:
         self.handle = cublas.handle(xp)                     # its workspace is the graph's too
         xp.cuda.Device().synchronize()
         leaves, structure = tree.flatten((state, inputs))
-        with self.stream, xp.cuda.using_allocator(self.pool.malloc), _no_collection():
+        with (self.stream, xp.cuda.using_allocator(self.pool.malloc), _no_collection(),
+              cuda.counters_of_graph(xp) as self.counters):
             self.held: Any = [xp.array(leaf, order="C") for leaf in leaves]
             self.ranges = [(held.data.ptr, held.data.ptr + held.nbytes) for held in self.held]
             self.state, inputs = tree.unflatten(structure, self.held)
@@ -156,23 +157,20 @@ class _Graph:
         """Write the new state to where the old one lies. Raises DTypeError where shapes or types differ."""
         old, structure = tree.flatten(self.state)
         leaves = tree.leaves_like(structure, new, f"{name}: the state passed in, and the one returned")
-        for held, leaf in zip(old, [leaf if leaf is held else self._apart(leaf) for held, leaf in zip(old, leaves)]):
-            if leaf is not held:
-                if _kind(name, held) != _kind(name, leaf):
-                    raise DTypeError(message(name, "the state changes its shapes or types",
-                                             [("in", held, ""), ("out", leaf, "")]))
-                held[...] = leaf
+        pairs = [(held, self._apart(leaf)) for held, leaf in zip(old, leaves) if leaf is not held]
+        for held, leaf in pairs:
+            if _kind(name, held) != _kind(name, leaf):
+                raise DTypeError(message(name, "the state changes its shapes or types",
+                                         [("in", held, ""), ("out", leaf, "")]))
+        cuda_leaves.copy(pairs)
 
     def launch(self, leaves: list[Array]) -> tuple[Tree, Tree]:
         """Return step(state, *inputs) for arguments with these leaves."""
-        leaves = [leaf if leaf is held or not on_device(leaf) else self._apart(leaf)
-                  for held, leaf in zip(self.held, leaves)]
-        for held, leaf in zip(self.held, leaves):
-            if leaf is not held:
-                if on_device(leaf):
-                    held[...] = leaf
-                else:
-                    held.set(numpy.ascontiguousarray(leaf).reshape(held.shape))     # also of a NumPy scalar
+        new = [(held, leaf) for held, leaf in zip(self.held, leaves) if leaf is not held]
+        cuda_leaves.copy([(held, self._apart(leaf)) for held, leaf in new if on_device(leaf)])
+        for held, leaf in new:
+            if not on_device(leaf):
+                held.set(numpy.ascontiguousarray(leaf).reshape(held.shape))         # also of a NumPy scalar
         self.graph.launch()
         return self.state, tree.map(lambda leaf: leaf.copy(), self.outputs)
 

@@ -9,20 +9,24 @@ type and layout of the arguments. What CUDA C++ needs to read here: T is the typ
 indexed in the statements, as x[at], any other argument stands for the element that broadcasting assigns to this one;
 _ind.get() is the index of this element in the output. Sums over rows need threads that work together: sums.cu.
 """
+import contextlib
 import functools
 import pathlib
 import re
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy
 
-from ..backend import module_of, on_device
+from ..backend import module_of
 from ..typing import Array, Shape
 from .cublas import has_kernels
 from .elementwise import SMALL
 
 THREADS = 256           # of a block
-SUM_BLOCKS = 1024       # at most, of a sum over rows: the second step adds up one partial sum for each
+SUM_BLOCKS = 512        # at most, of a sum over rows: the last of them adds up one partial sum for each
+COUNTERS = 1 << 14      # for the sums of a graph, one for each THREADS channels
 PLAIN, MOMENTS, CENTERED = 0, 1, 2       # see sums.cu
 
 
@@ -49,23 +53,26 @@ class Kernel:
 
 # ---------------------------------------------------------------------------------------------------- sums
 
-@functools.cache
-def _sums_kernel(xp: Any, name: str) -> Any:
-    return _sums_module(xp).get_function(name)
+def launch(xp: Any, file: str, name: str, grid: Shape, *args: Any) -> None:
+    """Launch a kernel of a file *.cu, such as "sums<float>", on blocks of THREADS threads."""
+    _kernel(xp, file, name)(grid, (THREADS,), args)
 
 
 @functools.cache
-def _sums_module(xp: Any) -> Any:
-    code = (pathlib.Path(__file__).parent / "sums.cu").read_text()
+def _kernel(xp: Any, file: str, name: str) -> Any:
+    return _module(xp, file).get_function(name)
+
+
+@functools.cache
+def _module(xp: Any, file: str) -> Any:
+    code = pathlib.Path(__file__).with_name(file).read_text()
     names = re.findall(r"^// kernel: (.+)$", code, re.M)
     return xp.RawModule(code=code, options=("-std=c++17",), name_expressions=names)
 
 
-def _launch(name: str, grid: Shape, a: Array, *args: Any) -> None:
-    """Launch a kernel of sums.cu for the type of a, an int as one of 32 bits."""
-    name = f"{name}<{'float' if a.dtype == 'float32' else 'double'}>"
-    args = tuple(numpy.int32(arg) if isinstance(arg, (int, bool)) else arg for arg in args)
-    _sums_kernel(module_of(a), name)(grid, (THREADS,), args)
+def type_name(dtype: Any) -> str:
+    """Return what CUDA C++ calls a type, float32 or float64."""
+    return "float" if dtype == "float32" else "double"
 
 
 def _power(n: int, most: int) -> int:
@@ -73,18 +80,42 @@ def _power(n: int, most: int) -> int:
     return min(1 << (n - 1).bit_length(), most)
 
 
+_graph = threading.local()
+
+
+@contextlib.contextmanager
+def counters_of_graph(xp: Any) -> Iterator[Array]:
+    """Inside, where a step is captured, each sum takes counters of its own from this array, which the graph must keep.
+
+    They are 0 before and after every launch, so that the graph has no node that makes them so.
+    """
+    _graph.counters = zeros = xp.zeros(COUNTERS, "uint32")
+    try:
+        yield zeros
+    finally:
+        _graph.counters = None
+
+
+def _counters(xp: Any, n: int) -> Array:
+    """Return n counters that are 0 and that no other launch uses, at any time, on any stream."""
+    left = getattr(_graph, "counters", None)
+    if left is None or len(left) < n:
+        return xp.zeros(n, "uint32")
+    _graph.counters = left[n:]
+    return left[:n]
+
+
 def _sums(a: Array, x: Array, mean: Array, y: Array, kind: int, gated: bool) -> Array:
     """Return two sums for each channel of a, (2, c): see sums.cu. x, mean, y: any arrays where they are not needed."""
     xp, channels = module_of(a), a.shape[-1]
     a, x, mean, y = (xp.ascontiguousarray(each) for each in (a, x, mean, y))
     count, width = a.size // channels, _power(channels, THREADS)
-    blocks = min(-(-count * width // (4 * THREADS)), SUM_BLOCKS)
-    partial, sums = xp.empty((blocks, 2, channels), "float64"), xp.empty((2, channels), a.dtype)
-    _launch("partial_sums", (blocks, -(-channels // width)), a, a, x, mean, y, partial, numpy.int64(count), channels,
-            width, kind, gated)
-    width = _power(channels, 8)
-    _launch("total_sums", (-(-channels // width),), a, partial, a, sums, blocks, numpy.int64(count), channels, width,
-            kind)
+    groups, blocks = -(-channels // width), min(-(-count * width // (4 * THREADS)), SUM_BLOCKS)
+    partial = xp.empty((blocks, 2, channels), "float64") if blocks > 1 else None
+    sums = xp.empty((2, channels), a.dtype)
+    counters = _counters(xp, groups) if blocks > 1 else None
+    launch(xp, "sums.cu", f"sums<{type_name(a.dtype)}>", (groups, blocks), a, x, mean, y, partial, counters, sums,
+           numpy.int64(count), numpy.int64(channels), *map(numpy.int32, (width, kind, gated)))
     return sums
 
 
@@ -177,7 +208,21 @@ class BatchNormPasses:
         return self._slope(g, sums, 0.0, 0.0, self.then_relu, False), gain, sums[0]
 
 
-# ------------------------------------------------------------------------------------------ loss and update
+_moved_averages = Kernel("move_averages", "T mean, T var, T batch_mean, T batch_var, float64 momentum",
+                         "T new_mean, T new_var", """
+    T kept = momentum, rest = 1.0 - momentum;
+    new_mean = kept * mean + rest * batch_mean;
+    new_var = kept * var + rest * batch_var;
+    """)
+
+
+def move_averages(momentum: float, *averages: Array) -> Any:
+    """Return the running averages after a step, see normalization._move_averages."""
+    fits = type(momentum) is float and has_kernels(*averages)
+    return tuple(_moved_averages(*averages, momentum)) if fits else NotImplemented
+
+
+# --------------------------------------------------------------------------------------------------- loss
 #
 # Cross-entropy, one thread for each row of scores x (n, K). With z = x - top, and `rest` the sum of exp(z) without the
 # label's and plus exp(z) - 1 of the label, the probability of class k is exp(z[k]) / (1 + rest).
@@ -242,21 +287,3 @@ def cross_entropy(x: Array, labels: Array) -> Any:
     def pull(g: Array) -> tuple[Array]:
         return (_cross_entropy_pull(x, labels, top, rest, g, classes, xp.empty(x.shape, x.dtype)),)
     return losses, push, pull
-
-
-_sgd = Kernel("sgd", "T p, T m, T g, T rate, T momentum, T decay, bool nesterov", "T p_new, T m_new", """
-    T d = decay * p + g, moved = momentum * m + d;
-    m_new = moved;
-    p_new = p - rate * (nesterov ? momentum * moved + d : moved);
-    """)
-
-
-def sgd(p: Array, g: Array, m: Array, rate: Any, momentum: Any, decay: Any, nesterov: bool) -> Any:
-    """Return the parameters and momentum of one array after a step, see optim.sgd.
-
-    rate: a number, or an array of one, which a CUDA graph then reads anew every time.
-    """
-    if not has_kernels(p, m, g) or type(momentum) is not float or type(decay) is not float:
-        return NotImplemented
-    rate = rate.astype(p.dtype, copy=False) if on_device(rate) else rate
-    return _sgd(p, m, g, rate, momentum, decay, nesterov)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import backend, core, fast, kinds, losses, normalization, ops, optim
+from minigrad import backend, core, fast, kinds, losses, normalization, ops, optim, reweight
 from minigrad.fast import (
     convolution,
     cuda,
@@ -270,6 +270,49 @@ def adapted(draw):
             draw(st.sampled_from([1e-8, 0.1])), draw(st.sampled_from([0.0, 0.01]))), {}
 
 
+def columns_of(draw, *specials, floor=False):
+    """A few leaves of different shapes, as a column for each of the parts, and which decay.
+
+    Parameters and gradient of a leaf are of one type, the state of that type or a wider one. specials: which parts have
+    NaN and so on; floor: whether the last one is not negative.
+    """
+    rows = []
+    for _ in range(draw(st.integers(1, 4))):
+        s, wide = draw(hnp.array_shapes(min_dims=0, max_dims=3, max_side=5, min_side=draw(st.integers(0, 1)))), draw(st.sampled_from(FLOATS))
+        own = draw(st.sampled_from([wide, wide, wide, "float16"]))
+        rows.append([drawn(draw, s, [own if k < 2 else wide], special=special) for k, special in enumerate(specials)])
+        if floor:
+            rows[-1][-1] = np.square(rows[-1][-1])
+    return tuple(draw(st.booleans()) for _ in rows), [x for column in zip(*rows) for x in column]
+
+
+@row()
+def all_updated(draw):
+    momentum = draw(st.sampled_from([0.0, 0.9]))
+    decays, leaves = columns_of(draw, False, True, *[False] * bool(momentum))
+    return (draw(st.sampled_from([0.1, np.asarray(0.1), np.asarray(0.1, "float32")])), momentum, draw(st.sampled_from([0.0, 0.01])),
+            bool(momentum) and draw(st.booleans()), decays, *leaves), {}
+
+
+@row()
+def all_adapted(draw):
+    decays, leaves = columns_of(draw, False, True, False, False, floor=True)
+    rate, fair1, fair2 = (draw(st.sampled_from([0.1, np.asarray(0.5)])) for _ in range(3))
+    return (rate, 0.9, 0.999, fair1, fair2, draw(st.sampled_from([1e-8, 0.1])), draw(st.sampled_from([0.0, 0.01])), decays, *leaves), {}
+
+
+@row()
+def averages(draw):
+    s, types = draw(hnp.array_shapes(min_dims=1, max_dims=1, max_side=5, min_side=0)), draw(one_or_all(REALS))
+    return (draw(st.sampled_from([0.9, 0.5, 0])), *(drawn(draw, s, types, special=True) for _ in range(4))), {}
+
+
+@row(exact=True)
+def zeroed(draw):
+    types = draw(one_or_all([*REALS, "complex64"]))
+    return (np.asarray(draw(st.booleans())), *(drawn(draw, draw(SHAPES), types, special=True) for _ in range(draw(st.integers(1, 4))))), {}
+
+
 @row()
 def scored(draw):
     n, classes = draw(st.integers(1, 6)), draw(st.integers(1, 5))
@@ -304,7 +347,11 @@ ROWS = {
     ops.windows._mean_input: averaged(adjoint=True),
     ops.normalize.moments: moments,
     optim._sgd_step: updated,
+    optim._sgd_steps: all_updated,
     optim._adam_step: adapted,
+    optim._adam_steps: all_adapted,
+    normalization._move_averages: averages,
+    reweight._zero_unless: zeroed,
     normalization._batch_norm: normalized,
     losses._cross_entropy: scored,
 }
