@@ -59,7 +59,7 @@ def cross_entropy(logits: Array, labels: Any) -> Array:
 
     logits: (n, classes); labels: (n,), integers in an array, a list or a column of a table; losses: (n,). Raises
     ShapeError, and DTypeError unless labels are integers. On a GPU their range is not checked, as that would wait for
-    the device.
+    the device: the loss of a label that is no class is NaN there, or in float16 that of another class.
     """
     labels = _check_labels("cross_entropy(logits, labels)", logits, labels, 2)
     return _cross_entropy(logits, labels=labels)

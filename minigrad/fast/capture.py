@@ -28,7 +28,8 @@ def capture(step: Step) -> "Captured":
 
     step: a function of trees of arrays, and of nothing else that changes: a number that it takes from outside is frozen
     into the graph, so pass it as an array (the learning rate: xp.asarray(0.1, "float32")). Inputs may lie on the host;
-    they are copied. For each combination of shapes and types there is a graph of its own.
+    they are copied, and may be changed afterwards (from pinned memory the device copies later: wait for it first). For
+    each combination of shapes, types and device there is a graph of its own. It works on the current stream.
 
         train = capture(step)
         for t in range(steps):
@@ -64,7 +65,7 @@ class Captured:
         xp = module_of(*leaves)
         if xp is numpy:
             return self.step(state, *inputs)
-        kind = structure, [_kind(self.__name__, leaf) for leaf in leaves]
+        kind = xp.cuda.device.get_device_id(), structure, [_kind(self.__name__, leaf) for leaf in leaves]
         plan = next((plan for plan in self._plans if plan.kind == kind), None)
         if plan is None:                                    # this first call compiles the kernels
             self._plans.append(_Plan(kind))
@@ -123,7 +124,7 @@ class _Graph:
 
     def __init__(self, xp: Any, name: str, step: Step, pool: Any, state: Tree, inputs: Tree) -> None:
         self.pool, self.stream = pool, xp.cuda.Stream(non_blocking=True)
-        self.handle = cublas.handle(xp)                     # its workspace is the graph's too
+        handle = cublas.handle(xp)                          # which cannot be made in a capture
         xp.cuda.Device().synchronize()
         leaves, structure = tree.flatten((state, inputs))
         with (self.stream, xp.cuda.using_allocator(self.pool.malloc), _no_collection(),
@@ -142,10 +143,11 @@ class _Graph:
                     self.stream.end_capture()
                 raise
             self.graph = self.stream.end_capture()
+            self.workspace = handle and handle.workspace    # of the products in the graph
 
     def __del__(self) -> None:
         """Free the memory: a pool of CuPy's does not do so by itself."""
-        self.graph = self.state = self.outputs = self.held = None
+        self.graph = self.state = self.outputs = self.held = self.counters = self.workspace = None
         self.pool.free_all_blocks()
 
     def _apart(self, leaf: Array) -> Array:
@@ -170,7 +172,7 @@ class _Graph:
         cuda_leaves.copy([(held, self._apart(leaf)) for held, leaf in new if on_device(leaf)])
         for held, leaf in new:
             if not on_device(leaf):
-                held.set(numpy.ascontiguousarray(leaf).reshape(held.shape))         # also of a NumPy scalar
+                held.set(numpy.ascontiguousarray(leaf, held.dtype).reshape(held.shape))     # also of a NumPy scalar
         self.graph.launch()
         return self.state, tree.map(lambda leaf: leaf.copy(), self.outputs)
 

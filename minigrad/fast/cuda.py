@@ -225,12 +225,16 @@ def move_averages(momentum: float, *averages: Array) -> Any:
 # --------------------------------------------------------------------------------------------------- loss
 #
 # Cross-entropy, one thread for each row of scores x (n, K). With z = x - top, and `rest` the sum of exp(z) without the
-# label's and plus exp(z) - 1 of the label, the probability of class k is exp(z[k]) / (1 + rest).
+# label's and plus exp(z) - 1 of the label, the probability of class k is exp(z[k]) / (1 + rest). Whether labels are
+# classes cannot be checked without waiting for the device: all that depends on one that is not is NaN.
 
 PROBABILITY = """
 template <class T> __device__ T probability(T x, T top, T rest) {       // 0 where all scores are -infinity
     T total = T(1) + rest;
     return exp(x - top) / (total == T(0) ? T(1) : total);
+}
+template <class S> __device__ int class_of(S label, int K) {            // K for a label that is none
+    return label >= 0 && (unsigned long long)label < K ? (int)label : K;
 }
 """
 
@@ -238,24 +242,26 @@ template <class T> __device__ T probability(T x, T top, T rest) {       // 0 whe
 # scores, and nothing cancels where the loss is small.
 _cross_entropy = Kernel("cross_entropy", "raw T x, S label, int32 K", "T loss, T top, T rest", """
     ptrdiff_t row = i * K;
+    int at = class_of(label, K);
     T largest = x[row], others = 0;
     for (int k = 1; k < K; k++)
         if (x[row + k] > largest || x[row + k] != x[row + k]) largest = x[row + k];
     if (!isfinite(largest)) largest = 0;
     for (int k = 0; k < K; k++)
-        if (k != label) others += exp(x[row + k] - largest);
-    T mine = x[row + label] - largest, more = others + expm1(mine);
+        if (k != at) others += exp(x[row + k] - largest);
+    T mine = at < K ? x[row + at] - largest : T(nan("")), more = others + expm1(mine);
     top = largest;
     rest = more;
     loss = log1p(more) - mine;
-    """)
+    """, preamble=PROBABILITY)
 
 # The sum over the other classes of p[k] (t[k] - t[label]).
 _cross_entropy_push = Kernel("cross_entropy_push", "raw T x, raw T t, S label, T top, T rest, int32 K", "T tangent", """
     ptrdiff_t row = i * K;
-    T sum = 0;
+    int at = class_of(label, K);
+    T sum = 0, mine = at < K ? t[row + at] : T(nan(""));
     for (int k = 0; k < K; k++)
-        if (k != label) sum += probability(x[row + k], top, rest) * (t[row + k] - t[row + label]);
+        if (k != at) sum += probability(x[row + k], top, rest) * (t[row + k] - mine);
     tangent = sum;
     """, preamble=PROBABILITY)
 
@@ -263,14 +269,15 @@ _cross_entropy_push = Kernel("cross_entropy_push", "raw T x, raw T t, S label, T
 _cross_entropy_pull = Kernel("cross_entropy_pull", "raw T x, S label, T top, T rest, T g, int32 K",
                              "raw T cotangent", """
     ptrdiff_t row = i * K;
+    int at = class_of(label, K);
     T sum = 0;
     for (int k = 0; k < K; k++) {
-        if (k == label) continue;
+        if (k == at) continue;
         T here = probability(x[row + k], top, rest) * g;
         cotangent[row + k] = here;
         sum += here;
     }
-    cotangent[row + label] = -sum;
+    if (at < K) cotangent[row + at] = -sum;
     """, preamble=PROBABILITY)
 
 
