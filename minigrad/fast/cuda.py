@@ -25,8 +25,9 @@ from .cublas import has_kernels
 from .elementwise import SMALL
 
 THREADS = 256           # of a block
-SUM_BLOCKS = 512        # at most, of a sum over rows: the last of them adds up one partial sum for each
-COUNTERS = 1 << 14      # for the sums of a graph, one for each THREADS channels
+WIDTH = 16              # channels, at most, whose sums over rows a block computes: 64 bytes of a row of float32
+SUM_BLOCKS = 512        # of a sum over rows, at most: the last block of a group adds up a partial sum of each
+COUNTERS = 1 << 14      # for the sums of a graph, one for each WIDTH channels
 PLAIN, MOMENTS, CENTERED = 0, 1, 2       # see sums.cu
 
 
@@ -109,8 +110,9 @@ def _sums(a: Array, x: Array, mean: Array, y: Array, kind: int, gated: bool) -> 
     """Return two sums for each channel of a, (2, c): see sums.cu. x, mean, y: any arrays where they are not needed."""
     xp, channels = module_of(a), a.shape[-1]
     a, x, mean, y = (xp.ascontiguousarray(each) for each in (a, x, mean, y))
-    count, width = a.size // channels, _power(channels, THREADS)
-    groups, blocks = -(-channels // width), min(-(-count * width // (4 * THREADS)), SUM_BLOCKS)
+    count, width = a.size // channels, _power(channels, WIDTH)
+    groups = -(-channels // width)
+    blocks = min(-(-count * width // (4 * THREADS)), max(SUM_BLOCKS // groups, 1))
     partial = xp.empty((blocks, 2, channels), "float64") if blocks > 1 else None
     sums = xp.empty((2, channels), a.dtype)
     counters = _counters(xp, groups) if blocks > 1 else None

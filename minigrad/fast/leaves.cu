@@ -3,7 +3,7 @@
 //
 // Where the arrays lie is passed by value, as a parameter of the kernel: nothing is copied from the host, which a captured
 // step may not do. All parameters of a launch together have at most 4096 bytes, so that many leaves take a few launches.
-// The blocks (., k) of a launch walk over the elements of leaf k.
+// The blocks (., k) of a launch walk over the elements of leaf k. An array that is written to overlaps no other.
 //
 // kernel: copy_words
 // kernel: zero_unless<float>
@@ -26,16 +26,16 @@ template <int N> struct Leaves { Leaf<N> leaf[TABLE / sizeof(Leaf<N>)]; };
 // Copy words of 4 bytes. at: to, from.
 __global__ void copy_words(const Leaves<2> leaves) {
     long long size = leaves.leaf[blockIdx.y].size;
-    int* to = (int*)leaves.leaf[blockIdx.y].at[0];
-    const int* from = (const int*)leaves.leaf[blockIdx.y].at[1];
+    int* __restrict__ to = (int*)leaves.leaf[blockIdx.y].at[0];
+    const int* __restrict__ from = (const int*)leaves.leaf[blockIdx.y].at[1];
     for EACH(i, size) to[i] = from[i];
 }
 
 // Copy, or write zeros if the condition is false. at: to, from.
 template <class T> __global__ void zero_unless(const Leaves<2> leaves, const bool* condition) {
     long long size = leaves.leaf[blockIdx.y].size;
-    T* to = (T*)leaves.leaf[blockIdx.y].at[0];
-    const T* from = (const T*)leaves.leaf[blockIdx.y].at[1];
+    T* __restrict__ to = (T*)leaves.leaf[blockIdx.y].at[0];
+    const T* __restrict__ from = (const T*)leaves.leaf[blockIdx.y].at[1];
     bool holds = *condition;
     for EACH(i, size) to[i] = holds ? from[i] : T(0);
 }
@@ -45,11 +45,11 @@ template <class T>
 __global__ void sgd(const Leaves<5> leaves, const T* rate_at, T rate, T momentum, T decay, int nesterov) {
     long long size = leaves.leaf[blockIdx.y].size;
     bool decays = leaves.leaf[blockIdx.y].decays;
-    const T* p = (const T*)leaves.leaf[blockIdx.y].at[0];
-    const T* g = (const T*)leaves.leaf[blockIdx.y].at[1];
-    T* new_p = (T*)leaves.leaf[blockIdx.y].at[2];
-    const T* m = (const T*)leaves.leaf[blockIdx.y].at[3];
-    T* new_m = (T*)leaves.leaf[blockIdx.y].at[4];
+    const T* __restrict__ p = (const T*)leaves.leaf[blockIdx.y].at[0];
+    const T* __restrict__ g = (const T*)leaves.leaf[blockIdx.y].at[1];
+    T* __restrict__ new_p = (T*)leaves.leaf[blockIdx.y].at[2];
+    const T* __restrict__ m = (const T*)leaves.leaf[blockIdx.y].at[3];
+    T* __restrict__ new_m = (T*)leaves.leaf[blockIdx.y].at[4];
     if (rate_at) rate = *rate_at;
     for EACH(i, size) {
         T d = decays ? decay * p[i] + g[i] : g[i], moved = d;
@@ -64,13 +64,13 @@ __global__ void adam(const Leaves<7> leaves, const T* rate_at, T rate, const T* 
                      T fair2, T b1, T b2, T rest1, T rest2, T eps, T decay) {
     long long size = leaves.leaf[blockIdx.y].size;
     bool decays = leaves.leaf[blockIdx.y].decays;
-    const T* p = (const T*)leaves.leaf[blockIdx.y].at[0];
-    const T* g = (const T*)leaves.leaf[blockIdx.y].at[1];
-    T* new_p = (T*)leaves.leaf[blockIdx.y].at[2];
-    const T* m = (const T*)leaves.leaf[blockIdx.y].at[3];
-    T* new_m = (T*)leaves.leaf[blockIdx.y].at[4];
-    const T* v = (const T*)leaves.leaf[blockIdx.y].at[5];
-    T* new_v = (T*)leaves.leaf[blockIdx.y].at[6];
+    const T* __restrict__ p = (const T*)leaves.leaf[blockIdx.y].at[0];
+    const T* __restrict__ g = (const T*)leaves.leaf[blockIdx.y].at[1];
+    T* __restrict__ new_p = (T*)leaves.leaf[blockIdx.y].at[2];
+    const T* __restrict__ m = (const T*)leaves.leaf[blockIdx.y].at[3];
+    T* __restrict__ new_m = (T*)leaves.leaf[blockIdx.y].at[4];
+    const T* __restrict__ v = (const T*)leaves.leaf[blockIdx.y].at[5];
+    T* __restrict__ new_v = (T*)leaves.leaf[blockIdx.y].at[6];
     if (rate_at) rate = *rate_at;
     if (fair1_at) fair1 = *fair1_at;
     if (fair2_at) fair2 = *fair2_at;

@@ -60,17 +60,16 @@ __global__ void sums(const T* a, const T* x, const T* mean, const T* y, double* 
             for (int k = 0; k < 2; k++) partial[(blockIdx.y * 2 + k) * C + c] = total[k];
         __syncthreads();
         if (threadIdx.x == 0) {
-            __threadfence();                            // what this block has written is seen by who sees it counted
+            __threadfence();                            // whoever sees this block counted, sees what it has written
             is_last = atomicAdd(&counters[blockIdx.x], 1u) == blocks - 1;
             __threadfence();
         }
         __syncthreads();
         if (!is_last) return;
-        const volatile double* written = partial;       // by other blocks: not what this one's cache holds
         total[0] = total[1] = 0.0;
         if (c < C)
             for (int block = lane; block < blocks; block += lanes)
-                for (int k = 0; k < 2; k++) total[k] += written[(block * 2 + k) * C + c];
+                for (int k = 0; k < 2; k++) total[k] += partial[(block * 2 + k) * C + c];
         holds = block_sums(total, shared, width) && c < C;
         if (threadIdx.x == 0) counters[blockIdx.x] = 0;
     }

@@ -177,8 +177,8 @@ def added_in_order(x, lanes, blocks):
 def test_sums_are_added_in_one_order(device, s):
     """To the bit, whichever block ends last."""
     x = drawn(s, "float64")
-    width = min(1 << (s[1] - 1).bit_length(), 256)
-    blocks = min(-(-s[0] * width // 1024), cuda.SUM_BLOCKS)
+    width = min(1 << (s[1] - 1).bit_length(), cuda.WIDTH)
+    blocks = min(-(-s[0] * width // 1024), cuda.SUM_BLOCKS // -(-s[1] // width))
     expected = added_in_order(x, 256 // width, blocks)
     for _ in range(2):
         np.testing.assert_array_equal(to_host(cuda.column_sums(mg.xp.asarray(x))), expected)
@@ -187,7 +187,7 @@ def test_sums_are_added_in_one_order(device, s):
 def test_sums_of_a_graph_have_counters_of_their_own(device, monkeypatch):
     """They are 0 again after every launch; where they do not suffice, the graph makes zeros."""
     x = drawn((4000, 300))
-    for count, nodes in ((cuda.COUNTERS, 6), (5, 7)):       # two for each sum: of five, the third sum has none left
+    for count, nodes in ((cuda.COUNTERS, 6), (40, 7)):      # 19 for each sum: of 40, the third sum has too few left
         monkeypatch.setattr(cuda, "COUNTERS", count)
         captured = capture(lambda s, x: (s, tuple(cuda.column_sums(k * x) for k in range(1, 4))))
         state = mg.xp.zeros(1)
