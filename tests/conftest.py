@@ -3,8 +3,8 @@
     pytest                                          the ci profile: a fixed seed
     pytest --hypothesis-profile=dev | intense       few examples | very many
 
-On a machine without a GPU, an impersonator (impersonator.py) stands in for CuPy, if CuPy is installed. Other
-requirements of tests are in requirements.py.
+Tests on CuPy need a GPU or the stand-in for CUDA (fakecuda/); -m cupy selects them. All requirements of tests are in
+requirements.py.
 """
 import collections
 import os
@@ -16,11 +16,11 @@ os.environ.setdefault("MINIGRAD_BACKEND", "numpy")      # before minigrad is imp
 
 import minigrad as mg  # noqa: E402
 from minigrad import backend, fast  # noqa: E402
-from minigrad.fast import cublas, threads  # noqa: E402
+from minigrad.fast import threads  # noqa: E402
 
 from . import requirements  # noqa: E402
 
-collect_ignore = ["impersonator.py", "mutation.py"]     # they have no doctests, and import packages that may be missing
+collect_ignore = ["mutation.py"]                        # it has no doctests, and imports packages that may be missing
 
 _common = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 settings.register_profile("dev", max_examples=10, **_common)
@@ -43,6 +43,17 @@ def pytest_cmdline_main(config):
 def pytest_configure(config):
     """Refuse an unknown name in MINIGRAD_REQUIRE before any test runs."""
     requirements.required()
+    config.addinivalue_line("markers", "cupy: the test runs on CuPy (set by conftest.py)")
+
+
+@pytest.hookimpl(tryfirst=True)                             # before -k and -m are applied
+def pytest_collection_modifyitems(items):
+    """Mark the tests that run on CuPy."""
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        needs = {name for mark in item.iter_markers("needs") for name in mark.args}
+        if "cupy" in getattr(item, "fixturenames", ()) or params.get("device") == "cupy" or needs & {"gpu", "fakecuda"}:
+            item.add_marker("cupy")
 
 
 def pytest_runtest_setup(item):
@@ -58,31 +69,27 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"{count:5} skipped: {reason.removeprefix('Skipped: ')}")
 
 
-def _switched(name, monkeypatch):
-    """Switch minigrad to an array module, or skip the test with the reason why that is impossible."""
-    if name == "impersonator":
-        requirements.need("cupy", "g++")
-        from .impersonator import array_module, blas
-        monkeypatch.setattr(backend, "cupy_or_reason", lambda: (array_module(), ""))
-        monkeypatch.setattr(cublas, "library", blas)
-    elif name == "cupy":
+def _switched(name):
+    """Switch minigrad to an array module while a test runs, or skip the test if there is no device for it."""
+    if name == "cupy":
         requirements.need("gpu")
     before = backend.name()
-    mg.use("numpy" if name == "numpy" else "cupy")
+    mg.use(name)
     yield name
     mg.use(before)
 
 
-@pytest.fixture(params=["numpy", "impersonator", "cupy"])
-def device(request, monkeypatch):
+@pytest.fixture(params=["numpy", "cupy"])
+def device(request):
     """Switch minigrad to each array module in turn; the value is its name."""
-    yield from _switched(request.param, monkeypatch)
+    yield from _switched(request.param)
 
 
 @pytest.fixture
-def impersonator(monkeypatch):
-    """Switch minigrad to the impersonator of CuPy."""
-    yield from _switched("impersonator", monkeypatch)
+def cupy():
+    """Switch minigrad to CuPy; the value is the module."""
+    for _ in _switched("cupy"):
+        yield backend.cupy_or_reason()[0]
 
 
 def _without_c(monkeypatch):

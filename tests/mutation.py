@@ -37,7 +37,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 SURVIVORS = ROOT / "tests" / "survivors.jsonl"
 FLOORS = {"minigrad": 0.95, "models": 0.9, "experiments": 0.9}
-PYTEST = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-k", "not impersonator"]
+PYTEST = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-m", "not cupy"]
 LEFT_OUT = ("experiments/__main__.py", "minigrad/__main__.py", "experiments/peers/of_", "experiments/peers/torch_graphs.py", "minigrad/fast/cuda",
             "minigrad/fast/cublas.py", "minigrad/fast/capture.py", "minigrad/fast/memory.py", "experiments/pool.py", "minigrad/draw.py")  # devices, processes, other libraries
 

@@ -24,7 +24,7 @@ from minigrad.fast import memory, native
 from .fakecuda import device as standin
 
 DATA = pathlib.Path(os.environ.get("MINIGRAD_DATA", "nowhere")).expanduser()
-PROC = pathlib.Path("/proc/self")
+PROC, ROOT = pathlib.Path("/proc/self"), pathlib.Path(__file__).parent.parent
 BENCH, DEV, KERNEL_CHECK, NATIVE = (f"pip install -e '.[{extra}]'" for extra in ("bench", "dev", "kernel-check", "native"))
 
 
@@ -39,12 +39,20 @@ def _nvrtc():
     reason = _importable("cupy", KERNEL_CHECK)
     if reason:
         return reason
+    if standin.running():
+        return "the stand-in for CUDA compiles for the host: run this test without it"
     from cupy.cuda import compiler, nvrtc
     try:
         nvrtc.getVersion()
     except RuntimeError as error:
         return f"NVRTC is not installed ({error}): {KERNEL_CHECK}"
     return None if hasattr(compiler, "_NVRTCProgram") else "this version of CuPy keeps its compiler elsewhere"
+
+
+def _standin():
+    """Build the stand-in for CUDA unless that was done before."""
+    done = subprocess.run([sys.executable, "-m", "tests.fakecuda"], capture_output=True, text=True, cwd=ROOT)
+    return done.stderr.strip() if done.returncode else None
 
 
 def _cc():
@@ -79,6 +87,7 @@ MISSING = {                                                 # name: () -> the re
     "cupy": lambda: _importable("cupy", KERNEL_CHECK),
     "nvrtc": _nvrtc,
     "gpu": lambda: backend.cupy_or_reason()[1] and f"no GPU: {backend.cupy_or_reason()[1]}",
+    "standin": _standin,                                    # whether it can be built; the next one, whether this process runs on it
     "fakecuda": lambda: None if standin.running() else "python -m tests.fakecuda pytest runs it, on a stand-in for CUDA",
     "mypy": lambda: _importable("mypy", DEV),
     "g++": lambda: None if shutil.which("g++") else "g++ is not installed: it compiles the CUDA kernels for the host",

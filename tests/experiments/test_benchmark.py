@@ -10,7 +10,6 @@ import re
 import runpy
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -313,15 +312,6 @@ def test_a_captured_step_goes_on_from_where_it_was():
     assert step()[0] == 1.0, "what is built anew begins anew"
 
 
-@pytest.fixture
-def freed(impersonator, monkeypatch):
-    """Record calls that free a memory pool, which the impersonator does not have."""
-    given = []
-    pool = types.SimpleNamespace(free_all_blocks=lambda: given.append("all"))
-    monkeypatch.setitem(vars(mg.xp._module), "get_default_memory_pool", lambda: pool)
-    return given
-
-
 def steps_of(found, route, count):
     """Return the weights after `count` steps of a captured route."""
     for _ in range(count):
@@ -330,7 +320,7 @@ def steps_of(found, route, count):
 
 
 @pytest.mark.parametrize("name", ["mlp", "lenet"])
-def test_captured_routes_take_the_same_steps(name, impersonator, freed):
+def test_captured_routes_take_the_same_steps(name, cupy):
     found = peers.use("minigrad", SMALL[name])
     batches = [mg.xp.asarray(a) for a in peers.data(SMALL[name])]
     optimizer, model = mg.optim.sgd(momentum=peers.MOMENTUM), peers.minigrad_model(SMALL[name])
@@ -353,7 +343,7 @@ def test_captured_routes_take_the_same_steps(name, impersonator, freed):
             np.testing.assert_allclose(a, b, atol=1e-7)
 
 
-def test_a_step_that_cannot_be_captured_says_why(impersonator):
+def test_a_step_that_cannot_be_captured_says_why(cupy):
     step = of_minigrad.Captured(lambda state: (state * float(state), ()), mg.xp.asarray(np.float32(2.0)), ())
     with pytest.raises(mg.MinigradError, match="cannot be captured.*capturing"):
         step()
@@ -445,7 +435,7 @@ def test_float32_is_held_against_float64():
     assert "lenet, float32, numpy" in precision.table(rows)
 
 
-def test_both_precisions_of_a_device_are_held_against_float64(impersonator, monkeypatch):
+def test_both_precisions_of_a_device_are_held_against_float64(cupy, monkeypatch):
     ran, algorithm_1 = [], precision.algorithm_1
 
     def watched(problem, kind):
@@ -454,18 +444,20 @@ def test_both_precisions_of_a_device_are_held_against_float64(impersonator, monk
     monkeypatch.setattr(precision, "algorithm_1", watched)
     rows = precision.rows({"mlp": SMALL["mlp"]})
     assert ran == [("numpy", "float64", "float32"), ("cupy", "float32", "float32"), ("cupy", "float32", "tf32")]
-    assert [row["precision"] for row in rows] == ["float32", "tf32"] and all(row["gradient"] < 1e-5 for row in rows)
+    assert [row["precision"] for row in rows] == ["float32", "tf32"]
+    assert rows[0]["gradient"] < 1e-5 < 1e-4 < rows[1]["gradient"] < 1e-2            # 23 and 10 bits of mantissa
     assert (backend.name(), backend.matmul_precision()) == ("cupy", "float32")
 
 
-def test_the_limits_of_a_device(impersonator, monkeypatch, freed):
+def test_the_limits_of_a_device(cupy, monkeypatch):
     def elapsed(f, times):
         f()
         return (2.0 if backend.matmul_precision() == "float32" else 0.5) * times
     monkeypatch.setattr(limits, "clock", lambda: elapsed)
     monkeypatch.setattr(limits, "SIDE", 8)
     monkeypatch.setattr(limits, "COPIED", 64)
-    assert limits.machine() == {"flops": 2 * 8 ** 3 / 2.0, "bytes": 2 * 64 / 2.0} and freed == ["all"]
+    assert limits.machine() == {"flops": 2 * 8 ** 3 / 2.0, "bytes": 2 * 64 / 2.0}
+    assert cupy.get_default_memory_pool().free_bytes() == 0
     backend.matmul_precision("tf32")
     try:
         assert limits.machine() == {"flops": 2 * 8 ** 3 / 0.5, "bytes": 2 * 64 / 0.5, "flops in float32": 2 * 8 ** 3 / 2.0}
@@ -485,7 +477,7 @@ def test_the_gpu_is_asked_for_in_vain(monkeypatch, capsys):
     assert backend.name() == "numpy"
 
 
-def test_what_is_measured_on_a_gpu(impersonator):
+def test_what_is_measured_on_a_gpu(cupy):
     options = benchmark._options(["--gpu", "--tf32"])
     assert options.problems == ["lenet", "resnet32", "wrn-28-10"] and options.tf32
     assert benchmark._options(["--gpu", "--problems", "mlp", "--libraries", "JAX"]).problems == ["mlp"]
@@ -499,7 +491,7 @@ def made_up():
             "failed": {("PyTorch", "plain, compiled"): "Error: no"}}
 
 
-def test_each_problem_is_written_when_it_is_done(tmp_path, monkeypatch, impersonator, drawn):
+def test_each_problem_is_written_when_it_is_done(tmp_path, monkeypatch, cupy, drawn):
     def measure(problem, libraries, rounds, array_module, tf32, steps, progress):
         assert (array_module, tf32, backend.matmul_precision()) == ("cupy", True, "tf32")
         if problem == peers.PROBLEMS["resnet32"]:

@@ -20,6 +20,8 @@ from experiments import data, fetch
 from minigrad import DTypeError, FileError
 from minigrad.backend import generator
 
+from ..test_device import without_host_reads
+
 
 @pytest.fixture(scope="module")
 def sample():
@@ -455,13 +457,12 @@ def reference(images, offsets, mirrors):
 
 
 def test_augmented_on_each_device(device):
-    from .. import test_device
     rng = generator(3)
     images = rng.integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
     offsets = [(y, x) for y in range(5) for x in range(5)] * 2
     mirrors = [0] * 25 + [1] * 25
     x = mg.xp.asarray(images)
-    with test_device.without_host_reads(device):
+    with without_host_reads():
         found, plain = data.augment(x, Draws(offsets, mirrors)), data.scale(x)
     assert [mg.backend.on_device(a) for a in (found, plain)] == 2 * [mg.backend.name() == "cupy"]
     found, plain = mg.to_host(found), mg.to_host(plain)

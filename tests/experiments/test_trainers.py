@@ -1,5 +1,4 @@
 """Trainers record what a rule computes, and train the method and the examples of the run."""
-import contextlib
 import dataclasses
 import functools
 
@@ -16,7 +15,7 @@ from minigrad import FileError, MinigradError, nn, optim, tree
 from minigrad.backend import generator
 from models import mlp
 
-from ..test_device import other_devices
+from ..test_device import without_host_reads
 
 
 class Flat(nn.Module):
@@ -239,27 +238,23 @@ def test_boosting_in_the_loop_is_boosting(tmp_path):
     assert np.isclose(first[t.train.labels == 0].sum(), first[t.train.labels == 1].sum())
 
 
-def three_steps(run, quiet=contextlib.nullcontext):
+def three_steps(run):
     """Take three steps without a host read; return the tree and the rows, as a list of arrays on the host, and the trainer."""
     trainer = trainers.trainer_of(run)
     learned = trainer.init()
-    with quiet():
+    with without_host_reads():
         learned, first = trainer.step(learned, 0)
     learned, second = trainer.step(learned, 3)              # captures the step, for which it may wait
-    with quiet():
+    with without_host_reads():
         learned, third = trainer.step(learned, 4)           # launches it, with what it is handed now
     return [mg.to_host(leaf) for leaf in tree.flatten((learned, first, second, third))[0]], trainer
 
 
-@other_devices
 @pytest.mark.parametrize("method", [name for name, m in METHODS.items() if not isinstance(m, Boosted) and not m.base and name != "dice"])
-def test_a_step_of_every_method_on_each_device(device, method, tmp_path):
+def test_a_step_of_every_method_on_each_device(cupy, method, tmp_path):
     """The numbers are those on NumPy (see test_what_methods_do.py); no step waits for the device, and most are CUDA graphs."""
-    quiet = contextlib.nullcontext
-    if device == "impersonator":
-        from ..impersonator import no_host_reads as quiet
     run = run_of(tmp_path, method, decay=1e-3)
-    found, trainer = three_steps(run, quiet)
+    found, trainer = three_steps(run)
     launches = getattr(trainer.update, "launches", None)
     assert (launches is None) == METHODS[method].host
     mg.use("numpy")
@@ -267,9 +262,8 @@ def test_a_step_of_every_method_on_each_device(device, method, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
-@other_devices
 @pytest.mark.parametrize("method", ["uniform", "reweight_authors"])
-def test_dropout_on_each_device(device, method, tmp_path):
+def test_dropout_on_each_device(cupy, method, tmp_path):
     """The masks are those of NumPy in every step, also when a graph is replayed."""
     def with_dropout(rng, classes):
         return Flat(nn.Sequential((nn.Linear.init(rng, 784, 30), nn.Dropout(0.5), nn.Linear.init(rng, 30, classes))))

@@ -262,12 +262,13 @@ def test_a_step_that_does_not_fit_in_memory_says_what_was_too_large(device, tmp_
             raise MemoryError("Unable to allocate 96.0 GiB")
         return step(self, learned, t)
     monkeypatch.setattr(trainers.Descent, "step", full)
+    if device == "cupy":
+        monkeypatch.setattr(mg.xp.cuda.runtime, "memGetInfo", lambda: (2 << 30, 80 << 30))
     with pytest.raises(OutOfMemory) as caught:
         train(run)
     first, *others = str(caught.value).split("\n")
     used = "" if device == "numpy" else ", with 78.0 of 80.0 GiB of the device in use"
-    if device != "cupy":
-        assert first == f"{run.name}: step 47 does not fit in memory{used}: Unable to allocate 96.0 GiB"
+    assert first == f"{run.name}: step 47 does not fit in memory{used}: Unable to allocate 96.0 GiB"
     assert others == [f"  batches: {run.settings.batch} images, and {run.settings.clean_batch or 'all'} clean ones",
                       f"  kept: {run.checkpoint}, the record up to step 40",
                       "  help: --resume with --jobs 1; on CIFAR a smaller --network; in a program a smaller batch (Settings), or "

@@ -507,9 +507,8 @@ def test_forms_on_numpy(operation, chunks):
     hold_row(operation, ON_NUMPY, chunks)
 
 
-@pytest.mark.parametrize("device", ["impersonator", "cupy"], indirect=True)
 @pytest.mark.parametrize("operation", forms(ON_CUPY))
-def test_forms_on_cupy(operation, device):
+def test_forms_on_cupy(operation, cupy):
     hold_row(operation, ON_CUPY, "small", lambda x: mg.xp.asarray(x))
 
 

@@ -32,17 +32,19 @@ def test_table_is_complete():
 
 
 def hold(name, data):
+    """Check the laws of a row. CuPy's complex power takes a logarithm, whose rounding error a complex step magnifies."""
     f, xs, expected = case(data, name)
+    analytic = TABLE[name].analytic and not (name == "power" and mg.backend.name() == "cupy")
     for y, e in zip(leaves(f(*xs)), expected, strict=True):
         assert y.shape == e.shape and y.dtype == e.dtype
         np.testing.assert_allclose(y, e, rtol=1e-11, atol=1e-12)
-    check_derivatives(f, *xs, order=3, analytic=TABLE[name].analytic)
+    check_derivatives(f, *xs, order=3, analytic=analytic)
     if len(xs) > 1:                                         # ... and for one argument, with the others constant
         i = data.draw(st.integers(0, len(xs) - 1))
-        check_derivatives(lambda x: f(*xs[:i], x, *xs[i + 1:]), xs[i], order=2, analytic=TABLE[name].analytic)
+        check_derivatives(lambda x: f(*xs[:i], x, *xs[i + 1:]), xs[i], order=2, analytic=analytic)
 
 
-@pytest.mark.parametrize("device", ["numpy", "cupy"], indirect=True)
+@pytest.mark.parametrize("device", ["numpy"], indirect=True)
 @pytest.mark.parametrize("name", TABLE)
 @given(data=st.data())
 @any_inputs
@@ -52,20 +54,19 @@ def test_laws(device, name, data):
 
 @pytest.mark.parametrize("name", TABLE)
 @given(data=st.data())
-@settings(any_inputs, max_examples=settings.default.max_examples // 3)
-def test_laws_under_cupys_rules(impersonator, name, data):
-    """The laws with CuPy's names, signatures and refusals; this is slow, and fewer examples suffice."""
+@settings(any_inputs, max_examples=settings.default.max_examples // 5)
+def test_laws_on_cupy(cupy, name, data):
+    """A law is a few hundred small kernels there: this is slow, and fewer examples suffice."""
     hold(name, data)
 
 
-@pytest.mark.parametrize("device", ["impersonator", "cupy"], indirect=True)
 @pytest.mark.parametrize("name", TABLE)
 @given(data=st.data())
 @settings(any_inputs, max_examples=settings.default.max_examples // 5)
-def test_operations_follow_their_arrays(device, name, data):
+def test_operations_follow_their_arrays(cupy, name, data):
     """All values and derivatives are arrays of the arguments' module, NumPy or CuPy, whichever is in use."""
     f, xs = data.draw(TABLE[name].cases)
-    for in_use, module in (("cupy", np), ("numpy", mg.backend.cupy_or_reason()[0])):
+    for in_use, module in (("cupy", np), ("numpy", cupy)):
         mg.use(in_use)
         m = types.SimpleNamespace(**{**vars(mg), "xp": module})
         args = [module.asarray(x) for x in xs]
