@@ -1,6 +1,10 @@
 """A captured step is the step: the same numbers, whatever is passed, and what cannot be captured is run as it is."""
 import gc
 import logging
+import os
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +16,10 @@ from minigrad.fast import capture as module
 from minigrad.reweight import reweighted_gradient
 from models import mlp, resnet
 
+from ..fakecuda import device as standin
+from ..test_device import without_host_reads
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
 N = 6
 
 
@@ -269,3 +277,207 @@ def test_derivatives_of_any_order_inside(device):
         x = mg.xp.asarray(generator(t).standard_normal(4))
         np.testing.assert_allclose(to_host(captured(x, x)[1]), 12 * to_host(x) ** 3, rtol=1e-12)
     assert (captured.launches is None) == (device == "numpy")
+
+
+# ------------------------------------------------------------------------- what a device does beside and later
+
+def test_a_replay_runs_nothing_but_its_kernels(cupy):
+    """From the third call on no line of the step runs: all its kernels are launched as one graph."""
+    calls = []
+
+    def step(s, x):
+        calls.append(x)
+        return s + 2 * x, (mg.sum(x), s)
+    captured, state, x = capture(step), mg.xp.zeros(3), mg.xp.ones(3)
+    for _ in range(2):
+        state, _ = captured(state, x)
+    if standin.running():
+        standin.reset()
+    with without_host_reads():
+        state, outputs = captured(state, np.full(3, 2.0))
+        state, outputs = captured(state, x)
+    if standin.running():
+        assert standin.counter("graphs") == 2 and standin.counter("nodes of graphs launched") == 2 * captured.launches
+        assert standin.counter("operations") == 2 * (1 + 1 + 2)             # a graph, an input, two outputs
+    assert len(calls) == 2 and to_host(state).tolist() == [10] * 3 and to_host(outputs[1]).tolist() == [8] * 3
+
+
+def test_no_other_array_lies_in_the_memory_of_a_graph(cupy):
+    """Its intermediate results are written at every launch, also when nothing refers to them any more."""
+    captured, state, x = capture(lambda s, x: (s + mg.sum(mg.exp(x) * 2 - 1), mg.exp(x) + 1)), mg.xp.zeros(()), mg.xp.zeros(1000)
+    for _ in range(2):
+        state, _ = captured(state, x)
+    others = [mg.xp.full(1000, float(k)) for k in range(30)]
+    state, y = captured(state, x)
+    assert float(to_host(state)) == 3000 and (to_host(y) == 2).all()
+    for k, other in enumerate(others):
+        assert (to_host(other) == k).all()
+
+
+def test_two_captured_steps_take_turns(cupy):
+    step, begin = algorithm1(small())
+    expected = trained(step, begin, mg.xp.asarray)
+    one, two = capture(step), capture(step)
+    states, outputs = [begin, begin], ([], [])
+    for t in range(6):
+        for k, captured in enumerate((one, two)):
+            states[k], out = captured(states[k], *map(np.asarray, batch(t)))
+            outputs[k].append(out)                          # they are copied to the host at the end
+    for state, out in zip(states, outputs):
+        equal([to_host(leaf) for leaf in tree.flatten((state, out))[0]], expected)
+    assert one.launches == two.launches > 50
+
+
+def test_what_a_step_returned_outlives_it(cupy):
+    """Also the state, which lies in memory of the graph."""
+    captured, state, x = capture(lambda s, x: (s + x, (s, 2 * x))), mg.xp.zeros(1000), mg.xp.ones(1000)
+    for _ in range(3):
+        state, outputs = captured(state, x)
+    assert captured.launches
+    del captured
+    gc.collect()
+    others = [mg.xp.full(1000, 7.0) for _ in range(30)]
+    for found, wanted in zip((state, *outputs, *others), (3, 2, 2, *[7] * 30)):
+        assert (to_host(found) == wanted).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"non_blocking": True}], ids=["blocking", "non-blocking"])
+@pytest.mark.parametrize("on", ["host", "device"])
+def test_in_a_stream_of_the_caller(cupy, settings, on):
+    """All work of a captured step is in order with that of the stream that is current when it is called."""
+    step, begin = algorithm1(small())
+    expected, captured = trained(step, begin, mg.xp.asarray), capture(step)
+    cupy.cuda.Device().synchronize()
+    with cupy.cuda.Stream(**settings):
+        equal(trained(captured, begin, np.asarray if on == "host" else mg.xp.asarray), expected)
+        assert captured.launches > 50
+        cupy.cuda.Device().synchronize()
+    equal(trained(captured, begin, np.asarray), expected)   # captured in one stream, launched in another
+
+
+def test_a_capture_leaves_nothing_to_be_done_later(cupy):
+    """What it copies, in its own stream, is there before the first launch writes to the same memory."""
+    captured, state, x = capture(lambda s, x: (s + x, None)), mg.xp.zeros(1000), mg.xp.ones(1000)
+    for k in range(4):
+        state, _ = captured(state, x)
+        for _ in range(2):
+            assert (to_host(state) == k + 1).all()
+            cupy.cuda.Device().synchronize()                # ... of the work in all streams
+    assert captured.launches
+
+
+class Waits:
+    """What waits for the device when it is destroyed: a handle of a library, for instance."""
+
+    def __init__(self, cupy, log):
+        self.cupy, self.log, self.itself = cupy, log, self
+
+    def __del__(self):
+        self.log.append(self.cupy.cuda.get_current_stream().is_capturing())
+        self.cupy.cuda.Device().synchronize()
+
+
+def test_no_garbage_is_collected_in_a_capture(cupy):
+    """Neither what was there before, nor what the step leaves behind: to destroy it may break the capture."""
+    log = []
+
+    def step(s, x):
+        Waits(cupy, log)
+        for _ in range(50):
+            s = s + [x][0]                                  # enough new objects for a collection
+        return s, None
+    captured, state, x = capture(step), mg.xp.zeros(2), mg.xp.ones(2)
+    before = gc.get_threshold()
+    gc.set_threshold(10, 1, 1)
+    try:
+        for _ in range(3):
+            state, _ = captured(state, x)
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert to_host(state).tolist() == [150] * 2 and captured.launches and log == [False] * 2 and gc.isenabled()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_in_a_capture_leaves_cupy_as_it_was(cupy, error, caplog):
+    """The stream, the allocator, the collector; and the next step can be captured."""
+    calls = []
+
+    def step(s, x):
+        calls.append(mg.exp(x))
+        if len(calls) == 2:
+            raise error("in the capture")
+        return s + x, None
+    captured, state, x = capture(step), mg.xp.zeros(1000), mg.xp.ones(1000)
+    state, _ = captured(state, x)
+    if error is ValueError:
+        state, _ = captured(state, x)
+        assert "run as it is (ValueError: in the capture)" in caplog.text and captured.launches is None
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            captured(state, x)
+        state, _ = captured(state, x)                       # which captures the step
+    assert to_host(state).tolist() == [2] * 1000
+    assert cupy.cuda.get_current_stream() == cupy.cuda.Stream.null and gc.isenabled()
+    used = cupy.get_default_memory_pool().used_bytes()
+    y = mg.xp.ones(1000) + 1
+    assert cupy.get_default_memory_pool().used_bytes() >= used + y.nbytes and to_host(y).tolist() == [2] * 1000
+    again = capture(lambda s, x: (s + x, None))
+    for _ in range(3):
+        state, _ = again(state, x)
+    assert to_host(state).tolist() == [5] * 1000 and again.launches
+
+
+def test_a_step_may_free_memory(cupy):
+    """What is free in CuPy's own pool, that is; and the graph does not hold any of it."""
+    def step(s, x):
+        y = mg.exp(x) * 2
+        cupy.get_default_memory_pool().free_all_blocks()
+        return s + mg.sum(y), None
+    captured, state = capture(step), mg.xp.zeros(())
+    for _ in range(3):
+        unused = mg.xp.ones(5000)
+        del unused
+        state, _ = captured(state, mg.xp.zeros(10))
+    assert float(to_host(state)) == 60
+
+
+FULL = """
+import minigrad as mg
+mg.use("cupy")
+x, state = mg.xp.zeros(1 << 20), mg.xp.zeros(())
+captured = mg.capture(lambda s, x: (s + mg.sum(mg.exp(x)), None))
+state, _ = captured(state, x)
+unused = mg.xp.zeros(3 << 20)
+del unused
+for _ in range(2):
+    state, _ = captured(state, x)
+print(captured.launches, float(state))
+"""
+
+
+@pytest.mark.needs("fakecuda")
+def test_memory_that_cupys_pool_keeps_unused_is_free_for_a_capture():
+    """On a device of 76 MiB: 32 are the workspace of cuBLAS, 8 are x, 32 are in the pool, and a capture takes 16."""
+    done = subprocess.run([sys.executable, "-c", FULL], env={**os.environ, "FAKECUDA_MEMORY": str(76 << 20)},
+                          capture_output=True, text=True, cwd=ROOT)
+    launches, state = done.stdout.split()
+    assert int(launches) > 0 and float(state) == 3 << 20
+
+
+LATE = [test_a_hundred_steps_captured_are_a_hundred_steps, test_what_comes_out_is_kept, test_a_state_whose_parts_are_exchanged,
+        test_parts_of_the_state_may_be_passed_in_elsewhere, test_inputs_may_be_views_and_numbers_of_numpy,
+        test_lists_of_the_host_are_not_captured, test_no_other_array_lies_in_the_memory_of_a_graph,
+        test_two_captured_steps_take_turns, test_what_a_step_returned_outlives_it, test_in_a_stream_of_the_caller,
+        test_a_capture_leaves_nothing_to_be_done_later]
+
+
+@pytest.mark.needs("fakecuda")
+def test_on_a_device_that_works_as_late_as_it_may():
+    """What is missing between two streams then shows in the numbers."""
+    if os.environ.get("FAKECUDA_LAZY"):
+        return
+    tests = [f"{__file__}::{test.__name__}" for test in LATE]
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "cupy", *tests],
+                          env={**os.environ, "FAKECUDA_LAZY": "1"}, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-5000:]
