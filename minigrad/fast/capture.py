@@ -84,7 +84,7 @@ class Captured:
             return _Graph(xp, self.__name__, self.step, pool, state, inputs)
         except Exception as error:
             logging.getLogger(__name__).warning("%s: the step cannot be captured and is run as it is (%s: %s)",
-                                                self.__name__, type(error).__name__, error)
+                                                self.__name__, type(error).__name__, str(error))   # not its frames
         gc.collect()                                        # what the step had made is gone with the error
         pool.free_all_blocks()
         return None
@@ -125,14 +125,13 @@ class _Graph:
     def __init__(self, xp: Any, name: str, step: Step, pool: Any, state: Tree, inputs: Tree) -> None:
         self.pool, self.stream = pool, xp.cuda.Stream(non_blocking=True)
         handle = cublas.handle(xp)                          # which cannot be made in a capture
-        xp.cuda.Device().synchronize()
         leaves, structure = tree.flatten((state, inputs))
         with (self.stream, xp.cuda.using_allocator(self.pool.malloc), _no_collection(),
               cuda.counters_of_graph(xp) as self.counters):
-            self.held: Any = [xp.array(leaf, order="C") for leaf in leaves]
+            self.held: Any = [xp.empty(shape(leaf), leaf.dtype.newbyteorder("=")) for leaf in leaves]
             self.ranges = [(held.data.ptr, held.data.ptr + held.nbytes) for held in self.held]
             self.state, inputs = tree.unflatten(structure, self.held)
-            self.stream.synchronize()
+            self.stream.synchronize()                       # the counters are 0 before any stream launches the graph
             self.stream.begin_capture()
             try:
                 new, outputs = step(self.state, *inputs)

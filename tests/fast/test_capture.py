@@ -165,9 +165,9 @@ def test_a_graph_frees_its_memory(cupy, monkeypatch, caplog):
     gc.collect()
     assert pools[0].total_bytes() == 0
     failing = capture(lambda s, x: (s + float(x[0]), None))
-    with caplog.at_level(logging.CRITICAL, "minigrad"):     # a record would keep the error, and with it the step's arrays
-        for _ in range(3):
-            failing(mg.xp.zeros(2), mg.xp.ones(2))
+    for _ in range(3):
+        failing(mg.xp.zeros(2), mg.xp.ones(2))
+    assert len(caplog.records) == 1                         # which keeps neither the error nor, with it, the step's arrays
     assert len(pools) == 2 and pools[1].total_bytes() == 0
 
 
@@ -191,7 +191,7 @@ def test_memory_that_runs_out_ends_the_capture_and_frees_nothing(cupy, monkeypat
     captured, state = capture(lambda s, x: (s + mg.sum(x), None)), mg.xp.zeros(())
     for _ in range(3):
         state, _ = captured(state, mg.xp.ones(3))
-    assert float(to_host(state)) == 9 and captured.launches is None and freed == [False]
+    assert float(to_host(state)) == 9 and captured.launches is None and freed and not any(freed)
     assert "run as it is" in caplog.text and "cudaErrorMemoryAllocation" in caplog.text
 
 
