@@ -1,12 +1,14 @@
 """What the stand-in for CUDA has been asked to do, and what it is to refuse.
 
-    reset()                  set all counters to zero, and forget a fault
-    report()                 {"counters": {name: number}, "kernels": {name: [launches, bytes, operations]}}
-    counter(name)            one number of report()["counters"]
-    dry()                    from now on count kernels and matrix products, but do not run them; dry(False) ends it
-    check()                  0 if nothing was written outside of an array, else CUDA's number of the error
-    trace(path)              write a line of JSON for each operation to a file; trace() ends it
+    running()                whether this process runs on it
+    reset()                  sets all counters to zero, and forgets a fault
+    report()                 {"counters": {name: number}, "kernels": {name: [launches, bytes, floating-point operations]}}
+    trace(path)              writes a line of JSON for each operation from now on; trace() ends it
+    dry()                    from now on kernels and matrix products are counted, but not run; dry(False) ends it
+    check()                  0 if nothing was written outside of an allocation, else the number of CUDA's error
+    exact_allocations()      a context in which every array has guards right beside it
     no_host_reads()          a context in which whatever waits for the device is an error
+    check_arguments()        from now on a kernel of cupy.RawModule refuses arguments of the wrong types
 """
 import contextlib
 import ctypes
@@ -14,6 +16,8 @@ import functools
 import json
 import pathlib
 import tempfile
+
+import numpy as np
 
 
 @functools.cache
@@ -24,7 +28,8 @@ def _library():
         return None
     if not hasattr(library, "fakecuda_report"):             # NVIDIA's own
         return None
-    library.fakecuda_counter.restype = ctypes.c_double
+    library.fakecuda_kinds.restype = ctypes.c_char_p
+    library.fakecuda_sizes.restype = ctypes.POINTER(ctypes.c_uint)
     return library
 
 
@@ -33,14 +38,22 @@ def running():
     return _library() is not None
 
 
-def counter(name):
-    """Return how often, or how many bytes."""
-    return _library().fakecuda_counter(name.encode())
-
-
 def reset():
     """Set all counters to zero, and forget a fault."""
     _library().fakecuda_reset()
+
+
+def report():
+    """Return the counters, and for each kernel, copy and product the launches, bytes and floating-point operations."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "report.json")
+        _library().fakecuda_report(str(path).encode())
+        return json.loads(path.read_text())
+
+
+def trace(path=None):
+    """Write a line of JSON for each operation to a file from now on; without a path, stop."""
+    _library().fakecuda_trace(str(path).encode() if path else None)
 
 
 def dry(on=True):
@@ -49,28 +62,77 @@ def dry(on=True):
 
 
 def check():
-    """Return 0 if nothing was written outside of an array, else the number of CUDA's error."""
+    """Return 0 if nothing was written outside of an allocation, else the number of CUDA's error."""
     return _library().fakecuda_check()
 
 
-def trace(path=None):
-    """Write a line of JSON for each operation from now on; without a path, stop."""
-    _library().fakecuda_trace(str(path).encode() if path else None)
+@contextlib.contextmanager
+def exact_allocations():
+    """Give every array an allocation of its own size, so that the first byte behind it is noticed.
 
-
-def report():
-    """Return the counters, and for each kernel [launches, bytes, operations]."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "report.json")
-        _library().fakecuda_report(str(path).encode())
-        return json.loads(path.read_text())
+    CuPy's memory pool rounds sizes up to 512 bytes, which nobody notices a kernel read or write.
+    """
+    import cupy
+    with cupy.cuda.using_allocator(None):
+        yield
 
 
 @contextlib.contextmanager
 def no_host_reads():
-    """Make whatever waits for the device raise an error of CuPy's where it is called."""
+    """Make whatever waits for the device raise CuPy's CUDARuntimeError, HostRead, at the place of the call."""
     _library().fakecuda_refuse_waits(1)
     try:
         yield
     finally:
         _library().fakecuda_refuse_waits(-1)
+
+
+# ------------------------------------------------------------------------------------------- arguments
+
+def check_arguments():
+    """Make every kernel of a cupy.RawModule, from now on, raise TypeError for an argument of the wrong type.
+
+    CuPy passes the bits on as they are: an int64 for an int, or an array for a number.
+    """
+    import cupy
+    if not isinstance(cupy.RawModule, functools.partial):   # not yet
+        cupy.RawModule = functools.partial(_Module, cupy.RawModule)
+
+
+class _Module:
+    def __init__(self, make, **settings):
+        self._module = make(**settings)
+
+    def get_function(self, name):
+        return _Kernel(self._module.get_function(name))
+
+
+class _Kernel:
+    def __init__(self, kernel):
+        self._kernel = kernel
+
+    def __getattr__(self, name):
+        return getattr(self._kernel, name)
+
+    def __call__(self, grid, block, args, **settings):
+        function = ctypes.c_void_p(self._kernel.kernel.ptr)
+        kinds, sizes = _library().fakecuda_kinds(function).decode(), _library().fakecuda_sizes(function)
+        if len(args) != len(kinds):
+            raise TypeError(f"{self.name} has {len(kinds)} parameters, not {len(args)}")
+        for i, (arg, kind) in enumerate(zip(args, kinds)):
+            if reason := _misfit(arg, kind, sizes[i]):
+                raise TypeError(f"{self.name}: argument {i}: {reason}")
+        self._kernel(grid, block, args, **settings)
+
+
+def _misfit(arg, kind, size):
+    """Return why an argument does not fit a parameter, or None."""
+    parameter = {"p": "a pointer", "f": "a floating-point number", "i": "a signed integer", "u": "an unsigned integer"}.get(kind, "a class")
+    if isinstance(arg, (bool, int, float, complex)):
+        return f"{arg!r} needs a type of NumPy, to have a size"
+    if isinstance(arg, np.generic):
+        fits = {"b": "u", "c": "s"}.get(arg.dtype.kind, arg.dtype.kind) == kind and arg.dtype.itemsize == size
+        return None if fits else f"{arg.dtype} for {parameter} of {size} bytes"
+    if kind != "p":
+        return f"an array for {parameter}"
+    return None if arg is None or arg.flags.c_contiguous else "an array with gaps"
