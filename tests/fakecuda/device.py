@@ -3,6 +3,7 @@
     running()                whether this process runs on it
     reset()                  sets all counters to zero, and forgets a fault
     report()                 {"counters": {name: number}, "kernels": {name: [launches, bytes, floating-point operations]}}
+    counter(name)            one of these counters
     trace(path)              writes a line of JSON for each operation from now on; trace() ends it
     dry()                    from now on kernels and matrix products are counted, but not run; dry(False) ends it
     check()                  0 if nothing was written outside of an allocation, else the number of CUDA's error
@@ -49,6 +50,11 @@ def report():
         path = pathlib.Path(folder, "report.json")
         _library().fakecuda_report(str(path).encode())
         return json.loads(path.read_text())
+
+
+def counter(name):
+    """Return one of the counters."""
+    return report()["counters"].get(name, 0)
 
 
 def trace(path=None):

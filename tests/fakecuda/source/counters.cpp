@@ -96,11 +96,6 @@ API void fakecuda_reset() {
 API void fakecuda_dry(int on) { auto lock = locked(); dry = on; }
 API void fakecuda_refuse_waits(int by) { auto lock = locked(); refusing += by; }
 API int fakecuda_check() { auto lock = locked(); check_guards(); return broken; }
-API double fakecuda_counter(const char* name) {
-    auto lock = locked();
-    auto found = counters.find(name);
-    return found == counters.end() ? 0 : found->second;
-}
 API void fakecuda_trace(const char* path) {
     auto lock = locked();
     if (trace) fclose(trace);

@@ -15,7 +15,9 @@ struct Handle {
 };
 enum Status { OK = 0, NOT_INITIALIZED = 1, WRONG = 7, FAILED = 13, NOT_SUPPORTED = 15 };
 enum Type { FLOAT = 0, DOUBLE = 1, HALF = 2, COMPLEX = 4, COMPLEX_DOUBLE = 5 };        // cudaDataType
-enum Compute { IN_FLOAT = 68, IN_FLOAT_PEDANTIC = 69, IN_DOUBLE = 70, IN_DOUBLE_PEDANTIC = 71, FAST_HALF = 74, FAST_BFLOAT = 75, FAST_TF32 = 77 };
+enum Compute {                                       // cublasComputeType
+    IN_FLOAT = 68, IN_FLOAT_PEDANTIC = 69, IN_DOUBLE = 70, IN_DOUBLE_PEDANTIC = 71, FAST_HALF = 74, FAST_BFLOAT = 75, FAST_TF32 = 77
+};
 typedef std::complex<float> Complex;
 typedef std::complex<double> ComplexDouble;
 struct Half { unsigned short bits; };
