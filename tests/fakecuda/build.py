@@ -24,12 +24,13 @@ WHEEL, CUPY = "cupy-cuda13x", "14.2.0"
 SHA256 = "cfed725e612178cfbdbf62f4a3a598b60edecbbca718c0d4580c21a16ae4a62c"     # of CuPy's source
 REMEDY = "pip install -e '.[fakecuda]'"
 HEADERS = "cuda_runtime.h", "cuda_profiler_api.h", "crt/host_defines.h"
-RELINKED = {"cupy_backends/cuda/api/runtime": (), "cupy/cuda/thrust": (SOURCE / "thrust.cpp",)}      # and their further sources
+RELINKED = {"cupy_backends/cuda/api/runtime": (), "cupy/cuda/thrust": (SOURCE / "thrust.cpp",)}     # module: more sources
 LIBRARIES = "libcuda.so.1 libcudart.so.13 libnvrtc.so.13 libcublas.so.13 libcublasLt.so.13 libnvJitLink.so.13".split()
 OPTIONAL = "libcutensor|libcusparseLt|libnccl"              # CuPy does without them
-NVIDIA = r"(?:cublas|cublasLt|curand|cusolver|cusparse|cufft|nvrtc|cuda|cu)[A-Z_]\w*"       # the functions of its libraries
+NVIDIA = r"(?:cublas|cublasLt|curand|cusolver|cusparse|cufft|nvrtc|cuda|cu)[A-Z_]\w*"       # functions of its libraries
 LACKING = """extern "C" int fakecuda_lacks(const char* name, int error);
-#define LACKING(name, error) extern "C" __attribute__((visibility("default"))) int name() { return fakecuda_lacks(#name, error); }
+#define LACKING(name, error) \\
+    extern "C" __attribute__((visibility("default"))) int name() { return fakecuda_lacks(#name, error); }
 """
 
 
@@ -41,7 +42,8 @@ def environment(folder):
     """Return the environment variables with which a program runs on the stand-in in this folder."""
     def in_front(name, path):
         return os.pathsep.join(filter(None, [str(path), os.environ.get(name)]))
-    return {"PYTHONPATH": in_front("PYTHONPATH", folder / "python"), "LD_LIBRARY_PATH": in_front("LD_LIBRARY_PATH", folder / "lib"),
+    return {"PYTHONPATH": in_front("PYTHONPATH", folder / "python"),
+            "LD_LIBRARY_PATH": in_front("LD_LIBRARY_PATH", folder / "lib"),
             "PATH": in_front("PATH", pathlib.Path(sys.executable).parent), "CUDA_PATH": str(headers().parent),
             "CUPY_CACHE_DIR": str(folder / "kernels"), "CUPY_ACCELERATORS": ""}
 
@@ -151,18 +153,20 @@ def copy_headers(folder, site, include):
     shutil.copytree(SOURCE / "kernel", folder)
     text = (site / "cupy/_core/include/cupy/carray.cuh").read_text()
     for old, new in (
-            ("static_cast<index_t>(idx[dim]);", "static_cast<index_t>(standin::checked(idx[dim], shape_[dim]));"),
-            ("operator[](ptrdiff_t idx) const {\n", "operator[](ptrdiff_t idx) const {\n    idx = standin::checked(idx, size_);\n")):
+            ("<index_t>(idx[dim]);", "<index_t>(standin::checked(idx[dim], shape_[dim]));"),
+            ("](ptrdiff_t idx) const {\n", "](ptrdiff_t idx) const {\n    idx = standin::checked(idx, size_);\n")):
         assert text.count(old) == 1, old
         text = text.replace(old, new)
-    text = re.sub(r"#define CUPY_FOR\(i, n\)(.*\\\n)*.*\n",
-                  "#define CUPY_FOR(i, n) for (ptrdiff_t i = standin::first(n); i >= 0 && i < (n); i += standin::step())\n", text)
+    loop = "for (ptrdiff_t i = standin::first(n); i >= 0 && i < (n); i += standin::step())"
+    text = re.sub(r"#define CUPY_FOR\(i, n\)(.*\\\n)*.*\n", f"#define CUPY_FOR(i, n) {loop}\n", text)
     (folder / "cupy").mkdir()
     (folder / "cupy/carray.cuh").write_text(text)
     names = "complex.cuh", "carray.cuh", "atomics.cuh", "math_constants.h"
-    (folder / "with_cupy.h").write_text('#include "language.h"\n' + "".join(f"#include <cupy/{name}>\n" for name in names))
-    for name in ("language.h", "with_cupy.h"):                  # so a kernel takes less than a second
-        run("g++", *compiler.FLAGS, "-x", "c++-header", "-I", folder, "-I", site / "cupy/_core/include", "-I", include, folder / name)
+    lines = ['#include "language.h"', *(f"#include <cupy/{name}>" for name in names)]
+    (folder / "with_cupy.h").write_text("\n".join(lines) + "\n")
+    places = folder, site / "cupy/_core/include", include
+    for name in ("language.h", "with_cupy.h"):              # compiled, so that a kernel takes less than a second
+        run("g++", *compiler.FLAGS, "-x", "c++-header", *(f"-I{place}" for place in places), folder / name)
 
 
 def download(folder):
@@ -171,12 +175,13 @@ def download(folder):
         run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "cupy", "-d", folder, f"cupy=={CUPY}",
             env=os.environ | {"CUPY_INSTALL_USE_STUB": "1"})
     except subprocess.CalledProcessError as error:
-        raise Unavailable(f"pip cannot download the source of CuPy {CUPY}: is there a network?\n{error.stderr}") from None
+        raise Unavailable(f"pip cannot download CuPy's source: is there a network?\n{error.stderr}") from None
     archive = folder / f"cupy-{CUPY}.tar.gz"
     if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
         raise Unavailable(f"{archive.name}, as pip has downloaded it, is not the file that this was written for")
     with tarfile.open(archive) as file:
-        file.extractall(folder, [m for m in file if re.match(f"cupy-{CUPY}/(cupy|cupy_backends)/", m.name)], filter="data")
+        wanted = [member for member in file if re.match(f"cupy-{CUPY}/(cupy|cupy_backends)/", member.name)]
+        file.extractall(folder, wanted, filter="data")
     return folder / f"cupy-{CUPY}"
 
 
@@ -186,10 +191,12 @@ def compile_module(module, source, folder, include):
     directives = [f"-X{name}" for name in ("embedsignature=True", "c_api_binop_methods=True", "binding=False",
                                            "freethreading_compatible=True")]
     run(sys.executable, "-m", "cython", "--cplus", "-3", *directives, f"{module}.pyx", "-o", f"{module}.cpp",
-        "-E", "CUPY_CUDA_VERSION=13000,CUPY_HIP_VERSION=0,CUPY_USE_CUDA_PYTHON=False,CUPY_CUFFT_STATIC=False", cwd=source)
-    places = (sysconfig.get_path("include"), numpy.get_include(), folder / "include", include, source, source / "cupy/cuda")
+        "-E",
+        "CUPY_CUDA_VERSION=13000,CUPY_HIP_VERSION=0,CUPY_USE_CUDA_PYTHON=False,CUPY_CUFFT_STATIC=False", cwd=source)
+    places = (sysconfig.get_path("include"), numpy.get_include(), folder / "include", include, source,
+              source / "cupy/cuda")
     out = source / f"{module}.o"
-    run("g++", "-std=c++17", "-O1", "-fPIC", "-w", "-r", "-nostdlib", "-D_FORCE_INLINES=1", '-DCYTHON_EXTERN_C=extern "C"',
+    run("g++", "-std=c++17", "-O1", "-fPIC", "-w", "-r", "-nostdlib", '-DCYTHON_EXTERN_C=extern "C"',
         *(f"-I{place}" for place in places), source / f"{module}.cpp", *RELINKED[module], "-o", out)
     return out
 
@@ -208,11 +215,15 @@ def build_library(folder, work, site, include, objects):
     modules = [path for package in ("cupy", "cupy_backends", "cupyx") for path in (site / package).rglob("*.so")]
     needed = set(re.findall(r"NEEDED.*\[(lib(?:cu|nv)\w*\.so\.\d+)\]", run("readelf", "-dW", *modules)))
     undefined = re.findall(rf" U ({NVIDIA})(?:@+(\S+))?$", run("nm", "-D", *modules) + run("nm", *objects), re.M)
-    versions = {version: sorted(name for name, of in set(undefined) if of == version) for _, version in undefined if version}
+    versions = {}
+    for name, version in set(undefined):
+        if version:
+            versions.setdefault(version, []).append(name)
     lacking = work / "lacking.cpp"
     lacking.write_text(LACKING + "".join(f"LACKING({name}, {801 if name.startswith('cuda') else 15})\n"
                                          for name in sorted({name for name, _ in undefined} - defined)))
-    (work / "versions").write_text("".join(f"{version} {{ global: {'; '.join(names)}; }};\n" for version, names in versions.items()))
+    (work / "versions").write_text("".join(f"{version} {{ global: {'; '.join(sorted(names))}; }};\n"
+                                           for version, names in sorted(versions.items())))
     folder.mkdir()
     script = [f"-Wl,--version-script={work / 'versions'}"] if versions else []
     run("g++", *flags, "-w", "-shared", *script, "-o", folder / "libfakecuda.so", lacking, *own, "-ldl", "-lpthread")

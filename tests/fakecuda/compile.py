@@ -10,7 +10,7 @@ import sys
 
 INCLUDE = pathlib.Path(__file__).resolve().parent / "include"
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-w", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing",
-         "-fsanitize=kernel-address", "--param=asan-stack=0", "--param=asan-globals=0",         # language.h has its functions
+         "-fsanitize=kernel-address", "--param=asan-stack=0", "--param=asan-globals=0",         # see language.h
          "--param=asan-instrumentation-with-call-threshold=0"]
 BOUNDS = r"(?:__launch_bounds__\s*\([^)]*\)\s*)?"
 KERNEL = re.compile(rf"__global__\s+{BOUNDS}void\s+{BOUNDS}(\w+)\s*\(")
@@ -33,10 +33,10 @@ def traits(text):
 
 
 def translated(source, names):
-    """Return a source as C++ for this machine, with a description of each kernel, and what the names are called there."""
+    """Return a source as C++ for this machine, with a description of each kernel, and the names' symbols in it."""
     bare = re.sub(r"//[^\n]*|/\*.*?\*/", "", source, flags=re.S)
-    text = re.sub(r"extern\s+__shared__\s+([\w:<> ]+?)\s*(\w+)\s*\[\s*\]\s*;", r"\1* \2 = (\1*)standin::here.dynamic_shared;",
-                  source)
+    text = re.sub(r"extern\s+__shared__\s+([\w:<> ]+?)\s*(\w+)\s*\[\s*\]\s*;",
+                  r"\1* \2 = (\1*)standin::here.dynamic_shared;", source)
     header = "with_cupy.h" if source.startswith("#include <cupy/complex.cuh>") else "language.h"
     lines = [f'#include "{header}"', '#line 1 "kernel.cu"', text, ""]
     if "cupy/carray.cuh" in source or "cupy/complex.cuh" in source:
@@ -55,8 +55,8 @@ def main(folder):
     options = [option for option in (folder / "options").read_text().splitlines() if re.match("-[ID]", option)]
     text, lowered = translated((folder / "source.cu").read_text(), names)
     (folder / "kernel.cpp").write_text(text)
-    done = subprocess.run(["g++", *FLAGS, "-I", INCLUDE, *options, "-shared", "-o", folder / "kernels.so", folder / "kernel.cpp"],
-                          capture_output=True, text=True)
+    command = ["g++", *FLAGS, "-I", INCLUDE, *options, "-shared", "-o", folder / "kernels.so", folder / "kernel.cpp"]
+    done = subprocess.run(command, capture_output=True, text=True)
     (folder / "log").write_text(done.stdout + done.stderr)
     (folder / "lowered").write_text("\n".join(lowered))
 

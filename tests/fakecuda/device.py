@@ -2,7 +2,7 @@
 
     running()                whether this process runs on it
     reset()                  sets all counters to zero, and forgets a fault
-    report()                 {"counters": {name: number}, "kernels": {name: [launches, bytes, floating-point operations]}}
+    report()                 {"counters": {name: number}, "kernels": {name: [launches, bytes, operations on numbers]}}
     counter(name)            one of these counters
     trace(path)              writes a line of JSON for each operation from now on; trace() ends it
     dry()                    from now on kernels and matrix products are counted, but not run; dry(False) ends it
@@ -133,7 +133,8 @@ class _Kernel:
 
 def _misfit(arg, kind, size):
     """Return why an argument does not fit a parameter, or None."""
-    parameter = {"p": "a pointer", "f": "a floating-point number", "i": "a signed integer", "u": "an unsigned integer"}.get(kind, "a class")
+    parameter = {"p": "a pointer", "f": "a floating-point number", "i": "a signed integer", "u": "an unsigned integer",
+                 "s": "a class"}[kind]
     if isinstance(arg, (bool, int, float, complex)):
         return f"{arg!r} needs a type of NumPy, to have a size"
     if isinstance(arg, np.generic):

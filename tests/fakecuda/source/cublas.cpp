@@ -16,7 +16,8 @@ struct Handle {
 enum Status { OK = 0, NOT_INITIALIZED = 1, WRONG = 7, FAILED = 13, NOT_SUPPORTED = 15 };
 enum Type { FLOAT = 0, DOUBLE = 1, HALF = 2, COMPLEX = 4, COMPLEX_DOUBLE = 5 };        // cudaDataType
 enum Compute {                                       // cublasComputeType
-    IN_FLOAT = 68, IN_FLOAT_PEDANTIC = 69, IN_DOUBLE = 70, IN_DOUBLE_PEDANTIC = 71, FAST_HALF = 74, FAST_BFLOAT = 75, FAST_TF32 = 77
+    IN_FLOAT = 68, IN_FLOAT_PEDANTIC = 69, IN_DOUBLE = 70, IN_DOUBLE_PEDANTIC = 71,
+    FAST_HALF = 74, FAST_BFLOAT = 75, FAST_TF32 = 77
 };
 typedef std::complex<float> Complex;
 typedef std::complex<double> ComplexDouble;
@@ -54,8 +55,8 @@ template <class T> static void multiply(const Product& p, const T* A, const T* B
     typedef void (*Gemm)(int, int, int, long, long, long, T, const T*, long, const T*, long, T, T*, long);
     static Gemm gemm = (Gemm)openblas(sizeof(T) == 4 ? "scipy_cblas_sgemm64_" : "scipy_cblas_dgemm64_");
     constexpr int COLUMNS = 102, PLAIN = 111, TRANSPOSED = 112;
-    gemm(COLUMNS, p.ta ? TRANSPOSED : PLAIN, p.tb ? TRANSPOSED : PLAIN, p.m, p.n, p.k, p.alpha.real(), A, p.lda, B, p.ldb,
-         p.beta.real(), C, p.ldc);
+    gemm(COLUMNS, p.ta ? TRANSPOSED : PLAIN, p.tb ? TRANSPOSED : PLAIN, p.m, p.n, p.k, p.alpha.real(), A, p.lda,
+         B, p.ldb, p.beta.real(), C, p.ldc);
 }
 template <class T> static void multiply_complex(const Product& p, const T* A, const T* B, T* C) {
     auto element = [](const T* X, int t, long i, long j, long ld) {
@@ -78,7 +79,8 @@ static float rounded_to_tf32(float x) {
 }
 static float from_half(Half h) {
     unsigned exponent = h.bits >> 10 & 31, fraction = h.bits & 1023;
-    double x = exponent == 31 ? (fraction ? NAN : INFINITY) : std::ldexp(exponent ? 1024 + fraction : fraction, std::max(exponent, 1u) - 25);
+    double x = fraction ? NAN : INFINITY;
+    if (exponent < 31) x = std::ldexp(exponent ? 1024 + fraction : fraction, int(std::max(exponent, 1u)) - 25);
     return h.bits >> 15 ? -x : x;
 }
 static Half to_half(float x) {                       // to the nearest, ties to even
@@ -117,14 +119,15 @@ template <class T> static void compute(const Product& p, bool tf32) {
 template <class T> static bool lies_inside(const void* p, long rows, long columns, long ld) {
     return !rows || !columns || inside(p, (const T*)p + (columns - 1) * ld + rows);
 }
-template <class T> static Status submit_products(Handle* h, std::vector<Product> products, bool tf32, const char* name) {
+template <class T> static Status submit_products(Handle* h, std::vector<Product> products, bool tf32,
+                                                 const char* name) {
     if (products.empty()) return OK;
     Operation operation;
     operation.kind = "gemm";
     operation.name = name;
     for (auto& p : products) {
-        if (p.m < 0 || p.n < 0 || p.k < 0 || p.lda < std::max(1L, p.rows_of_A()) || p.ldb < std::max(1L, p.rows_of_B()) ||
-            p.ldc < std::max(1L, p.m)) return WRONG;
+        if (p.m < 0 || p.n < 0 || p.k < 0 || p.lda < std::max(1L, p.rows_of_A()) ||
+            p.ldb < std::max(1L, p.rows_of_B()) || p.ldc < std::max(1L, p.m)) return WRONG;
         if (!lies_inside<T>(p.A, p.rows_of_A(), p.columns_of_A(), p.lda) || !lies_inside<T>(p.C, p.m, p.n, p.ldc) ||
             !lies_inside<T>(p.B, p.rows_of_B(), p.columns_of_B(), p.ldb)) {
             fault(std::string(name) + " gets a matrix that does not lie in one allocation of the device", 700);
@@ -135,15 +138,15 @@ template <class T> static Status submit_products(Handle* h, std::vector<Product>
     }
     auto& p = products[0];
     char more[200];
-    snprintf(more, sizeof more, "\"m\": %ld, \"n\": %ld, \"k\": %ld, \"ta\": %d, \"tb\": %d, \"batch\": %zu, \"size\": %zu, "
-             "\"tf32\": %d", p.m, p.n, p.k, p.ta, p.tb, products.size(), sizeof(T), tf32);
+    snprintf(more, sizeof more, "\"m\": %ld, \"n\": %ld, \"k\": %ld, \"ta\": %d, \"tb\": %d, \"batch\": %zu, "
+             "\"size\": %zu, \"tf32\": %d", p.m, p.n, p.k, p.ta, p.tb, products.size(), sizeof(T), tf32);
     operation.more = more;
     operation.run = [=] { for (auto& p : products) compute<T>(p, tf32); };
     return submit(h->stream, std::move(operation)) ? FAILED : OK;
 }
 struct Matrix { const void* data; int type; long ld; long long stride; };
-static Status gemm(Handle* h, int ta, int tb, int m, int n, int k, const void* alpha, Matrix A, Matrix B, const void* beta,
-                   Matrix C, int batch, int compute_type, const char* name) {
+static Status gemm(Handle* h, int ta, int tb, int m, int n, int k, const void* alpha, Matrix A, Matrix B,
+                   const void* beta, Matrix C, int batch, int compute_type, const char* name) {
     auto lock = locked();
     if (!h) return NOT_INITIALIZED;
     int type = A.type;
@@ -162,7 +165,8 @@ static Status gemm(Handle* h, int ta, int tb, int m, int n, int k, const void* a
     auto at = [&](const Matrix& x, int i) { return (char*)x.data + i * x.stride * size; };
     std::vector<Product> products;
     for (int i = 0; i < batch; i++)
-        products.push_back({ta, tb, m, n, k, number(alpha), number(beta), at(A, i), at(B, i), at(C, i), A.ld, B.ld, C.ld});
+        products.push_back({ta, tb, m, n, k, number(alpha), number(beta), at(A, i), at(B, i), at(C, i),
+                            A.ld, B.ld, C.ld});
     switch (type) {
         case FLOAT: return submit_products<float>(h, products, compute_type == FAST_TF32 || (h->math & 3) == 3, name);
         case DOUBLE: return submit_products<double>(h, products, false, name);
@@ -185,31 +189,38 @@ API int cublasSetMathMode(Handle* h, int mode) { h->math = mode; return OK; }
 API int cublasGetMathMode(Handle* h, int* out) { *out = h->math; return OK; }
 API int cublasSetPointerMode_v2(Handle* h, int mode) { h->pointers = mode; return OK; }
 API int cublasGetPointerMode_v2(Handle* h, int* out) { *out = h->pointers; return OK; }
-API int cublasGemmEx(Handle* h, int ta, int tb, int m, int n, int k, const void* alpha, const void* A, int type_of_A, int lda,
-                     const void* B, int type_of_B, int ldb, const void* beta, void* C, int type_of_C, int ldc, int compute, int) {
-    return gemm(h, ta, tb, m, n, k, alpha, {A, type_of_A, lda, 0}, {B, type_of_B, ldb, 0}, beta, {C, type_of_C, ldc, 0}, 1,
+API int cublasGemmEx(Handle* h, int ta, int tb, int m, int n, int k, const void* alpha, const void* A, int A_type,
+                     int lda, const void* B, int B_type, int ldb, const void* beta, void* C, int C_type, int ldc,
+                     int compute, int) {
+    return gemm(h, ta, tb, m, n, k, alpha, {A, A_type, lda, 0}, {B, B_type, ldb, 0}, beta, {C, C_type, ldc, 0}, 1,
                 compute, "GemmEx");
 }
-API int cublasGemmStridedBatchedEx(Handle* h, int ta, int tb, int m, int n, int k, const void* alpha, const void* A, int type_of_A,
-                                   int lda, long long stride_of_A, const void* B, int type_of_B, int ldb, long long stride_of_B,
-                                   const void* beta, void* C, int type_of_C, int ldc, long long stride_of_C, int batch, int compute, int) {
-    return gemm(h, ta, tb, m, n, k, alpha, {A, type_of_A, lda, stride_of_A}, {B, type_of_B, ldb, stride_of_B}, beta,
-                {C, type_of_C, ldc, stride_of_C}, batch, compute, "GemmStridedBatchedEx");
+API int cublasGemmStridedBatchedEx(Handle* h, int ta, int tb, int m, int n, int k, const void* alpha,
+                                   const void* A, int A_type, int lda, long long A_stride,
+                                   const void* B, int B_type, int ldb, long long B_stride, const void* beta,
+                                   void* C, int C_type, int ldc, long long C_stride, int batch, int compute, int) {
+    return gemm(h, ta, tb, m, n, k, alpha, {A, A_type, lda, A_stride}, {B, B_type, ldb, B_stride}, beta,
+                {C, C_type, ldc, C_stride}, batch, compute, "GemmStridedBatchedEx");
 }
-template <class T> static Status gemm_of_pointers(Handle* h, Product p, const T* const* A, const T* const* B, T* const* C, int batch,
-                                                  const char* name) {
+template <class T> static Status gemm_of_pointers(Handle* h, const Product& one, const T* const* A, const T* const* B,
+                                                  T* const* C, int batch, const char* name) {
     auto lock = locked();
     if (h->pointers || !inside(A, A + batch) || !inside(B, B + batch) || !inside(C, C + batch)) return WRONG;
     finish(stream_of(h->stream));                    // the pointers lie on the device
-    std::vector<Product> products(batch, p);
-    for (int i = 0; i < batch; i++) { products[i].A = A[i]; products[i].B = B[i]; products[i].C = C[i]; }
+    std::vector<Product> products(batch, one);
+    for (int i = 0; i < batch; i++) {
+        products[i].A = A[i];
+        products[i].B = B[i];
+        products[i].C = C[i];
+    }
     return submit_products<T>(h, products, false, name);
 }
-template <class T> static Status dot(Handle* h, int n, const T* x, int step_of_x, const T* y, int step_of_y, T* out) {
+template <class T> static Status dot(Handle* h, int n, const T* x, int x_step, const T* y, int y_step, T* out) {
     auto lock = locked();
     bool on_device = inside(out, out + 1);
     if (on_device != (h->pointers == 1)) return WRONG;
-    if (n > 0 && (!inside(x, x + (long)(n - 1) * step_of_x + 1) || !inside(y, y + (long)(n - 1) * step_of_y + 1))) return WRONG;
+    if (n > 0 && !inside(x, x + (long)(n - 1) * x_step + 1)) return WRONG;
+    if (n > 0 && !inside(y, y + (long)(n - 1) * y_step + 1)) return WRONG;
     if (!on_device && refused()) return FAILED;
     Operation operation;
     operation.kind = "dot";
@@ -217,7 +228,7 @@ template <class T> static Status dot(Handle* h, int n, const T* x, int step_of_x
     operation.flops = 2.0 * n;
     operation.run = [=] {
         T sum = 0;
-        for (long i = 0; i < n; i++) sum += x[i * step_of_x] * y[i * step_of_y];
+        for (long i = 0; i < n; i++) sum += x[i * x_step] * y[i * y_step];
         *out = sum;
     };
     if (submit(h->stream, std::move(operation))) return FAILED;
@@ -226,25 +237,32 @@ template <class T> static Status dot(Handle* h, int n, const T* x, int step_of_x
     return finish(stream_of(h->stream)) ? FAILED : OK;
 }
 #define FUNCTIONS_OF(L, T, type, compute, dot_name) \
-    API int cublas##L##gemm_v2(Handle* h, int ta, int tb, int m, int n, int k, const T* alpha, const T* A, int lda, const T* B, \
-                               int ldb, const T* beta, T* C, int ldc) { \
-        return gemm(h, ta, tb, m, n, k, alpha, {A, type, lda, 0}, {B, type, ldb, 0}, beta, {C, type, ldc, 0}, 1, compute, #L "gemm"); } \
-    API int cublas##L##gemmStridedBatched(Handle* h, int ta, int tb, int m, int n, int k, const T* alpha, const T* A, int lda, \
-                                          long long stride_of_A, const T* B, int ldb, long long stride_of_B, const T* beta, T* C, \
-                                          int ldc, long long stride_of_C, int batch) { \
-        return gemm(h, ta, tb, m, n, k, alpha, {A, type, lda, stride_of_A}, {B, type, ldb, stride_of_B}, beta, \
-                    {C, type, ldc, stride_of_C}, batch, compute, #L "gemmStridedBatched"); } \
-    API int cublas##L##gemmBatched(Handle* h, int ta, int tb, int m, int n, int k, const T* alpha, const T* const* A, int lda, \
-                                   const T* const* B, int ldb, const T* beta, T* const* C, int ldc, int batch) { \
-        return gemm_of_pointers<T>(h, {ta, tb, m, n, k, *alpha, *beta, 0, 0, 0, lda, ldb, ldc}, A, B, C, batch, #L "gemmBatched"); } \
-    API int cublas##L##gemv_v2(Handle* h, int t, int m, int n, const T* alpha, const T* A, int lda, const T* x, int step_of_x, \
-                               const T* beta, T* y, int step_of_y) { \
+    API int cublas##L##gemm_v2(Handle* h, int ta, int tb, int m, int n, int k, const T* alpha, const T* A, int lda, \
+                               const T* B, int ldb, const T* beta, T* C, int ldc) { \
+        return gemm(h, ta, tb, m, n, k, alpha, {A, type, lda, 0}, {B, type, ldb, 0}, beta, {C, type, ldc, 0}, 1, \
+                    compute, #L "gemm"); \
+    } \
+    API int cublas##L##gemmStridedBatched(Handle* h, int ta, int tb, int m, int n, int k, const T* alpha, \
+                                          const T* A, int lda, long long A_stride, const T* B, int ldb, \
+                                          long long B_stride, const T* beta, T* C, int ldc, long long C_stride, int batch) { \
+        return gemm(h, ta, tb, m, n, k, alpha, {A, type, lda, A_stride}, {B, type, ldb, B_stride}, beta, \
+                    {C, type, ldc, C_stride}, batch, compute, #L "gemmStridedBatched"); \
+    } \
+    API int cublas##L##gemmBatched(Handle* h, int ta, int tb, int m, int n, int k, const T* alpha, const T* const* A, \
+                                   int lda, const T* const* B, int ldb, const T* beta, T* const* C, int ldc, int batch) { \
+        Product one = {ta, tb, m, n, k, *alpha, *beta, nullptr, nullptr, nullptr, lda, ldb, ldc}; \
+        return gemm_of_pointers<T>(h, one, A, B, C, batch, #L "gemmBatched"); \
+    } \
+    API int cublas##L##gemv_v2(Handle* h, int t, int m, int n, const T* alpha, const T* A, int lda, const T* x, \
+                               int x_step, const T* beta, T* y, int y_step) { \
         int rows = t ? n : m, inner = t ? m : n; \
-        if (step_of_x != 1 || step_of_y != 1) return NOT_SUPPORTED; \
-        return gemm(h, t, 0, rows, 1, inner, alpha, {A, type, lda, 0}, {x, type, inner, 0}, beta, {y, type, rows, 0}, 1, compute, \
-                    #L "gemv"); } \
-    API int dot_name(Handle* h, int n, const T* x, int step_of_x, const T* y, int step_of_y, T* out) { \
-        return dot<T>(h, n, x, step_of_x, y, step_of_y, out); }
+        if (x_step != 1 || y_step != 1) return NOT_SUPPORTED; \
+        return gemm(h, t, 0, rows, 1, inner, alpha, {A, type, lda, 0}, {x, type, inner, 0}, beta, \
+                    {y, type, rows, 0}, 1, compute, #L "gemv"); \
+    } \
+    API int dot_name(Handle* h, int n, const T* x, int x_step, const T* y, int y_step, T* out) { \
+        return dot<T>(h, n, x, x_step, y, y_step, out); \
+    }
 FUNCTIONS_OF(S, float, FLOAT, IN_FLOAT, cublasSdot_v2)
 FUNCTIONS_OF(D, double, DOUBLE, IN_DOUBLE, cublasDdot_v2)
 FUNCTIONS_OF(C, Complex, COMPLEX, IN_FLOAT, cublasCdotu_v2)

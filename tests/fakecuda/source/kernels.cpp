@@ -35,7 +35,8 @@ static std::string place(const uint3& at) {
 }
 static void report(const std::string& what) {
     Context* c = running->context;
-    fault("kernel " + running->name + " " + what + " (block " + place(c->block) + ", thread " + place(c->thread) + ")", 700);
+    std::string at = " (block " + place(c->block) + ", thread " + place(c->thread) + ")";
+    fault("kernel " + running->name + " " + what + at, 700);
 }
 static void look_up(size_t address, size_t size, bool writes) {
     if (broken || !running) return;                  // no kernel: this reads its arguments
@@ -45,7 +46,8 @@ static void look_up(size_t address, size_t size, bool writes) {
     else running->context->known[address >> 12 & 63] = {region.low, region.high};
 }
 static void outside(long index, long length) {
-    if (!broken) report("uses an index outside of an array: " + std::to_string(index) + " of " + std::to_string(length));
+    std::string at = std::to_string(index) + " of " + std::to_string(length);
+    if (!broken) report("uses an index outside of an array: " + at);
 }
 
 // ------------------------------------------------------------------------------------------- threads of a block
@@ -153,7 +155,7 @@ static void execute(const Function* f, dim3 grid, dim3 block, size_t shared, voi
     dynamic_shared.resize(std::max(dynamic_shared.size(), shared + 16));
     c->dynamic_shared = dynamic_shared.data();
     memset(c->known, 0, sizeof c->known);
-    if (f->kernel->traits & standin::IS_ONE_LOOP) grid = block = dim3(1, 1, 1);      // any thread can do the work of all
+    if (f->kernel->traits & standin::IS_ONE_LOOP) grid = block = dim3(1, 1, 1);      // one thread does the work of all
     c->grid_dim = grid;
     c->block_dim = block;
     running = f;
@@ -239,8 +241,9 @@ API int cuLaunchKernel(Function* f, unsigned gx, unsigned gy, unsigned gz, unsig
     auto lock = locked();
     if (broken) return broken;
     if (extra) return cudaErrorNotSupported;
-    if (!gx || !gy || !gz || gx > 2147483647u || gy > 65535 || gz > 65535 || shared > f->most_shared) return cudaErrorInvalidValue;
-    if (!bx || !by || !bz || bx > THREADS || by > THREADS || bz > 64 || size_t(bx) * by * bz > THREADS) return cudaErrorInvalidValue;
+    bool fits = gx && gy && gz && gx <= 2147483647u && gy <= 65535 && gz <= 65535 && shared <= f->most_shared &&
+                bx && by && bz && bx <= THREADS && by <= THREADS && bz <= 64 && size_t(bx) * by * bz <= THREADS;
+    if (!fits) return cudaErrorInvalidValue;
     struct Held { std::vector<std::vector<char>> values; std::vector<void*> args; };      // as they are now
     auto held = std::make_shared<Held>();
     for (unsigned i = 0; i < f->kernel->count; i++) {
@@ -257,8 +260,8 @@ API int cuLaunchKernel(Function* f, unsigned gx, unsigned gy, unsigned gz, unsig
     operation.run = [=] { execute(f, dim3(gx, gy, gz), dim3(bx, by, bz), shared, held->args.data()); };
     return submit(stream, std::move(operation));
 }
-API int cuLaunchCooperativeKernel(Function* f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                                  unsigned shared, cudaStream_t stream, void** args) {
+API int cuLaunchCooperativeKernel(Function* f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                                  unsigned bz, unsigned shared, cudaStream_t stream, void** args) {
     return cuLaunchKernel(f, gx, gy, gz, bx, by, bz, shared, stream, args, nullptr);
 }
 API int cuFuncGetAttribute(int* out, int attribute, Function* f) {

@@ -51,7 +51,7 @@ static bool is_filled(const char* p) {
 }
 static void check_guards_of(const char* p, size_t size) {
     if (!is_filled(p - GUARD)) fault("something was written before an allocation", 700);
-    if (!is_filled(p + size)) fault("something was written behind an allocation of " + std::to_string(size) + " bytes", 700);
+    if (!is_filled(p + size)) fault("something was written behind an allocation", 700);
 }
 void check_guards() { for (auto& [p, size] : device) check_guards_of(p, size); }
 void repair_guards() {
@@ -85,7 +85,9 @@ API cudaError_t cudaMalloc(void** out, size_t size) {
 }
 API cudaError_t cudaMallocManaged(void** out, size_t size, unsigned) { return cudaMalloc(out, size); }
 API cudaError_t cudaMallocAsync(void** out, size_t size, cudaStream_t) { return cudaMalloc(out, size); }
-API cudaError_t cudaMallocFromPoolAsync(void** out, size_t size, cudaMemPool_t, cudaStream_t) { return cudaMalloc(out, size); }
+API cudaError_t cudaMallocFromPoolAsync(void** out, size_t size, cudaMemPool_t, cudaStream_t) {
+    return cudaMalloc(out, size);
+}
 
 API cudaError_t cudaFree(void* p) {                  // waits for the device
     LOCK;

@@ -19,7 +19,8 @@ static const std::map<int, std::pair<const char*, const char*>> errors = {
     {900, {"cudaErrorStreamCaptureUnsupported", "operation not permitted when stream is capturing"}},
     {901, {"cudaErrorStreamCaptureInvalidated", "operation failed due to a previous error during capture"}},
     {905, {"cudaErrorStreamCaptureIsolation", "dependency created on uncaptured work in another stream"}},
-    {906, {"cudaErrorStreamCaptureImplicit", "operation would make the legacy stream depend on a capturing blocking stream"}},
+    {906, {"cudaErrorStreamCaptureImplicit",
+           "operation would make the legacy stream depend on a capturing blocking stream"}},
     {907, {"cudaErrorCapturedEvent", "operation not permitted on an event last recorded in a capturing stream"}},
     {HOST_READ, {"HostRead", "this waits for the device, which device.no_host_reads() refuses"}}};
 
@@ -40,9 +41,9 @@ API cudaError_t cudaSetDevice(int device) { return device ? failed(cudaErrorInva
 API cudaError_t cudaGetDeviceCount(int* out) { *out = 1; return cudaSuccess; }
 API cudaError_t cudaDeviceGetAttribute(int* out, cudaDeviceAttr attribute, int) {
     static const std::map<int, int> known = {        // cudaDeviceAttr: value
-        {1, 1024}, {2, 1024}, {3, 1024}, {4, 64}, {5, 2147483647}, {6, 65535}, {7, 65535}, {8, 49152}, {9, 65536}, {10, 32},
-        {12, 65536}, {13, 1980000}, {16, 132}, {36, 2619000}, {37, 5120}, {38, 52428800}, {39, 2048}, {75, 9}, {76, 0},
-        {81, 233472}, {82, 65536}, {95, 1}, {97, 232448}, {115, 1}};
+        {1, 1024}, {2, 1024}, {3, 1024}, {4, 64}, {5, 2147483647}, {6, 65535}, {7, 65535}, {8, 49152}, {9, 65536},
+        {10, 32}, {12, 65536}, {13, 1980000}, {16, 132}, {36, 2619000}, {37, 5120}, {38, 52428800}, {39, 2048}, {75, 9},
+        {76, 0}, {81, 233472}, {82, 65536}, {95, 1}, {97, 232448}, {115, 1}};
     auto found = known.find(attribute);
     *out = found == known.end() ? 0 : found->second;
     return cudaSuccess;
@@ -70,7 +71,10 @@ API cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
     return cudaSuccess;
 }
 API cudaError_t cudaDeviceGetByPCIBusId(int* out, const char*) { *out = 0; return cudaSuccess; }
-API cudaError_t cudaDeviceGetPCIBusId(char* out, int size, int) { snprintf(out, size, "0000:00:00.0"); return cudaSuccess; }
+API cudaError_t cudaDeviceGetPCIBusId(char* out, int size, int) {
+    snprintf(out, size, "0000:00:00.0");
+    return cudaSuccess;
+}
 API cudaError_t cudaDeviceCanAccessPeer(int* out, int, int) { *out = 0; return cudaSuccess; }
 API cudaError_t cudaDeviceGetLimit(size_t* out, cudaLimit) { *out = 0; return cudaSuccess; }
 API cudaError_t cudaDeviceSetLimit(cudaLimit, size_t) { return cudaSuccess; }

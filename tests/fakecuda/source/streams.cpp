@@ -86,7 +86,9 @@ API cudaError_t cudaStreamCreateWithPriority(cudaStream_t* out, unsigned flags, 
     count("streams");
     return cudaSuccess;
 }
-API cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned flags) { return cudaStreamCreateWithPriority(out, flags, 0); }
+API cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned flags) {
+    return cudaStreamCreateWithPriority(out, flags, 0);
+}
 API cudaError_t cudaStreamCreate(cudaStream_t* out) { return cudaStreamCreateWithPriority(out, 0, 0); }
 API cudaError_t cudaStreamGetFlags(cudaStream_t stream, unsigned* out) {
     LOCK;
@@ -160,7 +162,11 @@ API cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t 
 
 // ------------------------------------------------------------------------------------------- events
 
-API cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned) { LOCK; *out = new CUevent_st; return cudaSuccess; }
+API cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned) {
+    LOCK;
+    *out = new CUevent_st;
+    return cudaSuccess;
+}
 API cudaError_t cudaEventCreate(cudaEvent_t* out) { return cudaEventCreateWithFlags(out, 0); }
 API cudaError_t cudaEventDestroy(cudaEvent_t e) { LOCK; delete e; return cudaSuccess; }
 API cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t stream) {
@@ -288,7 +294,7 @@ API cudaError_t cudaGraphDebugDotPrint(cudaGraph_t graph, const char* path, unsi
     fclose(file);
     return cudaSuccess;
 }
-API void fakecuda_submit(void* stream, const char* name, double bytes, void (*work)(void*), void* data) {     // thrust.cpp
+API void fakecuda_submit(void* stream, const char* name, double bytes, void (*work)(void*), void* data) {  // thrust.cpp
     auto lock = locked();
     Operation operation;
     operation.kind = "sort";

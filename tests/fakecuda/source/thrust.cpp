@@ -19,8 +19,8 @@ struct Sort {
 };
 
 template <class T> static bool before(T a, T b) {
-    if constexpr (std::is_floating_point<T>::value) if (std::isnan(a) || std::isnan(b)) return !std::isnan(a) && std::isnan(b);
-    return a < b;
+    if constexpr (std::is_floating_point<T>::value) return a < b || (std::isnan(b) && !std::isnan(a));
+    else return a < b;
 }
 
 template <class T> static void sort_lines(Sort* sort) {
@@ -40,7 +40,8 @@ template <class T> static void sort_by_keys(Sort* sort) {        // the last row
     std::iota(sort->order, sort->order + sort->n, 0);
     for (size_t k = 0; k < sort->keys; k++) {
         T* row = (T*)sort->data + k * sort->n;
-        std::stable_sort(sort->order, sort->order + sort->n, [&](size_t a, size_t b) { return before(row[a], row[b]); });
+        auto earlier = [&](size_t a, size_t b) { return before(row[a], row[b]); };
+        std::stable_sort(sort->order, sort->order + sort->n, earlier);
     }
 }
 template <class T> static void run_as(Sort* sort) { sort->keys ? sort_by_keys<T>(sort) : sort_lines<T>(sort); }
@@ -68,7 +69,8 @@ static void submit(intptr_t stream, const char* name, const Sort& sort) {
 void thrust_sort(int type, void* data, size_t*, const std::vector<ptrdiff_t>& shape, intptr_t stream, void*) {
     submit(stream, "thrust sort", {type, nullptr, data, shape, 0, 0});
 }
-void thrust_argsort(int type, size_t* order, void* data, void*, const std::vector<ptrdiff_t>& shape, intptr_t stream, void*) {
+void thrust_argsort(int type, size_t* order, void* data, void*, const std::vector<ptrdiff_t>& shape, intptr_t stream,
+                    void*) {
     submit(stream, "thrust argsort", {type, order, data, shape, 0, 0});
 }
 void thrust_lexsort(int type, size_t* order, void* keys, size_t k, size_t n, intptr_t stream, void*) {

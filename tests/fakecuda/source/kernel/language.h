@@ -115,7 +115,8 @@ template <class T> T __shfl_xor_sync(unsigned, T v, int mask, int width = 32) {
     return standin::shuffle(v, (t % width ^ mask) >= width ? t : t ^ mask);
 }
 
-// ------------------------------------------------------------------------------------------- atomics: one thread runs at a time
+// ------------------------------------------------------------------------------------------- atomics
+// One thread runs at a time.
 
 template <class T> using Same = std::enable_if_t<std::is_arithmetic<T>::value, T>;      // a type that is not deduced
 template <class T> T atomicAdd(T* p, Same<T> v) { T old = *p; *p += v; return old; }
