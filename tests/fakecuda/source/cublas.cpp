@@ -244,12 +244,14 @@ template <class T> static Status dot(Handle* h, int n, const T* x, int x_step, c
     } \
     API int cublas##L##gemmStridedBatched(Handle* h, int ta, int tb, int m, int n, int k, const T* alpha, \
                                           const T* A, int lda, long long A_stride, const T* B, int ldb, \
-                                          long long B_stride, const T* beta, T* C, int ldc, long long C_stride, int batch) { \
+                                          long long B_stride, const T* beta, T* C, int ldc, long long C_stride, \
+                                          int batch) { \
         return gemm(h, ta, tb, m, n, k, alpha, {A, type, lda, A_stride}, {B, type, ldb, B_stride}, beta, \
                     {C, type, ldc, C_stride}, batch, compute, #L "gemmStridedBatched"); \
     } \
     API int cublas##L##gemmBatched(Handle* h, int ta, int tb, int m, int n, int k, const T* alpha, const T* const* A, \
-                                   int lda, const T* const* B, int ldb, const T* beta, T* const* C, int ldc, int batch) { \
+                                   int lda, const T* const* B, int ldb, const T* beta, T* const* C, int ldc, \
+                                   int batch) { \
         Product one = {ta, tb, m, n, k, *alpha, *beta, nullptr, nullptr, nullptr, lda, ldb, ldc}; \
         return gemm_of_pointers<T>(h, one, A, B, C, batch, #L "gemmBatched"); \
     } \

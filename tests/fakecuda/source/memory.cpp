@@ -89,8 +89,9 @@ API cudaError_t cudaMallocFromPoolAsync(void** out, size_t size, cudaMemPool_t, 
     return cudaMalloc(out, size);
 }
 
+// What releases something works after a fault too, as CuPy calls it in destructors, which cannot raise an error.
 API cudaError_t cudaFree(void* p) {                  // waits for the device
-    LOCK;
+    auto lock = locked();
     if (!p) return cudaSuccess;
     if (cudaError_t error = refuse_in_capture()) return error;
     if (any_capturing()) count("frees in a capture");
@@ -114,7 +115,13 @@ API cudaError_t cudaHostAlloc(void** out, size_t size, unsigned) {
     count("pinned mallocs");
     return cudaSuccess;
 }
-API cudaError_t cudaFreeHost(void* p) { LOCK; finish_all(); pinned.erase((char*)p); free(p); return cudaSuccess; }
+API cudaError_t cudaFreeHost(void* p) {
+    auto lock = locked();
+    finish_all();
+    pinned.erase((char*)p);
+    free(p);
+    return cudaSuccess;
+}
 API cudaError_t cudaHostRegister(void* p, size_t size, unsigned) { LOCK; pinned[(char*)p] = size; return cudaSuccess; }
 API cudaError_t cudaHostUnregister(void* p) { LOCK; pinned.erase((char*)p); return cudaSuccess; }
 

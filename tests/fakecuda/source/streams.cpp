@@ -99,7 +99,7 @@ API cudaError_t cudaStreamGetFlags(cudaStream_t stream, unsigned* out) {
 }
 API cudaError_t cudaStreamGetPriority(cudaStream_t, int* out) { *out = 0; return cudaSuccess; }
 API cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-    LOCK;
+    auto lock = locked();
     if (!streams.count(stream)) return failed(cudaErrorInvalidResourceHandle);
     if (stream->capture != NONE) {
         delete stream->graph;
@@ -168,7 +168,7 @@ API cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned) {
     return cudaSuccess;
 }
 API cudaError_t cudaEventCreate(cudaEvent_t* out) { return cudaEventCreateWithFlags(out, 0); }
-API cudaError_t cudaEventDestroy(cudaEvent_t e) { LOCK; delete e; return cudaSuccess; }
+API cudaError_t cudaEventDestroy(cudaEvent_t e) { auto lock = locked(); delete e; return cudaSuccess; }
 API cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t stream) {
     LOCK;
     CUstream_st* s = stream_of(stream);
@@ -274,9 +274,9 @@ API cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
     return submit(stream, std::move(operation));
 }
 API cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
-API cudaError_t cudaGraphDestroy(cudaGraph_t graph) { LOCK; delete graph; return cudaSuccess; }
+API cudaError_t cudaGraphDestroy(cudaGraph_t graph) { auto lock = locked(); delete graph; return cudaSuccess; }
 API cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
-    LOCK;
+    auto lock = locked();
     if (any_capturing()) count("graphs destroyed in a capture");
     delete graph;
     return cudaSuccess;
