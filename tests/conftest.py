@@ -19,6 +19,7 @@ from minigrad import backend, fast  # noqa: E402
 from minigrad.fast import threads  # noqa: E402
 
 from . import requirements  # noqa: E402
+from .fakecuda import device as standin  # noqa: E402
 
 collect_ignore = ["mutation.py"]                        # it has no doctests, and imports packages that may be missing
 
@@ -43,6 +44,8 @@ def pytest_cmdline_main(config):
 def pytest_configure(config):
     """Refuse an unknown name in MINIGRAD_REQUIRE before any test runs."""
     requirements.required()
+    if standin.running():
+        standin.check_arguments("// kernel: ")           # of the sources in minigrad/fast
     config.addinivalue_line("markers", "cupy: the test runs on CuPy (set by conftest.py)")
 
 

@@ -90,7 +90,6 @@ MISSING = {                                                 # name: () -> the re
     "standin": _standin,                                    # whether it can be built; the next one, whether this process runs on it
     "fakecuda": lambda: None if standin.running() else "python -m tests.fakecuda pytest runs it, on a stand-in for CUDA",
     "mypy": lambda: _importable("mypy", DEV),
-    "g++": lambda: None if shutil.which("g++") else "g++ is not installed: it compiles the CUDA kernels for the host",
     "cc": _cc,
     "sanitizers": _sanitizers,                              # only on demand, as are builds
     "builds": lambda: _cc() or _on_demand("builds"),        # kernels in C for other processors, by other compilers

@@ -148,13 +148,14 @@ def link_cupy(folder, site):
 def copy_headers(folder, site, include):
     """Fill a folder with the headers that kernels are compiled with, two of them compiled beforehand.
 
-    CuPy's own header of arrays, among them, checks every index, and runs loops over elements in either order.
+    CuPy's own header of arrays, among them, checks every index but -1, which CuPy's kernels of masks form without reading
+    what is there, and runs loops over elements in either order.
     """
     shutil.copytree(SOURCE / "kernel", folder)
     text = (site / "cupy/_core/include/cupy/carray.cuh").read_text()
     for old, new in (
             ("<index_t>(idx[dim]);", "<index_t>(standin::checked(idx[dim], shape_[dim]));"),
-            ("](ptrdiff_t idx) const {\n", "](ptrdiff_t idx) const {\n    idx = standin::checked(idx, size_);\n")):
+            ("](ptrdiff_t idx) const {\n", "](ptrdiff_t idx) const {\n    if (idx != -1) idx = standin::checked(idx, size_);\n")):
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     loop = "for (ptrdiff_t i = standin::first(n); i >= 0 && i < (n); i += standin::step())"

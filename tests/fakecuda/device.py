@@ -95,19 +95,25 @@ def no_host_reads():
 
 # ------------------------------------------------------------------------------------------- arguments
 
-def check_arguments():
+def check_arguments(mark=""):
     """Make every kernel of a cupy.RawModule, from now on, raise TypeError for an argument of the wrong type.
 
-    CuPy passes the bits on as they are: an int64 for an int, or an array for a number.
+    CuPy passes the bits on as they are: an int64 for an int, or an array for a number. mark: what sources must contain
+    to be checked; CuPy's own kernels rely on that.
     """
     import cupy
     if not isinstance(cupy.RawModule, functools.partial):   # not yet
-        cupy.RawModule = functools.partial(_Module, cupy.RawModule)
+        cupy.RawModule = functools.partial(_module, cupy.RawModule, mark)
+
+
+def _module(make, mark, **settings):
+    module = make(**settings)
+    return _Module(module) if mark in settings.get("code", "") else module
 
 
 class _Module:
-    def __init__(self, make, **settings):
-        self._module = make(**settings)
+    def __init__(self, module):
+        self._module = module
 
     def get_function(self, name):
         return _Kernel(self._module.get_function(name))
@@ -115,10 +121,13 @@ class _Module:
 
 class _Kernel:
     def __init__(self, kernel):
-        self._kernel = kernel
+        self.__dict__["_kernel"] = kernel
 
     def __getattr__(self, name):
         return getattr(self._kernel, name)
+
+    def __setattr__(self, name, value):
+        setattr(self._kernel, name, value)
 
     def __call__(self, grid, block, args, **settings):
         function = ctypes.c_void_p(self._kernel.kernel.ptr)
@@ -135,8 +144,10 @@ def _misfit(arg, kind, size):
     """Return why an argument does not fit a parameter, or None."""
     parameter = {"p": "a pointer", "f": "a floating-point number", "i": "a signed integer", "u": "an unsigned integer",
                  "s": "a class"}[kind]
-    if isinstance(arg, (bool, int, float, complex)):
+    if type(arg) in (bool, int, float, complex):
         return f"{arg!r} needs a type of NumPy, to have a size"
+    if isinstance(arg, np.ndarray):                         # by value: the first bytes
+        return None if kind == "s" and arg.nbytes >= size else f"{arg.nbytes} bytes for {parameter} of {size} bytes"
     if isinstance(arg, np.generic):
         fits = {"b": "u", "c": "s"}.get(arg.dtype.kind, arg.dtype.kind) == kind and arg.dtype.itemsize == size
         return None if fits else f"{arg.dtype} for {parameter} of {size} bytes"

@@ -95,7 +95,7 @@ def test_kernels_that_are_right_run(kernels):
     assert launch(kernels, "dynamic", shared_mem=16) == [3, 2, 1, 0] and launch(kernels, "turn") == [1, 0, 3, 2]
 
 
-@pytest.mark.parametrize("index", ["i + 1", "i - 1"])
+@pytest.mark.parametrize("index", ["i + 1", "i - 2"])
 @pytest.mark.parametrize("statement", ["y = x[{}] + z", "ptrdiff_t at[] = {{{}}}; y = x[at] + z"])
 def test_an_index_outside_of_an_array_is_noticed(index, statement):
     x = cupy.arange(8.0)[2:6]                               # within the memory that it is a part of
@@ -143,7 +143,8 @@ def test_an_argument_of_another_type_is_refused(monkeypatch, argument, reason):
 
 
 def test_memory_that_nothing_was_written_to_is_nan():
-    assert all(np.isnan(cupy.empty(1000, dtype).get()).all() for dtype in ("float16", "float32", "float64", "complex64"))
+    with device.exact_allocations():                        # CuPy's pool may hold what another test wrote to
+        assert all(np.isnan(cupy.empty(1000, dtype).get()).all() for dtype in ("float16", "float32", "float64", "complex64"))
 
 
 def test_a_product_of_what_lies_elsewhere_is_refused():

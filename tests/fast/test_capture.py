@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 N = 6
 
 
-def algorithm1(model):
+def algorithm1(model, loss=nn.cross_entropy):
     """Return a step of Algorithm 1, and the state that it begins with."""
     optimizer = optim.sgd(momentum=0.9, weight_decay=1e-3)
     begin = {"model": model, "averages": model.init_state(), "momentum": optimizer.init(model)}
@@ -31,8 +31,8 @@ def algorithm1(model):
     def step(state, images, labels, clean_images, clean_labels, rate):
         def losses(model):
             y, averages = model.apply(images, state["averages"])
-            return nn.cross_entropy(y, labels), averages
-        r = reweighted_gradient(losses, lambda m: mg.mean(nn.cross_entropy(m(clean_images), clean_labels)),
+            return loss(y, labels), averages
+        r = reweighted_gradient(losses, lambda m: mg.mean(loss(m(clean_images), clean_labels)),
                                 state["model"], has_aux=True)
         model, momentum = optimizer.update(r.gradient, state["momentum"], state["model"], rate)
         return {"model": model, "averages": r.aux, "momentum": momentum}, (r.losses, r.weights, r.clean_loss)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import capture, nn, optim
+from minigrad import capture, nn
 from minigrad.backend import generator
-from minigrad.reweight import reweighted_gradient
 from models import lenet, resnet
 
 from ..fakecuda import device as standin
+from .test_capture import algorithm1
 
 pytestmark = [pytest.mark.needs("fakecuda"), pytest.mark.parametrize("device", ["cupy"], indirect=True)]
 
@@ -51,22 +51,13 @@ def dry():
     standin.dry(False)
 
 
-def algorithm1(problem):
-    """A step, the state that it begins with, and its inputs."""
-    model, optimizer = problem.network(), optim.sgd(momentum=0.9, weight_decay=1e-3)
-
-    def step(state, images, labels, clean_images, clean_labels, rate):
-        def losses(model):
-            y, averages = model.apply(images, state["averages"])
-            return problem.loss(y, labels), averages
-        r = reweighted_gradient(losses, lambda model: mg.mean(problem.loss(model(clean_images), clean_labels)),
-                                state["model"], has_aux=True)
-        model, momentum = optimizer.update(r.gradient, state["momentum"], state["model"], rate)
-        return {"model": model, "averages": r.aux, "momentum": momentum}, (r.losses, r.weights, r.clean_loss)
+def problem_of(name):
+    """A step of Algorithm 1, the state that it begins with, and its inputs."""
+    problem = PROBLEMS[name]
 
     def batch(n):
         return mg.xp.ones((n, *problem.image), "float32"), mg.xp.zeros(n, "int64")
-    begin = {"model": model, "averages": model.init_state(), "momentum": optimizer.init(model)}
+    step, begin = algorithm1(problem.network(), problem.loss)
     return step, begin, (*batch(problem.noisy), *batch(problem.clean), mg.xp.asarray(np.float32(0.1)))
 
 
@@ -86,7 +77,7 @@ def report_of_one_more(run, state, inputs, before):
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_counts_are_those_on_record(device, name, dry):
-    step, state, inputs = algorithm1(PROBLEMS[name])
+    step, state, inputs = problem_of(name)
     eager = report_of_one_more(step, state, inputs, 3)
     captured = capture(step)
     replay = report_of_one_more(captured, state, inputs, 3)
