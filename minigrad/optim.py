@@ -207,7 +207,7 @@ def _sgd_steps(rate: Any, momentum: Any, decay: Any, nesterov: bool, decays: tup
     """
     rows = [_sgd_step(p, g, m[0] if m else None, rate, momentum, decay if decaying else 0.0, nesterov)[:1 + len(m)]
             for decaying, p, g, *m in zip(decays, *_columns(leaves, 2 if _is_zero(momentum) else 3))]
-    return tuple(itertools.chain(*zip(*rows)))
+    return tuple([x for column in zip(*rows) for x in column])
 
 
 @replaceable
@@ -275,7 +275,7 @@ def _adam_steps(rate: Any, b1: Any, b2: Any, fair1: Any, fair2: Any, eps: Any, d
     """
     rows = [_adam_step(p, g, m, v, rate, b1, b2, fair1, fair2, eps, decay if decaying else 0.0)
             for decaying, p, g, m, v in zip(decays, *_columns(leaves, 4))]
-    return tuple(itertools.chain(*zip(*rows)))
+    return tuple([x for column in zip(*rows) for x in column])
 
 
 @replaceable

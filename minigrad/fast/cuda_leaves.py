@@ -59,7 +59,7 @@ def zero_unless(condition: Array, *leaves: Array) -> Any:
     pairs = [(xp.empty(leaf.shape, leaf.dtype), xp.ascontiguousarray(leaf)) for leaf in leaves]
     _launch(xp, f"zero_unless<{type_name(leaves[0].dtype)}>",
             [(to.size, 0, to.data.ptr, source.data.ptr) for to, source in pairs], condition)
-    return tuple(to for to, _ in pairs)
+    return tuple([to for to, _ in pairs])
 
 
 def sgd(rate: Any, momentum: Any, decay: Any, nesterov: bool, decays: tuple[bool, ...], *leaves: Array) -> Any:
@@ -132,4 +132,4 @@ def _step(name: str, width: int, settings: Callable[..., Any], of_one: Callable[
             rows.append((p.size, decaying and decay != 0.0, *addresses, *[0] * (width - len(addresses))))
         xp = module_of(group[0][2])
         _launch(xp, f"{name}<{type_name(dtype)}>", rows, *settings(dtype))
-    return tuple(x for column in zip(*found) for x in column)
+    return tuple([x for column in zip(*found) for x in column])
