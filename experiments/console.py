@@ -1,6 +1,9 @@
 """The terminal of a command: output encoding, progress, paths, and the text of errors."""
+import argparse
+import difflib
 import os
 import pathlib
+import re
 import sys
 import time
 import traceback
@@ -9,7 +12,7 @@ from tqdm import tqdm
 
 from minigrad import MinigradError
 
-LINE_INTERVAL = 60.0            # seconds between two lines of progress in a file, at least
+LINE_INTERVAL = 30.0            # seconds between two lines of progress in a file, at least
 
 
 def prepare():
@@ -34,15 +37,34 @@ def reason(error):
     return f"{type(error).__name__}: {error}{where}"
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser of options that keeps the lines of texts, and answers a wrong option with the nearest right one."""
+
+    def __init__(self, **settings):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def parse_args(self, args=None, namespace=None):
+        """Return the options; print an error and exit with status 2 for wrong ones."""
+        options, left = super().parse_known_args(args, namespace)
+        if left:
+            wrong = next((each for each in left if each.startswith("-")), left[0])
+            near = difflib.get_close_matches(wrong.partition("=")[0], re.findall(r"--[\w-]+", self.format_usage()), 1)
+            self.error(f"there is no option {wrong}\n  help: {near[0] if near else '--help lists the options'}")
+        return options
+
+
 class Progress:
-    """The progress of a sweep: a bar on a terminal; in a file a line for each run that ends, and one a minute.
+    """The progress of a sweep: a bar on a terminal; elsewhere a line for each run that ends, and one each half minute.
 
     total: number of steps; count: number of runs.
     """
 
     def __init__(self, total, count):
-        self.count, self.ended, self.printed = count, 0, time.monotonic()
-        self.bar = tqdm(total=total, unit="step", smoothing=0.05, dynamic_ncols=True, mininterval=0.5, disable=None)
+        self.count, self.ended, self.total, self.done = count, 0, total, 0
+        self.start = self.printed = time.monotonic()
+        draws = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self.bar = tqdm(total=total, unit="step", smoothing=0.05, dynamic_ncols=True, mininterval=0.5,
+                        disable=not draws)
 
     def __enter__(self):
         return self
@@ -53,26 +75,31 @@ class Progress:
     def advance(self, steps, name, line=None):
         """Count the steps of a run; -n: n steps are not repeated. line: the last line of its record, or None."""
         if steps < 0:
-            self.bar.total += steps
+            self.total = self.bar.total = self.total + steps
+        self.done += max(steps, 0)
         self.bar.update(max(steps, 0))
         self.bar.set_description(f"{self.ended}/{self.count} done, {name}", refresh=False)
+        errors = {"train": f"{line['train_error']:.1f}%", "test": f"{line['test_error']:.1f}%"} if line else {}
         if line:
-            errors = {"train": f"{line['train_error']:.1f}%", "test": f"{line['test_error']:.1f}%"}
             self.bar.set_postfix(errors)
-            if time.monotonic() - self.printed > LINE_INTERVAL:
-                self._print_line(f"{name}, step {line['step']}: {', '.join(map(' '.join, errors.items()))} wrong")
+        if time.monotonic() - self.printed > LINE_INTERVAL:
+            at = f", step {line['step']}: {', '.join(map(' '.join, errors.items()))} wrong" if line else ""
+            self._print_line(f"{name}{at}")
 
     def end(self, name, failed):
         """Count a run that finished or failed."""
         self.ended += 1
         self.bar.set_description(f"{self.ended}/{self.count} done, {name}")
-        self._print_line(f"{self.ended}/{self.count} runs done: {name}{' (failed)' * failed}")
+        self._print_line(f"{name}{' (failed)' * failed}")
 
     def restart(self, total):
-        """Reset the bar to this total number of steps."""
+        """Begin to count anew, with this total number of steps."""
+        self.total, self.done, self.start = total, 0, time.monotonic()
         self.bar.reset(total)
 
     def _print_line(self, text):
         if self.bar.disable:
-            print(text, file=sys.stderr, flush=True)
             self.printed = time.monotonic()
+            left = (self.printed - self.start) * (self.total - self.done) / self.done if self.done else None
+            eta = f", {tqdm.format_interval(left)} left" if left and self.ended < self.count else ""
+            print(f"{self.ended}/{self.count} runs done{eta}: {text}", file=sys.stderr, flush=True)

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments.biases import Part, imbalance, long_tail, noisy
 from experiments.data import Images
-from experiments.flips import background_flip, flip_matrix, uniform_flip
+from experiments.data.flips import background_flip, flip_matrix, uniform_flip
+from experiments.data.tasks import Part, imbalance, long_tail, noisy
 from experiments.methods.resampling import over_sample, smote, under_sample
 from minigrad import DTypeError, MinigradError, ShapeError, nn
 from minigrad.backend import generator

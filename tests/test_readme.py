@@ -2,7 +2,7 @@
 
 (.ci/run runs the first commands, each in its own environment.)
 """
-import importlib
+import itertools
 import pathlib
 import re
 import shlex
@@ -11,14 +11,15 @@ import tomllib
 import pytest
 
 import minigrad as mg
-from experiments import SCRIPTS, script
+from experiments import COMMANDS
+from experiments.paper.command import make_parser
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDERS = [ROOT / name for name in ("minigrad", "models", "experiments", "tests", ".ci")]
 FILES = [*(path for path in ROOT.iterdir() if path.is_file()), *(path for folder in FOLDERS for path in folder.rglob("*"))]
 PAGES = [path for path in FILES if path.suffix == ".md"]
 TEXT = "\n".join(page.read_text() for page in PAGES)
-COMMANDS = sorted({line.split("#")[0].strip() for line in re.findall(r"python -m experiments[^`\n]*", TEXT)})
+LINES = sorted({line.split("#")[0].strip() for line in re.findall(r"python -m experiments[^`\n]*", TEXT)})
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -35,20 +36,15 @@ def test_extras_that_are_named_exist():
     assert {"experiments", "test", "bench", "cuda12", "cuda13", "kernel-check", "dev", "native"} <= named <= set(PROJECT["project"]["optional-dependencies"])
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_are_understood(command):
-    _, _, module, *arguments = shlex.split(re.sub(r"[\[\]]", "", command))      # extras in brackets are optional
-    names = [module.partition(".")[2]]
-    if names == ["sweep"]:
-        names = [argument for argument in arguments if argument in {entry.name for entry in SCRIPTS if entry.runs}]
-        arguments = arguments[len(names):]
-        assert names
-    for name in filter(None, names):
-        found = importlib.import_module(f"experiments.{name}")
-        if hasattr(found, "SCRIPT"):
-            script.make_parser(found.SCRIPT).parse_args(arguments)
-        else:
-            assert name in {entry.name for entry in SCRIPTS}
+@pytest.mark.parametrize("line", LINES)
+def test_commands_are_understood(line):
+    _, _, module, *arguments = shlex.split(re.sub(r"[\[\]]", "", line))      # extras in brackets are optional
+    names = [module.partition(".")[2]] if "." in module else [*itertools.takewhile(COMMANDS.__contains__, arguments)]
+    arguments = arguments if "." in module else arguments[len(names):]
+    assert names or not arguments
+    for name in names:
+        if COMMANDS[name].script:
+            make_parser(COMMANDS[name].script).parse_args(arguments)
 
 
 def test_the_first_page_is_short_and_honest():

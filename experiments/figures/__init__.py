@@ -4,12 +4,12 @@ import matplotlib.pyplot as plt
 from . import paper
 from .benchmark import bars, growth, in_words, readable
 from .imbalance import (
-                        all_methods,
-                        error_against_share,
-                        example_weights_per_round,
-                        final_errors,
-                        table,
-                        weight_over_training,
+    all_methods,
+    error_against_share,
+    example_weights_per_round,
+    final_errors,
+    table,
+    weight_over_training,
 )
 from .noise import accuracy_against, accuracy_bars, accuracy_table, confusion
 from .training import training_curves, weight_histograms, weights_over_training

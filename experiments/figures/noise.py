@@ -6,19 +6,7 @@ stated otherwise.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .common import (
-    check_one_setting,
-    color,
-    draw_hollow,
-    interval,
-    label,
-    legend,
-    look,
-    runs,
-    save,
-    wrap,
-    write_beside,
-)
+from .common import check_one_setting, color, draw_hollow, interval, label, legend, look, runs, save, wrap, write_beside
 from .paper import NAMES
 
 PLAIN = "uniform"

@@ -4,7 +4,7 @@ import types
 import matplotlib.pyplot as plt
 import pytest
 
-from experiments import training
+from experiments.training import loop
 
 
 @pytest.fixture
@@ -20,4 +20,4 @@ def drawn(monkeypatch):
 @pytest.fixture(autouse=True)
 def uncollected(monkeypatch):
     """Replace the garbage collection at the end of a run, which takes 0.2 s in this process."""
-    monkeypatch.setattr(training, "gc", types.SimpleNamespace(collect=lambda: None))
+    monkeypatch.setattr(loop, "gc", types.SimpleNamespace(collect=lambda: None))

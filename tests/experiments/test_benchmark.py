@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import pathlib
 import re
-import runpy
 import subprocess
 import sys
 
@@ -15,8 +14,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import benchmark, comparisons, limits, peers, pool, precision
-from experiments.peers import Problem, clocks, of_minigrad, process
+from experiments import COMMANDS, command_line
+from experiments.benchmark import benchmark, comparisons, limits, peers, precision
+from experiments.benchmark.peers import Problem, clocks, of_minigrad, process
+from experiments.training import pool
 from minigrad import backend
 from minigrad.fast import native, threads
 
@@ -353,7 +354,7 @@ def test_a_step_that_cannot_be_captured_says_why(cupy):
 @pytest.mark.filterwarnings("ignore")                       # of PyTorch
 def test_functions_of_the_weights_take_the_same_step(name):
     torch = requirements.module("torch")
-    from experiments.peers import of_torch
+    from experiments.benchmark.peers import of_torch
     steps, functional = (kind(SMALL[name], torch.contiguous_format) for kind in (of_torch.Steps, of_torch.Functional))
     routes = of_torch.on_gpu({"plain": steps.plain, "one graph": steps.one_graph, "forward mode": steps.forward_mode},
                              functional, backend="aot_eager")
@@ -371,7 +372,7 @@ def test_functions_of_the_weights_take_the_same_step(name):
 @pytest.mark.filterwarnings("ignore")                       # of PyTorch
 def test_compiled_routes_on_the_cpu_take_the_same_step(monkeypatch):
     requirements.need("torch")
-    from experiments.peers import torch_graphs
+    from experiments.benchmark.peers import torch_graphs
     monkeypatch.setattr(torch_graphs, "Compiled", functools.partial(torch_graphs.Compiled, backend="aot_eager"))
     ours, theirs = (peers.use(library, SMALL["lenet"], "numpy") for library in ("minigrad", "PyTorch compiled"))
     assert list(theirs.routes) == ["plain", "forward mode"]
@@ -385,7 +386,7 @@ def test_compiled_routes_on_the_cpu_take_the_same_step(monkeypatch):
 
 def test_a_cuda_graph_is_recorded_once_and_replayed(monkeypatch):
     torch = requirements.module("torch")
-    from experiments.peers import torch_graphs
+    from experiments.benchmark.peers import torch_graphs
     log = []
 
     class Recording:
@@ -573,5 +574,6 @@ def test_bad_arguments_are_refused(arguments, capsys):
 
 
 def test_the_scripts_are_listed(capsys):
-    runpy.run_module("experiments", run_name="__main__")
-    assert "python -m experiments.imbalance" in capsys.readouterr().out
+    assert command_line.main([]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"  {name} " in listed for name in COMMANDS)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import data
-from experiments.biases import Part, imbalance, long_tail, noisy
 from experiments.data import Images
-from experiments.flips import background_flip, flip_matrix, uniform_flip
+from experiments.data.flips import background_flip, flip_matrix, uniform_flip
+from experiments.data.tasks import Part, imbalance, long_tail, noisy
 from minigrad import MinigradError
 from minigrad.backend import generator
 
@@ -392,7 +392,7 @@ def test_impossible_flips_and_tails_are_refused():
 
 
 def test_parts_that_share_images_are_noticed(monkeypatch):
-    from experiments import biases
-    monkeypatch.setattr(biases, "_split", lambda labels, free, clean, validation, *rest: (free, free[:clean], free[:validation]))
+    from experiments.data import tasks
+    monkeypatch.setattr(tasks, "_split", lambda labels, free, clean, validation, *rest: (free, free[:clean], free[:validation]))
     with pytest.raises(AssertionError, match="the parts of a task share images"):
         noisy(images_of(100), images_of(10), 0, validation=100)

@@ -1,29 +1,30 @@
 """The experiments on CIFAR: the paper's settings, names of methods, and whole figures on synthetic images."""
 import concurrent.futures
 import functools
-import importlib
 import pathlib
 
 import numpy as np
 import pytest
 
-from experiments import SCRIPTS, cifar, data, figure3, figures, script, sweep, trainers
+from experiments import COMMANDS, command_line, data, figures
 from experiments.data import Images
-from experiments.folders import read_record
-from experiments.runs import is_finished, restore
-from experiments.training import train
+from experiments.paper import cifar, command, figure3
+from experiments.training import trainers
+from experiments.training.folders import read_record
+from experiments.training.loop import train
+from experiments.training.runs import is_finished, restore
 from minigrad import MinigradError, tree
 from minigrad.backend import generator
 
-NAMES = [entry.name for entry in SCRIPTS if entry.runs and entry.name not in ("imbalance", "contradiction")]
+NAMES = [name for name, entry in COMMANDS.items() if entry.script and name not in ("imbalance", "contradiction")]
 
 
 def of(name):
-    return importlib.import_module(f"experiments.{name}").SCRIPT
+    return COMMANDS[name].script
 
 
 def planned(name, *arguments):
-    options = script.parse_options(of(name), list(arguments))
+    options = command.parse_options(of(name), list(arguments))
     return of(name).plan(options)[1]
 
 
@@ -146,7 +147,7 @@ class Here:
 def test_every_figure_from_end_to_end(small, tmp_path, capsys, name):
     """Each figure runs in quick mode with its default methods, in another executor than the default one."""
     out = tmp_path / "out"
-    assert sweep.main([name, "--out", str(out)], executor=Here()) == 0
+    assert command_line.main([name, "--out", str(out)], executor=Here()) == 0
     text = capsys.readouterr().out
     assert "quick mode, cifar10 data" in text and ("flip" in text or "wrong" in text)
     pictures = [line.split()[1] for line in text.splitlines() if line.startswith("written:")]
@@ -158,19 +159,21 @@ def test_every_figure_from_end_to_end(small, tmp_path, capsys, name):
 def test_two_figures_at_once_share_their_runs(small, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["--methods", "uniform", "--out", str(out)]
-    assert sweep.main(["table2", "figure7", *arguments], executor=Here()) == 0
+    assert command_line.main(["table2", "figure7", *arguments], executor=Here()) == 0
     assert len(list(out.glob("*.jsonl"))) == 1
     assert {"table2-cifar10.png", "figure7-cifar10.png"} <= {path.name for path in out.glob("*.png")}
     before = [path.stat().st_mtime_ns for path in out.glob("*.safetensors")]
-    assert sweep.main(["figure7", *arguments], executor=Here()) == 2 and "--resume" in capsys.readouterr().err
-    assert sweep.main(["figure7", *arguments, "--resume"], executor=Here()) == 0
+    assert command_line.main(["figure7", *arguments], executor=Here()) == 2 and "--resume" in capsys.readouterr().err
+    assert command_line.main(["figure7", *arguments, "--resume"], executor=Here()) == 0
     assert [path.stat().st_mtime_ns for path in out.glob("*.safetensors")] == before        # not run again
 
 
-def test_the_sweep_names_what_it_knows(capsys):
-    for arguments in ([], ["figure9"], ["benchmark"], ["--jobs", "2"]):
-        assert sweep.main(arguments) == 2
-        assert "FIGURE is one of imbalance, table1" in capsys.readouterr().err
+@pytest.mark.parametrize("arguments, error", [
+    (["figure9"], "there is no command figure9\n  help: figure"), (["tabel2"], "there is no command tabel2\n  help: table2"),
+    (["x"], "there is no command x\n  help: choose from imbalance, table1"), (["--jobs", "2"], "options of which command?"),
+    (["table1", "tour"], "tour trains no runs and goes with no other command\n  help: python -m experiments tour")])
+def test_commands_that_cannot_be_run(capsys, arguments, error):
+    assert command_line.main(arguments) == 2 and f"error: {error}" in capsys.readouterr().err
 
 
 def test_reweighting_tells_wrong_labels_apart_even_here(small, tmp_path, monkeypatch):

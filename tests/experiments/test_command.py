@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import runpy
 import subprocess
 import sys
@@ -14,35 +15,25 @@ import matplotlib.figure
 import numpy as np
 import pytest
 
-from experiments import (
-    SCRIPTS,
-    benchmark,
-    cifar,
-    console,
-    contradiction,
-    data,
-    figure3,
-    imbalance,
-    nested,
-    runs,
-    script,
-    sweep,
-    trainers,
-)
-from experiments.biases import noisy
+from experiments import COMMANDS, command_line, console, data
+from experiments.benchmark import benchmark
 from experiments.data import Images
-from experiments.folders import prepare_folder, read_record
+from experiments.data.tasks import noisy
 from experiments.methods import METHODS
-from experiments.runs import NotFinite, Problem, is_finished
+from experiments.pages import contradiction, nested
+from experiments.paper import cifar, command, figure2, figure3
+from experiments.training import runs, trainers
+from experiments.training.folders import prepare_folder, read_record
+from experiments.training.runs import NotFinite, Problem, is_finished
 from minigrad import FileError, MinigradError, nn, tree
 
 from .test_benchmark import made_up
 from .test_cifar import Here, colored
 from .test_training import without_time
 
-ROOT = pathlib.Path(sweep.__file__).parent.parent
-SWEPT = [entry.name for entry in SCRIPTS if entry.runs]
-OTHERS = [entry.name for entry in SCRIPTS if not entry.runs]
+ROOT = pathlib.Path(command_line.__file__).parent.parent
+SWEPT = [name for name, entry in COMMANDS.items() if entry.script]
+OTHERS = [name for name, entry in COMMANDS.items() if not entry.script]
 ON_CIFAR = [name for name in SWEPT if name not in ("imbalance", "contradiction")]
 FEW = {"imbalance": ["--methods", "uniform", "reweight", "--shares", "0.95"], "contradiction": ["--methods", "uniform", "low_loss"],
        "figure3": ["--methods", "reweight", "--cleans", "30"], "figure4": ["--methods", "uniform", "reweight", "--cleans", "30", "40"],
@@ -67,13 +58,13 @@ def small(monkeypatch):
     monkeypatch.setattr(data, "cifar10", lambda: source)
     monkeypatch.setattr(data, "cifar100", lambda: source)
     few = Images(digits.images[:260], digits.labels[:260])
-    monkeypatch.setattr(imbalance, "_source", lambda name: (few, None, None, 20))
+    monkeypatch.setattr(figure2, "_source", lambda name: (few, None, None, 20))
     monkeypatch.setattr(contradiction, "_source", lambda: digits)
     for mode, variant in (("quick", "exact"), ("paper", "paper")):
         monkeypatch.setitem(cifar.MODES, mode, cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, variant))
     monkeypatch.setattr(cifar, "problem", lambda network, steps: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), cifar._prepare))
-    monkeypatch.setattr(imbalance, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1)), imbalance._prepare))
-    monkeypatch.setattr(imbalance, "QUICK", imbalance.QUICK._replace(steps=4, every=2))
+    monkeypatch.setattr(figure2, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1)), figure2._prepare))
+    monkeypatch.setattr(figure2, "QUICK", figure2.QUICK._replace(steps=4, every=2))
     monkeypatch.setattr(contradiction, "QUICK", contradiction.QUICK._replace(steps=4, every=2))
     monkeypatch.setattr(figure3, "BATCHES", 2)
     monkeypatch.setattr(os, "fsync", lambda file: None)
@@ -87,7 +78,7 @@ def small(monkeypatch):
 def cli(small, tmp_path, capsys):
     """Return cli(name, *arguments) -> status, output, errors; results go to tmp_path / "out"."""
     def call(name, *arguments, out="out"):
-        status = sweep.main([name, *arguments, "--out", str(tmp_path / out)], executor=Here())
+        status = command_line.main([name, *arguments, "--out", str(tmp_path / out)], executor=Here())
         return status, *capsys.readouterr()
     return call
 
@@ -111,8 +102,8 @@ def few(name):
 
 
 def planned(name, *arguments):
-    module = importlib.import_module(f"experiments.{name}").SCRIPT
-    return module.plan(script.parse_options(module, list(arguments)))[1]
+    module = COMMANDS[name].script
+    return module.plan(command.parse_options(module, list(arguments)))[1]
 
 
 @pytest.fixture
@@ -153,7 +144,7 @@ REFUSED += [("figure3", ["--methods", "adaboost_networks"], "it trains none"), (
 
 @pytest.mark.parametrize("name, arguments, says", REFUSED, ids=lambda value: " ".join(value) if isinstance(value, list) else None)
 def test_what_cannot_be_shown_is_refused_before_training(cli, tmp_path, monkeypatch, name, arguments, says):
-    monkeypatch.setattr(script, "run_all", lambda *args: pytest.fail("a run was started"))
+    monkeypatch.setattr(command, "run_all", lambda *args: pytest.fail("a run was started"))
     if arguments == ["--network", "vgg"]:
         monkeypatch.undo()                                  # the real networks
         monkeypatch.setattr(data, "cifar10", lambda: pytest.fail("images were read"))
@@ -226,7 +217,7 @@ def test_seeds_may_be_large(small, seed):
         for a, b in ((first.train, other.train), *([(first.validation, other.validation)] if first.validation else [])):
             assert not np.array_equal(a.indices, b.indices), (name, mode)
     for name in ("walkthrough", "nested"):
-        assert importlib.import_module(f"experiments.{name}").problem(seed)
+        assert COMMANDS[name].module.problem(seed)
 
 
 def test_seeds_of_the_authors_are_as_they_were():
@@ -250,7 +241,7 @@ def test_every_figure_is_drawn_without_a_run_that_failed(small, tmp_path, monkey
 
     def ascii():
         text = ascii_screen()
-        return sweep.main([*arguments, "--resume"], executor=Here()), text()
+        return command_line.main([*arguments, "--resume"], executor=Here()), text()
     for time in range(2):                                   # again with --resume: nothing else is in the way
         status, out = ascii()
         assert status == 1 and f"missing: {bad.name}: step 2 of 4" in out and "written: " in out, time
@@ -387,7 +378,7 @@ LONGER = ["uniform", "reweight", "low_loss", "fine_tune", "adaboost", "adaptatio
 def test_a_sweep_may_be_given_more_steps(cli, tmp_path, capsys, monkeypatch):
     """It continues with the bits of a sweep that had all the steps from the start; runs that depend on their number start over."""
     arguments, begun = ["imbalance", "--methods", *LONGER, "--shares", "0.95", "--seeds", "0"], {}
-    monkeypatch.setattr(imbalance, "QUICK", imbalance.QUICK._replace(every=8))
+    monkeypatch.setattr(figure2, "QUICK", figure2.QUICK._replace(every=8))
     step = trainers.Descent.step
 
     def watched(self, learned, t):
@@ -426,10 +417,10 @@ def test_more_steps_are_refused_where_the_rate_depends_on_them(cli):
 
 def test_a_run_makes_its_folder(small, tmp_path):
     run = planned("imbalance", *few("imbalance"), "--out", str(tmp_path / "not" / "there"))[0]
-    assert imbalance.script.run_all([run], 1, Here()) == {} and is_finished(run)
+    assert command.run_all([run], 1, Here()) == {} and is_finished(run)
     (tmp_path / "file").write_text("")
     run = planned("imbalance", *few("imbalance"), "--out", str(tmp_path / "file" / "out"))[0]
-    failed = imbalance.script.run_all([run], 1, Here())
+    failed = command.run_all([run], 1, Here())
     assert "file/out: results cannot be written there" in failed[run.name]
 
 
@@ -442,7 +433,7 @@ def test_complete_records_are_known_without_counting_all_steps(small, tmp_path):
 def test_paths_may_begin_with_a_tilde(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert console.folder("~/x") == tmp_path / "x"
-    assert script.parse_options(imbalance.SCRIPT, ["--out=~/x"]).out == tmp_path / "x" and benchmark._options(["--out=~/x"]).out == tmp_path / "x"
+    assert command.parse_options(COMMANDS["imbalance"].script, ["--out=~/x"]).out == tmp_path / "x" and benchmark._options(["--out=~/x"]).out == tmp_path / "x"
 
 
 # --------------------------------------------------------------------------------------------- the terminal
@@ -451,7 +442,7 @@ def test_paths_may_begin_with_a_tilde(monkeypatch, tmp_path):
 def test_help_on_a_terminal_without_unicode(ascii_screen, name):
     text = ascii_screen()
     with pytest.raises(SystemExit) as end:
-        importlib.import_module(f"experiments.{name}").main(["--help"])
+        command_line.main([name, "--help"])
     assert end.value.code == 0 and f"usage: python -m experiments.{name}" in text()
 
 
@@ -460,9 +451,11 @@ def test_pages_on_a_terminal_without_unicode(small, ascii_screen, tmp_path, monk
     monkeypatch.setattr(nested, "SEEDS", range(1))
     monkeypatch.setattr(benchmark, "measure", lambda *args: made_up())
     for name, arguments in (("tour", []), ("walkthrough", []), ("nested", []), ("benchmark", ["--rounds", "2", "--problems", "mlp"])):
-        assert importlib.import_module(f"experiments.{name}").main([*arguments, "--out", str(tmp_path / name)]) == 0
-    runpy.run_module("experiments", run_name="__main__")
-    assert sweep.main(["--help"]) == 0
+        assert command_line.main([name, *arguments, "--out", str(tmp_path / name)]) == 0
+    monkeypatch.setattr(sys, "argv", ["experiments"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("experiments", run_name="__main__")
+    assert end.value.code == 0 and command_line.main(["--help"]) == 0
     assert text().count("written: ") == 4
 
 
@@ -477,7 +470,7 @@ def test_signs_that_a_terminal_lacks_are_replaced(ascii_screen):
 def test_a_page_that_cannot_be_written_is_refused_before_it_is_made(tmp_path, capsys, monkeypatch, name):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(benchmark, "measure", lambda *args: pytest.fail("something was measured"))
-    module = importlib.import_module(f"experiments.{name}")
+    module = COMMANDS[name].module
     for work in ("solve", "trace"):
         if hasattr(module, work):
             monkeypatch.setattr(module, work, lambda seed: pytest.fail("something was computed"))
@@ -487,7 +480,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_it_is_made(tmp_path, ca
 
 
 def test_results_go_to_the_working_directory_unless_said_otherwise(small):
-    folders = [script.parse_options(importlib.import_module(f"experiments.{name}").SCRIPT, []).out for name in SWEPT]
+    folders = [command.parse_options(COMMANDS[name].script, []).out for name in SWEPT]
     assert all(folder.parts[0] == "runs" for folder in [*folders, benchmark._options([]).out])
 
 
@@ -497,12 +490,50 @@ def test_progress_in_a_file_is_short(monkeypatch, capsys):
             progress.advance(10, "a run", {"step": 7, "train_error": 1.0, "test_error": 2.0})
         progress.end("a run", False)
         progress.end("another", True)
-    assert capsys.readouterr().err.splitlines() == ["1/2 runs done: a run", "2/2 runs done: another (failed)"]
+    assert [re.sub(", [0-9:]+ left", ", ... left", line) for line in capsys.readouterr().err.splitlines()] == [
+        "1/2 runs done: a run", "2/2 runs done: another (failed)"]
     monkeypatch.setattr(console, "LINE_INTERVAL", 0.0)
     with console.Progress(10, 1) as progress:
         progress.advance(-3, "a run")
         progress.advance(3, "a run", {"step": 7, "train_error": 1.0, "test_error": 2.0})
-    assert capsys.readouterr().err == "a run, step 7: train 1.0%, test 2.0% wrong\n"
+    assert capsys.readouterr().err == ("0/1 runs done: a run\n"
+                                       "0/1 runs done, 00:00 left: a run, step 7: train 1.0%, test 2.0% wrong\n")
+
+
+def test_progress_in_a_file_says_how_long_it_takes(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.Progress(1000, 2) as progress:
+        progress.advance(-200, "a run")                     # which are not repeated
+        for _ in range(20):
+            now[0] += 10.0
+            progress.advance(10, "a run", {"step": 7, "train_error": 1.0, "test_error": 2.0})
+        progress.end("a run", False)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "0/2 runs done, 12:40 left: a run, step 7: train 1.0%, test 2.0% wrong"         # 40 of 800 steps in 40 s
+    assert lines[-1] == "1/2 runs done, 10:00 left: a run" and len(lines) == 6
+
+
+@pytest.mark.parametrize("terminal, draws", [("xterm", True), ("dumb", False)])
+def test_a_terminal_that_cannot_redraw_gets_lines(monkeypatch, terminal, draws):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", terminal)
+    with console.Progress(10, 1) as progress:
+        progress.advance(10, "a run")
+        progress.end("a run", False)
+    assert ("\r" in screen.getvalue()) == draws and ("1/1 runs done: a run\n" in screen.getvalue()) != draws
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_wrong_option_is_answered_with_the_nearest(capsys, name):
+    for wrong, right in (("--ouut", "--out"), ("--xyzzy", "--help lists the options")):
+        with pytest.raises(SystemExit) as end:
+            command_line.main([name, wrong, "1"])
+        assert end.value.code == 2 and f"there is no option {wrong}\n  help: {right}" in capsys.readouterr().err
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch):
@@ -525,7 +556,7 @@ def test_the_start_depends_on_nothing_of_others(tmp_path):
         (tmp_path / folder / "__init__.py").write_text("# mine\n")
     (tmp_path / "experiments").mkdir()
     (tmp_path / "script.py").write_text("raise SystemExit('mine')\n")
-    names = [f"experiments.{entry.name}" for entry in SCRIPTS]
+    names = [f"experiments.{name}" for name in COMMANDS]
     code = f"import sys\nfor name in {names}: __import__(name)\nprint(sys.modules['models'].__file__, '' in sys.path)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env={
         **os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "a_backend_that_is_not_here"})
@@ -538,7 +569,7 @@ def test_a_broken_executor_is_told(small, tmp_path):
         def submit(self, f, *args):
             raise concurrent.futures.BrokenExecutor("gone")
     with pytest.raises(MinigradError, match="the executor broke down: gone\n  help: --resume"):
-        script.run_all(planned("imbalance", *few("imbalance"), "--out", str(tmp_path)), 1, Broken())
+        command.run_all(planned("imbalance", *few("imbalance"), "--out", str(tmp_path)), 1, Broken())
 
 
 def test_what_a_missing_checkpoint_says(small, tmp_path):

@@ -4,10 +4,12 @@ import json
 import numpy as np
 import pytest
 
-from experiments import contradiction, script
-from experiments.contradiction import TASKS, effect, final_errors, verdicts
-from experiments.folders import read_record
-from experiments.runs import is_finished
+from experiments import COMMANDS, command_line
+from experiments.pages import contradiction
+from experiments.pages.contradiction import TASKS, effect, final_errors, verdicts
+from experiments.paper import command
+from experiments.training.folders import read_record
+from experiments.training.runs import is_finished
 
 from .test_cifar import Here
 
@@ -118,8 +120,8 @@ def test_the_network_sees_the_mean_of_four_pixels():
 # --------------------------------------------------------------------------------------------- the script
 
 def planned(*arguments):
-    options = script.parse_options(contradiction.SCRIPT, list(arguments))
-    return contradiction.plan(options)
+    options = command.parse_options(COMMANDS["contradiction"].script, list(arguments))
+    return COMMANDS["contradiction"].script.plan(options)
 
 
 def test_the_plan():
@@ -134,14 +136,14 @@ def test_the_plan():
     (["--mode", "paper"], "--mode paper: the paper has no such experiment"), (["--methods", "magic"], "there is no method magic"),
     (["--methods", "fine_tune"], "fine_tune cannot be used here"), (["--steps", "0"], "--steps 0")])
 def test_what_cannot_be_run(arguments, says, tmp_path, capsys):
-    assert contradiction.main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    assert command_line.main(["contradiction", *arguments, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert says in error and not (tmp_path / "out").exists()
 
 
 def test_a_small_run(tmp_path, capsys):
     arguments = ["--steps", "5", "--out", str(tmp_path)]
-    assert contradiction.main([*arguments, "--methods", "uniform", "low_loss", "--seeds", "0"], Here()) == 0
+    assert command_line.main(["contradiction", *arguments, "--methods", "uniform", "low_loss", "--seeds", "0"], Here()) == 0
     text = capsys.readouterr().out
     assert "6 runs" in text and "noise: training: 323 of class 0" in text and "118 labels wrong" in text
     assert "low losses: weights on low losses hurt" in text and "high losses: weights on high losses help" in text
@@ -152,7 +154,7 @@ def test_a_small_run(tmp_path, capsys):
         last = read_record(run.record)[-1]
         assert is_finished(run) and last["step"] == 5 and {key: last[key] for key in run.labels} == run.labels
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.safetensors")}
-    assert contradiction.main([*arguments, "--methods", "hard_mining", "--seeds", "0", "--resume"], Here()) == 0
+    assert command_line.main(["contradiction", *arguments, "--methods", "hard_mining", "--seeds", "0", "--resume"], Here()) == 0
     text = capsys.readouterr().out                                      # the results of earlier runs are kept
     assert text.count("not decided") == 2 and "hard_mining" in text and {path: path.stat().st_mtime_ns for path in before} == before
 

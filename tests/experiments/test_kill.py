@@ -12,10 +12,10 @@ import time
 import numpy as np
 import pytest
 
-from experiments import pool, training
-from experiments.folders import read_record
-from experiments.runs import is_finished
-from experiments.training import train
+from experiments.training import loop, pool
+from experiments.training.folders import read_record
+from experiments.training.loop import train
+from experiments.training.runs import is_finished
 from minigrad import tree
 
 from .test_training import run_of, without_time
@@ -61,7 +61,7 @@ def test_rows_in_the_middle_of_an_interval_are_kept(tmp_path, monkeypatch):
     """Every step is saved here; a kill between two lines loses no row."""
     whole = run_of(tmp_path / "whole", "random", steps=45)
     train(whole)
-    monkeypatch.setattr(training, "SAVE_INTERVAL", 0.0)
+    monkeypatch.setattr(loop, "SAVE_INTERVAL", 0.0)
     run, taken = run_of(tmp_path / "killed", "random", steps=45), []
 
     class Killed(BaseException):

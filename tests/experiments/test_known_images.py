@@ -11,8 +11,10 @@ import struct
 import numpy as np
 import pytest
 
-from experiments import contradiction, data, imbalance
+from experiments import data
 from experiments.data import Images
+from experiments.pages import contradiction
+from experiments.paper import figure2
 
 SAMPLE = {0: (0, "f9a36d3a9d266870"), 1: (0, "e05afd10ee8aeede"), 2: (0, "03804dc116f24ca0"), 499: (0, "405496c5666c7b38"),
           500: (1, "090baa24f5ce1811"), 2500: (5, "d196ebf6ee7cab8a"), 2501: (5, "370454bfca45eb1e"), 4998: (9, "f671c249a850b04f"),
@@ -111,11 +113,11 @@ def test_the_papers_digits_one_by_one(monkeypatch):
     rng = np.random.default_rng(0)
     train_labels, test_labels = rng.integers(0, 10, 60_000), rng.integers(0, 10, 10_000)
     train_set, test_set = numbered(60_000, 0, train_labels), numbered(10_000, 100_000, test_labels)
-    monkeypatch.setattr(imbalance.data, "mnist", lambda: (train_set, test_set))
-    imbalance._source.cache_clear()
+    monkeypatch.setattr(figure2.data, "mnist", lambda: (train_set, test_set))
+    figure2._source.cache_clear()
     reached, tested = set(), set()
     for key in range(3):
-        task = imbalance.task("mnist", 0.98, key)
+        task = figure2.task("mnist", 0.98, key)
         for part, labels, first in ((task.train, train_labels, 0), (task.clean, train_labels, 0), (task.baseline, train_labels, 0),
                                     (task.test, test_labels, 100_000)):
             numbers = part.images[:, 0, 0, 0].astype(int) - first
@@ -125,14 +127,14 @@ def test_the_papers_digits_one_by_one(monkeypatch):
         assert [len(part) for part in (task.train, task.clean, task.baseline, task.test)] == [4990, 10, 5000, 500]
         assert np.bincount(task.clean.labels).tolist() == [5, 5] and np.bincount(task.test.labels).tolist() == [250, 250]
         assert np.bincount(task.baseline.labels).tolist() == [100, 4900]
-    imbalance._source.cache_clear()
+    figure2._source.cache_clear()
     nines = np.flatnonzero(train_labels == 9)
     nines = nines[nines >= 5000]
     assert min(reached) >= 5000 and min(reached) < 5100 and max(reached) > 59_900       # no more than 5,000 are left out
     assert len(reached & set(nines)) > 0.99 * len(nines) and min(tested) < 100 and max(tested) > 9_900
 
 
-@pytest.mark.parametrize("make", [lambda key: imbalance.task("sample", 0.9, key), lambda key: contradiction.task("noise", key)])
+@pytest.mark.parametrize("make", [lambda key: figure2.task("sample", 0.9, key), lambda key: contradiction.task("noise", key)])
 def test_the_samples_digits_one_by_one(make):
     source, task = data.sample(), make(0)
     for part, labels in ((task.train, task.train.true), (task.clean, task.clean.labels), (task.test, task.test.labels)):

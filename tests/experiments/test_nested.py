@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from experiments import nested
-from experiments.nested_page import draw, measures, page
+from experiments.pages import nested
+from experiments.pages.nested_page import draw, measures, page
 from minigrad import MinigradError, reweight, to_host, tree
 from minigrad.backend import generator
 
@@ -310,7 +310,7 @@ def test_the_measures_by_hand(every):
 
 def test_the_picture(every, tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr("experiments.nested_page.save", lambda figure, path: kept.append(figure) or path)
+    monkeypatch.setattr("experiments.pages.nested_page.save", lambda figure, path: kept.append(figure) or path)
     assert draw(every[1], tmp_path / "a.png") == tmp_path / "a.png"
     left, middle, right = kept[0].axes
     for axes, x, y in ((left, every[1].exact, every[1].scores), (middle, *(r.weights for r in every[1].routes.values()))):
@@ -347,7 +347,7 @@ def run(*words, cwd):
 
 def test_the_command_runs_without_warnings(tmp_path):
     """With means over two seeds in place of ten, to save time."""
-    done = run("-c", "import sys; from experiments import nested; nested.SEEDS = range(1, 3); sys.exit(nested.main(['--seed', '2']))",
+    done = run("-c", "import sys; from experiments.pages import nested; nested.SEEDS = range(1, 3); sys.exit(nested.main(['--seed', '2']))",
                cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.startswith("Two loops against one") and "seed 2\n" in done.stdout and "of seeds 1-2" in done.stdout

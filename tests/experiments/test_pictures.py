@@ -10,24 +10,13 @@ from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
 from scipy.stats import t as student
 
-from experiments import (
-    benchmark,
-    contradiction,
-    figure3,
-    figure4,
-    figure5,
-    figure6,
-    figure7,
-    figures,
-    imbalance,
-    peers,
-    precision,
-    table1,
-    table2,
-)
-from experiments.biases import Part
+from experiments import figures
+from experiments.benchmark import benchmark, peers, precision
+from experiments.data.tasks import Part
 from experiments.figures import common, paper
 from experiments.methods import METHODS
+from experiments.pages import contradiction
+from experiments.paper import figure2, figure3, grids
 
 
 def error_bars(axes):
@@ -187,9 +176,9 @@ def test_weights_of_the_first_rounds_of_boosting(at, monkeypatch):
 
         def step(self, learned, t):
             return types.SimpleNamespace(weights=learned.weights * (t + 2)), None
-    monkeypatch.setattr(imbalance, "trainer_of", lambda run: Trainer())
+    monkeypatch.setattr(figure2, "trainer_of", lambda run: Trainer())
     run = types.SimpleNamespace(name="adaboost-0.9-3", method="adaboost", settings=types.SimpleNamespace(steps=40))
-    assert imbalance.boosting_picture(run, at, "quick mode") == at
+    assert figure2.boosting_picture(run, at, "quick mode") == at
     (history, labels, path, caption), = told
     assert len(history) == 12 and caption == "adaboost-0.9-3, quick mode" and list(labels) == [0, 1, 1]
     np.testing.assert_allclose([w[0] for w in history], [0.5 * math.factorial(t + 1) for t in range(12)])
@@ -373,19 +362,18 @@ class Told(list):
     paper, training = paper, figures.training
 
 
-@pytest.mark.parametrize("module, data, expected", [
-    (table1, "cifar10", [("accuracy_table", "TABLE_1"), ("accuracy_bars", "TABLE_1")]),
-    (table1, "cifar100", [("accuracy_table", "TABLE_1"), ("accuracy_bars", "TABLE_1")]),
-    (table2, "cifar10", [("accuracy_table", "TABLE_2"), ("accuracy_bars", "TABLE_2"), ("weights_over_training", None)]),
-    (table2, "cifar100", [("accuracy_table", "TABLE_2"), ("accuracy_bars", "TABLE_2"), ("weights_over_training", None)]),
-    (figure4, "cifar10", [("accuracy_against", "clean")]), (figure5, "cifar10", [("accuracy_against", "share")]),
-    (figure5, "cifar100", [("accuracy_against", "share")]), (figure7, "cifar10", [("training_curves", None)])],
-    ids=lambda x: getattr(x, "__name__", None))
-def test_reports_draw_their_own_lines(module, data, expected, monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("row, data, expected", [
+    ("table1", "cifar10", [("accuracy_table", "TABLE_1"), ("accuracy_bars", "TABLE_1")]),
+    ("table1", "cifar100", [("accuracy_table", "TABLE_1"), ("accuracy_bars", "TABLE_1")]),
+    ("table2", "cifar10", [("accuracy_table", "TABLE_2"), ("accuracy_bars", "TABLE_2"), ("weights_over_training", None)]),
+    ("table2", "cifar100", [("accuracy_table", "TABLE_2"), ("accuracy_bars", "TABLE_2"), ("weights_over_training", None)]),
+    ("figure4", "cifar10", [("accuracy_against", "clean")]), ("figure5", "cifar10", [("accuracy_against", "share")]),
+    ("figure5", "cifar100", [("accuracy_against", "share")]), ("figure7", "cifar10", [("training_curves", None)])])
+def test_reports_draw_their_own_lines(row, data, expected, monkeypatch, tmp_path, capsys):
     told = Told()
-    monkeypatch.setattr(module, "figures", told)
-    lines, options = ["the lines"], types.SimpleNamespace(data=data, out=tmp_path)
-    module.report(lines, [], options, "a caption")
+    monkeypatch.setattr(grids, "figures", told)
+    lines, options = ["the lines"], types.SimpleNamespace(data=data, out=tmp_path, network="a network")
+    list(grids.SCRIPTS[row].report(options, [], lines, "a caption"))
     capsys.readouterr()
     assert [name for name, *_ in told] == [name for name, _ in expected]
     for (name, first, *rest), (_, what) in zip(told, expected):
@@ -396,25 +384,25 @@ def test_reports_draw_their_own_lines(module, data, expected, monkeypatch, tmp_p
             assert rest[:2] == ["clean", paper.FIGURE_4]
         if what == "share":
             assert rest[:2] == ["share", {data: paper.FIGURE_5[data]}]
-        assert any(str(each) == str(tmp_path / f"{module.__name__.split('.')[1]}-{data}{'-weights' * (what is None and module is table2)}.png")
-                   for each in rest) or name == "accuracy_table"
+        assert tmp_path / f"{row}-{data}{'-weights' * (name == 'weights_over_training')}.png" in rest or name == "accuracy_table"
 
 
 def test_figure_6_shows_the_first_seed_on_the_test_set(monkeypatch, tmp_path, capsys):
     """For each kind of flip and each method: the confusion matrix of its own run on the test images."""
     told = Told()
-    monkeypatch.setattr(figure6, "figures", told)
-    monkeypatch.setattr(figure6, "trainer_of", lambda run: types.SimpleNamespace(run=run, task=types.SimpleNamespace(test="test", clean="clean")))
-    monkeypatch.setattr(figure6, "restore", lambda run, trainer: f"learned by {run.name}")
-    monkeypatch.setattr(figure6, "confusion", lambda trainer, learned, part: (trainer.run.name, learned, part))
+    monkeypatch.setattr(grids, "figures", told)
+    monkeypatch.setattr(grids, "trainer_of", lambda run: types.SimpleNamespace(run=run, task=types.SimpleNamespace(test="test", clean="clean")))
+    monkeypatch.setattr(grids, "restore", lambda run, trainer: f"learned by {run.name}")
+    monkeypatch.setattr(grids, "confusion", lambda trainer, learned, part: (trainer.run.name, learned, part))
     runs = [types.SimpleNamespace(name=f"{bias} {method} {seed}", seed=seed, labels={"bias": bias, "method": method}, checkpoint=tmp_path)
             for bias in ("uniform", "background") for seed in (4, 2) for method in ("uniform", "reweight")]
-    options = types.SimpleNamespace(data="cifar10", out=tmp_path, seeds=[4, 2], grid=types.SimpleNamespace(biases=("uniform", "background")))
-    figure6.report([], runs, options, "a caption")
+    options = types.SimpleNamespace(data="cifar10", out=tmp_path, seeds=[4, 2], network="a network",
+                                    grid=types.SimpleNamespace(biases=("uniform", "background")))
+    list(grids.SCRIPTS["figure6"].report(options, runs, [], "a caption"))
     capsys.readouterr()
     for (name, matrices, path, caption, names, diagonals), bias in zip(told, ("uniform", "background"), strict=True):
         assert matrices == {method: (f"{bias} {method} 4", f"learned by {bias} {method} 4", "test") for method in ("uniform", "reweight")}
-        assert path == tmp_path / f"figure6-cifar10-{bias}.png" and caption == f"{bias} flips, seed 4; a caption"
+        assert path == tmp_path / f"figure6-cifar10-{bias}.png" and caption == f"{bias} flips, seed 4; a caption, a network"
         assert names[3] == "cat" and diagonals == paper.FIGURE_6[bias]
 
 
@@ -450,9 +438,9 @@ def test_figure_3_asks_for_wrong_and_right_labels(monkeypatch):
 def test_imbalance_reports_all_lines(mode, data, beside, monkeypatch, tmp_path, capsys):
     """Methods in the order of the table, a picture for each share, and the paper's values only for the paper's settings."""
     told = Told()
-    monkeypatch.setattr(imbalance, "figures", told)
+    monkeypatch.setattr(figure2, "figures", told)
     lines = digits({"smote": {0.99: [12.5]}, "uniform": {0.9: [3.0], 0.99: [20.0]}})
-    imbalance.report(types.SimpleNamespace(mode=mode, data=data, out=tmp_path), [], list(lines), "a caption")
+    list(figure2.SCRIPTS["imbalance"].report(types.SimpleNamespace(mode=mode, data=data, out=tmp_path), [], list(lines), "a caption"))
     capsys.readouterr()
     assert [name for name, *_ in told] == ["table", "error_against_share", "weight_over_training", "all_methods", "all_methods"]
     drawn = told[0][1]

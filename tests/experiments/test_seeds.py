@@ -5,12 +5,15 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments import cifar, contradiction, data, figure3, imbalance, nested, script, trainers, walkthrough
-from experiments.biases import imbalance as two_classes
-from experiments.biases import noisy
+from experiments import data
 from experiments.data import Images
+from experiments.data.tasks import imbalance as two_classes
+from experiments.data.tasks import noisy
 from experiments.methods import METHODS
-from experiments.runs import DATA, INIT, LOOK, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings
+from experiments.pages import contradiction, nested, walkthrough
+from experiments.paper import cifar, command, figure2, figure3, grids
+from experiments.training import trainers
+from experiments.training.runs import DATA, INIT, LOOK, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings
 from minigrad import nn, to_host, tree
 from minigrad.backend import generator
 
@@ -41,7 +44,7 @@ def small_cifar(monkeypatch):
 
 def tasks():
     """Yield (name, seed -> task, names of the parts that depend on the seed)."""
-    yield "imbalance", functools.partial(imbalance.task, "sample", 0.95), ("train", "clean", "test", "baseline")
+    yield "imbalance", functools.partial(figure2.task, "sample", 0.95), ("train", "clean", "test", "baseline")
     for name in contradiction.TASKS:
         yield f"contradiction, {name}", functools.partial(contradiction.task, name), ("train", "clean", "test", "baseline")
     for variant, flip in itertools.product(("exact", "paper"), ("uniform", "background")):
@@ -71,7 +74,7 @@ def test_the_seed_of_a_task_draws_all_of_its_parts(name, small_cifar):
 
 def test_tasks_come_from_the_key_of_data(small_cifar):
     """The key is (seed of the run, DATA), which no other random numbers of the run have."""
-    for make, expected in ((imbalance.task("sample", 0.95, 7), two_classes(data.sample(), 0.95, generator((7, DATA)))),
+    for make, expected in ((figure2.task("sample", 0.95, 7), two_classes(data.sample(), 0.95, generator((7, DATA)))),
                            (contradiction.task("both", 7), two_classes(data.sample(), rng=generator((7, DATA)), **contradiction.TASKS["both"])),
                            (cifar.task("cifar10", 7, flip="uniform", clean=20, validation=30),
                             noisy(*small_cifar, 7, "uniform", clean=20, validation=30))):
@@ -80,23 +83,23 @@ def test_tasks_come_from_the_key_of_data(small_cifar):
     assert tuple(range(7)) == (DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK)
 
 
-@pytest.mark.parametrize("which", [imbalance, contradiction])
+@pytest.mark.parametrize("which", [figure2, contradiction])
 def test_the_plan_hands_every_run_its_seed(which):
-    options = script.parse_options(which.SCRIPT, ["--seeds", "3", "5", "--methods", "uniform", "reweight"])
-    for run in which.plan(options)[1]:
+    (script,) = which.SCRIPTS.values()
+    options = command.parse_options(script, ["--seeds", "3", "5", "--methods", "uniform", "reweight"])
+    for run in script.plan(options)[1]:
         assert run.seed == run.labels["seed"] and run.name.endswith(f"-{run.seed}") and run.seed in (3, 5)
         assert run.task.args[-1] == run.seed and run.method == run.labels["method"]
-        if which is imbalance:
+        if which is figure2:
             assert run.task.args[:2] == ("sample", run.labels["share"])
         else:
             assert run.task.args[0] == run.labels["task"]
 
 
 def test_the_plan_of_cifar_hands_every_run_its_seed():
-    from experiments import figure4, table1
-    for which in (table1, figure4):
-        options = script.parse_options(which.SCRIPT, ["--seeds", "3", "5", "--methods", "uniform+ft", "random"])
-        for run in which.SCRIPT.plan(options)[1]:
+    for script in (grids.SCRIPTS["table1"], grids.SCRIPTS["figure4"]):
+        options = command.parse_options(script, ["--seeds", "3", "5", "--methods", "uniform+ft", "random"])
+        for run in script.plan(options)[1]:
             while run:
                 assert run.seed == run.labels["seed"] == run.task.args[1] and run.task.args[0] == "cifar10"
                 assert {key: run.task.keywords[key] for key in ("share", "clean")} == {
@@ -204,14 +207,14 @@ def test_images_of_cifar_are_augmented_with_a_generator_alone(small_cifar):
         np.testing.assert_array_equal(prepare(images, None), data.scale(images))
         np.testing.assert_array_equal(prepare(images, generator(3)), data.augment(images, generator(3)))
         assert not same(prepare(images, generator(3)), prepare(images, generator(4)))
-    for problem in (imbalance.LENET, contradiction.SMALL):      # digits are not augmented at all
+    for problem in (figure2.LENET, contradiction.SMALL):      # digits are not augmented at all
         digits = generator(0).random((4, 28, 28, 1), "float32")
         np.testing.assert_array_equal(problem.prepare(digits, None), problem.prepare(digits, generator(0)))
-    np.testing.assert_array_equal(imbalance.LENET.prepare(digits, None), digits)
+    np.testing.assert_array_equal(figure2.LENET.prepare(digits, None), digits)
 
 
 def test_the_network_of_a_problem_comes_from_its_generator():
-    for problem in (imbalance.LENET, contradiction.SMALL, *(cifar.problem(name, 100) for name in ("resnet-8-1-2", "wrn-10-1", "standard-8"))):
+    for problem in (figure2.LENET, contradiction.SMALL, *(cifar.problem(name, 100) for name in ("resnet-8-1-2", "wrn-10-1", "standard-8"))):
         one, again, other = (leaves(problem.init(generator((key, INIT)), 2)) for key in (1, 1, 2))
         assert equal(one, again) and any(not same(a, b) for a, b in zip(one, other))
 
@@ -262,5 +265,5 @@ def test_figure_3_looks_with_a_key_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr(figure3.figures, "weight_histograms", lambda *args: None)
     monkeypatch.setattr(figure3, "generator", generator)
     options = type("Options", (), {"out": tmp_path, "data": "cifar10"})
-    figure3.report([], [run, run._replace(seed=1)], options, "")
+    list(figure3.figure3([], [run, run._replace(seed=1)], options, "", lambda: None))
     assert keys == [(3, generator((9, LOOK)).integers(2**62))]

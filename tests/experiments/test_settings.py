@@ -3,35 +3,24 @@
 Sources: Ren et al. 2018 and the authors' code; where they disagree, see experiments/imbalance.py and cifar.py.
 """
 import hashlib
-import importlib
 import json
 
 import numpy as np
 import pytest
 
-from experiments import (
-    SCRIPTS,
-    benchmark,
-    cifar,
-    contradiction,
-    figure3,
-    figures,
-    imbalance,
-    nested,
-    nested_page,
-    peers,
-    script,
-    walkthrough,
-)
+from experiments import COMMANDS, figures
+from experiments.benchmark import benchmark, peers
 from experiments.figures import paper
 from experiments.methods import METHODS, Boosted, Weighting
-from experiments.runs import Settings
+from experiments.pages import contradiction, nested, nested_page, walkthrough
+from experiments.paper import cifar, command, figure2, figure3
+from experiments.training.runs import Settings
 from minigrad import MinigradError
 
 
 def planned(name, *arguments):
-    chosen = importlib.import_module(f"experiments.{name}").SCRIPT
-    options = script.parse_options(chosen, list(arguments))
+    chosen = COMMANDS[name].script
+    options = command.parse_options(chosen, list(arguments))
     return chosen.plan(options)[1]
 
 
@@ -47,7 +36,7 @@ def test_imbalance_in_the_papers_mode():
     assert values(runs, "method") == ["uniform", "random", "proportion", "resample", "hard_mining", "reweight"]
     assert values(runs, "share") == [0.9, 0.95, 0.98, 0.99, 0.995]
     assert values(runs, "seed") == [0, 56789, 13578, 70367, 27156, 83945, 40734, 97523, 54312, 11101]
-    assert len(runs) == 300 and {run.problem for run in runs} == {imbalance.LENET}
+    assert len(runs) == 300 and {run.problem for run in runs} == {figure2.LENET}
     whole = Settings(steps=8000, rate=1e-3, momentum=0.9, batch=100, every=200, clean_batch=0, decay=0.0, drops=())
     assert {(run.method == "reweight", run.settings) for run in runs} == {(False, whole), (True, whole._replace(steps=4000))}
     more = planned("imbalance", "--mode", "paper", "--data", "mnist", "--methods", *METHODS, "--shares", "0.9", "--seeds", "0")
@@ -74,10 +63,10 @@ def test_imbalance_in_quick_mode():
 
 def test_what_an_imbalanced_task_is_made_of(monkeypatch):
     asked = []
-    monkeypatch.setattr(imbalance, "imbalance", lambda source, share, rng, test_source, total, tests, variant: asked.append(
+    monkeypatch.setattr(figure2, "imbalance", lambda source, share, rng, test_source, total, tests, variant: asked.append(
         (share, test_source, total, tests, variant)))
-    monkeypatch.setattr(imbalance, "_source", {"sample": ("images", None, None, 100), "mnist": ("images", "test", 5000, 250)}.get)
-    imbalance.task("sample", 0.9, 0), imbalance.task("mnist", 0.995, 0)
+    monkeypatch.setattr(figure2, "_source", {"sample": ("images", None, None, 100), "mnist": ("images", "test", 5000, 250)}.get)
+    figure2.task("sample", 0.9, 0), figure2.task("mnist", 0.995, 0)
     assert asked == [(0.9, None, None, 100, "exact"), (0.995, "test", 5000, 250, "paper")]
 
 
@@ -111,7 +100,7 @@ GRIDS = {
 
 
 def test_every_figure_of_the_paper_is_here():
-    named = {entry.name for entry in SCRIPTS if entry.runs}
+    named = {name for name, entry in COMMANDS.items() if entry.script}
     assert named == {name for name, _ in GRIDS} | {"imbalance", "contradiction"}
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import tour
+from experiments.pages import tour
 from minigrad import MinigradError
 from minigrad.backend import generator
 

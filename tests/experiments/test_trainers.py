@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import data, imbalance, trainers
-from experiments.biases import Part, Task, noisy
+from experiments import data
+from experiments.data.tasks import Part, Task, noisy
 from experiments.methods import METHODS, Aux, Boosted, Known, Now, Step, boosting, by_losses
-from experiments.runs import INIT, STEPS, Problem, Run, Settings, restore
-from experiments.training import train
+from experiments.paper import figure2
+from experiments.training import trainers
+from experiments.training.loop import train
+from experiments.training.runs import INIT, STEPS, Problem, Run, Settings, restore
 from minigrad import FileError, MinigradError, nn, optim, tree
 from minigrad.backend import generator
 from models import mlp
@@ -217,13 +219,13 @@ def test_the_oracle_is_told_how_far_to_trust_each_label(tmp_path):
 def test_dice_is_for_two_classes(tmp_path):
     with pytest.raises(MinigradError, match="dice: 10 classes, and this loss is defined for two(.|\n)*experiments.imbalance"):
         train(run_of(tmp_path, "dice"))
-    line = train(run_of(tmp_path / "two", "dice", task=functools.partial(imbalance.task, "sample", 0.9)))[-1]
+    line = train(run_of(tmp_path / "two", "dice", task=functools.partial(figure2.task, "sample", 0.9)))[-1]
     assert 0 < line["train_loss"] < 1
 
 
 def test_boosting_in_the_loop_is_boosting(tmp_path):
     """The trainer does the same rounds as boosting.py, and records the errors of the vote."""
-    part = functools.partial(imbalance.task, "sample", 0.9)
+    part = functools.partial(figure2.task, "sample", 0.9)
     run = run_of(tmp_path, "adaboost", 2, part, steps=5, every=1)
     lines, t = train(run), part(2)
     state = boosting.init(len(t.train), [len(t.test)], 2)

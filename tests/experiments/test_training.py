@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import imbalance, pool, runs, script, trainers, training
-from experiments.folders import prepare_folder, read_record
+from experiments import COMMANDS, command_line
 from experiments.methods import METHODS, TrainsOn
-from experiments.runs import NotFinite, OutOfMemory, Problem, Run, Settings
-from experiments.training import train
+from experiments.paper import command, figure2
+from experiments.training import loop, pool, runs, trainers
+from experiments.training.folders import prepare_folder, read_record
+from experiments.training.loop import train
+from experiments.training.runs import NotFinite, OutOfMemory, Problem, Run, Settings
 from minigrad import FileError, MinigradError, nn, tree
 from minigrad.backend import generator
 
@@ -49,7 +51,7 @@ def run_of(folder, method="reweight", key=0, problem=SMALL, **changes):
     folder.mkdir(exist_ok=True)
     base = METHODS[method].base
     return Run(f"{method}-0.95-{key}", {"method": method, "share": 0.95, "seed": key}, method, key,
-               functools.partial(imbalance.task, "sample", 0.95, key), problem, SETTINGS._replace(**changes), folder,
+               functools.partial(figure2.task, "sample", 0.95, key), problem, SETTINGS._replace(**changes), folder,
                base and run_of(folder, base, key, problem))
 
 
@@ -115,7 +117,7 @@ def test_a_kill_while_saving_loses_nothing(tmp_path, monkeypatch, method):
             if len(calls) == 3:
                 raise Killed
             return original(*args)
-        monkeypatch.setattr(training.tree, place, kill)
+        monkeypatch.setattr(loop.tree, place, kill)
         with pytest.raises(Killed):
             train(run)
         monkeypatch.undo()
@@ -249,7 +251,7 @@ def test_a_model_that_diverges_in_the_last_step_of_an_interval_is_not_saved(tmp_
 
 @pytest.mark.parametrize("method", ["reweight", "hard_mining"])
 def test_a_network_that_diverges_is_reported_too(tmp_path, method):
-    run = run_of(tmp_path, method, problem=imbalance.LENET, steps=20, rate=1e30)
+    run = run_of(tmp_path, method, problem=figure2.LENET, steps=20, rate=1e30)
     with pytest.raises(NotFinite, match=f"of method {method}"):
         train(run)
 
@@ -304,7 +306,7 @@ def test_a_record_that_is_none_is_refused(tmp_path):
 
 def test_a_rule_gets_what_it_should(tmp_path, monkeypatch):
     """Rules with a clean set train without it, the others with it; clean batches come from it; batches have their size."""
-    part = imbalance.task("sample", 0.95, 0)
+    part = figure2.task("sample", 0.95, 0)
     task = dataclasses.replace(part, baseline=part.train + part.clean)
     seen = []
 
@@ -347,8 +349,8 @@ def test_one_score_is_the_log_odds_of_class_1():
 
 def test_the_papers_settings():
     """The authors' code: 8,000 steps of SGD 1e-3 with momentum 0.9, batch 100; 4,000 for their method; ten seeds."""
-    options = script.parse_options(imbalance.SCRIPT, ["--mode", "paper", "--data", "mnist"])
-    kept, runs = imbalance.plan(options)
+    options = command.parse_options(COMMANDS["imbalance"].script, ["--mode", "paper", "--data", "mnist"])
+    kept, runs = COMMANDS["imbalance"].script.plan(options)
     assert len(runs) == 5 * 6 * 10 and {run.settings[1:4] for run in runs} == {(1e-3, 0.9, 100)}
     assert {(run.method == "reweight", run.settings.steps) for run in runs} == {(True, 4000), (False, 8000)}
     assert options.seeds == [t * 123456789 % 100000 for t in range(10)]
@@ -407,7 +409,7 @@ def saved(tmp_path_factory):
         if sum(taken) == 4:
             raise KeyboardInterrupt
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "SAVE_INTERVAL", 0.0)
+        patch.setattr(loop, "SAVE_INTERVAL", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train(run, stop)
     return run, *tree.read(run.checkpoint)
@@ -475,7 +477,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatc
 
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(training.tree, "write_whole", full)
+    monkeypatch.setattr(loop.tree, "write_whole", full)
     with pytest.raises(FileError) as caught:
         prepare_folder(out, {}, False, 1)
     assert str(caught.value) == (f"{out}: results cannot be written there ([Errno 28] No space left on device)\n"
@@ -487,16 +489,16 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatc
 def test_command_line_end_to_end(tmp_path, capsys):
     arguments = ["--steps", "4", "--shares", "0.9", "--seeds", "0", "1", "--jobs", "2", "--out", str(tmp_path / "out"),
                  "--methods", "uniform", "reweight"]
-    assert imbalance.main(arguments) == 0
+    assert command_line.main(["imbalance", *arguments]) == 0
     out = capsys.readouterr().out
     assert "imbalance, quick mode, sample data" in out and "share 0.9: training: 44 of class 0" in out
     assert "test error %" in out and "(2)" in out and f"written: {tmp_path / 'out' / 'error.png'}" in out
     assert {p.name for p in (tmp_path / "out").glob("*.jsonl")} == {
         f"{m}-0.9-{s}.jsonl" for m in ("uniform", "reweight") for s in (0, 1)}
     assert (tmp_path / "out" / "weight.png").read_bytes()[:4] == b"\x89PNG"
-    assert imbalance.main(arguments) == 2                   # the same again needs --resume
+    assert command_line.main(["imbalance", *arguments]) == 2                   # the same again needs --resume
     assert "--resume continues them" in capsys.readouterr().err
-    assert imbalance.main([*arguments, "--seeds", "0", "0", "--methods", "proportion", "--resume"]) == 0
+    assert command_line.main(["imbalance", *arguments, "--seeds", "0", "0", "--methods", "proportion", "--resume"]) == 0
     out = capsys.readouterr().out
     assert "1 runs" in out and all(method in out for method in ("uniform", "reweight", "proportion"))     # all it holds
 
@@ -504,8 +506,8 @@ def test_command_line_end_to_end(tmp_path, capsys):
 def test_a_disk_that_fills_up_while_training_is_reported(tmp_path, capsys, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(script, "run_all", full)
-    assert imbalance.main(["--out", str(tmp_path / "out")]) == 2
+    monkeypatch.setattr(command, "run_all", full)
+    assert command_line.main(["imbalance", "--out", str(tmp_path / "out")]) == 2
     assert "No space left on device\n  help: the last checkpoint is kept; --resume continues" in capsys.readouterr().err
 
 
@@ -521,7 +523,7 @@ def test_a_disk_that_fills_up_while_training_is_reported(tmp_path, capsys, monke
 ])
 def test_bad_options_are_explained_before_anything_is_written(tmp_path, capsys, monkeypatch, arguments, says):
     monkeypatch.setattr(mg.backend, "cupy_or_reason", lambda: (None, "no device"))
-    assert imbalance.main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    assert command_line.main(["imbalance", *arguments, "--out", str(tmp_path / "out")]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import walkthrough, walkthrough_picture
-from experiments.walkthrough import flat, page, trace
+from experiments.pages import walkthrough, walkthrough_picture
+from experiments.pages.walkthrough import flat, page, trace
 from minigrad import MinigradError
 
 seeds = st.integers(0, 2**32 - 1)

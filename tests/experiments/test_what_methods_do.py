@@ -10,11 +10,12 @@ import inspect
 import numpy as np
 import pytest
 
-from experiments import figure3, trainers
-from experiments.biases import Part, Task
+from experiments.data.tasks import Part, Task
 from experiments.methods import METHODS, Boosted, Weighting, boosting, criteria, resampling, rules
-from experiments.runs import INIT, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings, restore
-from experiments.training import train
+from experiments.paper import figure3
+from experiments.training import trainers
+from experiments.training.loop import train
+from experiments.training.runs import INIT, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings, restore
 from minigrad import nn, to_host, tree
 from minigrad.backend import generator
 

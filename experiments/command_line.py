@@ -1,0 +1,58 @@
+"""The experiments: each reproduces a figure or a table of the paper, or shows something about Algorithm 1.
+
+    python -m experiments                            this list
+    python -m experiments table2                     one, in quick mode: minutes on two cores
+    python -m experiments table2 --mode paper        the authors' settings
+    python -m experiments table2 figure7 --jobs 2    several with the same options; what they share is trained once
+    python -m experiments table2 --help              its options, and the methods
+
+python -m experiments.table2 is the same as python -m experiments table2.
+"""
+import difflib
+import itertools
+import sys
+
+from . import COMMANDS, console
+from .paper import command
+
+
+def main(arguments=None, executor=None):
+    """Run the commands that the first arguments name, with the options after them; return the exit status.
+
+    executor: see pool.run_all.
+    """
+    console.prepare()
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    names = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
+    options = arguments[len(names):]
+    if not names and options in ([], ["-h"], ["--help"]):
+        print(overview())
+        return 0
+    problem = _problem(names)
+    if problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    chosen = [COMMANDS[name] for name in dict.fromkeys(names)]
+    if chosen[0].script is None:
+        return chosen[0].module.main(options)
+    return command.main([each.script for each in chosen], options, executor)
+
+
+def overview():
+    """Return the list of all commands, with what each reproduces and how long it takes."""
+    rows = [f"  {each.name:15s}{each.about:57s}{each.quick:27s}{each.paper}" for each in COMMANDS.values()]
+    return "\n".join([__doc__, f"  {'':72s}{'quick mode, two cores':27s}paper mode", *rows])
+
+
+def _problem(names):
+    """Return a text that says why these commands cannot be run, or None."""
+    if not names:
+        return "options of which command?\n  help: python -m experiments lists the commands"
+    for name in names:
+        if name not in COMMANDS:
+            near = difflib.get_close_matches(name, COMMANDS, 1)
+            return f"there is no command {name}\n  help: {near[0] if near else 'choose from ' + ', '.join(COMMANDS)}"
+    alone = [name for name in names if COMMANDS[name].script is None]
+    if alone and len(set(names)) > 1:
+        return f"{alone[0]} trains no runs and goes with no other command\n  help: python -m experiments {alone[0]}"
+    return None

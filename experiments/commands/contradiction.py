@@ -1,0 +1,7 @@
+"""python -m experiments.contradiction: the same as python -m experiments contradiction."""
+import sys
+
+from .command_line import main
+
+if __name__ == "__main__":
+    sys.exit(main(["contradiction", *sys.argv[1:]]))

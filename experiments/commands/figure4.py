@@ -1,0 +1,7 @@
+"""python -m experiments.figure4: the same as python -m experiments figure4."""
+import sys
+
+from .command_line import main
+
+if __name__ == "__main__":
+    sys.exit(main(["figure4", *sys.argv[1:]]))

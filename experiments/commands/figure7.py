@@ -1,0 +1,7 @@
+"""python -m experiments.figure7: the same as python -m experiments figure7."""
+import sys
+
+from .command_line import main
+
+if __name__ == "__main__":
+    sys.exit(main(["figure7", *sys.argv[1:]]))

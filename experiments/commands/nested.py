@@ -1,0 +1,7 @@
+"""python -m experiments.nested: the same as python -m experiments nested."""
+import sys
+
+from .command_line import main
+
+if __name__ == "__main__":
+    sys.exit(main(["nested", *sys.argv[1:]]))

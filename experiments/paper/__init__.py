@@ -1,0 +1,7 @@
+"""The figures and tables of the paper, each a Script: options, a plan of runs, and a report of their records.
+
+command.py   what all of them share: options, checks, folder, report, exit status
+figure2.py   class imbalance on MNIST
+cifar.py     networks, schedules and tasks of all others
+grids.py     Tables 1 and 2, Figures 3 to 7
+"""

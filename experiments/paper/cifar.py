@@ -1,0 +1,282 @@
+"""The common part of the figures and tables on CIFAR: networks, schedules, tasks, and the names of runs.
+
+Suffixes of a method's name change its schedule: `uniform+es+ft` is plain training by the shorter schedule, then
+fine-tuning on the clean set. The runs of all figures are in one folder for each mode, so that a run that two figures
+need is trained once.
+
+    schedule    steps       rate drops to a tenth at       paper, ResNet-32
+    (none)      T           T / 2, 3 T / 4                 80,000: 40,000 and 60,000
+    +es         3 T / 4     T / 2, 5 T / 8                 60,000: 40,000 and 50,000; also WRN-28-10's
+    +half       T / 2       never                          Figure 3: 40,000 at rate 0.1
+    +short      T / 4       9 T / 40                       not in the paper: 20,000, 18,000 (see below)
+    +ft         T / 16      (rate / 100)                   5,000 on the clean set, after the run it is added to
+
+uniform+short is a fair baseline: long training at a high rate fits wrong labels, and plain training that ends early has
+been reported to reach 88.5 % where Table 1 has 67.97 for it (github.com/xjtushujun/meta-weight-net, issue 1).
+"""
+import functools
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import models
+from minigrad import MinigradError
+
+from .. import data
+from ..data.tasks import noisy
+from ..methods import METHODS, Boosted
+from ..training.runs import Problem, Run, Settings
+from . import command
+
+CLASSES = {"cifar10": 10, "cifar100": 100}
+NAMES = "plane car bird cat deer dog frog horse ship truck".split()
+TARGETS = {"cifar10": (0, 1, 3, 5, 7), "cifar100": (7, 12, 41, 62, 85)}     # backgrounds of the paper's five runs
+TARGET = {"cifar10": 3, "cifar100": 41}                                     # and of its figures
+SUFFIXES = ("es", "half", "short", "ft")
+SEVERAL = {"shares": "figure5", "cleans": "figure4"}                        # the figure that compares several values
+
+
+class Mode(NamedTuple):
+    """The settings of a mode."""
+    steps: int                  # of the long schedule
+    every: int                  # steps between two evaluations
+    sizes: dict                 # of the parts of a task
+    variant: str                # of the flips, see flips.py
+
+
+MODES = {"quick": Mode(6_000, 500, {"size": 10_000, "validation": 2_000, "tests": 5_000}, "exact"),
+         "paper": Mode(80_000, 1_000, {"validation": 5_000}, "paper")}
+
+
+class Grid(NamedTuple):
+    """The runs of a figure: all combinations of method, bias, share of flips, number of clean images, and seed."""
+    network: str
+    methods: tuple
+    biases: tuple = ("background",)
+    shares: tuple = (0.4,)
+    cleans: tuple = (None,)     # None: as in the paper, ten for each class with background flips, 1,000 with uniform
+    seeds: tuple = (0,)
+    targets: Callable = lambda name, seed: TARGET[name]
+
+
+# ------------------------------------------------------------------------------------------------ networks
+
+def _init(family, depth, widen, stride, momentum, rng, classes):
+    if family == "standard":
+        return models.standard_resnet(rng, depth, widen, classes, momentum=momentum)
+    if family == "wrn":
+        return models.wide_resnet(rng, depth, widen, classes, momentum=momentum)
+    return models.resnet(rng, depth, widen, classes, momentum=momentum, stride=stride)
+
+
+def _prepare(images, rng):
+    return data.scale(images) if rng is None else data.augment(images, rng)
+
+
+def problem(network, steps):
+    """Return the Problem of a network name.
+
+    Names: resnet-32, resnet-20-4 (four times as wide), standard-32 (He et al.), wrn-28-10; for quick runs resnet-8-1-2,
+    whose first convolution has stride 2. The running averages of batch norm extend over a fiftieth of the steps, but at
+    most over 1,000 steps, as in the authors' code. Raises MinigradError for other names.
+    """
+    match = re.fullmatch(r"(resnet|standard|wrn)-(\d+)(?:-(\d+)(?:-([12]))?)?", network)
+    family, *numbers = match.groups() if match else (None, 0, 0, 0)
+    depth, widen, stride = (int(1 if number is None else number) for number in numbers)
+    if depth % 6 != (4 if family == "wrn" else 2) or depth < 8 or not widen or (stride > 1 and family != "resnet"):
+        raise MinigradError(f"there is no network {network}\n  help: resnet-8, resnet-32, resnet-20-4 (four times as "
+                            "wide), standard-32 (He et al.), wrn-28-10; depths are 6 k + 2, with wrn 6 k + 4")
+    momentum = max(min(1.0 - 50.0 / steps, 0.999), 0.9)
+    return Problem(functools.partial(_init, family, depth, widen, stride, momentum), _prepare)
+
+
+# ---------------------------------------------------------------------------------------------------- runs
+
+def split_name(name):
+    """Split a name, such as "uniform+es+ft" into "uniform", ("es", "ft"); raise MinigradError for impossible ones."""
+    method, *suffixes = name.split("+")
+    command.check_methods([method], lambda method: None)
+    if suffixes != [s for s in SUFFIXES if s in suffixes] or len(set(suffixes) - {"ft"}) > 1:
+        raise MinigradError(f"there is no method {name}\n  help: {method} may be followed by +es, +half or +short, "
+                            "and then by +ft")
+    if suffixes and isinstance(METHODS[method], Boosted):
+        raise MinigradError(f"there is no method {name}: {method} trains no network, and +{suffixes[0]} changes the "
+                            f"schedule of a network\n  help: --methods {method}")
+    return method, tuple(suffixes)
+
+
+def settings(name, mode, network, steps=None, rate=None):
+    """Return the Settings of a run, by the table in the docstring of this module.
+
+    For a run with several stages, such as uniform+es+ft, these are the settings of the last one.
+
+    Args:
+        name: of the method, with suffixes.
+        mode: "quick" or "paper".
+        network: its name.
+        steps: of the long schedule; None: those of the mode.
+        rate: initial learning rate; None: 0.1.
+
+    Raises MinigradError for a suffix that would not change the schedule.
+    """
+    method, suffixes = split_name(name)
+    for suffix in set(suffixes) - {"ft"}:
+        T = MODES[mode].steps
+        if _schedule(method, suffix, network, T) == _schedule(method, "", network, T):
+            plain = name.replace(f"+{suffix}", "")
+            raise MinigradError(f"{name}: +{suffix} changes nothing, as {method} on {network} has that schedule or "
+                                f"its own\n  help: --methods {plain}")
+    T, rate = steps or MODES[mode].steps, rate or 0.1
+    steps, drops = _schedule(method, suffixes[-1] if suffixes else "", network, T)
+    tuned = "ft" in suffixes or method == "fine_tune"
+    every = 1 if isinstance(METHODS[method], Boosted) else MODES[mode].every
+    return Settings(steps, rate / 100 if tuned else rate, 0.9, 100, every, clean_batch=100, decay=2e-4, drops=drops)
+
+
+def _schedule(method, suffix, network, T):
+    """Return the number of steps, and the steps at which the rate drops, of a method with this suffix or ""."""
+    if suffix == "ft" or method == "fine_tune":
+        return max(T // 16, 1), ()
+    if method == "clean_only":
+        return max(T // 40, 1), ()
+    if isinstance(METHODS[method], Boosted):
+        return min(METHODS[method].rounds, T), ()
+    if suffix == "short":
+        return max(T // 4, 1), (9 * T // 40,)
+    if suffix == "half":
+        return max(T // 2, 1), ()
+    if suffix == "es" or network.startswith("wrn"):
+        return max(3 * T // 4, 1), (T // 2, 5 * T // 8)
+    return T, (T // 2, 3 * T // 4)
+
+
+@functools.lru_cache(maxsize=1)
+def _source(name):
+    return {"cifar10": data.cifar10, "cifar100": data.cifar100}[name]()
+
+
+def task(name, seed, **how):
+    """Return the task of a run: biases.noisy on CIFAR."""
+    return noisy(*_source(name), seed, classes=CLASSES[name], **how)
+
+
+def run_of(options, grid, name, bias, share, clean, seed):
+    """Return one Run, with the run it starts from as its base.
+
+    Args:
+        options: of the command line.
+        grid: the Grid, for the background class.
+        name: of the method, with suffixes.
+        bias: "uniform" or "background".
+        share: of flipped labels.
+        clean: number of clean images; None: as in the paper.
+        seed: of the run.
+    """
+    method, suffixes = split_name(name)
+    target = options.target if options.target is not None else grid.targets(options.data, seed)
+    if clean is None:
+        clean = 1000 if bias == "uniform" else 10 * CLASSES[options.data]
+    background = {"target": target} if bias == "background" else {}
+    labels = {"data": options.data, "network": options.network, "bias": bias, "share": share, "clean": clean,
+              **background, "method": name, "seed": seed}
+    how = settings(name, options.mode, options.network, options.steps, options.rate)
+    mode = MODES[options.mode]
+    base = name.removesuffix("+ft") if "ft" in suffixes else METHODS[method].base
+    return Run("-".join(str(label) for label in labels.values()), labels,
+               "fine_tune" if "ft" in suffixes else method, seed,
+               functools.partial(task, options.data, seed, flip=bias, share=share, clean=clean, variant=mode.variant,
+                                 **background, **mode.sizes),
+               problem(options.network, options.steps or mode.steps), how, options.out,
+               run_of(options, grid, base, bias, share, clean, seed) if base else None)
+
+
+# ------------------------------------------------------------------------------------------------- scripts
+
+def choose_runs(runs, wanted):
+    """Return the runs for a picture of networks: wanted(run, first run) and with a checkpoint; print the others."""
+    available = [run for run in runs if run.checkpoint.exists()]
+    chosen = [run for run in available if wanted(run, available[0])]
+    left_out = [run.name for run in runs if run not in chosen]
+    if left_out:
+        print(f"not drawn, of {len(runs)} runs: {', '.join(left_out)}")
+    return chosen
+
+
+class Figure(command.Script):
+    """A figure or table on CIFAR.
+
+    Args:
+        name: of the command.
+        about: the description for --help.
+        quick: the Grid of quick mode.
+        paper: the Grid of paper mode.
+        draw: a generator of the paths of its pictures, see grids.py.
+        along: the option that may have several values, "shares" or "cleans", or None.
+        network: whether the report needs the networks of the runs, from their checkpoints.
+    """
+
+    def __init__(self, name, about, quick, paper, draw, along=None, network=False):
+        self.name, self.about, self.grids = name, f"{about}\n\n{__doc__}", {"quick": quick, "paper": paper}
+        self.draw, self.along, self.needs_network = draw, along, network
+        self.defaults = "\n".join(f"  {mode:6s} {grid.network}; methods {' '.join(grid.methods)}; shares "
+                                  f"{' '.join(map(str, grid.shares))}; seeds {' '.join(map(str, grid.seeds))}; steps "
+                                  f"{MODES[mode].steps}" for mode, grid in self.grids.items())
+
+    def add_options(self, parser):
+        """Add the options of this script alone."""
+        parser.add_argument("--data", choices=tuple(CLASSES), default="cifar10",
+                            help="from $MINIGRAD_DATA or a download of 170 MB (default: cifar10)")
+        parser.add_argument("--network", metavar="N", help="resnet-8-1-2 (quick), resnet-8, resnet-32, resnet-20-4 "
+                            "(four times as wide), standard-32 (He et al.), wrn-28-10 ...")
+        parser.add_argument("--shares", type=float, nargs="+", metavar="S", help="share of flipped labels")
+        parser.add_argument("--cleans", type=int, nargs="+", metavar="C", help="number of clean images")
+        parser.add_argument("--target", type=int, metavar="K", help="the background class")
+
+    def check(self, options):
+        """Return the options with all defaults; raise MinigradError for what it cannot show or would not change it."""
+        grid = self.grids[options.mode]
+        options.network = options.network or grid.network
+        for which in ("methods", "shares", "cleans", "seeds"):
+            setattr(options, which, command.choose_values(getattr(options, which), getattr(grid, which)))
+        options.grid = grid
+        command.check_methods([split_name(method)[0] for method in options.methods],
+                              lambda method: self._reason_against(method, options))
+        for which, elsewhere in SEVERAL.items():
+            values = getattr(options, which)
+            if len(values) > 1 and which != self.along:
+                raise MinigradError(f"--{which} {' '.join(map(str, values))}: {self.name} shows one value at a time\n"
+                                    f"  help: --{which} {values[0]}; {elsewhere} compares several")
+        if None not in options.cleans and min(options.cleans) < 1:
+            raise MinigradError(f"--cleans {min(options.cleans)}: it must be at least 1")
+        if options.target is not None and "background" not in grid.biases:
+            raise MinigradError(f"--target {options.target}: {self.name} has no background flips\n"
+                                "  help: leave out --target")
+        return options
+
+    def _reason_against(self, method, options):
+        if self.needs_network and isinstance(method, Boosted):
+            return f"{self.name} needs a network, and it trains none"
+        return command.class_mismatch(method, CLASSES[options.data])
+
+    def plan(self, options):
+        """Return the settings to save in the folder, and the runs that the options ask for."""
+        saved = {"experiment": "cifar", "mode": options.mode, "steps": options.steps, "rate": options.rate}
+        return saved, [run_of(options, options.grid, method, bias, share, clean, seed)
+                       for bias in options.grid.biases for share in options.shares for clean in options.cleans
+                       for seed in options.seeds for method in options.methods]
+
+    def statements(self, options, runs):
+        """Return how training differs from test, for each kind of task."""
+        first = {(r.labels["bias"], r.labels["share"], r.labels["clean"]): r for r in reversed(runs)}
+        return [f"  {bias} {share}, {clean} clean: {run.task().statement}"
+                for (bias, share, clean), run in reversed(first.items())]
+
+    def report(self, options, runs, lines, caption):
+        """Print tables and draw pictures; yield the paths."""
+        def file(ending=""):
+            return options.out / f"{self.name}-{options.data}{ending}.png"
+        yield from self.draw(lines, runs, options, f"{caption}, {options.network}", file)
+
+    def folder(self, options):
+        """Return the name of the folder that all figures of a mode share."""
+        return f"cifar-{options.mode}"

@@ -1,0 +1,217 @@
+"""The common part of the scripts of figures and tables: options, checks, folder, sweep, report, exit status."""
+import abc
+import contextlib
+import pathlib
+import shlex
+import sys
+
+import minigrad
+from minigrad import MinigradError
+
+from .. import console
+from ..methods import METHODS
+from ..training.folders import prepare_folder, read_record
+from ..training.pool import default_jobs, run_all
+from ..training.runs import read_lines, split_finished
+
+
+class Script(abc.ABC):
+    """One figure or table: what it compares, and what it draws of the records."""
+    name: str                   # of the command
+    about: str                  # the description for --help
+    defaults: str               # methods, seeds, steps and rate of each mode, for --help
+    grows = False               # whether a finished run continues when it is given more steps
+    owns_folder = False         # whether the report is of all runs in the folder, see run_of
+
+    @abc.abstractmethod
+    def add_options(self, parser):
+        """Add the options of this script alone."""
+
+    @abc.abstractmethod
+    def check(self, options):
+        """Return the options with all defaults; raise MinigradError for options that cannot be run."""
+
+    @abc.abstractmethod
+    def plan(self, options):
+        """Return the settings to save in the folder, and the runs that the options ask for."""
+
+    @abc.abstractmethod
+    def statements(self, options, runs):
+        """Return lines of text: how training differs from test."""
+
+    @abc.abstractmethod
+    def report(self, options, runs, lines, caption):
+        """Print tables and draw pictures of the finished runs, from the lines of their records; yield the paths."""
+
+    @abc.abstractmethod
+    def folder(self, options):
+        """Return the name of the default folder of results, under runs/."""
+
+    def run_of(self, options, line):
+        """Return the run with this line in its record."""
+        raise NotImplementedError
+
+
+def make_parser(script):
+    """Return the argument parser of a script."""
+    methods = "\n".join(f"  {name:20s} {method.summary}. {method.source}" for name, method in METHODS.items())
+    p = console.Parser(prog=f"python -m experiments.{script.name}", description=script.about,
+                       epilog=f"defaults:\n{script.defaults}\n\nmethods:\n{methods}")
+    what = p.add_argument_group("what to run")
+    what.add_argument("--mode", choices=("quick", "paper"), default="quick",
+                      help="quick (default), or the authors' settings")
+    script.add_options(what)
+    what.add_argument("--methods", nargs="+", metavar="M", help="names of methods, see below")
+    what.add_argument("--seeds", type=int, nargs="+", metavar="N", help="one run for each seed")
+    what.add_argument("--steps", type=int, help="number of training steps")
+    what.add_argument("--rate", type=float, help="initial learning rate")
+    how = p.add_argument_group("how to run it")
+    how.add_argument("--backend", choices=("numpy", "cupy"), help="default: cupy if it works")
+    how.add_argument("--jobs", type=int, help="number of concurrent runs, default one for each core (one on a GPU)")
+    how.add_argument("--out", type=console.folder, help="folder for results, default runs/...")
+    how.add_argument("--resume", action="store_true",
+                     help="continue the runs in the folder" + ", also with more --steps than before" * script.grows)
+    return p
+
+
+def choose_values(value, default):
+    """Return the value, or the default if it is None, as a list without repetitions."""
+    return list(dict.fromkeys(default if value is None else value))
+
+
+def check_methods(methods, unfit):
+    """Raise MinigradError, with the list of possible methods, unless all methods are known and can be used.
+
+    unfit: method -> the reason why it cannot be used, or None.
+    """
+    choice = f"\n  help: choose from {', '.join(name for name, method in METHODS.items() if not unfit(method))}"
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise MinigradError(f"there is no method {', '.join(unknown)}{choice}")
+    for name in methods:
+        if why := unfit(METHODS[name]):
+            raise MinigradError(f"{name} cannot be used here: {why}{choice}")
+
+
+def class_mismatch(method, classes):
+    """Return the reason why a method cannot be used with this number of classes, or None."""
+    if method.classes not in (None, classes):
+        return f"it is for {method.classes} classes, not {classes}"
+    return None
+
+
+def _check_options(script, options):
+    for name, least in (("steps", 1), ("jobs", 1), ("rate", 1e-12)):
+        value = getattr(options, name)
+        if value is not None and not least <= value < float("inf"):
+            raise MinigradError(f"--{name} {value}: it must be at least {least}, and finite")
+    if min(options.seeds or [0]) < 0:
+        raise MinigradError(f"--seeds {min(options.seeds)}: a seed must not be negative")
+    options = script.check(options)
+    options.out = options.out or pathlib.Path("runs", script.folder(options))
+    return options
+
+
+def parse_options(script, arguments):
+    """Return the options with all defaults; raise MinigradError for options that cannot be run."""
+    return _check_options(script, make_parser(script).parse_args(arguments))
+
+
+def main(scripts, arguments=None, executor=None, command=None):
+    """Run one or several scripts from the command line; return the exit status.
+
+    The runs of all scripts are trained in one sweep, each once; then every script reports.
+
+    Args:
+        scripts: a Script, or a list of them.
+        arguments: of the command line; None: sys.argv.
+        executor: see pool.run_all.
+        command: the command that --resume is suggested for; None: the name of the script.
+
+    Returns 0, 1 if a run failed, 2 for an error before training, 130 after Ctrl-C.
+    """
+    console.prepare()
+    scripts = scripts if isinstance(scripts, list) else [scripts]
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parsed = [make_parser(script).parse_args(arguments) for script in scripts]
+    try:
+        return _main(scripts, parsed, executor)
+    except (MinigradError, OSError) as error:
+        print(f"error: {console.reason(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        again = shlex.join([a for a in map(str, arguments) if a != "--resume"] + ["--resume"])
+        print("\nstopped; everything up to the last line of the record is kept. Continue with:\n"
+              f"  python -m experiments.{command or scripts[0].name} {again}")
+        return 130
+
+
+def _main(scripts, parsed, executor):
+    if parsed[0].backend:
+        minigrad.use(parsed[0].backend)
+    plans = []
+    for script, options in zip(scripts, parsed):
+        options = _check_options(script, options)
+        plans.append((script, options, *script.plan(options)))
+    folders = _group_by_folder(plans)
+    statements = [_describe_start(*plan) for plan in plans]     # fails on bad data before any file is created
+    with contextlib.ExitStack() as stack:
+        for folder, (script, settings, runs) in folders.items():
+            stack.enter_context(prepare_folder(folder, settings, parsed[0].resume, 5 + 4 * len(runs), script.grows))
+        print("\n".join(statements), flush=True)
+        failed = run_all([run for *_, runs in plans for run in runs], parsed[0].jobs or default_jobs(), executor)
+        for script, options, _, runs in plans:
+            try:
+                _report(script, options, runs, failed)
+            except Exception as error:                      # the other scripts still report
+                failed[f"the report of {script.name}"] = console.reason(error)
+    for name, why in failed.items():
+        print(f"failed: {why if why.startswith(name) else f'{name}: {why}'}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _describe_start(script, options, settings, runs):
+    """Return a text about the runs that will be trained, and how training differs from test."""
+    head = f"{script.name}, {options.mode} mode, {options.data} data, {minigrad.backend.name()}: {len(runs)} runs"
+    return "\n".join([head, *script.statements(options, runs)])
+
+
+def _group_by_folder(plans):
+    """Return {folder: (a script, its settings, the runs of all scripts)}; raise MinigradError if settings differ."""
+    found = {}
+    for script, options, settings, runs in plans:
+        first, first_settings, together = found.setdefault(options.out, (script, settings, []))
+        if first_settings != settings:
+            raise MinigradError(f"{options.out}: {first.name} and {script.name} have different settings, which one "
+                                "folder cannot hold\n  help: run each with its own --out, or without --out")
+        together.extend(runs)
+    return found
+
+
+def _report(script, options, runs, failed):
+    """Let the script report on the finished runs; print which runs are missing."""
+    if script.owns_folder:
+        runs = [*runs, *_find_other_runs(script, options, {run.record for run in runs})]
+    complete, missing = split_finished(runs, failed)
+    lines = [line for run in complete for line in read_lines(run)]
+    note = f"; without {len(missing)} of {len(runs)} runs" if missing else ""
+    if lines:
+        for path in script.report(options, complete, lines, f"{options.mode} mode, {options.data} data{note}"):
+            print("written:", path)
+    for text in missing:
+        print(f"missing: {text}")
+    print(f"records: {options.out}/*.jsonl" if lines else f"{script.name}: no run is finished, nothing is drawn")
+
+
+def _find_other_runs(script, options, known):
+    """Yield the runs of all records in the folder but the known ones; print which files are left out, and why."""
+    for path in sorted({*options.out.glob("*.jsonl")} - known):
+        try:
+            run = script.run_of(options, read_record(path)[0])
+            if run.record != path:
+                raise MinigradError(f"the file name for its content is {run.record.name}")
+            yield run
+        except (MinigradError, KeyError, IndexError, TypeError, ValueError) as error:
+            why = {IndexError: "it is empty", KeyError: f"it has no {error}"}.get(type(error), str(error))
+            first = why.removeprefix(f"{path}: ").partition("\n")[0]
+            print(f"left out: {path}, which is not a record of {script.name}: {first}")

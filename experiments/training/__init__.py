@@ -1,0 +1,11 @@
+"""From a task and a method to the lines of a record.
+
+runs.py      settings, a run, and its files
+folders.py   the folder of an experiment
+trainers.py  one step: gradient descent, or boosting
+loop.py      the one loop, which a killed run resumes
+pool.py      runs side by side, each in a process of its own
+"""
+from .loop import train
+
+__all__ = ["train"]

@@ -1,0 +1,264 @@
+"""Concurrent training of independent runs, each in its own process with one thread, with one progress bar.
+
+One thread for each run is the fastest use of the cores, since matrix products this small gain little from more threads,
+and it makes the results independent of the number of concurrent runs.
+"""
+import collections
+import concurrent.futures
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+
+from tqdm import tqdm
+
+from minigrad import FileError, MinigradError, backend
+
+from ..console import Progress, reason
+from .loop import train
+from .runs import has_full_record
+
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "MINIGRAD_THREADS")
+REPORT = 10                             # steps between two messages to the progress bar
+DEATHS = 3                              # deaths of its worker after which a run is tried alone, once
+
+
+class Stopped(Exception):
+    """Exception raised in a worker when the whole program is being stopped."""
+
+
+def default_jobs():
+    """Return the default number of concurrent runs: one for each core, or one on a GPU."""
+    return 1 if backend.name() == "cupy" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
+        os.cpu_count() or 1)
+
+
+def run_all(runs, jobs, executor=None):
+    """Train all runs, each with its own record; return {name: reason} of those that failed.
+
+    A run that starts from another waits until that one has ended. A run that fails affects no others, except those that
+    start from it. If a worker process dies (out of memory, killed), its run continues from its checkpoint in another
+    process; after three deaths it is tried alone, and fails if that worker dies too.
+
+    executor: any concurrent.futures.Executor whose workers see the same files, such as mpi4py's MPIPoolExecutor; None:
+    `jobs` processes on this machine.
+    Raises KeyboardInterrupt at Ctrl-C or SIGTERM, after all workers have stopped; checkpoints are kept.
+    """
+    runs = _add_bases(runs)
+    ended = {}                                              # {name: reason of failure, or None}
+    with contextlib.ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+        progress = stack.enter_context(Progress(sum(run.settings.steps for run in runs), len(runs)))
+        if executor is None:
+            _run_in_processes(runs, jobs, ended, progress, stack)
+        else:
+            _run_in_executor(executor, runs, ended, progress)
+    return {run.name: ended[run.name] for run in runs if ended[run.name]}
+
+
+def _add_bases(runs):
+    """Return the runs in an order in which each follows its base, bases included, and each name occurs once.
+
+    Runs whose checkpoint is needed by an unfinished run get is_base=True.
+    """
+    found, needed = {}, set()
+    for run in runs:
+        chain = [run]
+        while chain[0].base:
+            chain.insert(0, chain[0].base)
+        for each in chain:
+            found.setdefault(each.name, each)
+    for run in reversed(found.values()):
+        if run.base and (not _has_readable_record(run) or run.name in needed and not run.checkpoint.exists()):
+            needed.add(run.base.name)
+    return [run._replace(is_base=run.name in needed) for run in found.values()]
+
+
+def _has_readable_record(run):
+    try:
+        return has_full_record(run)
+    except FileError:                                       # raised again, and reported, when the run is trained
+        return False
+
+
+def attempt(run, progress=lambda steps, line: None):
+    """Train a run; return None, or if it fails the reason, a text that can be sent to another process."""
+    try:
+        train(run, progress)
+    except Stopped:
+        raise
+    except Exception as error:
+        return reason(error)
+
+
+def _run_in_executor(executor, runs, ended, progress):
+    """Train the runs in a given executor, which does not report single steps."""
+    def end(run, why):
+        progress.end(run.name, bool(why))
+        progress.advance(run.settings.steps, run.name)
+    try:
+        with executor:
+            _run_in_order(executor, attempt, runs, ended, {}, end)
+    except concurrent.futures.BrokenExecutor as error:
+        raise MinigradError(f"the executor broke down: {error}\n"
+                            "  help: --resume continues from the checkpoints") from error
+
+
+def _run_in_processes(runs, jobs, ended, progress, stack):
+    """Train the runs in a pool of processes, and in a new one whenever a worker dies.
+
+    Args:
+        runs: all runs, bases first.
+        jobs: number of processes.
+        ended: {name: reason of failure, or None}, filled here.
+        progress: the progress bar.
+        stack: an ExitStack, which restores the environment and ends the reader.
+    """
+    context, deaths = multiprocessing.get_context("spawn"), collections.Counter()
+    messages, sender = context.Pipe(duplex=False)
+    stop = context.RawValue("b", False)                     # no lock: a worker that is killed would hold it for ever
+    stack.enter_context(environment({**dict.fromkeys(THREADS, "1"), "MINIGRAD_BACKEND": backend.name()}))
+    reader = threading.Thread(target=_show_messages, args=(messages, progress), daemon=True)
+    reader.start()
+    stack.callback(reader.join, 5.0)
+    stack.callback(sender.send, None)
+    handler = signal.getsignal(signal.SIGINT)
+    while left := [run for run in runs if run.name not in ended]:
+        together = [run for run in left if deaths[run.name] < DEATHS]
+        alone = not any(_is_ready(run, ended) for run in together)
+        some, going = [next(run for run in left if _is_ready(run, ended))] if alone else together, {}
+        try:
+            _run_in_pool(some, min(jobs, len(some)), (context, sender, stop), ended, going, progress)
+        except concurrent.futures.process.BrokenProcessPool:
+            signal.signal(signal.SIGINT, handler)                           # enable Ctrl-C again
+            deaths.update(run.name for run in going.values())
+            if alone:
+                ended[some[0].name] = ("its worker process dies repeatedly (is it killed, or out of memory?)\n"
+                                       "  help: --resume continues from the checkpoint; --jobs 1 needs less memory")
+                progress.end(some[0].name, True)
+            else:
+                tqdm.write("a worker process died; its run continues from the checkpoint", file=sys.stderr)
+            progress.restart(sum(run.settings.steps for run in runs if run.name not in ended))
+
+
+def _run_in_pool(runs, workers, shared, ended, going, progress):
+    """Train the runs in one pool of processes; raise BrokenProcessPool if a worker dies.
+
+    Args:
+        runs: the runs to train.
+        workers: number of processes.
+        shared: the context, the sender of messages, and the shared flag that stops the workers.
+        ended: see _run_in_order.
+        going: see _run_in_order.
+        progress: the progress bar.
+    """
+    def end(run, why):
+        progress.end(run.name, bool(why))
+    context, sender, stop = shared
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (sender, stop)) as pool:
+        try:
+            _run_in_order(pool, _attempt_in_worker, runs, ended, going, end, workers)
+        except BaseException:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)                    # ignore a second Ctrl-C
+            stop.value = True
+            pool.shutdown(cancel_futures=True)
+            stop.value = False
+            raise
+
+
+def _is_ready(run, ended):
+    return run.base is None or run.base.name in ended
+
+
+def _run_in_order(pool, work, runs, ended, going, end, most=None):
+    """Call work(run) in the executor for each run that has not ended, once its base has; then end(run, why).
+
+    Args:
+        pool: the executor.
+        work: run -> None, or the reason of failure.
+        runs: the runs.
+        ended: {name: reason of failure, or None}, filled here.
+        going: {future: run} of the submitted runs, changed here.
+        end: called with each run that ended, and its reason or None.
+        most: number of runs to submit at a time; None: no limit.
+    """
+    waiting = [run for run in runs if run.name not in ended]
+    while True:
+        ready = [run for run in waiting if _is_ready(run, ended)][:None if most is None else most - len(going)]
+        waiting = [run for run in waiting if run not in ready]
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)              # inherited by workers started here
+        going.update({pool.submit(work, run): run for run in ready})
+        signal.signal(signal.SIGINT, handler)
+        if not going:
+            return
+        done, _ = concurrent.futures.wait(going, return_when=concurrent.futures.FIRST_COMPLETED)
+        for future in done:
+            why = _get_outcome(future)
+            run = going.pop(future)
+            ended[run.name] = why
+            end(run, why)
+
+
+def _get_outcome(future):
+    """Return the result of a future, or its exception as text; raise BrokenExecutor, Stopped and KeyboardInterrupt."""
+    try:
+        return future.result()
+    except (concurrent.futures.BrokenExecutor, Stopped):
+        raise
+    except Exception as error:                              # an error of the executor, such as a lost task
+        return reason(error)
+
+
+@contextlib.contextmanager
+def environment(changes):
+    """Set environment variables for the processes started in this context."""
+    saved = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _show_messages(messages, progress):
+    while (message := messages.recv()) is not None:
+        progress.advance(*message)
+
+
+# ------------------------------------------------------------------------------------- inside a worker process
+
+_worker = {}
+
+
+def _start_worker(sender, stop):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)            # Ctrl-C reaches the parent, which sets `stop`
+    _worker.update(sender=sender, stop=stop)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent():
+    """End this worker when its parent is gone: a parent that is killed cannot set `stop`."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _attempt_in_worker(run):
+    waiting = 0
+
+    def progress(steps, line):
+        nonlocal waiting
+        waiting += steps
+        if _worker["stop"].value:
+            raise Stopped(run.name)
+        if line or steps < 0 or waiting >= REPORT:
+            shown = line and {key: line[key] for key in ("step", "train_error", "test_error")}  # short: an atomic write
+            _worker["sender"].send((waiting, run.name, shown))
+            waiting = 0
+    why = attempt(run, progress)
+    _worker["sender"].send((waiting, run.name))
+    return why

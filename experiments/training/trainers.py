@@ -1,0 +1,298 @@
+"""Trainers, which take the steps of a run: gradient descent on a network (Descent), or boosting (Boosting).
+
+Both have these methods; `learned` is a tree of arrays, everything that training changes:
+
+    template() -> learned                   a tree of the same structure, for loading a checkpoint
+    init() -> learned                       the tree before the first step
+    step(learned, t) -> learned, row        one step, and the numbers of it that the record needs
+    fetch_rows(rows, t) -> rows             the rows as lists of floats on the host; raises NotFinite
+    line(learned, rows, t) -> dict          the evaluation after step t, a line of the record
+"""
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad import FileError, capture, mean, optim, stack, to_host, tree, xp
+from minigrad.backend import generator
+
+from ..data.tasks import Part
+from ..methods import (
+    METHODS,
+    NOT_GIVEN,
+    Aux,
+    Batch,
+    Boosted,
+    Known,
+    NoiseLayer,
+    Now,
+    TrainsOn,
+    boosting,
+    criteria,
+    samplers,
+)
+from .runs import DIVERGED, INIT, MASKS, METHOD, REBUILD, STEPS, is_finished, not_finite_error, restore
+
+CHUNK = 500                     # images evaluated at a time
+
+
+def scores(model, images, state=None, train=True, key=None):
+    """Return the scores (n, classes) and the new running averages.
+
+    A single score y for each example, (n,), becomes the two scores [0, y].
+    """
+    y, state = model.apply(images, state, train, key)
+    return (stack([xp.zeros(len(y), y.dtype), y], axis=1) if len(y.shape) == 1 else y), state
+
+
+def predict(model, state, images, prepare):
+    """Return the scores (n, classes) of images on the host, in evaluation mode, computed in chunks."""
+    return xp.concatenate([scores(model, prepare(xp.asarray(images[k:k + CHUNK]), None), state, train=False)[0]
+                           for k in range(0, len(images), CHUNK)])
+
+
+def _percent_wrong(decisions, labels):
+    return 100.0 * float(np.mean(decisions != labels))
+
+
+class Row(NamedTuple):
+    """The numbers of a step of Descent, one array on the device until fetch_rows; or columns of many steps."""
+    loss: Any                   # mean over the batch
+    weight: Any                 # sum of the weights
+    minority_weight: Any        # sum of the weights of the minority,
+    wrong_weight: Any           # of examples with wrong labels,
+    right_weight: Any           # and of examples with right labels
+    wrong: Any                  # number of wrong labels
+    right: Any                  # number of right labels
+    other: Any                  # number of examples for which the model predicts another label,
+    other_right: Any            # and for which that label is the true one
+    clean_loss: Any             # -1 if the rule does not compute it
+
+
+class _Trainer:
+    """The base class of trainers, with the task of a run, and `examples`, the part that its method trains on."""
+
+    def __init__(self, run):
+        self.run, self.method, self.task, self.problem = run, METHODS[run.method], run.task(), run.problem
+        self.examples, self.classes = self._training_set(), self.task.classes
+        self.frequencies = np.bincount(self.examples.labels, minlength=self.classes) / len(self.examples)
+
+    def errors(self, decide):
+        """Return errors in percent: on the test set, and on validation by true and by given labels.
+
+        decide: images -> their predicted labels (n,).
+        """
+        result = {"test_error": _percent_wrong(decide(self.task.test.images), self.task.test.labels)}
+        if self.task.validation is not None:
+            decisions = decide(self.task.validation.images)
+            result |= {"validation_error": _percent_wrong(decisions, self.task.validation.true),
+                       "validation_error_biased": _percent_wrong(decisions, self.task.validation.labels)}
+        return result
+
+
+class Descent(_Trainer):
+    """Stochastic gradient descent with momentum, by the sampler, rule and criterion of a method.
+
+    learned: {"params": {"model", "layer"}, "state": running averages of batch norm, "momentum", "memory" of the rule}.
+    On a GPU a step is a CUDA graph, and its output is in the memory of the graph, which the next step overwrites.
+    """
+
+    def __init__(self, run):
+        super().__init__(run)
+        s = run.settings
+        self.rate = optim.piecewise(s.rate, s.drops)
+        self.optimizer = optim.sgd(momentum=s.momentum, weight_decay=s.decay)
+        self.images, self.labels = xp.asarray(self.examples.images), xp.asarray(self.examples.labels)
+        self.clean_images, self.clean_labels = xp.asarray(self.task.clean.images), xp.asarray(self.task.clean.labels)
+        wrong = self.examples.wrong
+        self.marks = np.stack([self.examples.labels == self.task.minority, wrong, ~wrong], 1).astype(np.float32)
+        self.true = xp.asarray(self.examples.true)
+        precision = [np.mean(~wrong[self.examples.labels == c]) if (self.examples.labels == c).any() else 0.0
+                     for c in range(self.classes)]
+        self.known = Known(self.frequencies, np.array(precision), s.decay)
+        self.update = capture(self._update)
+
+    def _training_set(self):
+        part = self.method.trains_on.part(self.task)
+        if self.method.rebuild is None:
+            return part
+        images, labels, origin = self.method.rebuild(part.images, part.labels, generator((self.run.seed, REBUILD)))
+        true = np.where(origin < 0, labels, part.true[origin])      # the label of a synthetic example is right
+        return Part(images, labels, part.indices[origin], true)
+
+    def template(self):
+        """Return new parameters, and the initial running averages, momentum and memory of the rule."""
+        model = self.problem.init(generator((self.run.seed, INIT)), self.classes)
+        layer = criteria.adaptation_layer(np.eye(self.classes)) if self.method.layer else None
+        memory = self.method.memory(generator((self.run.seed, METHOD))) if self.method.memory else None
+        params = {"model": model, "layer": layer}
+        return {"params": params, "state": model.init_state(), "momentum": self.optimizer.init(params),
+                "memory": memory}
+
+    def init(self):
+        """Return the tree before the first step: new parameters, or those of the base, the run this one starts from."""
+        learned = self.template()
+        if self.method.base is None:
+            return learned
+        base = self.run.base
+        if base is None or not is_finished(base):
+            raise FileError(f"{self.run.name} starts from a finished run of {self.method.base}, which does not exist\n"
+                            "  help: train that run first, as every sweep does; if it failed, see its error")
+        trainer = trainer_of(base)
+        trained = restore(base, trainer)
+        if self.method.layer is NoiseLayer.CONFUSION:       # the base determines the noise layer only
+            layer = criteria.adaptation_layer(confusion(trainer, trained))
+            return {**learned, "params": {**learned["params"], "layer": layer}}
+        return {**learned, "params": {**learned["params"], "model": trained["params"]["model"]},
+                "state": trained["state"]}
+
+    def losses(self, params, batch, state):
+        """Return the method's loss of each example of a batch, (n,), and the new running averages and scores as Aux."""
+        y, state = scores(params["model"], batch.images, state, key=batch.key)
+        return self.method.criterion(y, batch.labels, params["layer"], self.frequencies), Aux(state, y)
+
+    def step(self, learned, t):
+        """Take one step of the method's rule and of the optimizer."""
+        run, rng = self.run, generator((self.run.seed, STEPS, t))
+        chosen = self.method.sampler(self.examples.labels, self.method.batch or run.settings.batch, rng)
+        indices, labels, rate = xp.asarray(chosen), self.examples.labels[chosen], self.rate(t)
+        now = Now(t, run.settings.steps, rate, labels, rng)
+        batch = Batch(self.problem.prepare(self.images[indices], rng), self.labels[indices], self._key(t, 0),
+                      xp.asarray(self.method.weigh(self.known, now), np.float32))
+        parts = batch, self._clean(rng, t), self.marks[chosen], self.true[indices], np.asarray(rate, np.float32)
+        if self.method.host:
+            return self._update(learned, *tree.map(xp.asarray, parts), now=now)
+        return self.update(learned, *parts)
+
+    def _key(self, t, which):
+        return np.array([self.run.seed % 2**32, MASKS, t, which], np.uint32)
+
+    def _update(self, learned, batch, clean, marks, true, rate, now=NOT_GIVEN):
+        """Do the part of a step that runs on the device, and is captured unless the method has host=True.
+
+        Args:
+            learned: the tree.
+            batch: Batch of training examples.
+            clean: Batch of clean examples, or None.
+            marks: (n, 3), float32: which examples are of the minority, have a wrong label, have a right label.
+            true: (n,), true labels.
+            rate: of this step.
+            now: a Now for methods with host=True.
+        """
+        def losses(params, part):                           # the clean batch does not update the running averages
+            return self.losses(params, part, None if part is clean else learned["state"])
+        r = self.method.rule(losses, learned["params"], batch, clean, learned["memory"], self.known, now)
+        params, momentum = self.optimizer.update(r.gradient, learned["momentum"], learned["params"], rate)
+        learned = {"params": params, "state": r.aux.state, "momentum": momentum, "memory": r.memory}
+        return learned, self._row(r, batch, marks, true)
+
+    def _clean(self, rng, t):
+        count = self.run.settings.clean_batch
+        if self.method.trains_on is not TrainsOn.TRAIN:
+            return None
+        chosen = samplers.with_repetition(self.task.clean.labels, count, rng) if count else np.arange(
+            len(self.task.clean))
+        indices = xp.asarray(chosen)
+        return Batch(self.problem.prepare(self.clean_images[indices], rng), self.clean_labels[indices],
+                     self._key(t, 1))
+
+    def _row(self, r, batch, marks, true):
+        """Return a Row as one array on the device, in few kernel launches and without synchronizing."""
+        predicted = r.aux.scores.argmax(1)
+        other = predicted != batch.labels
+        sums = xp.stack([r.losses / len(r.losses), r.weights, other, other & (predicted == true)]).sum(1)
+        parts = [sums[:2], (r.weights[:, None] * marks).sum(0), marks[:, 1:].sum(0), sums[2:],
+                 xp.full(1, -1.0) if r.clean_loss is None else r.clean_loss.reshape(1)]
+        return xp.concatenate([part.astype(np.float32) for part in parts])
+
+    def fetch_rows(self, rows, t):
+        """Return the rows as lists on the host; raise NotFinite for a loss that is not finite or above DIVERGED."""
+        new = [row for row in rows if not isinstance(row, list)]
+        host = to_host(xp.stack(new)).astype(float) if new else np.zeros((0, len(Row._fields)))
+        all_rows = Row(*host.T)
+        largest = np.maximum(np.abs(all_rows.loss), np.abs(all_rows.clean_loss))
+        if not (largest < DIVERGED).all():                  # NaN compares as False
+            k = int(np.argmin(largest < DIVERGED))
+            raise not_finite_error(self.run, t + 2 - len(host) + k, largest[k])
+        return [row for row in rows if isinstance(row, list)] + host.tolist()
+
+    def line(self, learned, rows, t):
+        """Return losses and errors after step t, and the distribution of weights since the last line."""
+        r = Row(*np.array(rows).T)
+        model, state = learned["params"]["model"], learned["state"]
+        clean_loss = float(mean(criteria.plain(predict(model, state, self.clean_images, self.problem.prepare),
+                                               self.clean_labels, None, self.frequencies)))
+        if not clean_loss < DIVERGED:
+            raise not_finite_error(self.run, t + 1, clean_loss)
+        other, total = r.other.sum(), r.weight.sum()
+        line = {"train_loss": r.loss.mean(), "train_error": 100.0 * other / (r.wrong + r.right).sum(),
+                "clean_loss": clean_loss,
+                **self.errors(lambda images: to_host(predict(model, state, images, self.problem.prepare).argmax(1))),
+                "own_label_right": r.other_right.sum() / other if other else None,
+                "minority_weight": r.minority_weight.sum() / total if total else 0.0,
+                "noisy_weight": (r.wrong_weight.sum() / r.wrong.sum()) / (r.right_weight.sum() / r.right.sum())
+                if r.wrong.sum() and r.right_weight.sum() else None}
+        has_clean = (r.clean_loss >= 0).all()
+        return line | ({"clean_losses": [float(f"{x:.4g}") for x in r.clean_loss]} if has_clean else {})
+
+
+class Boosting(_Trainer):
+    """Boosting, one round a step; learned: the Ensemble of boosting.py, with votes on the test and validation sets."""
+
+    def __init__(self, run):
+        super().__init__(run)
+        self.learner = self.method.learner(self.classes)
+        self.costs = self.method.costs(self.frequencies) if self.method.costs else None
+        sets = [self.task.test, *([self.task.validation] if self.task.validation is not None else [])]
+        self.x, *self.others = (to_host(self.problem.prepare(xp.asarray(part.images), None))
+                                for part in (self.examples, *sets))
+
+    def _training_set(self):
+        return self.task.baseline
+
+    def template(self):
+        """Return an Ensemble without votes, with equal weights or the method's initial ones."""
+        weights = self.method.first(self.frequencies)[self.examples.labels] if self.method.first else None
+        return boosting.init(len(self.examples), [len(x) for x in self.others], self.classes, weights)
+
+    init = template
+
+    def step(self, learned, t):
+        """Do one round of boosting: train a learner, and add its vote."""
+        labels, rng = self.examples.labels, generator((self.run.seed, STEPS, t))
+        predict = self.learner(self.x, labels, to_host(learned.weights), rng)
+        learned, r = boosting.boost_round(learned, labels, predict(self.x), [predict(x) for x in self.others],
+                                          self.classes, self.costs)
+        return learned, [r.error, r.alpha]
+
+    def fetch_rows(self, rows, t):
+        """Return the rows, which are on the host and always finite."""
+        return rows
+
+    def line(self, learned, rows, t):
+        """Return the errors of the vote after round t, and the distribution of the weights."""
+        decisions = iter(votes.argmax(1) for votes in learned.other_votes)
+        w, examples = learned.weights, self.examples
+        return {"learner_error": 100.0 * rows[-1][0], "alpha": rows[-1][1],
+                "train_error": _percent_wrong(learned.votes.argmax(1), examples.labels),
+                **self.errors(lambda images: next(decisions)),
+                "minority_weight": float(w[examples.labels == self.task.minority].sum()),
+                "noisy_weight": (float(w[examples.wrong].mean() / w[~examples.wrong].mean())
+                                 if examples.wrong.any() else None)}
+
+
+def trainer_of(run):
+    """Return a new trainer for a run: Boosting or Descent."""
+    return (Boosting if isinstance(METHODS[run.method], Boosted) else Descent)(run)
+
+
+def confusion(trainer, learned, part=None):
+    """Return the confusion matrix of a trained network, (true classes, predicted classes); each row sums to 1.
+
+    part: a Part of the task; None: the validation set, or the clean set if there is no validation set.
+    """
+    part = part or (trainer.task.validation if trainer.task.validation is not None else trainer.task.clean)
+    model, prepare = learned["params"]["model"], trainer.problem.prepare
+    predicted = to_host(predict(model, learned["state"], part.images, prepare).argmax(1))
+    counts = np.zeros((trainer.classes, trainer.classes))
+    np.add.at(counts, (part.true, predicted), 1.0)
+    return counts / np.maximum(counts.sum(1, keepdims=True), 1.0)
