@@ -4,11 +4,12 @@ import pytest
 
 import minigrad as mg
 from experiments.data import Images
-from experiments.data.flips import background_flip, flip_matrix, uniform_flip
-from experiments.data.tasks import Part, imbalance, long_tail, noisy
+from experiments.data.tasks import Part, long_tail
 from experiments.methods.resampling import over_sample, smote, under_sample
 from minigrad import DTypeError, MinigradError, ShapeError, nn
 from minigrad.backend import generator
+
+from .experiments.flipped import background_flip, flip_matrix, imbalance, noisy, uniform_flip
 
 
 class Column:

@@ -1,7 +1,7 @@
-"""Wrong labels: flips of the labels of a set, uniformly or to one class.
+"""Wrong labels: a Flip says how the labels of a set are made wrong, and makes them so.
 
-`variant` is "exact" where exactly round(share n) labels are wrong, and "paper" for what the authors' code does. `rng`
-is a NumPy generator; the paper variant also accepts a RandomState.
+`variant` is "exact" where exactly round(share n) labels are wrong, and "paper" for what the authors' code does (Ren et
+al. 2018, section 4.2). `rng` is a NumPy generator; the paper variant also accepts a RandomState.
 """
 from typing import NamedTuple
 
@@ -13,39 +13,10 @@ from minigrad.losses import label_array
 VARIANTS, KINDS = ("exact", "paper"), (None, "uniform", "background")
 
 
-class Flip(NamedTuple):
-    """How the labels of a set are flipped: `kind` is None (not at all), "uniform", or "background".
-
-    Args:
-        kind: see above.
-        share: of the labels, to be flipped.
-        classes: number of classes.
-        target: the background class; None: one drawn at random.
-        variant: "exact" or "paper".
-    """
-    kind: str | None
-    share: float
-    classes: int
-    target: int | None = None
-    variant: str = "exact"
-
-
 def require(condition, problem, remedy):
     """Raise a MinigradError that states the problem and the remedy, unless the condition holds."""
     if not condition:
         raise MinigradError(f"{problem}\n  help: {remedy}")
-
-
-def check_flip(flip):
-    """Raise MinigradError unless every field of the flip has a possible value."""
-    kind, share, classes, target, variant = flip
-    require(variant in VARIANTS, f"variant {variant!r}: there is no such variant", "choose 'exact' or 'paper'")
-    require(kind in KINDS, f"flip {kind!r}: there is no such flip", "choose None, 'uniform' or 'background'")
-    require(classes >= 2, f"classes {classes}: there must be at least two", "classes=K, where the labels are 0 to K-1")
-    require(0 <= share <= 1, f"share {share}: the share of labels to flip must lie between 0 and 1",
-            "the paper uses 0.4")
-    require(target is None or target in range(classes), f"target {target}: no class has this label",
-            f"choose 0 to {classes - 1}, or None for a class at random")
 
 
 def check_labels(labels, classes):
@@ -58,104 +29,89 @@ def check_labels(labels, classes):
     return labels
 
 
-def flip_labels(labels, flip, rng):
-    """Return the labels (n,) after a Flip; the labels themselves where its kind is None."""
-    if flip.kind is None:
-        return labels
-    if flip.kind == "uniform":
-        return uniform_flip(labels, flip.share, flip.classes, rng, flip.variant)
-    return background_flip(labels, flip.share, flip.classes, rng, flip.target, flip.variant)
+class Flip(NamedTuple):
+    """How the labels of a set are made wrong: not at all, uniformly, or to one class, the background.
 
+    uniform, exact: round(share n) labels are wrong, and all other classes are equally likely.
+    uniform, paper: int(share n) labels are drawn again as floor(U(0, K - 1)). The last class is never drawn, and an
+    example may keep its label: with K = 10 classes a share of 0.4 makes 36.0 % wrong. With two classes every redrawn
+    label is 0: a background flip to class 0, not a uniform flip.
 
-def uniform_flip(labels, share, classes, rng, variant="exact"):
-    """Return new labels (n,), a share of them replaced by other classes at random.
-
-    "exact": round(share n) labels are wrong, and all other classes are equally likely.
-    "paper" (Ren et al. 2018, section 4.2, the authors' code): int(share n) labels are drawn again as
-    floor(U(0, K - 1)). The last class is never drawn, and an example may keep its label: with K = 10 classes a share of
-    0.4 makes 36.0 % wrong. With two classes every redrawn label is 0: a background flip to class 0, not a uniform flip.
+    background, exact: round(share n_k) examples of each other class k, so that a share of 1 leaves no other label.
+    background, paper: int(share n) of all examples. Those of the background among them stay right: with K = 10 classes
+    a share of 0.4 makes 36 % wrong.
 
     Args:
-        labels: integers from 0 to classes - 1, (n,).
+        kind: None (no label is flipped), "uniform" or "background".
         share: of the labels, to be flipped, in [0, 1].
-        classes: number of classes.
-        rng: NumPy generator.
+        target: the background class; None: one drawn at random.
         variant: "exact" or "paper".
-
-    Raises MinigradError for a share outside [0, 1] and for labels outside the classes.
     """
-    check_flip(Flip("uniform", share, classes, variant=variant))
-    labels = check_labels(labels, classes)
-    if variant == "paper":
-        return redraw_labels(labels, rng.permutation(len(labels))[:int(share * len(labels))], classes, rng)
-    chosen = rng.permutation(len(labels))[:round(share * len(labels))]
-    new = labels.copy()
-    new[chosen] = (new[chosen] + rng.integers(1, classes, len(chosen))) % classes
-    return new
+    kind: str | None = None
+    share: float = 0.4
+    target: int | None = None
+    variant: str = "exact"
+
+    def __call__(self, labels, classes, rng):
+        """Return new labels (n,) for integers from 0 to classes - 1; the labels themselves where the kind is None."""
+        if self.kind is None:
+            return labels
+        self.check(classes)
+        labels = check_labels(labels, classes)
+        flip = self.with_target(classes, rng)
+        if flip.variant == "paper":
+            return flip.redraw(labels, rng.permutation(len(labels))[:int(flip.share * len(labels))], classes, rng)
+        new = labels.copy()
+        if flip.kind == "uniform":
+            chosen = rng.permutation(len(labels))[:round(flip.share * len(labels))]
+            new[chosen] = (new[chosen] + rng.integers(1, classes, len(chosen))) % classes
+            return new
+        for k in set(range(classes)) - {flip.target}:
+            members = rng.permutation(np.flatnonzero(labels == k))
+            new[members[:round(flip.share * len(members))]] = flip.target
+        return new
+
+    def check(self, classes):
+        """Raise MinigradError unless every field has a possible value."""
+        kind, share, target, variant = self
+        require(variant in VARIANTS, f"variant {variant!r}: there is no such variant", "choose 'exact' or 'paper'")
+        require(kind in KINDS, f"flip {kind!r}: there is no such flip", "choose None, 'uniform' or 'background'")
+        require(classes >= 2, f"classes {classes}: there must be at least two",
+                "classes=K, where the labels are 0 to K-1")
+        require(0 <= share <= 1, f"share {share}: the share of labels to flip must lie between 0 and 1",
+                "the paper uses 0.4")
+        require(target is None or target in range(classes), f"target {target}: no class has this label",
+                f"choose 0 to {classes - 1}, or None for a class at random")
+
+    def with_target(self, classes, rng):
+        """Return the flip with its background class drawn, where it needs one and has none.
+
+        It is any class, or floor(U(0, K - 1)) in the paper variant, which is never the last.
+        """
+        if self.kind != "background" or self.target is not None:
+            return self
+        drawn = rng.uniform(0, classes - 1) if self.variant == "paper" else rng.integers(classes)
+        return self._replace(target=int(drawn))
+
+    def redraw(self, labels, chosen, classes, rng):
+        """Return new labels as in the paper variant: the chosen ones become the target, or floor(U(0, K - 1)) each."""
+        new = labels.copy()
+        uniform = self.kind == "uniform"
+        new[chosen] = np.floor(rng.uniform(0, classes - 1, len(chosen))) if uniform else self.target
+        return new
+
+    def describe(self, part, classes):
+        """Return a text that counts the wrong labels, and those of the background; "" without flips."""
+        if self.kind is None:
+            return ""
+        text = f"; {part.wrong.sum()} labels wrong ({part.wrong.mean():.1%}, {self.kind} flip)"
+        if self.kind == "uniform":
+            return text
+        background = part.labels == self.target
+        others = (len(part) - background.sum()) / (classes - 1)
+        return (f"{text}: {background.sum()} ({background.mean():.1%}) have label {self.target}, "
+                f"{part.wrong.sum() / max(background.sum(), 1):.1%} of them wrongly; {others:.0f} have each other "
+                "label, on average")
 
 
-def background_flip(labels, share, classes, rng, target=None, variant="exact"):
-    """Return new labels (n,), a share of them replaced by one class, the background.
-
-    "exact": round(share n_k) examples of each other class k, so that a share of 1 leaves no other label.
-    "paper" (Ren et al. 2018, section 4.2, the authors' code): int(share n) of all examples. Those of the background
-    among them stay right: with K = 10 classes a share of 0.4 makes 36 % wrong.
-
-    Args:
-        labels: integers from 0 to classes - 1, (n,).
-        share: of the labels, to be flipped, in [0, 1].
-        classes: number of classes.
-        rng: NumPy generator.
-        target: the background class; None: see `draw_background`.
-        variant: "exact" or "paper".
-
-    Raises MinigradError for a share outside [0, 1], and for labels or a target outside the classes.
-    """
-    check_flip(Flip("background", share, classes, target, variant))
-    labels = check_labels(labels, classes)
-    target = draw_background(classes, rng, variant) if target is None else target
-    if variant == "paper":
-        chosen = rng.permutation(len(labels))[:int(share * len(labels))]
-        return redraw_labels(labels, chosen, classes, rng, target)
-    new = labels.copy()
-    for k in set(range(classes)) - {target}:
-        members = rng.permutation(np.flatnonzero(labels == k))
-        new[members[:round(share * len(members))]] = target
-    return new
-
-
-def draw_background(classes, rng, variant):
-    """Draw the background class: any class, or floor(U(0, K - 1)) in the paper variant, which is never the last."""
-    return int(rng.uniform(0, classes - 1) if variant == "paper" else rng.integers(classes))
-
-
-def redraw_labels(labels, chosen, classes, rng, target=None):
-    """Return new labels as in the paper variant: the chosen ones become the target, or floor(U(0, K - 1)) each."""
-    new = labels.copy()
-    new[chosen] = np.floor(rng.uniform(0, classes - 1, len(chosen))) if target is None else target
-    return new
-
-
-def describe_flip(part, flip):
-    """Return a text that counts the wrong labels, and those of the background; "" without flips."""
-    if flip.kind is None:
-        return ""
-    text = f"; {part.wrong.sum()} labels wrong ({part.wrong.mean():.1%}, {flip.kind} flip)"
-    if flip.kind == "uniform":
-        return text
-    background = part.labels == flip.target
-    others = (len(part) - background.sum()) / (flip.classes - 1)
-    return (f"{text}: {background.sum()} ({background.mean():.1%}) have label {flip.target}, "
-            f"{part.wrong.sum() / max(background.sum(), 1):.1%} of them wrongly; {others:.0f} have each other label, "
-            "on average")
-
-
-def flip_matrix(part, classes):
-    """Return P(given label | true label), (K, K), counted in the part; each row, a true class, sums to 1.
-
-    The row of a class that does not occur in the part is that of the identity.
-    """
-    given, true = check_labels(part.labels, classes), check_labels(part.true, classes)
-    counts = np.bincount(true * classes + given, minlength=classes * classes).reshape(classes, classes)
-    counts = np.where(counts.sum(1, keepdims=True), counts, np.eye(classes))
-    return counts / counts.sum(1, keepdims=True)
+NO_FLIP = Flip()

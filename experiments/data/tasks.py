@@ -3,8 +3,9 @@
     imbalance(source, share, rng, ...)      two classes, one of them rare
     noisy(source, test_source, seed, ...)   many classes: wrong labels (flips.py), a long tail, or both
 
-All parts are disjoint by index, which is asserted. Every part keeps the true labels beside the given ones. `variant` is
-"exact" for counts that are exactly as asked for, and "paper" for what the authors' code does.
+All parts are disjoint by index, which is asserted. Every part keeps the true labels beside the given ones. The variant
+of the flip is that of the whole task: "exact" for counts that are exactly as asked for, "paper" for what the authors'
+code does.
 """
 import dataclasses
 import math
@@ -17,7 +18,7 @@ from minigrad.errors import shape
 from minigrad.losses import label_array
 
 from . import Images
-from .flips import Flip, check_flip, check_labels, describe_flip, draw_background, flip_labels, redraw_labels, require
+from .flips import NO_FLIP, check_labels, require
 
 
 class Part(NamedTuple):
@@ -80,8 +81,7 @@ def check_share(share):
             "excluded", "the paper uses 0.9 0.95 0.98 0.99 0.995")
 
 
-def imbalance(source, share, rng, test_source=None, total=None, clean=5, tests=100, minority=4, majority=9,
-              variant="exact", flip=None, flip_share=0.4, target=None):
+def imbalance(source, share, rng, test_source=None, total=None, clean=5, tests=100, digits=(4, 9), flip=NO_FLIP):
     """Return a task of two digits, label 0 the minority and label 1 the majority, a share of the training set.
 
     Args:
@@ -94,51 +94,40 @@ def imbalance(source, share, rng, test_source=None, total=None, clean=5, tests=1
             baselines then do not see the clean images.
         clean: number of clean images of each class.
         tests: number of test images of each class.
-        minority: the digit of class 0.
-        majority: the digit of class 1.
-        variant: "exact" rounds the numbers of images; "paper" truncates them like the authors' code, which loses one
-            image to floating point at a share of 0.9 of 5,000: 499 and 4,500.
-        flip: kind of wrong labels in `train`, see `Flip`.
-        flip_share: share of wrong labels, see `Flip`.
-        target: background class, see `Flip`.
+        digits: of class 0, the minority, and of class 1.
+        flip: how labels of `train` are made wrong. Its variant "exact" rounds the numbers of images; "paper" truncates
+            them like the authors' code, which loses one image to floating point at a share of 0.9 of 5,000: 499 and
+            4,500.
 
     Raises MinigradError for what the source does not have enough images for.
     """
     check_share(share)
-    flip = Flip(flip, flip_share, 2, target, variant)
-    check_flip(flip)
+    flip.check(2)
     source, test_source = _check_source(source), _check_source(test_source)
     require(min(clean, tests) >= 1, f"clean {clean}, tests {tests}: each class needs at least one",
             "clean=5, tests=100")
-    flip = _draw_target(flip, rng)
-    free = [rng.permutation(np.flatnonzero(source.labels == digit)) for digit in (minority, majority)]
+    flip = flip.with_target(2, rng)
+    free = [rng.permutation(np.flatnonzero(source.labels == digit)) for digit in digits]
     if test_source is None:
         test = _make_part(source, [indices[:tests] for indices in free])
         free = [indices[tests:] for indices in free]
     else:
         test = _make_part(test_source, [rng.permutation(np.flatnonzero(test_source.labels == digit))[:tests]
-                                        for digit in (minority, majority)])
+                                        for digit in digits])
     require(len(test) == 2 * tests, f"tests {tests}: the source has fewer images of a class",
             "tests=N with a smaller N")
     clean_set = _make_part(source, [indices[:clean] for indices in free])
     free = [indices[clean:] for indices in free]
-    counts = _count_two_classes(share, total, clean, len(free[1]), variant)
+    counts = _count_two_classes(share, total, clean, len(free[1]), flip.variant)
     require(min(counts) >= 1 and all(count <= len(indices) for count, indices in zip(counts, free)),
             f"share {share}: it needs {counts} images of the two classes beside the clean ones, of "
             f"{[len(indices) for indices in free]}", "choose a milder share or a larger source")
     train = _make_part(source, [indices[:count] for indices, count in zip(free, counts)])
-    train = Part(train.images, flip_labels(train.true, flip, rng), train.indices, train.true)
+    train = Part(train.images, flip(train.true, 2, rng), train.indices, train.true)
     _assert_disjoint(train, clean_set, *([test] if test_source is None else []))
-    statement = (f"training: {counts[0]} of class 0 (digit {minority}), {counts[1]} of class 1 (digit {majority})"
-                 f"{describe_flip(train, flip)}; clean: {clean} + {clean}; test: {tests} + {tests}")
+    statement = (f"training: {counts[0]} of class 0 (digit {digits[0]}), {counts[1]} of class 1 (digit {digits[1]})"
+                 f"{flip.describe(train, 2)}; clean: {clean} + {clean}; test: {tests} + {tests}")
     return Task(statement, train, clean_set, None, test, train if total is None else train + clean_set, 2, 0)
-
-
-def _draw_target(flip, rng):
-    """Return the flip with a background class drawn, where it needs one and has none."""
-    if flip.kind != "background" or flip.target is not None:
-        return flip
-    return flip._replace(target=draw_background(flip.classes, rng, flip.variant))
 
 
 def _count_two_classes(share, total, clean, most, variant):
@@ -159,8 +148,8 @@ def _make_part(source: Images, chosen):
 
 # ------------------------------------------------------------------------------------------------- many classes
 
-def noisy(source, test_source, seed, flip=None, share=0.4, target=None, clean=100, validation=5000, ratio=1.0,
-          classes=10, variant="exact", size=None, tests=None):
+def noisy(source, test_source, seed, flip=NO_FLIP, clean=100, validation=5000, ratio=1.0, classes=10, size=None,
+          tests=None):
     """Return a task of all classes of a source, with a share of the labels flipped, a long tail, or both.
 
     The source is divided into train, clean and validation. `train` is reduced to a long tail, then to `size` random
@@ -171,27 +160,23 @@ def noisy(source, test_source, seed, flip=None, share=0.4, target=None, clean=10
     "paper" (Ren et al. 2018, section 4.2, the authors' code): the source is shuffled with RandomState(seed), and its
     end is validation. The rest is shuffled in the same way, and its end is clean, which is hence not balanced. Of the
     rest and of validation the first int(share n) are relabeled, with a background drawn from RandomState(seed + 1) if
-    none is given (seed 0: class 3 of 10, 41 of 100). The flips themselves are described in flips.py.
+    none is given (seed 0: class 3 of 10, 41 of 100).
 
     Args:
         source: Images to take train, clean and validation from.
         test_source: Images to take the test set from; None: the source.
         seed: of all random numbers, 0 or more.
-        flip: kind of wrong labels in `train` and `validation`, see `Flip`.
-        share: share of wrong labels, see `Flip`.
-        target: background class, see `Flip`.
+        flip: how labels of `train` and `validation` are made wrong, and the variant of the task.
         clean: number of clean images.
         validation: number of validation images.
         ratio: of the largest class to the smallest in `train`, 1 for no long tail.
         classes: number of classes.
-        variant: "exact" or "paper", see above.
         size: of `train`; None: all that is left.
         tests: number of test images; None: all of the test source.
 
     Raises MinigradError for what is impossible, before any image is copied.
     """
-    flip = Flip(flip, share, classes, target, variant)
-    check_flip(flip)
+    flip.check(classes)
     _check_ratio(ratio)
     source, test_source = _check_source(source, classes), _check_source(test_source, classes)
     _check_numbers(source, test_source, seed, clean, validation, size, tests)
@@ -201,19 +186,18 @@ def noisy(source, test_source, seed, flip=None, share=0.4, target=None, clean=10
         test_indices = _draw_in_proportion(test_from.labels, test_indices, tests, classes, rng)
     if test_source is None:
         free = np.setdiff1d(free, test_indices)
-    split = _split_like_the_authors if variant == "paper" else _split
+    split = _split_like_the_authors if flip.variant == "paper" else _split
     train_indices, clean_indices, validation_indices = split(source.labels, free, clean, validation, classes, seed, rng)
     train_indices = _reduce(source.labels, train_indices, ratio, size, classes, rng)
-    rng = _authors_generator(seed + 1) if variant == "paper" else rng
-    flip, unflipped = _draw_target(flip, rng), flip._replace(kind=None)
-    train = _make_noisy_part(source, train_indices, flip, rng)
-    validation_set = _make_noisy_part(source, validation_indices, flip, rng)
-    clean_set = _make_noisy_part(source, clean_indices, unflipped, rng)
-    test = _make_noisy_part(test_from, test_indices, unflipped, rng)
+    rng = _authors_generator(seed + 1) if flip.variant == "paper" else rng
+    flip = flip.with_target(classes, rng)
+    train, validation_set = (_flipped_part(source, indices, flip, classes, rng)
+                             for indices in (train_indices, validation_indices))
+    clean_set, test = _part(source, clean_indices), _part(test_from, test_indices)
     _assert_disjoint(train, clean_set, validation_set, *([test] if test_source is None else []))
     sizes = np.bincount(train.true, minlength=classes)
     statement = (f"training: {len(train)} images of {classes} classes, {sizes.min()} to {sizes.max()} of each"
-                 f"{describe_flip(train, flip)}; clean: {clean}{_describe_absence(clean_set, classes)}; "
+                 f"{flip.describe(train, classes)}; clean: {clean}{_describe_absence(clean_set, classes)}; "
                  f"validation: {validation}; test: {len(test)}")
     return Task(statement, train, clean_set, validation_set if validation else None, test, train, classes,
                 classes - 1 if ratio > 1 else None)
@@ -300,15 +284,19 @@ def _draw_from_each(labels, free, counts, rng):
     return rng.permutation(np.concatenate([rng.permutation(some)[:count] for some, count in zip(members, counts)]))
 
 
-def _make_noisy_part(source, indices, flip, rng):
+def _part(source, indices):
+    """Return the Part with these indices, its labels as they are."""
+    return Part(source.images[indices], source.labels[indices], indices, source.labels[indices])
+
+
+def _flipped_part(source, indices, flip, classes, rng):
     """Return the Part with these indices, its labels flipped; in the paper variant a flip also shuffles them."""
-    true = source.labels[indices]
+    part = _part(source, indices)
     if flip.kind is None or flip.variant == "exact":
-        return Part(source.images[indices], flip_labels(true, flip, rng), indices, true)
-    first = np.arange(int(flip.share * len(true)))          # the authors shuffle before and after
-    target = flip.target if flip.kind == "background" else None
-    labels, order = redraw_labels(true, first, flip.classes, rng, target), rng.permutation(len(true))
-    return Part(source.images[indices[order]], labels[order], indices[order], true[order])
+        return Part(part.images, flip(part.true, classes, rng), indices, part.true)
+    first = np.arange(int(flip.share * len(part)))          # the authors shuffle before and after
+    labels, order = flip.redraw(part.true, first, classes, rng), rng.permutation(len(part))
+    return Part(part.images[order], labels[order], indices[order], part.true[order])
 
 
 def _describe_absence(part, classes):

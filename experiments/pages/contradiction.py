@@ -33,8 +33,8 @@ from ..paper import command
 from ..training.runs import DATA, Problem, Run, Settings
 
 TASKS = {"imbalance": {"share": 0.97},
-         "noise": {"share": 0.55, "flip": "background", "flip_share": 0.3, "target": 0},
-         "both": {"share": 0.9, "flip": "background", "flip_share": 0.4, "target": 1}}
+         "noise": {"share": 0.55, "flip": data.Flip("background", 0.3, target=0)},
+         "both": {"share": 0.9, "flip": data.Flip("background", 0.4, target=1)}}
 QUICK = Settings(steps=600, rate=0.03, momentum=0.9, batch=30, every=100, drops=(450,))
 DEFAULT_METHODS = ("uniform", "hard_mining", "low_loss", "reweight")
 DEFAULT_SEEDS = range(10)
@@ -190,8 +190,9 @@ def _cell(seeds):
 
 def _about(name):
     how = TASKS[name]
-    flipped = "fours labeled 9" if how.get("target") else "nines labeled 4"
-    return f"{how['share']:.0%} nines" + (f",\n{how['flip_share']:.0%} of the {flipped}" if "flip" in how else "")
+    flip = how.get("flip", data.NO_FLIP)
+    flipped = "fours labeled 9" if flip.target else "nines labeled 4"
+    return f"{how['share']:.0%} nines" + (f",\n{flip.share:.0%} of the {flipped}" if flip.kind else "")
 
 
 def picture(lines, path, caption):
@@ -244,7 +245,9 @@ class Contradiction(command.Script):
     def plan(self, options):
         """Return the settings of the experiment, as its folder keeps them, and the runs that the options ask for."""
         settings = settings_of(options)
-        kept = {"experiment": "contradiction", "tasks": TASKS, **settings._asdict(), "drops": list(settings.drops)}
+        tasks = {name: {key: value._asdict() if key == "flip" else value for key, value in how.items()}
+                 for name, how in TASKS.items()}
+        kept = {"experiment": "contradiction", "tasks": tasks, **settings._asdict(), "drops": list(settings.drops)}
         return kept, [make_run(options, name, method, seed) for name in TASKS for seed in options.seeds
                       for method in options.methods]
 

@@ -156,7 +156,7 @@ def _source(name):
 
 
 def task(name, seed, **how):
-    """Return the task of a run: biases.noisy on CIFAR."""
+    """Return the task of a run: tasks.noisy on CIFAR."""
     return noisy(*_source(name), seed, classes=CLASSES[name], **how)
 
 
@@ -177,6 +177,7 @@ def run_of(options, grid, name, bias, share, clean, seed):
     if clean is None:
         clean = 1000 if bias == "uniform" else 10 * CLASSES[options.data]
     background = {"target": target} if bias == "background" else {}
+    flip = data.Flip(bias, share, background.get("target"), MODES[options.mode].variant)
     labels = {"data": options.data, "network": options.network, "bias": bias, "share": share, "clean": clean,
               **background, "method": name, "seed": seed}
     how = settings(name, options.mode, options.network, options.steps, options.rate)
@@ -184,8 +185,7 @@ def run_of(options, grid, name, bias, share, clean, seed):
     base = name.removesuffix("+ft") if "ft" in suffixes else METHODS[method].base
     return Run("-".join(str(label) for label in labels.values()), labels,
                "fine_tune" if "ft" in suffixes else method, seed,
-               functools.partial(task, options.data, seed, flip=bias, share=share, clean=clean, variant=mode.variant,
-                                 **background, **mode.sizes),
+               functools.partial(task, options.data, seed, flip=flip, clean=clean, **mode.sizes),
                problem(options.network, options.steps or mode.steps), how, options.out,
                run_of(options, grid, base, bias, share, clean, seed) if base else None)
 

@@ -57,7 +57,7 @@ def task(name, share, seed):
     """Return the task of one run, with 100 + 100 test images of `sample`, or the paper's 250 + 250 of `mnist`."""
     source, test_source, total, tests = _source(name)
     return imbalance(source, share, generator((seed, DATA)), test_source, total, tests=tests,
-                     variant="exact" if total is None else "paper")
+                     flip=data.Flip(variant="exact" if total is None else "paper"))
 
 
 def settings_of(options):

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from experiments import data
 from experiments.data import Images
-from experiments.data.flips import background_flip, flip_matrix, uniform_flip
-from experiments.data.tasks import Part, imbalance, long_tail, noisy
+from experiments.data.tasks import Part, long_tail
 from minigrad import MinigradError
 from minigrad.backend import generator
+
+from .flipped import background_flip, flip_matrix, imbalance, noisy, uniform_flip
 
 FLIPS, VARIANTS = ("uniform", "background"), ("exact", "paper")
 shares, seeds, variants = st.floats(0, 1), st.integers(0, 2**31), st.sampled_from(VARIANTS)

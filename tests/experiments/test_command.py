@@ -18,7 +18,6 @@ import pytest
 from experiments import COMMANDS, command_line, console, data
 from experiments.benchmark import benchmark
 from experiments.data import Images
-from experiments.data.tasks import noisy
 from experiments.methods import METHODS
 from experiments.pages import contradiction, nested
 from experiments.paper import cifar, command, figure2, figure3
@@ -27,6 +26,7 @@ from experiments.training.folders import prepare_folder, read_record
 from experiments.training.runs import NotFinite, Problem, is_finished
 from minigrad import FileError, MinigradError, nn, tree
 
+from .flipped import noisy
 from .test_benchmark import made_up
 from .test_cifar import Here, colored
 from .test_training import without_time

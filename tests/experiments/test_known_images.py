@@ -72,7 +72,7 @@ def digits(tmp_path, monkeypatch):
         sets[name] = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8), rng.integers(0, 10, n).astype(np.uint8)
     (tmp_path / "mnist").mkdir()
     digests = {}
-    for name in data.MNIST:                                 # train-images-idx3-ubyte.gz ...
+    for name in data.images.MNIST:                                 # train-images-idx3-ubyte.gz ...
         part, kind, _ = name.split("-", 2)
         content = idx(sets[part][kind == "labels"])
         (tmp_path / "mnist" / name).write_bytes(content)
@@ -92,12 +92,12 @@ def test_digits_go_with_their_labels(digits):
 
 def test_checksums_of_the_published_files():
     """The checksums are the published ones (MNIST: sha256; CIFAR: sha256 of the archives, md5 of their files)."""
-    found = [re.findall(r"\b(?:[0-9a-f]{64}|[0-9a-f]{32})\b", repr(known)) for known in (data.MNIST, data.SAMPLE, data.CIFAR10, data.CIFAR100)]
+    found = [re.findall(r"\b(?:[0-9a-f]{64}|[0-9a-f]{32})\b", repr(known)) for known in (data.images.MNIST, data.images.SAMPLE, data.images.CIFAR10, data.images.CIFAR100)]
     assert [len(digests) for digests in found] == [4, 1, 7, 3]
     assert hashlib.sha256(" ".join(sum(found, [])).encode()).hexdigest() == (
         "05a7b723aa769b2a2074ce367c7d5ea52760e7006c1ffb20a2870a523fa9bc02")
-    assert list(data.CIFAR10.files) == [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
-    assert list(data.CIFAR100.files) == ["train", "test"] and (data.CIFAR10.labels, data.CIFAR100.labels) == (b"labels", b"fine_labels")
+    assert list(data.images.CIFAR10.files) == [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
+    assert list(data.images.CIFAR100.files) == ["train", "test"] and (data.images.CIFAR10.labels, data.images.CIFAR100.labels) == (b"labels", b"fine_labels")
 
 
 # ------------------------------------------------------------------------------------- tasks of digits, place by place
@@ -147,7 +147,7 @@ def test_the_samples_digits_one_by_one(make):
 
 def test_shifts_and_mirrors_of_known_draws():
     """There are five by five offsets; pixels beyond the border are black; [0, 255] becomes [-1, 1]."""
-    assert data.PAD == 2
+    assert data.images.PAD == 2
     rng = np.random.default_rng(2)
     images = rng.integers(0, 256, (200, 6, 5, 3), dtype=np.uint8)
     draws = np.random.default_rng(7)

@@ -7,8 +7,6 @@ import pytest
 
 from experiments import data
 from experiments.data import Images
-from experiments.data.tasks import imbalance as two_classes
-from experiments.data.tasks import noisy
 from experiments.methods import METHODS
 from experiments.pages import contradiction, nested, walkthrough
 from experiments.paper import cifar, command, figure2, figure3, grids
@@ -16,6 +14,9 @@ from experiments.training import trainers
 from experiments.training.runs import DATA, INIT, LOOK, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings
 from minigrad import nn, to_host, tree
 from minigrad.backend import generator
+
+from .flipped import imbalance as two_classes
+from .flipped import noisy
 
 PARTS = ("train", "clean", "validation", "test", "baseline")
 

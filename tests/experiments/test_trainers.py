@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from experiments import data
-from experiments.data.tasks import Part, Task, noisy
+from experiments.data.tasks import Part, Task
 from experiments.methods import METHODS, Aux, Boosted, Known, Now, Step, boosting, by_losses
 from experiments.paper import figure2
 from experiments.training import trainers
@@ -18,6 +18,7 @@ from minigrad.backend import generator
 from models import mlp
 
 from ..test_device import without_host_reads
+from .flipped import noisy
 
 
 class Flat(nn.Module):
