@@ -49,8 +49,13 @@ class Parser(argparse.ArgumentParser):
         if left:
             wrong = next((each for each in left if each.startswith("-")), left[0])
             near = difflib.get_close_matches(wrong.partition("=")[0], re.findall(r"--[\w-]+", self.format_usage()), 1)
-            self.error(f"there is no option {wrong}\n  help: {near[0] if near else '--help lists the options'}")
+            self.error(f"there is no option {wrong}" + (f"\n  help: {near[0]}" if near else ""))
         return options
+
+    def error(self, message):
+        """Print an error in the manner of all others, and exit with status 2."""
+        remedy = "" if "\n  help:" in message else f"\n  help: {self.prog} --help lists the options"
+        self.exit(2, f"error: {message}{remedy}\n")
 
 
 class Progress:

@@ -2,17 +2,20 @@
 
 A Weighting consists of a sampler (draws the batch), a rule (weighs the examples of a batch) and a criterion (the loss
 of each example), and may rebuild the training set. A Boosted method consists of a weak learner and a number of rounds.
-The training loop in training.py runs both.
+The training loop (training/loop.py) runs both.
 """
+import difflib
 import enum
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigrad import MinigradError
+
 from . import boosting, criteria, resampling, rules, samplers
-from .rules import by_clean_loss, by_losses, by_weights
+from .rules import ByCleanLoss, ByLosses, by_weights
 from .step import NOT_GIVEN, Aux, Batch, Known, NotGiven, Now, Step
 
 
@@ -37,6 +40,7 @@ class Weighting(NamedTuple):
     """A method that trains one network by gradient descent on a weighted loss.
 
     Args:
+        name: of the method.
         summary, source: one line each, for the list of methods.
         rule: the gradient and the example weights of a batch, see rules.py.
         weigh: (known, now) -> (n,), weights that do not depend on the losses; for the rule `by_weights`.
@@ -52,6 +56,7 @@ class Weighting(NamedTuple):
         base: the method whose finished run this one starts from, or None.
         classes: the only number of classes that the method can handle; None: any.
     """
+    name: str
     summary: str
     source: str
     rule: Callable = by_weights
@@ -64,7 +69,7 @@ class Weighting(NamedTuple):
     memory: Callable | None = None
     host: bool = False
     rebuild: Callable | None = None
-    base: str | None = None
+    base: Any = None
     classes: int | None = None
 
 
@@ -72,12 +77,14 @@ class Boosted(NamedTuple):
     """A method that trains many weak learners, one in each round, on the baseline part of the task.
 
     Args:
+        name: of the method.
         summary, source: one line each, for the list of methods.
         learner: classes -> a weak learner, see boosting.py.
         rounds: number of rounds, unless the settings have fewer steps.
         first: frequencies -> (classes,), the cost of each class in the initial weights; None: equal weights.
         costs: frequencies -> (classes,), the cost of each class in every round; None: no costs.
     """
+    name: str
     summary: str
     source: str
     learner: Callable
@@ -104,45 +111,55 @@ def _network(classes):
 
 PAPER = "Ren et al. 2018, section 4"
 
-METHODS = {
-    "uniform": Weighting("equal weights", PAPER),
-    "random": Weighting("random weights, new at every step", PAPER, weigh=rules.rectified_noise),
-    "proportion": Weighting("weights inverse to the class frequency", PAPER, weigh=rules.inverse_frequency),
-    "resample": Weighting("class-balanced batches", PAPER, sampler=samplers.balanced_classes),
-    "hard_mining": Weighting("the hardest examples of each class", PAPER, rules.hard_mining, batch=500, host=True),
-    "reweight": Weighting("Algorithm 1: weights that reduce the clean loss", PAPER, by_clean_loss(),
-                          trains_on=TrainsOn.TRAIN),
-    "reweight_decay": Weighting("Algorithm 1, weight decay in the clean loss", PAPER, by_clean_loss(decay=True),
-                                trains_on=TrainsOn.TRAIN),
-    "reweight_authors": Weighting("Algorithm 1 as the authors' code runs it", PAPER,
-                                  by_clean_loss(decay=True, redraw=True), trains_on=TrainsOn.TRAIN),
-    "under_sample": Weighting("the majority cut down to the minority", "He & Garcia 2009",
-                              rebuild=resampling.under_sample),
-    "over_sample": Weighting("copies of the minority", "He & Garcia 2009", rebuild=resampling.over_sample),
-    "smote": Weighting("synthetic minority between neighbors", "Chawla et al. 2002", rebuild=resampling.smote),
-    "adaboost": Boosted("boosted stumps", "Freund & Schapire 1997", _stump, rounds=100),
-    "adaboost_networks": Boosted("boosted small networks", "Schwenk & Bengio 2000", _network, rounds=10),
-    "cost_boost": Boosted("boosted stumps, costs in the initial weights", "Landesa-Vázquez & Alba-Castro 2012", _stump,
-                          rounds=100, first=boosting.inverse_costs),
-    "cost_boost_csb2": Boosted("boosted stumps, a cost of 2 in each round", "Ting 2000", _stump, rounds=40,
-                               costs=_double_rare),
-    "focal": Weighting("low weight of well-learned examples", "Lin et al. 2017", criterion=criteria.focal),
-    "dice": Weighting("self-adjusting dice loss (two classes)", "Li et al. 2020", criterion=criteria.dice, classes=2),
-    "low_loss": Weighting("the lowest losses of the batch", "Kumar et al. 2010", by_losses(rules.low_loss), host=True),
-    "mentor": Weighting("MentorNet's predefined curriculum", "Jiang et al. 2018", by_losses(rules.mentor),
-                        memory=rules.mentor_memory, host=True),
-    "bootstrap_soft": Weighting("labels mixed with predicted probabilities", "Reed et al. 2015",
-                                criterion=criteria.bootstrap_soft),
-    "bootstrap_hard": Weighting("labels mixed with predicted labels", "Reed et al. 2015",
-                                criterion=criteria.bootstrap_hard),
-    "adaptation": Weighting("noise layer, initially the identity", "Goldberger & Ben-Reuven 2017",
-                            criterion=criteria.adaptation, layer=NoiseLayer.IDENTITY),
-    "adaptation_confusion": Weighting("noise layer, initially a confusion matrix", "Goldberger & Ben-Reuven 2017",
-                                      criterion=criteria.adaptation, layer=NoiseLayer.CONFUSION, base="uniform"),
-    "oracle": Weighting("weights in proportion to the label precision", PAPER, weigh=rules.oracle),
-    "clean_only": Weighting("the clean set only", PAPER, sampler=samplers.with_repetition, trains_on=TrainsOn.CLEAN),
-    "fine_tune": Weighting("uniform, then the clean set only", PAPER, sampler=samplers.with_repetition,
-                           trains_on=TrainsOn.CLEAN, base="uniform"),
-    "meta_weight_net": Weighting("a network from loss to weight", "Shu et al. 2019", rules.meta_weight_net,
-                                 trains_on=TrainsOn.TRAIN, memory=rules.meta_weight_net_memory, host=True),
-}
+UNIFORM = Weighting("uniform", "equal weights", PAPER)
+
+METHODS = {method.name: method for method in [
+    UNIFORM,
+    Weighting("random", "random weights, new at every step", PAPER, weigh=rules.rectified_noise),
+    Weighting("proportion", "weights inverse to the class frequency", PAPER, weigh=rules.inverse_frequency),
+    Weighting("resample", "class-balanced batches", PAPER, sampler=samplers.balanced_classes),
+    Weighting("hard_mining", "the hardest examples of each class", PAPER, rules.hard_mining, batch=500, host=True),
+    Weighting("reweight", "Algorithm 1: weights that reduce the clean loss", PAPER, ByCleanLoss(),
+              trains_on=TrainsOn.TRAIN),
+    Weighting("reweight_decay", "Algorithm 1, weight decay in the clean loss", PAPER, ByCleanLoss(decay=True),
+              trains_on=TrainsOn.TRAIN),
+    Weighting("reweight_authors", "Algorithm 1 as the authors' code runs it", PAPER,
+              ByCleanLoss(decay=True, redraw=True), trains_on=TrainsOn.TRAIN),
+    Weighting("under_sample", "the majority cut down to the minority", "He & Garcia 2009",
+              rebuild=resampling.under_sample),
+    Weighting("over_sample", "copies of the minority", "He & Garcia 2009", rebuild=resampling.over_sample),
+    Weighting("smote", "synthetic minority between neighbors", "Chawla et al. 2002", rebuild=resampling.smote),
+    Boosted("adaboost", "boosted stumps", "Freund & Schapire 1997", _stump, rounds=100),
+    Boosted("adaboost_networks", "boosted small networks", "Schwenk & Bengio 2000", _network, rounds=10),
+    Boosted("cost_boost", "boosted stumps, costs in the initial weights", "Landesa-Vázquez & Alba-Castro 2012", _stump,
+            rounds=100, first=boosting.inverse_costs),
+    Boosted("cost_boost_csb2", "boosted stumps, a cost of 2 in each round", "Ting 2000", _stump, rounds=40,
+            costs=_double_rare),
+    Weighting("focal", "low weight of well-learned examples", "Lin et al. 2017", criterion=criteria.focal),
+    Weighting("dice", "self-adjusting dice loss (two classes)", "Li et al. 2020", criterion=criteria.dice, classes=2),
+    Weighting("low_loss", "the lowest losses of the batch", "Kumar et al. 2010", ByLosses(rules.low_loss), host=True),
+    Weighting("mentor", "MentorNet's predefined curriculum", "Jiang et al. 2018", ByLosses(rules.mentor),
+              memory=rules.mentor_memory, host=True),
+    Weighting("bootstrap_soft", "labels mixed with predicted probabilities", "Reed et al. 2015",
+              criterion=criteria.bootstrap_soft),
+    Weighting("bootstrap_hard", "labels mixed with predicted labels", "Reed et al. 2015",
+              criterion=criteria.bootstrap_hard),
+    Weighting("adaptation", "noise layer, initially the identity", "Goldberger & Ben-Reuven 2017",
+              criterion=criteria.adaptation, layer=NoiseLayer.IDENTITY),
+    Weighting("adaptation_confusion", "noise layer, initially a confusion matrix", "Goldberger & Ben-Reuven 2017",
+              criterion=criteria.adaptation, layer=NoiseLayer.CONFUSION, base=UNIFORM),
+    Weighting("oracle", "weights in proportion to the label precision", PAPER, weigh=rules.oracle),
+    Weighting("clean_only", "the clean set only", PAPER, sampler=samplers.with_repetition, trains_on=TrainsOn.CLEAN),
+    Weighting("fine_tune", "uniform, then the clean set only", PAPER, sampler=samplers.with_repetition,
+              trains_on=TrainsOn.CLEAN, base=UNIFORM),
+    Weighting("meta_weight_net", "a network from loss to weight", "Shu et al. 2019", rules.meta_weight_net,
+              trains_on=TrainsOn.TRAIN, memory=rules.meta_weight_net_memory, host=True),
+]}
+
+
+def find_method(name):
+    """Return the method of this name; raise MinigradError, with the nearest names, if there is none."""
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS) or METHODS
+        raise MinigradError(f"there is no method {name}\n  help: choose from {', '.join(near)}")
+    return METHODS[name]

@@ -6,13 +6,17 @@ losses(params, batch) -> ((n,), Aux): runs the network in training mode. clean: 
 memory: the memory that the rule returned in the previous step. known, now: see step.py. There are three kinds of rules:
 
     by_weights              the weights do not depend on the losses: one forward pass, one backward pass
-    by_losses(weigh)        the weights depend on the losses: linearize, weigh, pull the weights back
-    by_clean_loss(...)      the weights depend on the clean loss: Algorithm 1
+    ByLosses(weigh)         the weights depend on the losses: linearize, weigh, pull the weights back
+    ByCleanLoss(...)        the weights depend on the clean loss: Algorithm 1
+
+A rule with parameters is a frozen dataclass, so that a run can be sent to another process together with its method.
 
 Where the authors' published code differs from the paper, the paper's definition is implemented, and a note mentions it.
 The weights of a batch sum to 1, so that the rate means the same for every rule, unless a docstring says otherwise.
 """
+import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -46,13 +50,16 @@ def by_weights(losses, params, batch, clean, memory, known, now):
     return Step(gradient, batch.weights, l, aux, memory)
 
 
-def by_losses(weigh):
-    """Return the rule with w, memory = weigh(losses, memory, known, now), where w is constant in the derivative."""
-    def rule(losses, params, batch, clean, memory, known, now):
+@dataclasses.dataclass(frozen=True)
+class ByLosses:
+    """The rule with w, memory = weigh(losses, memory, known, now), where w is constant in the derivative."""
+    weigh: Callable
+
+    def __call__(self, losses, params, batch, clean, memory, known, now):
+        """Update by the gradient of sum w_i l_i."""
         l, J, aux = linearize(lambda params: losses(params, batch), params, has_aux=True)
-        w, new = weigh(l, memory, known, now)
+        w, new = self.weigh(l, memory, known, now)
         return Step(J.pull(astype(w, l.dtype)), w, l, aux, new)
-    return rule
 
 
 # ------------------------------------------------------------------------ weights without the losses
@@ -154,23 +161,27 @@ def mentor(l, memory, known, now, share=0.75, average=0.95, slope=1.0):
 
 # ------------------------------------------------------------------------ weights from the clean set
 
-def by_clean_loss(decay=False, redraw=False):
-    """Return the rule of Algorithm 1 of the paper: weights by how much each example reduces the clean loss.
+@dataclasses.dataclass(frozen=True)
+class ByCleanLoss:
+    """The rule of Algorithm 1 of the paper: weights by how much each example reduces the clean loss.
 
     decay: whether to add weight decay, decay / 2 |W|^2, to the clean loss, so that u_i = <grad l_i, v + decay W>.
     redraw: whether to run the network again for the update, with other dropout masks than for the weights.
     With both, this is the computation of the authors' code for CIFAR.
     """
-    def rule(losses, params, batch, clean, memory, known, now):
+    decay: bool = False
+    redraw: bool = False
+
+    def __call__(self, losses, params, batch, clean, memory, known, now):
+        """Update by the gradient of sum w_i l_i, with the weights w of Algorithm 1."""
         def clean_loss(params):
-            return mean(losses(params, clean)[0]) + (_decay(params, known.decay) if decay else 0.0)
-        if redraw:
+            return mean(losses(params, clean)[0]) + (_decay(params, known.decay) if self.decay else 0.0)
+        if self.redraw:
             w = reweight.example_weights(lambda params: losses(params, batch)[0], clean_loss, params)
             again = batch._replace(key=nn.fold_in(batch.key, 1), weights=w)
             return by_weights(losses, params, again, clean, memory, known, now)
         r = reweight.reweighted_gradient(lambda params: losses(params, batch), clean_loss, params, has_aux=True)
         return Step(r.gradient, r.weights, r.losses, r.aux, memory, r.clean_loss)
-    return rule
 
 
 def _decay(params, decay):
@@ -205,5 +216,5 @@ def meta_weight_net(losses, params, batch, clean, memory, known, now):
         return mean(losses(ahead, clean)[0])
     L, direction = value_and_grad(clean_loss_after)(memory["net"])
     net, state = _adam.update(direction, memory["adam"], memory["net"], 1e-3)
-    step = by_losses(lambda l, *_: (weights(net, l), {"net": net, "adam": state}))
+    step = ByLosses(lambda l, *_: (weights(net, l), {"net": net, "adam": state}))
     return step(losses, params, batch, clean, memory, known, now)._replace(clean_loss=L)

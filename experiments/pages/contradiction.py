@@ -15,6 +15,7 @@ as many examples of each class as the rarest has: with balanced labels it would 
 The network is small (14 x 14 pixels, 32 hidden units), and shares and schedule were chosen so that the effects are well
 above the spread. The verdicts are computed from the runs; with few seeds, some claims fail.
 """
+import dataclasses
 import functools
 import math
 from typing import NamedTuple
@@ -71,17 +72,21 @@ def _reason_against(method):
     return command.class_mismatch(method, 2)
 
 
+def _describe(share, flip=None):
+    """Return the fields of a task, as settings.json has them."""
+    return {"share": share} | ({"flip": flip.kind, "flip_share": flip.share, "target": flip.target} if flip else {})
+
+
 def settings_of(options):
     """Return the Settings of all runs."""
     steps = options.steps or QUICK.steps
-    return QUICK._replace(steps=steps, rate=options.rate or QUICK.rate, drops=(3 * steps // 4,))
+    return dataclasses.replace(QUICK, steps=steps, rate=options.rate or QUICK.rate, drops=(3 * steps // 4,))
 
 
 def make_run(options, name, method, seed):
-    """Return the run of a method on the task of this name. Raises MinigradError for a method that is unfit here."""
-    command.check_methods([method], _reason_against)
-    return Run(f"{name}-{method}-{seed}",
-               {"task": name, "method": method, "share": TASKS[name]["share"], "seed": seed}, method, seed,
+    """Return the run of a method on the task of this name."""
+    return Run(f"{name}-{method.name}-{seed}",
+               {"task": name, "method": method.name, "share": TASKS[name]["share"], "seed": seed}, method, seed,
                functools.partial(task, name, seed), SMALL, settings_of(options), options.out)
 
 
@@ -237,17 +242,15 @@ class Contradiction(command.Script):
         """Return the options with all defaults; raise MinigradError for options that cannot be run."""
         if options.mode != "quick":
             raise MinigradError("--mode paper: the paper has no such experiment\n  help: --mode quick, the default")
-        options.methods = command.choose_values(options.methods, DEFAULT_METHODS)
-        options.seeds = command.choose_values(options.seeds, DEFAULT_SEEDS)
-        command.check_methods(options.methods, _reason_against)
-        return options
+        methods = command.find_methods(command.choose_values(options.methods, DEFAULT_METHODS), _reason_against)
+        return dataclasses.replace(options, methods=methods,
+                                   seeds=command.choose_values(options.seeds, DEFAULT_SEEDS))
 
     def plan(self, options):
         """Return the settings of the experiment, as its folder keeps them, and the runs that the options ask for."""
         settings = settings_of(options)
-        tasks = {name: {key: value._asdict() if key == "flip" else value for key, value in how.items()}
-                 for name, how in TASKS.items()}
-        kept = {"experiment": "contradiction", "tasks": tasks, **settings._asdict(), "drops": list(settings.drops)}
+        kept = {"experiment": "contradiction", "tasks": {name: _describe(**how) for name, how in TASKS.items()},
+                **dataclasses.asdict(settings), "drops": list(settings.drops)}
         return kept, [make_run(options, name, method, seed) for name in TASKS for seed in options.seeds
                       for method in options.methods]
 
@@ -271,7 +274,8 @@ class Contradiction(command.Script):
 
     def run_of(self, options, line):
         """Return the run with this line in its record."""
-        return make_run(options, line["task"], line["method"], int(line["seed"]))
+        (method,) = command.find_methods([line["method"]], _reason_against)
+        return make_run(options, line["task"], method, int(line["seed"]))
 
 
 SCRIPTS = {"contradiction": Contradiction()}

@@ -48,7 +48,7 @@ SMALL = 0.1                                                 # rate of the single
 SEEDS = range(10)                                           # over which the page reports means
 
 
-class Problem(NamedTuple):
+class Clouds(NamedTuple):
     """Examples x (n, 4), whose last column is 1, and labels (n,), 0 or 1. flipped: (n,), True for a wrong label."""
     x: Any
     label: Any
@@ -114,7 +114,7 @@ def problem(seed):
         return np.column_stack([x, np.ones(n)]), label.astype(float)
     (x, label), flipped = cloud(EXAMPLES), np.zeros(EXAMPLES, bool)
     flipped[rng.permutation(EXAMPLES)[:round(FLIPPED * EXAMPLES)]] = True
-    return tree.map(xp.asarray, Problem(x, np.where(flipped, 1 - label, label), flipped, *cloud(CLEAN), *cloud(TEST)))
+    return tree.map(xp.asarray, Clouds(x, np.where(flipped, 1 - label, label), flipped, *cloud(CLEAN), *cloud(TEST)))
 
 
 # ------------------------------------------------------------------------------------------------ the two loops
@@ -177,7 +177,7 @@ def solve_inner(problem, weights, theta=None, cost=None):
     Raises MinigradError unless there is a weight >= 0 for each example.
 
     Args:
-        problem: the Problem.
+        problem: the Clouds.
         weights: w, (n,).
         theta: where to begin, by default 0.
         cost: a Cost to add to.
@@ -193,7 +193,7 @@ def hypergradient(problem, weights, theta, cost=None):
     """Return dL/dw at theta = theta*(w), (n,), on the host, by the implicit function theorem: see the top of this file.
 
     Args:
-        problem: the Problem.
+        problem: the Clouds.
         weights: w, (n,).
         theta: theta*(w).
         cost: a Cost to add to.
@@ -221,7 +221,7 @@ def nested(problem, tolerance=1e-4, steps=3000, start=None):
     2000). Raises MinigradError if the loop has not converged after `steps` steps.
 
     Args:
-        problem: the Problem.
+        problem: the Clouds.
         tolerance: stop where, to first order, no w has a clean loss lower by more than this.
         steps: the limit of the outer loop.
         start: weights of mean 1, by default all 1.

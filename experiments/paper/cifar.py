@@ -14,6 +14,7 @@ need is trained once.
 uniform+short is a fair baseline: long training at a high rate fits wrong labels, and plain training that ends early has
 been reported to reach 88.5 % where Table 1 has 67.97 for it (github.com/xjtushujun/meta-weight-net, issue 1).
 """
+import dataclasses
 import functools
 import re
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from minigrad import MinigradError
 
 from .. import data
 from ..data.tasks import noisy
-from ..methods import METHODS, Boosted
+from ..methods import METHODS, Boosted, Weighting, find_method
 from ..training.runs import Problem, Run, Settings
 from . import command
 
@@ -92,26 +93,49 @@ def problem(network, steps):
 
 # ---------------------------------------------------------------------------------------------------- runs
 
-def split_name(name):
-    """Split a name, such as "uniform+es+ft" into "uniform", ("es", "ft"); raise MinigradError for impossible ones."""
+class Entry(NamedTuple):
+    """An entry of a comparison: a method, and the suffixes that change its schedule."""
+    method: Weighting | Boosted
+    suffixes: tuple[str, ...] = ()
+
+    @property
+    def name(self):
+        """The name, such as "uniform+es+ft"."""
+        return "+".join([self.method.name, *self.suffixes])
+
+    @property
+    def trained_by(self):
+        """The method that takes the steps of its last stage."""
+        return METHODS["fine_tune"] if "ft" in self.suffixes else self.method
+
+    @property
+    def base(self):
+        """The Entry whose final parameters this one starts from, or None."""
+        if "ft" in self.suffixes:
+            return self._replace(suffixes=self.suffixes[:-1])
+        return Entry(self.method.base) if self.method.base else None
+
+
+def parse_entry(name):
+    """Return the Entry of a name, such as "uniform+es+ft"; raise MinigradError for impossible ones."""
     method, *suffixes = name.split("+")
-    command.check_methods([method], lambda method: None)
+    method = find_method(method)
     if suffixes != [s for s in SUFFIXES if s in suffixes] or len(set(suffixes) - {"ft"}) > 1:
-        raise MinigradError(f"there is no method {name}\n  help: {method} may be followed by +es, +half or +short, "
-                            "and then by +ft")
-    if suffixes and isinstance(METHODS[method], Boosted):
-        raise MinigradError(f"there is no method {name}: {method} trains no network, and +{suffixes[0]} changes the "
-                            f"schedule of a network\n  help: --methods {method}")
-    return method, tuple(suffixes)
+        raise MinigradError(f"there is no method {name}\n  help: {method.name} may be followed by +es, +half or "
+                            "+short, and then by +ft")
+    if suffixes and isinstance(method, Boosted):
+        raise MinigradError(f"there is no method {name}: {method.name} trains no network, and +{suffixes[0]} changes "
+                            f"the schedule of a network\n  help: --methods {method.name}")
+    return Entry(method, tuple(suffixes))
 
 
-def settings(name, mode, network, steps=None, rate=None):
+def settings(entry, mode, network, steps=None, rate=None):
     """Return the Settings of a run, by the table in the docstring of this module.
 
     For a run with several stages, such as uniform+es+ft, these are the settings of the last one.
 
     Args:
-        name: of the method, with suffixes.
+        entry: an Entry, or its name.
         mode: "quick" or "paper".
         network: its name.
         steps: of the long schedule; None: those of the mode.
@@ -119,28 +143,29 @@ def settings(name, mode, network, steps=None, rate=None):
 
     Raises MinigradError for a suffix that would not change the schedule.
     """
-    method, suffixes = split_name(name)
+    entry = parse_entry(entry) if isinstance(entry, str) else entry
+    method, suffixes = entry
     for suffix in set(suffixes) - {"ft"}:
         T = MODES[mode].steps
         if _schedule(method, suffix, network, T) == _schedule(method, "", network, T):
-            plain = name.replace(f"+{suffix}", "")
-            raise MinigradError(f"{name}: +{suffix} changes nothing, as {method} on {network} has that schedule or "
-                                f"its own\n  help: --methods {plain}")
+            plain = entry.name.replace(f"+{suffix}", "")
+            raise MinigradError(f"{entry.name}: +{suffix} changes nothing, as {method.name} on {network} has that "
+                                f"schedule or its own\n  help: --methods {plain}")
     T, rate = steps or MODES[mode].steps, rate or 0.1
     steps, drops = _schedule(method, suffixes[-1] if suffixes else "", network, T)
-    tuned = "ft" in suffixes or method == "fine_tune"
-    every = 1 if isinstance(METHODS[method], Boosted) else MODES[mode].every
+    tuned = entry.trained_by.name == "fine_tune"
+    every = 1 if isinstance(method, Boosted) else MODES[mode].every
     return Settings(steps, rate / 100 if tuned else rate, 0.9, 100, every, clean_batch=100, decay=2e-4, drops=drops)
 
 
 def _schedule(method, suffix, network, T):
     """Return the number of steps, and the steps at which the rate drops, of a method with this suffix or ""."""
-    if suffix == "ft" or method == "fine_tune":
+    if suffix == "ft" or method.name == "fine_tune":
         return max(T // 16, 1), ()
-    if method == "clean_only":
+    if method.name == "clean_only":
         return max(T // 40, 1), ()
-    if isinstance(METHODS[method], Boosted):
-        return min(METHODS[method].rounds, T), ()
+    if isinstance(method, Boosted):
+        return min(method.rounds, T), ()
     if suffix == "short":
         return max(T // 4, 1), (9 * T // 40,)
     if suffix == "half":
@@ -160,34 +185,30 @@ def task(name, seed, **how):
     return noisy(*_source(name), seed, classes=CLASSES[name], **how)
 
 
-def run_of(options, grid, name, bias, share, clean, seed):
+def run_of(options, entry, bias, share, clean, seed):
     """Return one Run, with the run it starts from as its base.
 
     Args:
-        options: of the command line.
-        grid: the Grid, for the background class.
-        name: of the method, with suffixes.
+        options: of the command line, checked.
+        entry: the Entry.
         bias: "uniform" or "background".
         share: of flipped labels.
         clean: number of clean images; None: as in the paper.
         seed: of the run.
     """
-    method, suffixes = split_name(name)
-    target = options.target if options.target is not None else grid.targets(options.data, seed)
+    mode, target = MODES[options.mode], None
+    if bias == "background":
+        target = options.grid.targets(options.data, seed) if options.target is None else options.target
     if clean is None:
         clean = 1000 if bias == "uniform" else 10 * CLASSES[options.data]
-    background = {"target": target} if bias == "background" else {}
-    flip = data.Flip(bias, share, background.get("target"), MODES[options.mode].variant)
     labels = {"data": options.data, "network": options.network, "bias": bias, "share": share, "clean": clean,
-              **background, "method": name, "seed": seed}
-    how = settings(name, options.mode, options.network, options.steps, options.rate)
-    mode = MODES[options.mode]
-    base = name.removesuffix("+ft") if "ft" in suffixes else METHODS[method].base
-    return Run("-".join(str(label) for label in labels.values()), labels,
-               "fine_tune" if "ft" in suffixes else method, seed,
+              **({} if target is None else {"target": target}), "method": entry.name, "seed": seed}
+    flip = data.Flip(bias, share, target, mode.variant)
+    return Run("-".join(str(label) for label in labels.values()), labels, entry.trained_by, seed,
                functools.partial(task, options.data, seed, flip=flip, clean=clean, **mode.sizes),
-               problem(options.network, options.steps or mode.steps), how, options.out,
-               run_of(options, grid, base, bias, share, clean, seed) if base else None)
+               problem(options.network, options.steps or mode.steps),
+               settings(entry, options.mode, options.network, options.steps, options.rate), options.out,
+               run_of(options, entry.base, bias, share, clean, seed) if entry.base else None)
 
 
 # ------------------------------------------------------------------------------------------------- scripts
@@ -202,25 +223,48 @@ def choose_runs(runs, wanted):
     return chosen
 
 
+@dataclasses.dataclass(frozen=True)
+class Options(command.Options):
+    """The options of a figure on CIFAR; `methods` are Entries once they are checked."""
+    network: str | None
+    shares: list | None
+    cleans: list | None
+    target: int | None
+    grid: Grid | None = None    # of the mode
+
+
+@dataclasses.dataclass(frozen=True)
 class Figure(command.Script):
     """A figure or table on CIFAR.
 
     Args:
         name: of the command.
-        about: the description for --help.
-        quick: the Grid of quick mode.
-        paper: the Grid of paper mode.
+        title: what it shows.
+        grids: {mode: its Grid}.
         draw: a generator of the paths of its pictures, see grids.py.
         along: the option that may have several values, "shares" or "cleans", or None.
-        network: whether the report needs the networks of the runs, from their checkpoints.
+        needs_network: whether the report needs the networks of the runs, from their checkpoints.
     """
+    name: str
+    title: str
+    grids: dict[str, Grid]
+    draw: Callable
+    along: str | None = None
+    needs_network: bool = False
+    Options = Options
 
-    def __init__(self, name, about, quick, paper, draw, along=None, network=False):
-        self.name, self.about, self.grids = name, f"{about}\n\n{__doc__}", {"quick": quick, "paper": paper}
-        self.draw, self.along, self.needs_network = draw, along, network
-        self.defaults = "\n".join(f"  {mode:6s} {grid.network}; methods {' '.join(grid.methods)}; shares "
-                                  f"{' '.join(map(str, grid.shares))}; seeds {' '.join(map(str, grid.seeds))}; steps "
-                                  f"{MODES[mode].steps}" for mode, grid in self.grids.items())
+    @property
+    def about(self):
+        """The description for --help."""
+        _, _, schedules = __doc__.partition("\n\n")
+        return f"{self.title}\n\n{schedules}"
+
+    @property
+    def defaults(self):
+        """The Grids, for --help."""
+        return "\n".join(f"  {mode:6s} {grid.network}; methods {' '.join(grid.methods)}; shares "
+                         f"{' '.join(map(str, grid.shares))}; seeds {' '.join(map(str, grid.seeds))}; steps "
+                         f"{MODES[mode].steps}" for mode, grid in self.grids.items())
 
     def add_options(self, parser):
         """Add the options of this script alone."""
@@ -235,35 +279,35 @@ class Figure(command.Script):
     def check(self, options):
         """Return the options with all defaults; raise MinigradError for what it cannot show or would not change it."""
         grid = self.grids[options.mode]
-        options.network = options.network or grid.network
-        for which in ("methods", "shares", "cleans", "seeds"):
-            setattr(options, which, command.choose_values(getattr(options, which), getattr(grid, which)))
-        options.grid = grid
-        command.check_methods([split_name(method)[0] for method in options.methods],
-                              lambda method: self._reason_against(method, options))
+        values = {which: command.choose_values(getattr(options, which), getattr(grid, which))
+                  for which in ("methods", "shares", "cleans", "seeds")}
+        entries = [parse_entry(name) for name in values["methods"]]
+        command.find_methods([entry.method.name for entry in entries],
+                             lambda method: self._reason_against(method, CLASSES[options.data]))
         for which, elsewhere in SEVERAL.items():
-            values = getattr(options, which)
-            if len(values) > 1 and which != self.along:
-                raise MinigradError(f"--{which} {' '.join(map(str, values))}: {self.name} shows one value at a time\n"
-                                    f"  help: --{which} {values[0]}; {elsewhere} compares several")
-        if None not in options.cleans and min(options.cleans) < 1:
-            raise MinigradError(f"--cleans {min(options.cleans)}: it must be at least 1")
+            first, *others = values[which]
+            if others and which != self.along:
+                raise MinigradError(f"--{which} {' '.join(map(str, values[which]))}: {self.name} shows one value at a "
+                                    f"time\n  help: --{which} {first}; {elsewhere} compares several")
+        if None not in values["cleans"] and min(values["cleans"]) < 1:
+            raise MinigradError(f"--cleans {min(values['cleans'])}: it must be at least 1")
         if options.target is not None and "background" not in grid.biases:
             raise MinigradError(f"--target {options.target}: {self.name} has no background flips\n"
                                 "  help: leave out --target")
-        return options
+        return dataclasses.replace(options, **values | {"methods": entries}, network=options.network or grid.network,
+                                   grid=grid)
 
-    def _reason_against(self, method, options):
+    def _reason_against(self, method, classes):
         if self.needs_network and isinstance(method, Boosted):
             return f"{self.name} needs a network, and it trains none"
-        return command.class_mismatch(method, CLASSES[options.data])
+        return command.class_mismatch(method, classes)
 
     def plan(self, options):
         """Return the settings to save in the folder, and the runs that the options ask for."""
         saved = {"experiment": "cifar", "mode": options.mode, "steps": options.steps, "rate": options.rate}
-        return saved, [run_of(options, options.grid, method, bias, share, clean, seed)
+        return saved, [run_of(options, entry, bias, share, clean, seed)
                        for bias in options.grid.biases for share in options.shares for clean in options.cleans
-                       for seed in options.seeds for method in options.methods]
+                       for seed in options.seeds for entry in options.methods]
 
     def statements(self, options, runs):
         """Return how training differs from test, for each kind of task."""

@@ -1,6 +1,7 @@
 """The common part of the scripts of figures and tables: options, checks, folder, sweep, report, exit status."""
 import abc
 import contextlib
+import dataclasses
 import pathlib
 import shlex
 import sys
@@ -9,14 +10,30 @@ import minigrad
 from minigrad import MinigradError
 
 from .. import console
-from ..methods import METHODS
+from ..methods import METHODS, find_method
 from ..training.folders import prepare_folder, read_record
 from ..training.pool import default_jobs, run_all
 from ..training.runs import read_lines, split_finished
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The options that all scripts have, see make_parser; None where none is given, until Script.check."""
+    mode: str
+    data: str
+    methods: list | None
+    seeds: list | None
+    steps: int | None
+    rate: float | None
+    backend: str | None
+    jobs: int | None
+    out: pathlib.Path | None
+    resume: bool
+
+
 class Script(abc.ABC):
     """One figure or table: what it compares, and what it draws of the records."""
+    Options = Options           # or a subclass with the fields that add_options adds
     name: str                   # of the command
     about: str                  # the description for --help
     defaults: str               # methods, seeds, steps and rate of each mode, for --help
@@ -29,7 +46,7 @@ class Script(abc.ABC):
 
     @abc.abstractmethod
     def check(self, options):
-        """Return the options with all defaults; raise MinigradError for options that cannot be run."""
+        """Return the options with all defaults, and methods for names; raise MinigradError if they cannot be run."""
 
     @abc.abstractmethod
     def plan(self, options):
@@ -79,18 +96,17 @@ def choose_values(value, default):
     return list(dict.fromkeys(default if value is None else value))
 
 
-def check_methods(methods, unfit):
-    """Raise MinigradError, with the list of possible methods, unless all methods are known and can be used.
+def find_methods(names, unfit):
+    """Return the methods of these names; raise MinigradError, with a list of methods, unless all can be used.
 
     unfit: method -> the reason why it cannot be used, or None.
     """
-    choice = f"\n  help: choose from {', '.join(name for name, method in METHODS.items() if not unfit(method))}"
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown:
-        raise MinigradError(f"there is no method {', '.join(unknown)}{choice}")
-    for name in methods:
-        if why := unfit(METHODS[name]):
-            raise MinigradError(f"{name} cannot be used here: {why}{choice}")
+    methods = [find_method(name) for name in names]
+    for method in methods:
+        if why := unfit(method):
+            choice = ", ".join(name for name, other in METHODS.items() if not unfit(other))
+            raise MinigradError(f"{method.name} cannot be used here: {why}\n  help: choose from {choice}")
+    return methods
 
 
 def class_mismatch(method, classes):
@@ -107,9 +123,8 @@ def _check_options(script, options):
             raise MinigradError(f"--{name} {value}: it must be at least {least}, and finite")
     if min(options.seeds or [0]) < 0:
         raise MinigradError(f"--seeds {min(options.seeds)}: a seed must not be negative")
-    options = script.check(options)
-    options.out = options.out or pathlib.Path("runs", script.folder(options))
-    return options
+    options = script.check(script.Options(**vars(options)))
+    return dataclasses.replace(options, out=options.out or pathlib.Path("runs", script.folder(options)))
 
 
 def parse_options(script, arguments):

@@ -6,6 +6,7 @@
 Fours (the minority) against nines, LeNet, ten clean images, an unbiased test set. Options select shares, methods and
 seeds; --resume continues after an interruption.
 """
+import dataclasses
 import functools
 
 from minigrad import xp
@@ -14,7 +15,7 @@ from models import lenet
 
 from .. import data, figures
 from ..data.tasks import check_share, imbalance
-from ..methods import METHODS, Boosted
+from ..methods import METHODS, Boosted, find_method
 from ..training.runs import DATA, Problem, Run, Settings
 from ..training.trainers import trainer_of
 from . import command
@@ -64,27 +65,32 @@ def settings_of(options):
     """Return the Settings of most methods, and {method: steps} of those with another number of steps."""
     paper = options.mode == "paper"
     settings = PAPER if paper else QUICK
-    settings = settings._replace(steps=options.steps or settings.steps, rate=options.rate or settings.rate)
+    settings = dataclasses.replace(settings, steps=options.steps or settings.steps, rate=options.rate or settings.rate)
     return settings, PAPER_STEPS if paper and options.steps is None else {}
 
 
 def make_run(options, method, share, seed):
     """Return one Run, with the run it starts from as its base."""
-    command.check_methods([method], lambda method: None)
     settings, own_steps = settings_of(options)
-    row = METHODS[method]
-    own, base = settings._replace(steps=own_steps.get(method, settings.steps)), row.base
-    if isinstance(row, Boosted):
-        own = settings._replace(steps=min(row.rounds, settings.steps), every=1)
-    if method == "fine_tune":                               # a sixteenth of the steps, as in the paper on CIFAR
-        own = settings._replace(steps=max(settings.steps // 16, 1))
-    return Run(f"{method}-{share}-{seed}", {"method": method, "share": share, "seed": seed}, method, seed,
-               functools.partial(task, options.data, share, seed), LENET, own, options.out,
-               make_run(options, base, share, seed) if base else None)
+    own = {"steps": own_steps.get(method.name, settings.steps)}
+    if isinstance(method, Boosted):
+        own = {"steps": min(method.rounds, settings.steps), "every": 1}
+    if method.name == "fine_tune":                          # a sixteenth of the steps, as in the paper on CIFAR
+        own = {"steps": max(settings.steps // 16, 1)}
+    return Run(f"{method.name}-{share}-{seed}", {"method": method.name, "share": share, "seed": seed}, method, seed,
+               functools.partial(task, options.data, share, seed), LENET, dataclasses.replace(settings, **own),
+               options.out, make_run(options, method.base, share, seed) if method.base else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(command.Options):
+    """The options of Figure 2."""
+    shares: list | None
 
 
 class Imbalance(command.Script):
     """Figure 2."""
+    Options = Options
     name, about, defaults, grows, owns_folder = "imbalance", __doc__, DEFAULTS, True, True
 
     def add_options(self, parser):
@@ -98,18 +104,18 @@ class Imbalance(command.Script):
     def check(self, options):
         """Return the options with all defaults; raise MinigradError for options that cannot be run."""
         paper = options.mode == "paper"
-        options.methods = command.choose_values(options.methods, PAPER_METHODS if paper else QUICK_METHODS)
-        options.shares = command.choose_values(options.shares, PAPER_SHARES if paper else (0.95, 0.99))
-        options.seeds = command.choose_values(options.seeds, PAPER_SEEDS if paper else (0, 1))
-        command.check_methods(options.methods, lambda method: command.class_mismatch(method, 2))
-        for share in options.shares:
+        names = command.choose_values(options.methods, PAPER_METHODS if paper else QUICK_METHODS)
+        methods = command.find_methods(names, lambda method: command.class_mismatch(method, 2))
+        shares = command.choose_values(options.shares, PAPER_SHARES if paper else (0.95, 0.99))
+        for share in shares:
             check_share(share)
-        return options
+        seeds = command.choose_values(options.seeds, PAPER_SEEDS if paper else (0, 1))
+        return dataclasses.replace(options, methods=methods, shares=shares, seeds=seeds)
 
     def plan(self, options):
         """Return the settings to save in the folder, and the runs that the options ask for."""
         settings, own_steps = settings_of(options)
-        saved = {"experiment": "imbalance", "mode": options.mode, "data": options.data, **settings._asdict(),
+        saved = {"experiment": "imbalance", "mode": options.mode, "data": options.data, **dataclasses.asdict(settings),
                  "own_steps": own_steps, "drops": list(settings.drops)}
         return saved, [make_run(options, method, share, seed) for share in options.shares for seed in options.seeds
                        for method in options.methods]
@@ -127,7 +133,7 @@ class Imbalance(command.Script):
         yield figures.weight_over_training(lines, options.out / "weight.png", caption)
         for share in dict.fromkeys(line["share"] for line in lines):
             yield figures.all_methods(lines, options.out / f"methods-{share}.png", caption, share, paper)
-        boosted = [run for run in runs if isinstance(METHODS[run.method], Boosted)]
+        boosted = [run for run in runs if isinstance(run.method, Boosted)]
         if boosted:
             print(f"drawn of {len(boosted)} runs of boosting: {boosted[0].name}")
             yield boosting_picture(boosted[0], options.out / "boosting.png", caption)
@@ -138,7 +144,7 @@ class Imbalance(command.Script):
 
     def run_of(self, options, line):
         """Return the run with this line in its record."""
-        return make_run(options, line["method"], float(line["share"]), int(line["seed"]))
+        return make_run(options, find_method(line["method"]), float(line["share"]), int(line["seed"]))
 
 
 def boosting_picture(run, path, caption, rounds=12):

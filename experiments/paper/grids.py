@@ -27,7 +27,7 @@ def row(quick, paper, **settings):
     """Add what follows to SCRIPTS. quick, paper: the Grids of the modes; settings: see cifar.Figure."""
     def add(draw):
         name, about = draw.__name__, inspect.getdoc(draw)
-        SCRIPTS[name] = cifar.Figure(name, about, quick, paper, draw, **settings)
+        SCRIPTS[name] = cifar.Figure(name, about, {"quick": quick, "paper": paper}, draw, **settings)
         return draw
     return add
 
@@ -57,7 +57,7 @@ def table2(lines, runs, options, caption, file):
     yield figures.weights_over_training(lines, file("-weights"), caption)
 
 
-row(Grid(SMALL, ("reweight+half",)), Grid("resnet-32", ("reweight+half",)), network=True)(figure3.figure3)
+row(Grid(SMALL, ("reweight+half",)), Grid("resnet-32", ("reweight+half",)), needs_network=True)(figure3.figure3)
 
 
 @row(Grid(SMALL, ("uniform+ft", "reweight"), cleans=(15, 100, 500)),
@@ -77,7 +77,7 @@ def figure5(lines, runs, options, caption, file):
     yield figures.accuracy_against(lines, "share", theirs, file(), caption, "share of flipped labels")
 
 
-@row(IN_FIGURE_6, IN_FIGURE_6._replace(network="resnet-32"), network=True)
+@row(IN_FIGURE_6, IN_FIGURE_6._replace(network="resnet-32"), needs_network=True)
 def figure6(lines, runs, options, caption, file):
     """Figure 6 of the paper: confusion matrices of plain training and reweighting, with both kinds of flips.
 

@@ -6,6 +6,7 @@ and it makes the results independent of the number of concurrent runs.
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -75,7 +76,7 @@ def _add_bases(runs):
     for run in reversed(found.values()):
         if run.base and (not _has_readable_record(run) or run.name in needed and not run.checkpoint.exists()):
             needed.add(run.base.name)
-    return [run._replace(is_base=run.name in needed) for run in found.values()]
+    return [dataclasses.replace(run, is_base=run.name in needed) for run in found.values()]
 
 
 def _has_readable_record(run):

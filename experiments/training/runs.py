@@ -3,22 +3,24 @@
 NAME.jsonl is the record, with one line for each evaluation. NAME.safetensors is the checkpoint, which also holds the
 record up to its step. When a run is repeated, old lines stay in the record until new ones of their step replace them.
 """
+import dataclasses
 import json
 import math
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from minigrad import FileError, MinigradError, ShapeError, backend, tree, xp
 
-from ..methods import METHODS, Boosted
+from ..data.tasks import Task
+from ..methods import Boosted, Weighting, find_method
 from .folders import check_lines, parse_json, read_record
 
 DATA, INIT, STEPS, REBUILD, METHOD, MASKS, LOOK = range(7)  # second integer of a key: the use of its numbers
 DIVERGED = 1e6                          # nats: a mean loss above it counts as divergence, even if it is finite
 
 
-class Settings(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Settings:
     """Settings of training.
 
     Args:
@@ -37,10 +39,11 @@ class Settings(NamedTuple):
     every: int
     clean_batch: int = 0
     decay: float = 0.0
-    drops: tuple = ()
+    drops: tuple[int, ...] = ()
 
 
-class Problem(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Problem:
     """The model of a run, and its input.
 
     init(rng, classes) -> a model that returns one score for each example (two classes), or one for each class.
@@ -50,18 +53,37 @@ class Problem(NamedTuple):
     prepare: Callable
 
 
-class Run(NamedTuple):
-    """A training run: task, problem, method, settings and seed, and the folder of its files."""
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A training run: task, problem, method, settings and seed, and the folder of its files.
+
+    Args:
+        name: of its files.
+        labels: part of every line of the record: method, share, seed ...
+        method: a Weighting or a Boosted; the name of one in METHODS is replaced by it.
+        seed: of all its random numbers.
+        task: called without arguments, only when the run is trained.
+        problem: the model.
+        settings: of training.
+        folder: of its files.
+        base: the run whose final parameters this one starts from, or None.
+        is_base: whether another run will start from this one's checkpoint.
+    """
     name: str
-    labels: dict                # part of every line of the record: method, share, seed ...
-    method: str
+    labels: dict
+    method: Weighting | Boosted
     seed: int
-    task: Any                   # () -> Task, called only when the run is trained
+    task: Callable[[], Task]
     problem: Problem
     settings: Settings
     folder: pathlib.Path
-    base: Any = None            # the run whose final parameters this one starts from
-    is_base: bool = False       # whether another run will start from this one's checkpoint
+    base: "Run | None" = None
+    is_base: bool = False
+
+    def __post_init__(self):
+        """Look up a method that is given by its name; raise MinigradError if there is none of that name."""
+        if isinstance(self.method, str):
+            object.__setattr__(self, "method", find_method(self.method))
 
     @property
     def record(self):
@@ -90,14 +112,14 @@ def _describe_kept(run):
 def not_finite_error(run, step, loss):
     """Return the error for this loss, with the step and the checkpoint that is kept."""
     what = f"{loss:.1e}: training has diverged" if math.isfinite(loss) else "not finite"
-    return NotFinite(f"{run.name}: the loss is {what} in step {step} of method {run.method}\n"
+    return NotFinite(f"{run.name}: the loss is {what} in step {step} of method {run.method.name}\n"
                      f"  kept: {_describe_kept(run)}\n"
                      "  help: a smaller --rate, with --out FOLDER if this folder holds other results")
 
 
 def out_of_memory_error(run, step, error):
     """Return the error for this MemoryError, with the batch, the memory in use and the checkpoint that is kept."""
-    method, clean, used = METHODS[run.method], run.settings.clean_batch or "all", ""
+    method, clean, used = run.method, run.settings.clean_batch or "all", ""
     count = run.settings.batch if isinstance(method, Boosted) else method.batch or run.settings.batch
     if backend.name() == "cupy":
         free, total = xp.cuda.runtime.memGetInfo()          # CuPy's pool frees nothing, so this is the peak
@@ -111,7 +133,8 @@ def out_of_memory_error(run, step, error):
 
 def identity(run):
     """Return the JSON text that identifies the run in its checkpoint: labels, settings and base."""
-    return json.dumps({**run.labels, **run.settings._asdict(), **({"base": identity(run.base)} if run.base else {})})
+    base = {"base": identity(run.base)} if run.base else {}
+    return json.dumps({**run.labels, **dataclasses.asdict(run.settings), **base})
 
 
 def read_position(run):
@@ -129,8 +152,7 @@ def read_position(run):
         step, lines, rows = _parse_progress(run, metadata)
     except (KeyError, ValueError, TypeError) as error:
         raise _foreign_error(run, error) from error
-    method = METHODS[run.method]                            # a rule with host=True may depend on the number of steps
-    uses_steps = not isinstance(method, Boosted) and method.host
+    uses_steps = not isinstance(run.method, Boosted) and run.method.host    # such a rule may read their number
     if found == own or found.get("base") == own.get("base") and not uses_steps:
         return step, lines, rows
     return 0, [], []
@@ -152,7 +174,7 @@ def _parse_progress(run, metadata):
     step, lines, rows = int(metadata["step"]), parse_json(metadata["record"]), parse_json(metadata["rows"])
     check_lines(lines)
     last = lines[-1]["step"] if lines else 0
-    width = 2 if isinstance(METHODS[run.method], Boosted) else 10       # see trainers.py
+    width = 2 if isinstance(run.method, Boosted) else 10       # see trainers.py
     if not last <= step <= run.settings.steps:
         raise ValueError(f"step {step} of {run.settings.steps}, after a line of step {last}")
     if not isinstance(rows, list) or len(rows) != step - last or not all(_is_row(row, width) for row in rows):

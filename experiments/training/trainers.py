@@ -17,7 +17,6 @@ from minigrad.backend import generator
 
 from ..data.tasks import Part
 from ..methods import (
-    METHODS,
     NOT_GIVEN,
     Aux,
     Batch,
@@ -72,7 +71,7 @@ class _Trainer:
     """The base class of trainers, with the task of a run, and `examples`, the part that its method trains on."""
 
     def __init__(self, run):
-        self.run, self.method, self.task, self.problem = run, METHODS[run.method], run.task(), run.problem
+        self.run, self.method, self.task, self.problem = run, run.method, run.task(), run.problem
         self.examples, self.classes = self._training_set(), self.task.classes
         self.frequencies = np.bincount(self.examples.labels, minlength=self.classes) / len(self.examples)
 
@@ -103,10 +102,8 @@ class Descent(_Trainer):
         self.optimizer = optim.sgd(momentum=s.momentum, weight_decay=s.decay)
         self.images, self.labels = xp.asarray(self.examples.images), xp.asarray(self.examples.labels)
         self.clean_images, self.clean_labels = xp.asarray(self.task.clean.images), xp.asarray(self.task.clean.labels)
-        wrong = self.examples.wrong
-        self.marks = np.stack([self.examples.labels == self.task.minority, wrong, ~wrong], 1).astype(np.float32)
-        self.true = xp.asarray(self.examples.true)
-        precision = [np.mean(~wrong[self.examples.labels == c]) if (self.examples.labels == c).any() else 0.0
+        self.true, right = xp.asarray(self.examples.true), ~self.examples.wrong
+        precision = [np.mean(right[self.examples.labels == c]) if (self.examples.labels == c).any() else 0.0
                      for c in range(self.classes)]
         self.known = Known(self.frequencies, np.array(precision), s.decay)
         self.update = capture(self._update)
@@ -135,8 +132,8 @@ class Descent(_Trainer):
             return learned
         base = self.run.base
         if base is None or not is_finished(base):
-            raise FileError(f"{self.run.name} starts from a finished run of {self.method.base}, which does not exist\n"
-                            "  help: train that run first, as every sweep does; if it failed, see its error")
+            raise FileError(f"{self.run.name} starts from a finished run of {self.method.base.name}, which does not "
+                            "exist\n  help: train that run first, as every sweep does; if it failed, see its error")
         trainer = trainer_of(base)
         trained = restore(base, trainer)
         if self.method.layer is NoiseLayer.CONFUSION:       # the base determines the noise layer only
@@ -158,7 +155,7 @@ class Descent(_Trainer):
         now = Now(t, run.settings.steps, rate, labels, rng)
         batch = Batch(self.problem.prepare(self.images[indices], rng), self.labels[indices], self._key(t, 0),
                       xp.asarray(self.method.weigh(self.known, now), np.float32))
-        parts = batch, self._clean(rng, t), self.marks[chosen], self.true[indices], np.asarray(rate, np.float32)
+        parts = batch, self._clean(rng, t), self.true[indices], np.asarray(rate, np.float32)
         if self.method.host:
             return self._update(learned, *tree.map(xp.asarray, parts), now=now)
         return self.update(learned, *parts)
@@ -166,14 +163,13 @@ class Descent(_Trainer):
     def _key(self, t, which):
         return np.array([self.run.seed % 2**32, MASKS, t, which], np.uint32)
 
-    def _update(self, learned, batch, clean, marks, true, rate, now=NOT_GIVEN):
+    def _update(self, learned, batch, clean, true, rate, now=NOT_GIVEN):
         """Do the part of a step that runs on the device, and is captured unless the method has host=True.
 
         Args:
             learned: the tree.
             batch: Batch of training examples.
             clean: Batch of clean examples, or None.
-            marks: (n, 3), float32: which examples are of the minority, have a wrong label, have a right label.
             true: (n,), true labels.
             rate: of this step.
             now: a Now for methods with host=True.
@@ -183,7 +179,7 @@ class Descent(_Trainer):
         r = self.method.rule(losses, learned["params"], batch, clean, learned["memory"], self.known, now)
         params, momentum = self.optimizer.update(r.gradient, learned["momentum"], learned["params"], rate)
         learned = {"params": params, "state": r.aux.state, "momentum": momentum, "memory": r.memory}
-        return learned, self._row(r, batch, marks, true)
+        return learned, self._row(r, batch.labels, true)
 
     def _clean(self, rng, t):
         count = self.run.settings.clean_batch
@@ -195,10 +191,12 @@ class Descent(_Trainer):
         return Batch(self.problem.prepare(self.clean_images[indices], rng), self.clean_labels[indices],
                      self._key(t, 1))
 
-    def _row(self, r, batch, marks, true):
+    def _row(self, r, labels, true):
         """Return a Row as one array on the device, in few kernel launches and without synchronizing."""
         predicted = r.aux.scores.argmax(1)
-        other = predicted != batch.labels
+        other, wrong = predicted != labels, labels != true
+        minority = labels == (-1 if self.task.minority is None else self.task.minority)
+        marks = xp.stack([minority, wrong, ~wrong], 1).astype(np.float32)
         sums = xp.stack([r.losses / len(r.losses), r.weights, other, other & (predicted == true)]).sum(1)
         parts = [sums[:2], (r.weights[:, None] * marks).sum(0), marks[:, 1:].sum(0), sums[2:],
                  xp.full(1, -1.0) if r.clean_loss is None else r.clean_loss.reshape(1)]
@@ -282,7 +280,7 @@ class Boosting(_Trainer):
 
 def trainer_of(run):
     """Return a new trainer for a run: Boosting or Descent."""
-    return (Boosting if isinstance(METHODS[run.method], Boosted) else Descent)(run)
+    return (Boosting if isinstance(run.method, Boosted) else Descent)(run)
 
 
 def confusion(trainer, learned, part=None):

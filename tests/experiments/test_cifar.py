@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import COMMANDS, command_line, data, figures
-from experiments.data import Images
+from experiments.data import Flip, Images
 from experiments.paper import cifar, command, figure3
 from experiments.training import trainers
 from experiments.training.folders import read_record
@@ -68,7 +68,7 @@ def test_the_papers_runs():
 
 def test_fine_tuning_begins_where_the_other_run_ends():
     run, = planned("table2", "--methods", "adaptation_confusion+es+ft")
-    assert run.method == "fine_tune" and run.base.labels["method"] == "adaptation_confusion+es"
+    assert run.method.name == "fine_tune" and run.base.labels["method"] == "adaptation_confusion+es"
     assert run.base.base.labels["method"] == "uniform" and run.base.base.base is None
     assert {r.labels["seed"] for r in (run, run.base, run.base.base)} == {0}
 
@@ -84,7 +84,7 @@ def test_figures_share_runs():
     ("uniform+es+half", "uniform may be followed"), ("uniform+es+short", "uniform may be followed"), ("uniform+", "uniform may be followed"), ("uniform+es+es", "uniform may be followed")])
 def test_names_that_are_none(name, says):
     with pytest.raises(MinigradError, match=says):
-        cifar.split_name(name)
+        cifar.parse_entry(name)
 
 
 @pytest.mark.parametrize("network", ["resnet-9", "resnet", "vgg-16", "wrn-28-0", "wrn-26", "resnet-2", "standard-8-1-2"])
@@ -226,7 +226,7 @@ def test_the_noise_layer_starts_from_the_confusion_of_the_trained_model(small, t
 
 
 def test_tasks_of_the_figures_are_the_papers():
-    """The arguments of biases.noisy are those of functools.partial(task, ...)."""
+    """The arguments of tasks.noisy are those of functools.partial(task, ...)."""
     run = planned("table2", "--mode", "paper", "--methods", "uniform", "--seeds", "3")[0]
     assert isinstance(run.task, functools.partial) and run.task.keywords == {
-        "flip": "background", "share": 0.4, "clean": 100, "variant": "paper", "target": 5, "validation": 5000}
+        "flip": Flip("background", 0.4, 5, "paper"), "clean": 100, "validation": 5000}

@@ -1,5 +1,6 @@
 """The command line of every experiment: refused options, the effect of one failed run, and the output."""
 import concurrent.futures
+import dataclasses
 import importlib
 import io
 import itertools
@@ -64,8 +65,8 @@ def small(monkeypatch):
         monkeypatch.setitem(cifar.MODES, mode, cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, variant))
     monkeypatch.setattr(cifar, "problem", lambda network, steps: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), cifar._prepare))
     monkeypatch.setattr(figure2, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1)), figure2._prepare))
-    monkeypatch.setattr(figure2, "QUICK", figure2.QUICK._replace(steps=4, every=2))
-    monkeypatch.setattr(contradiction, "QUICK", contradiction.QUICK._replace(steps=4, every=2))
+    monkeypatch.setattr(figure2, "QUICK", dataclasses.replace(figure2.QUICK, steps=4, every=2))
+    monkeypatch.setattr(contradiction, "QUICK", dataclasses.replace(contradiction.QUICK, steps=4, every=2))
     monkeypatch.setattr(figure3, "BATCHES", 2)
     monkeypatch.setattr(os, "fsync", lambda file: None)
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path, **how: pathlib.Path(path).write_bytes(b"a picture"))
@@ -173,7 +174,7 @@ def test_a_suffix_changes_the_schedule_or_is_refused():
     def chain(name, network):
         run, found = planned("table2", "--methods", name, "--network", network)[0], []
         while run:
-            found.append((run.method, run.settings))
+            found.append((run.method.name, run.settings))
             run = run.base
         return found
     for network in ("resnet-8", "wrn-10-1"):
@@ -378,7 +379,7 @@ LONGER = ["uniform", "reweight", "low_loss", "fine_tune", "adaboost", "adaptatio
 def test_a_sweep_may_be_given_more_steps(cli, tmp_path, capsys, monkeypatch):
     """It continues with the bits of a sweep that had all the steps from the start; runs that depend on their number start over."""
     arguments, begun = ["imbalance", "--methods", *LONGER, "--shares", "0.95", "--seeds", "0"], {}
-    monkeypatch.setattr(figure2, "QUICK", figure2.QUICK._replace(every=8))
+    monkeypatch.setattr(figure2, "QUICK", dataclasses.replace(figure2.QUICK, every=8))
     step = trainers.Descent.step
 
     def watched(self, learned, t):
@@ -530,10 +531,10 @@ def test_a_terminal_that_cannot_redraw_gets_lines(monkeypatch, terminal, draws):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_wrong_option_is_answered_with_the_nearest(capsys, name):
-    for wrong, right in (("--ouut", "--out"), ("--xyzzy", "--help lists the options")):
+    for wrong, right in (("--ouut", "--out"), ("--xyzzy", f"python -m experiments.{name} --help lists the options")):
         with pytest.raises(SystemExit) as end:
             command_line.main([name, wrong, "1"])
-        assert end.value.code == 2 and f"there is no option {wrong}\n  help: {right}" in capsys.readouterr().err
+        assert end.value.code == 2 and capsys.readouterr().err == f"error: there is no option {wrong}\n  help: {right}\n"
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch):

@@ -1,4 +1,5 @@
 """The contradiction experiment: verdicts follow from the numbers, tasks are as documented, and a small run works."""
+import dataclasses
 import json
 
 import numpy as np
@@ -129,7 +130,7 @@ def test_the_plan():
     assert len(runs) == len({run.name for run in runs}) == 3 * 4 * 10 and json.loads(json.dumps(kept)) == kept
     assert {run.settings for run in runs} == {contradiction.QUICK}
     assert runs[-1].labels == {"task": "both", "method": "reweight", "share": 0.9, "seed": 9}
-    assert planned("--steps", "40", "--rate", "0.5")[1][0].settings == contradiction.QUICK._replace(steps=40, rate=0.5, drops=(30,))
+    assert planned("--steps", "40", "--rate", "0.5")[1][0].settings == dataclasses.replace(contradiction.QUICK, steps=40, rate=0.5, drops=(30,))
 
 
 @pytest.mark.parametrize("arguments, says", [

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import data
 from experiments.data import fetch
+from experiments.data import images as data
 from minigrad import DTypeError, FileError
 from minigrad.backend import generator
 

@@ -1,5 +1,6 @@
 """Runs that are killed by SIGKILL and resumed have the same bits; a sweep survives the death of a worker."""
 import concurrent.futures
+import dataclasses
 import os
 import pathlib
 import random
@@ -12,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+from experiments.methods import Weighting
 from experiments.training import loop, pool
 from experiments.training.folders import read_record
 from experiments.training.loop import train
@@ -23,10 +25,10 @@ from .test_training import run_of, without_time
 LONG = dict(steps=300, every=50)
 CHILD = """
 import pathlib, sys
-from experiments import training
+from experiments.training import loop
 from tests.experiments.test_training import run_of
-training.SAVE_INTERVAL = 0.02
-training.train(run_of(pathlib.Path(sys.argv[1]), sys.argv[2], **{long}), lambda steps, line: print("step", flush=True))
+loop.SAVE_INTERVAL = 0.02
+loop.train(run_of(pathlib.Path(sys.argv[1]), sys.argv[2], **{long}), lambda steps, line: print("step", flush=True))
 """.replace("{long}", repr(LONG))
 
 
@@ -182,13 +184,30 @@ def test_a_run_whose_workers_die_again_and_again_stops_no_other(tmp_path, monkey
     assert len(Mortal.heard) > 4 and all(Mortal.heard)      # Ctrl-C is heard in every pool, also after one that broke
 
 
+def twice_the_first(known, now):
+    """Weigh the examples equally, but the first of the batch twice."""
+    w = np.ones(len(now.labels))
+    w[0] = 2.0
+    return w / w.sum()
+
+
+def test_a_method_of_ones_own_is_sent_to_the_workers(tmp_path):
+    """A run carries its method, which need not be in METHODS."""
+    own = Weighting("own", "the first twice", "nobody", weigh=twice_the_first)
+    run = dataclasses.replace(run_of(tmp_path / "workers", "uniform"), method=own)
+    assert pool.run_all([run], 1) == {}
+    here = dataclasses.replace(run, folder=tmp_path / "here")
+    assert without_time(read_record(run.record)) == without_time(train(here))
+    assert without_time(train(here)) != without_time(train(run_of(tmp_path / "uniform", "uniform")))
+
+
 def test_another_executor_and_bases_first(tmp_path):
     """Any executor of concurrent.futures works; the base of a run is added, and the run waits for it."""
     run = run_of(tmp_path, "fine_tune")
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         pool.run_all([run, run_of(tmp_path, "uniform", 1)], 2, threads)
-    assert is_finished(run) and is_finished(run.base) and run.base.method == "uniform"
-    third = run._replace(name="third", base=run)            # a base of a base is pulled in as well
+    assert is_finished(run) and is_finished(run.base) and run.base.method.name == "uniform"
+    third = dataclasses.replace(run, name="third", base=run)            # a base of a base is pulled in as well
     assert [each.name for each in pool._add_bases([third])] == [run.base.name, run.name, "third"]
     before = run.base.checkpoint.stat().st_mtime_ns
     pool.run_all([run], 1, concurrent.futures.ThreadPoolExecutor(1))

@@ -77,7 +77,7 @@ def digits(tmp_path, monkeypatch):
         content = idx(sets[part][kind == "labels"])
         (tmp_path / "mnist" / name).write_bytes(content)
         digests[name] = hashlib.sha256(content).hexdigest()
-    monkeypatch.setattr(data, "MNIST", digests)
+    monkeypatch.setattr(data.images, "MNIST", digests)
     monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
     return sets
 

@@ -1,4 +1,6 @@
 """Each method on a batch computed by hand."""
+import pickle
+
 import numpy as np
 import pytest
 
@@ -7,18 +9,19 @@ from experiments.methods import (
     METHODS,
     Aux,
     Batch,
+    ByCleanLoss,
+    ByLosses,
     Known,
     NoiseLayer,
     Now,
     TrainsOn,
     Weighting,
-    by_clean_loss,
-    by_losses,
     by_weights,
     criteria,
+    find_method,
     rules,
 )
-from minigrad import nn, optim
+from minigrad import MinigradError, nn, optim
 from minigrad.backend import generator
 
 WEIGHTINGS = {name: method for name, method in METHODS.items() if isinstance(method, Weighting)}
@@ -108,8 +111,8 @@ def test_weight_decay_in_the_direction():
     def losses(params, batch):
         return mg.matmul(batch.images, params[0]), Aux()
     batch = Batch(X, LABELS)
-    plain = by_clean_loss()(losses, W, batch, CLEAN, None, *known_and_now(decay=0.5)).weights
-    with_decay = by_clean_loss(decay=True)(losses, W, batch, CLEAN, None, *known_and_now(decay=0.5)).weights
+    plain = ByCleanLoss()(losses, W, batch, CLEAN, None, *known_and_now(decay=0.5)).weights
+    with_decay = ByCleanLoss(decay=True)(losses, W, batch, CLEAN, None, *known_and_now(decay=0.5)).weights
     np.testing.assert_allclose(plain, [1, 0, 0, 0])
     u = X @ np.array([0.5, 0.5])
     np.testing.assert_allclose(with_decay, u / u.sum(), rtol=1e-6)
@@ -124,8 +127,8 @@ def test_the_authors_draw_dropout_twice():
     batch, clean = Batch(x, np.zeros(6, int), key), Batch(np.ones((1, 40)), None)
     params = np.ones(40)
     first, second = (np.asarray(mg.dropout(x, 0.5, k)) for k in (key, nn.fold_in(key, 1)))
-    once = by_clean_loss()(losses, params, batch, clean, None, *known_and_now())
-    twice = by_clean_loss(decay=True, redraw=True)(losses, params, batch, clean, None, *known_and_now())
+    once = ByCleanLoss()(losses, params, batch, clean, None, *known_and_now())
+    twice = ByCleanLoss(decay=True, redraw=True)(losses, params, batch, clean, None, *known_and_now())
     w = first.sum(1) / first.sum()
     np.testing.assert_allclose(once.weights, w, rtol=1e-6)
     np.testing.assert_allclose(twice.weights, w, rtol=1e-6)
@@ -295,8 +298,8 @@ def test_the_gradients_of_criteria(name):
 
 def test_the_table():
     for name, method in METHODS.items():
-        assert method.summary and method.source, name
-        assert method.base is None or METHODS[method.base].base is None, name
+        assert method.name == name and method.summary and method.source, name
+        assert method.base is None or method.base.base is None, name
     assert [name for name, method in WEIGHTINGS.items() if method.trains_on is TrainsOn.TRAIN] == [
         "reweight", "reweight_decay", "reweight_authors", "meta_weight_net"]
     for name, method in WEIGHTINGS.items():                 # a layer exists where the criterion reads it
@@ -304,10 +307,25 @@ def test_the_table():
         assert method.layer is not NoiseLayer.CONFUSION or method.base is not None, name
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_can_be_sent_to_other_processes(name):
+    assert pickle.loads(pickle.dumps(METHODS[name])) == METHODS[name] and isinstance(hash(METHODS[name]), int)
+
+
+def test_a_method_is_found_by_its_name():
+    assert find_method("reweight") is METHODS["reweight"]
+    with pytest.raises(MinigradError) as caught:
+        find_method("reweigh")
+    assert str(caught.value).startswith("there is no method reweigh\n  help: choose from reweight, ")
+    with pytest.raises(MinigradError) as caught:
+        find_method("0")
+    assert str(caught.value).endswith(f"choose from {', '.join(METHODS)}")
+
+
 def test_two_kinds_of_rules_give_the_same_with_the_same_weights():
     w = np.array([0.1, 0.2, 0.3, 0.4], "float32")
     batch = Batch(X.astype("float32"), LABELS)
     a = by_weights(losses, MODEL.astype("float32"), batch._replace(weights=w), None, None, *known_and_now())
-    b = by_losses(lambda *_: (w, None))(losses, MODEL.astype("float32"), batch, None, None, *known_and_now())
+    b = ByLosses(lambda *_: (w, None))(losses, MODEL.astype("float32"), batch, None, None, *known_and_now())
     np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-6)
     np.testing.assert_allclose(a.losses, b.losses)

@@ -1,4 +1,5 @@
 """A seed determines all random numbers: the data of a task, and the parameters, batches and masks of a run."""
+import dataclasses
 import functools
 import itertools
 
@@ -6,7 +7,8 @@ import numpy as np
 import pytest
 
 from experiments import data
-from experiments.data import Images
+from experiments.data import Flip, Images
+from experiments.data.tasks import imbalance
 from experiments.methods import METHODS
 from experiments.pages import contradiction, nested, walkthrough
 from experiments.paper import cifar, command, figure2, figure3, grids
@@ -15,7 +17,6 @@ from experiments.training.runs import DATA, INIT, LOOK, MASKS, METHOD, REBUILD, 
 from minigrad import nn, to_host, tree
 from minigrad.backend import generator
 
-from .flipped import imbalance as two_classes
 from .flipped import noisy
 
 PARTS = ("train", "clean", "validation", "test", "baseline")
@@ -49,8 +50,8 @@ def tasks():
     for name in contradiction.TASKS:
         yield f"contradiction, {name}", functools.partial(contradiction.task, name), ("train", "clean", "test", "baseline")
     for variant, flip in itertools.product(("exact", "paper"), ("uniform", "background")):
-        yield f"cifar, {variant}, {flip}", functools.partial(cifar.task, "cifar10", flip=flip, target=3 if flip == "background" else None,
-                                                          clean=50, validation=80, variant=variant), ("train", "clean", "validation", "baseline")
+        yield f"cifar, {variant}, {flip}", functools.partial(
+            cifar.task, "cifar10", flip=Flip(flip, 0.4, 3 if flip == "background" else None, variant), clean=50, validation=80), ("train", "clean", "validation", "baseline")
 
 
 def of(task, name):
@@ -75,9 +76,9 @@ def test_the_seed_of_a_task_draws_all_of_its_parts(name, small_cifar):
 
 def test_tasks_come_from_the_key_of_data(small_cifar):
     """The key is (seed of the run, DATA), which no other random numbers of the run have."""
-    for make, expected in ((figure2.task("sample", 0.95, 7), two_classes(data.sample(), 0.95, generator((7, DATA)))),
-                           (contradiction.task("both", 7), two_classes(data.sample(), rng=generator((7, DATA)), **contradiction.TASKS["both"])),
-                           (cifar.task("cifar10", 7, flip="uniform", clean=20, validation=30),
+    for make, expected in ((figure2.task("sample", 0.95, 7), imbalance(data.sample(), 0.95, generator((7, DATA)))),
+                           (contradiction.task("both", 7), imbalance(data.sample(), rng=generator((7, DATA)), **contradiction.TASKS["both"])),
+                           (cifar.task("cifar10", 7, flip=Flip("uniform"), clean=20, validation=30),
                             noisy(*small_cifar, 7, "uniform", clean=20, validation=30))):
         for part in ("train", "clean", "test"):
             assert all(same(a, b) for a, b in zip(getattr(make, part), getattr(expected, part)))
@@ -90,7 +91,7 @@ def test_the_plan_hands_every_run_its_seed(which):
     options = command.parse_options(script, ["--seeds", "3", "5", "--methods", "uniform", "reweight"])
     for run in script.plan(options)[1]:
         assert run.seed == run.labels["seed"] and run.name.endswith(f"-{run.seed}") and run.seed in (3, 5)
-        assert run.task.args[-1] == run.seed and run.method == run.labels["method"]
+        assert run.task.args[-1] == run.seed and run.method.name == run.labels["method"]
         if which is figure2:
             assert run.task.args[:2] == ("sample", run.labels["share"])
         else:
@@ -103,8 +104,9 @@ def test_the_plan_of_cifar_hands_every_run_its_seed():
         for run in script.plan(options)[1]:
             while run:
                 assert run.seed == run.labels["seed"] == run.task.args[1] and run.task.args[0] == "cifar10"
-                assert {key: run.task.keywords[key] for key in ("share", "clean")} == {
-                    key: run.labels[key] for key in ("share", "clean")} and run.task.keywords["flip"] == run.labels["bias"]
+                flip = run.task.keywords["flip"]
+                assert (flip.kind, flip.share, flip.target) == (run.labels["bias"], run.labels["share"], run.labels.get("target"))
+                assert run.task.keywords["clean"] == run.labels["clean"]
                 assert run.name == "-".join(str(value) for value in run.labels.values())
                 run = run.base
 
@@ -266,5 +268,5 @@ def test_figure_3_looks_with_a_key_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr(figure3.figures, "weight_histograms", lambda *args: None)
     monkeypatch.setattr(figure3, "generator", generator)
     options = type("Options", (), {"out": tmp_path, "data": "cifar10"})
-    list(figure3.figure3([], [run, run._replace(seed=1)], options, "", lambda: None))
+    list(figure3.figure3([], [run, dataclasses.replace(run, seed=1)], options, "", lambda: None))
     assert keys == [(3, generator((9, LOOK)).integers(2**62))]

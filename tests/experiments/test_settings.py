@@ -2,6 +2,7 @@
 
 Sources: Ren et al. 2018 and the authors' code; where they disagree, see experiments/imbalance.py and cifar.py.
 """
+import dataclasses
 import hashlib
 import json
 
@@ -10,6 +11,7 @@ import pytest
 
 from experiments import COMMANDS, figures
 from experiments.benchmark import benchmark, peers
+from experiments.data import Flip
 from experiments.figures import paper
 from experiments.methods import METHODS, Boosted, Weighting
 from experiments.pages import contradiction, nested, nested_page, walkthrough
@@ -38,16 +40,16 @@ def test_imbalance_in_the_papers_mode():
     assert values(runs, "seed") == [0, 56789, 13578, 70367, 27156, 83945, 40734, 97523, 54312, 11101]
     assert len(runs) == 300 and {run.problem for run in runs} == {figure2.LENET}
     whole = Settings(steps=8000, rate=1e-3, momentum=0.9, batch=100, every=200, clean_batch=0, decay=0.0, drops=())
-    assert {(run.method == "reweight", run.settings) for run in runs} == {(False, whole), (True, whole._replace(steps=4000))}
+    assert {(run.method.name == "reweight", run.settings) for run in runs} == {(False, whole), (True, dataclasses.replace(whole, steps=4000))}
     more = planned("imbalance", "--mode", "paper", "--data", "mnist", "--methods", *METHODS, "--shares", "0.9", "--seeds", "0")
-    steps = {run.method: run.settings for run in more}
+    steps = {run.method.name: run.settings for run in more}
     for name, method in METHODS.items():
         expected = {"fine_tune": 500, "reweight": 4000, "reweight_decay": 4000, "reweight_authors": 4000}.get(name, 8000)
         expected, every = (method.rounds, 1) if isinstance(method, Boosted) else (expected, 200)
-        assert steps[name] == whole._replace(steps=expected, every=every), name
+        assert steps[name] == dataclasses.replace(whole, steps=expected, every=every), name
         assert all(run.settings.steps == 8000 for run in more if run.method == method.base)
     own = planned("imbalance", "--mode", "paper", "--data", "mnist", "--methods", "reweight", "uniform", "--steps", "70", "--rate", "0.5")
-    assert {run.settings for run in own} == {whole._replace(steps=70, rate=0.5)}
+    assert {run.settings for run in own} == {dataclasses.replace(whole, steps=70, rate=0.5)}
 
 
 def test_imbalance_in_quick_mode():
@@ -55,7 +57,7 @@ def test_imbalance_in_quick_mode():
     assert values(runs, "method") == ["uniform", "proportion", "reweight"]
     assert values(runs, "share") == [0.95, 0.99] and values(runs, "seed") == [0, 1]
     assert {run.settings for run in runs} == {Settings(500, 3e-3, 0.9, 50, 20)}
-    by = {run.method: run for run in planned("imbalance", "--methods", "fine_tune", "adaboost", "cost_boost_csb2", "--seeds", "0")}
+    by = {run.method.name: run for run in planned("imbalance", "--methods", "fine_tune", "adaboost", "cost_boost_csb2", "--seeds", "0")}
     assert by["fine_tune"].settings == Settings(31, 3e-3, 0.9, 50, 20) and by["fine_tune"].base.settings.steps == 500
     assert by["adaboost"].settings == Settings(100, 3e-3, 0.9, 50, 1) and by["cost_boost_csb2"].settings.steps == 40
     assert planned("imbalance", "--methods", "adaboost", "--steps", "7")[0].settings.steps == 7
@@ -63,11 +65,11 @@ def test_imbalance_in_quick_mode():
 
 def test_what_an_imbalanced_task_is_made_of(monkeypatch):
     asked = []
-    monkeypatch.setattr(figure2, "imbalance", lambda source, share, rng, test_source, total, tests, variant: asked.append(
-        (share, test_source, total, tests, variant)))
+    monkeypatch.setattr(figure2, "imbalance", lambda source, share, rng, test_source, total, tests, flip: asked.append(
+        (share, test_source, total, tests, flip)))
     monkeypatch.setattr(figure2, "_source", {"sample": ("images", None, None, 100), "mnist": ("images", "test", 5000, 250)}.get)
     figure2.task("sample", 0.9, 0), figure2.task("mnist", 0.995, 0)
-    assert asked == [(0.9, None, None, 100, "exact"), (0.995, "test", 5000, 250, "paper")]
+    assert asked == [(0.9, None, None, 100, Flip(None)), (0.995, "test", 5000, 250, Flip(None, variant="paper"))]
 
 
 # ------------------------------------------------------------------------------- Tables 1 and 2, Figures 3 to 7
@@ -113,11 +115,12 @@ def test_what_a_figure_runs(name, mode):
         assert values(runs, key) == expected, key
     several = len(cleans) if len(biases) == 1 else 1        # of both kinds of flips each has its own number
     assert len(runs) == len(methods) * len(biases) * len(shares) * several * len(seeds)
-    how = {"variant": "paper", "validation": 5000} if mode == "paper" else {"variant": "exact", "validation": 2000, "size": 10_000, "tests": 5000}
+    how = {"validation": 5000} if mode == "paper" else {"validation": 2000, "size": 10_000, "tests": 5000}
+    variant = {"paper": "paper", "quick": "exact"}[mode]
     for run in runs:
-        kept = {key: run.labels[key] for key in ("share", "clean")} | {"flip": run.labels["bias"]}
         background = {"target": run.labels["target"]} if run.labels["bias"] == "background" else {}
-        assert run.task.keywords == how | kept | background
+        flip = Flip(run.labels["bias"], run.labels["share"], background.get("target"), variant)
+        assert run.task.keywords == how | {"clean": run.labels["clean"], "flip": flip}
         drawn_by_seed = name == "table2" and mode == "paper"
         assert background.get("target", 3) == ((0, 1, 3, 5, 7)[run.seed] if drawn_by_seed else 3)
     hundred = planned(name, "--mode", mode, "--data", "cifar100")
@@ -142,19 +145,19 @@ PARTS = {                                                   # name: what its las
 @pytest.mark.parametrize("name", PARTS)
 def test_schedules_on_cifar(name):
     """80,000 steps with drops at 40,000 and 60,000; WRN-28-10 and "ES": 60,000 with 40,000 and 50,000; fine-tuning 5,000."""
-    expected = WHOLE._replace(**PARTS[name])
+    expected = dataclasses.replace(WHOLE, **PARTS[name])
     found = cifar.settings(name, "paper", "resnet-32")
-    assert found._replace(rate=0) == expected._replace(rate=0) and found.rate == pytest.approx(expected.rate)
+    assert dataclasses.replace(found, rate=0) == dataclasses.replace(expected, rate=0) and found.rate == pytest.approx(expected.rate)
     if "+es" in name:                                       # WRN-28-10 has that schedule without being told
         with pytest.raises(MinigradError, match="changes nothing"):
             cifar.settings(name, "paper", "wrn-28-10")
     else:
-        wide = WHOLE._replace(steps=60_000, drops=(40_000, 50_000)) if PARTS[name] == {} else found
+        wide = dataclasses.replace(WHOLE, steps=60_000, drops=(40_000, 50_000)) if PARTS[name] == {} else found
         assert cifar.settings(name, "paper", "wrn-28-10") == wide
     scale = 6_000 / 80_000                                  # quick mode: the same at a smaller size
     quick = cifar.settings(name, "quick", SMALL)
     steps = round(expected.steps * scale) if name != "adaboost" else 100
-    assert quick._replace(rate=0) == expected._replace(steps=steps, rate=0, drops=tuple(round(d * scale) for d in expected.drops),
+    assert dataclasses.replace(quick, rate=0) == dataclasses.replace(expected, steps=steps, rate=0, drops=tuple(round(d * scale) for d in expected.drops),
                                                        every=1 if name == "adaboost" else 500)
     own = cifar.settings(name, "paper", "resnet-32", steps=800, rate=0.7)
     assert own.steps == (round(expected.steps / 100) if name != "adaboost" else 100) and own.rate == pytest.approx(7 * expected.rate)
@@ -194,8 +197,8 @@ def test_figure_3_looks_at_fifty_batches():
 # ------------------------------------------------------------------------------------------- what is ours alone
 
 def test_the_contradiction():
-    assert contradiction.TASKS == {"imbalance": {"share": 0.97}, "noise": {"share": 0.55, "flip": "background", "flip_share": 0.3, "target": 0},
-                                   "both": {"share": 0.9, "flip": "background", "flip_share": 0.4, "target": 1}}
+    assert {"imbalance": {"share": 0.97}, "noise": {"share": 0.55, "flip": Flip("background", 0.3, 0)},
+                                   "both": {"share": 0.9, "flip": Flip("background", 0.4, 1)}} == contradiction.TASKS
     runs = planned("contradiction")
     assert values(runs, "task") == ["imbalance", "noise", "both"] and values(runs, "seed") == list(range(10))
     assert values(runs, "method") == ["uniform", "hard_mining", "low_loss", "reweight"]
@@ -237,7 +240,7 @@ def test_the_benchmark():
 
 
 def test_settings_that_nobody_gives():
-    assert Settings(1, 2, 3, 4, 5) == (1, 2, 3, 4, 5, 0, 0.0, ())
+    assert Settings(1, 2, 3, 4, 5) == Settings(1, 2, 3, 4, 5, 0, 0.0, ())
 
 
 # ------------------------------------------------------------------------------------------- the paper's values

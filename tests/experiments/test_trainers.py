@@ -8,7 +8,7 @@ import pytest
 import minigrad as mg
 from experiments import data
 from experiments.data.tasks import Part, Task
-from experiments.methods import METHODS, Aux, Boosted, Known, Now, Step, boosting, by_losses
+from experiments.methods import METHODS, Aux, Boosted, ByLosses, Known, Now, Step, boosting
 from experiments.paper import figure2
 from experiments.training import trainers
 from experiments.training.loop import train
@@ -48,10 +48,10 @@ def task(seed=0, **how):
 
 def run_of(folder, method="uniform", key=0, task=task, **changes):
     folder.mkdir(exist_ok=True)
-    settings = Settings(steps=6, rate=0.1, momentum=0.9, batch=50, every=3)._replace(**changes)
+    settings = dataclasses.replace(Settings(steps=6, rate=0.1, momentum=0.9, batch=50, every=3), **changes)
     base = METHODS[method].base
     return Run(f"{method}-{key}", {"method": method, "seed": key}, method, key, functools.partial(task, key),
-               Problem(init, prepare), settings, folder, base and run_of(folder, base, key, task))
+               Problem(init, prepare), settings, folder, base and run_of(folder, base.name, key, task))
 
 
 def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
         return step
     part = task(0).train
     monkeypatch.setitem(METHODS, "told", METHODS["uniform"]._replace(rule=rule))
-    run = run_of(tmp_path, "told", steps=3)._replace(task=task)
+    run = dataclasses.replace(run_of(tmp_path, "told", steps=3), task=task)
     line, = train(run)
     w, given, true = (np.concatenate([row[k] if k else row[0].weights for row in seen]) for k in range(3))
     own = np.concatenate([row[0].aux.scores.argmax(1) for row in seen])
@@ -113,7 +113,7 @@ def test_a_rule_cannot_read_what_it_is_not_given(tmp_path, monkeypatch):
         def weigh(losses, memory, known, now):
             seen.append(getattr(known if name in Known._fields else now, name))
             return np.full(len(losses), 1.0 / len(losses), np.float32), None
-        return METHODS["uniform"]._replace(rule=by_losses(weigh))
+        return METHODS["uniform"]._replace(rule=ByLosses(weigh))
     for name in Now._fields:
         monkeypatch.setitem(METHODS, "own", curriculum(name))
         with pytest.raises(MinigradError, match=rf"now.{name}: not given to a rule(.|\n)*help: Weighting\(..., host=True\)"):
@@ -176,7 +176,7 @@ def test_the_clean_pass_leaves_the_averages_alone(tmp_path):
     found = []
     for clean in (task(0).clean, type(task(0).clean)(*(array[[0] * 20] for array in task(0).clean))):
         given = dataclasses.replace(task(0), clean=clean)
-        run = run_of(tmp_path / f"{len(found)}", "reweight", steps=1, every=1, rate=1e-6)._replace(task=lambda: given)
+        run = dataclasses.replace(run_of(tmp_path / f"{len(found)}", "reweight", steps=1, every=1, rate=1e-6), task=lambda: given)
         train(run)
         found.append(tree.flatten(tree.load(run.checkpoint, trainers.trainer_of(run).template())["state"])[0])
     for a, b in zip(*found):
@@ -270,7 +270,7 @@ def test_dropout_on_each_device(cupy, method, tmp_path):
     """The masks are those of NumPy in every step, also when a graph is replayed."""
     def with_dropout(rng, classes):
         return Flat(nn.Sequential((nn.Linear.init(rng, 784, 30), nn.Dropout(0.5), nn.Linear.init(rng, 30, classes))))
-    run = run_of(tmp_path, method)._replace(problem=Problem(with_dropout, prepare))
+    run = dataclasses.replace(run_of(tmp_path, method), problem=Problem(with_dropout, prepare))
     found, trainer = three_steps(run)
     assert trainer.update.launches
     mg.use("numpy")

@@ -51,8 +51,8 @@ def run_of(folder, method="reweight", key=0, problem=SMALL, **changes):
     folder.mkdir(exist_ok=True)
     base = METHODS[method].base
     return Run(f"{method}-0.95-{key}", {"method": method, "share": 0.95, "seed": key}, method, key,
-               functools.partial(figure2.task, "sample", 0.95, key), problem, SETTINGS._replace(**changes), folder,
-               base and run_of(folder, base, key, problem))
+               functools.partial(figure2.task, "sample", 0.95, key), problem, dataclasses.replace(SETTINGS, **changes), folder,
+               base and run_of(folder, base.name, key, problem))
 
 
 def without_time(lines):
@@ -139,7 +139,7 @@ def test_a_record_is_never_shortened_before_better_lines_exist(tmp_path):
             if len(taken) == moment:
                 raise Killed
         with pytest.raises(Killed):
-            train(run._replace(is_base=True), kill)
+            train(dataclasses.replace(run, is_base=True), kill)
     early = run.checkpoint.read_bytes()
     for moment in (1, 20, 45, 99):
         run.checkpoint.unlink(missing_ok=True)              # another run begins from this one, so it is trained again
@@ -221,14 +221,14 @@ class Diverging:
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
     run = run_of(tmp_path, "uniform")
     with pytest.raises(NotFinite) as caught:
-        train(run_of(tmp_path, "uniform", problem=SMALL._replace(prepare=Diverging(47))))
+        train(run_of(tmp_path, "uniform", problem=dataclasses.replace(SMALL, prepare=Diverging(47))))
     assert str(caught.value) == (f"{run.name}: the loss is not finite in step 47 of method uniform\n"
                                  f"  kept: {run.checkpoint}, the record up to step 40\n  help: a smaller --rate, with "
                                  "--out FOLDER if this folder holds other results")
     assert all(np.isfinite(x).all() for x in tree.read(run.checkpoint)[0].values())
     assert [line["step"] for line in read_record(run.record)] == [20, 40]
     with pytest.raises(NotFinite) as caught:
-        train(run_of(tmp_path / "early", "uniform", problem=SMALL._replace(prepare=Diverging(3))))
+        train(run_of(tmp_path / "early", "uniform", problem=dataclasses.replace(SMALL, prepare=Diverging(3))))
     assert str(caught.value) == (f"{run.name}: the loss is not finite in step 3 of method uniform\n"
                                  "  kept: nothing was saved yet\n  help: a smaller --rate, with --out FOLDER if this "
                                  "folder holds other results")
@@ -318,7 +318,7 @@ def test_a_rule_gets_what_it_should(tmp_path, monkeypatch):
         monkeypatch.setitem(METHODS, "spy", METHODS["uniform"]._replace(rule=spy, trains_on=trains_on, batch=size,
                                                                           host=True))
         seen.clear()
-        train(run_of(tmp_path / f"{trains_on.name}{size}", "spy")._replace(task=lambda: task))
+        train(dataclasses.replace(run_of(tmp_path / f"{trains_on.name}{size}", "spy"), task=lambda: task))
         pool = parts[trains_on]
         rows = {image.tobytes() for image in pool.images}
         for t, (batch, clean, known, now) in enumerate(seen):
@@ -351,8 +351,8 @@ def test_the_papers_settings():
     """The authors' code: 8,000 steps of SGD 1e-3 with momentum 0.9, batch 100; 4,000 for their method; ten seeds."""
     options = command.parse_options(COMMANDS["imbalance"].script, ["--mode", "paper", "--data", "mnist"])
     kept, runs = COMMANDS["imbalance"].script.plan(options)
-    assert len(runs) == 5 * 6 * 10 and {run.settings[1:4] for run in runs} == {(1e-3, 0.9, 100)}
-    assert {(run.method == "reweight", run.settings.steps) for run in runs} == {(True, 4000), (False, 8000)}
+    assert len(runs) == 5 * 6 * 10 and {(run.settings.rate, run.settings.momentum, run.settings.batch) for run in runs} == {(1e-3, 0.9, 100)}
+    assert {(run.method.name == "reweight", run.settings.steps) for run in runs} == {(True, 4000), (False, 8000)}
     assert options.seeds == [t * 123456789 % 100000 for t in range(10)]
     assert METHODS["hard_mining"].batch == 500
 
@@ -424,7 +424,7 @@ def saved(tmp_path_factory):
 def test_checkpoints_whose_metadata_do_not_fit_are_refused(saved, tmp_path, metadata):
     run, arrays, good = saved
     assert good["step"] == "3" and json.loads(good["record"])[0]["step"] == 2 and len(json.loads(good["rows"])) == 1
-    changed = run._replace(folder=tmp_path)
+    changed = dataclasses.replace(run, folder=tmp_path)
     tree.save(changed.checkpoint, arrays, {**good, **metadata})
     with pytest.raises(FileError, match="not a checkpoint of this run|the checkpoint of another run"):
         train(changed)
@@ -433,7 +433,7 @@ def test_checkpoints_whose_metadata_do_not_fit_are_refused(saved, tmp_path, meta
 @pytest.mark.parametrize("missing", ["step", "record", "rows", "run"])
 def test_checkpoints_without_their_metadata_are_refused(saved, tmp_path, missing):
     run, arrays, good = saved
-    changed = run._replace(folder=tmp_path)
+    changed = dataclasses.replace(run, folder=tmp_path)
     tree.save(changed.checkpoint, arrays, {name: value for name, value in good.items() if name != missing})
     with pytest.raises(FileError, match="not a checkpoint of this run"):
         train(changed)

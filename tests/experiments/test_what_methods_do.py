@@ -59,7 +59,7 @@ def run_of(folder, method):
     folder.mkdir(exist_ok=True)
     base = METHODS[method].base
     return Run(method, {"method": method, "seed": SEED}, method, SEED, lambda: TASK, Problem(init, prepare), SETTINGS,
-               folder, base and run_of(folder, base))
+               folder, base and run_of(folder, base.name))
 
 
 # ------------------------------------------------------------------------------------------- the plain network
@@ -538,12 +538,12 @@ def test_what_is_used_where_nobody_says():
     assert given(criteria.bootstrap_soft) == {"beta": 0.95} and given(criteria.bootstrap_hard) == {"beta": 0.8}
     assert given(resampling.smote) == {"k": 5, "under": None} and given(rules.low_loss) == {"keep": 0.6}
     assert given(rules.mentor) == {"share": 0.75, "average": 0.95, "slope": 1.0}
-    assert given(rules.by_clean_loss) == {"decay": False, "redraw": False}
+    assert given(rules.ByCleanLoss) == {"decay": False, "redraw": False}
 
 
 def test_what_the_table_says_of_steps_and_batches():
     """Fields of the table that two steps do not show."""
     weightings = {name: m for name, m in METHODS.items() if isinstance(m, Weighting)}
     assert {name: m.batch for name, m in weightings.items() if m.batch} == {"hard_mining": 500}
-    assert {name: m.base for name, m in METHODS.items() if m.base} == {"fine_tune": "uniform", "adaptation_confusion": "uniform"}
+    assert {name: m.base.name for name, m in METHODS.items() if m.base} == {"fine_tune": "uniform", "adaptation_confusion": "uniform"}
     assert {name for name, m in weightings.items() if m.host} == {"hard_mining", "low_loss", "mentor", "meta_weight_net"}
