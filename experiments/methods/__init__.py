@@ -6,7 +6,6 @@ The training loop (training/loop.py) runs both.
 """
 import difflib
 import enum
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -79,34 +78,21 @@ class Boosted(NamedTuple):
     Args:
         name: of the method.
         summary, source: one line each, for the list of methods.
-        learner: classes -> a weak learner, see boosting.py.
         rounds: number of rounds, unless the settings have fewer steps.
-        first: frequencies -> (classes,), the cost of each class in the initial weights; None: equal weights.
-        costs: frequencies -> (classes,), the cost of each class in every round; None: no costs.
+        learner: a classifier of scikit-learn; None: a stump.
+        first: frequencies -> (classes,), the cost of each class in the initial weights.
+        costs: frequencies -> (classes,), the cost of each class in every round.
     """
     name: str
     summary: str
     source: str
-    learner: Callable
     rounds: int
-    first: Callable | None = None
-    costs: Callable | None = None
+    learner: Any = None
+    first: Callable = np.ones_like
+    costs: Callable = np.ones_like
 
     base = None                 # these methods start from no other run,
     classes = None              # and handle any number of classes
-
-
-def _double_rare(frequencies):
-    """Return a cost of 2 for each class that is rarer than 1 / classes, and 1 for the others."""
-    return np.where(frequencies < 1.0 / len(frequencies), 2.0, 1.0)
-
-
-def _stump(classes):
-    return boosting.stump
-
-
-def _network(classes):
-    return functools.partial(boosting.network, classes=classes)
 
 
 PAPER = "Ren et al. 2018, section 4"
@@ -129,12 +115,13 @@ METHODS = {method.name: method for method in [
               rebuild=resampling.under_sample),
     Weighting("over_sample", "copies of the minority", "He & Garcia 2009", rebuild=resampling.over_sample),
     Weighting("smote", "synthetic minority between neighbors", "Chawla et al. 2002", rebuild=resampling.smote),
-    Boosted("adaboost", "boosted stumps", "Freund & Schapire 1997", _stump, rounds=100),
-    Boosted("adaboost_networks", "boosted small networks", "Schwenk & Bengio 2000", _network, rounds=10),
-    Boosted("cost_boost", "boosted stumps, costs in the initial weights", "Landesa-Vázquez & Alba-Castro 2012", _stump,
+    Boosted("adaboost", "boosted stumps", "Freund & Schapire 1997", rounds=100),
+    Boosted("adaboost_networks", "boosted small networks", "Schwenk & Bengio 2000", rounds=10,
+            learner=boosting.Network()),
+    Boosted("cost_boost", "boosted stumps, costs in the initial weights", "Landesa-Vázquez & Alba-Castro 2012",
             rounds=100, first=boosting.inverse_costs),
-    Boosted("cost_boost_csb2", "boosted stumps, a cost of 2 in each round", "Ting 2000", _stump, rounds=40,
-            costs=_double_rare),
+    Boosted("cost_boost_csb2", "boosted stumps, a cost of 2 in each round", "Ting 2000", rounds=40,
+            costs=boosting.double_rare),
     Weighting("focal", "low weight of well-learned examples", "Lin et al. 2017", criterion=criteria.focal),
     Weighting("dice", "self-adjusting dice loss (two classes)", "Li et al. 2020", criterion=criteria.dice, classes=2),
     Weighting("low_loss", "the lowest losses of the batch", "Kumar et al. 2010", ByLosses(rules.low_loss), host=True),

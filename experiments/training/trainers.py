@@ -238,28 +238,26 @@ class Boosting(_Trainer):
 
     def __init__(self, run):
         super().__init__(run)
-        self.learner = self.method.learner(self.classes)
-        self.costs = self.method.costs(self.frequencies) if self.method.costs else None
+        self.costs = self.method.costs(self.frequencies)[self.examples.labels]
         sets = [self.task.test, *([self.task.validation] if self.task.validation is not None else [])]
-        self.x, *self.others = (to_host(self.problem.prepare(xp.asarray(part.images), None))
+        self.x, *self.others = (to_host(self.problem.prepare(xp.asarray(part.images), None)).reshape(len(part), -1)
                                 for part in (self.examples, *sets))
 
     def _training_set(self):
         return self.task.baseline
 
     def template(self):
-        """Return an Ensemble without votes, with equal weights or the method's initial ones."""
-        weights = self.method.first(self.frequencies)[self.examples.labels] if self.method.first else None
-        return boosting.init(len(self.examples), [len(x) for x in self.others], self.classes, weights)
+        """Return an Ensemble without votes, with the initial weights of the method."""
+        first = self.method.first(self.frequencies)[self.examples.labels]
+        return boosting.init(first, [len(x) for x in self.others], self.classes)
 
     init = template
 
     def step(self, learned, t):
         """Do one round of boosting: train a learner, and add its vote."""
-        labels, rng = self.examples.labels, generator((self.run.seed, STEPS, t))
-        predict = self.learner(self.x, labels, to_host(learned.weights), rng)
-        learned, r = boosting.boost_round(learned, labels, predict(self.x), [predict(x) for x in self.others],
-                                          self.classes, self.costs)
+        seed = int(generator((self.run.seed, STEPS, t)).integers(2 ** 31 - 1))
+        learned, r = boosting.boost_round(learned, self.method.learner, self.x, self.examples.labels, self.others,
+                                          seed, self.costs)
         return learned, [r.error, r.alpha]
 
     def fetch_rows(self, rows, t):
