@@ -358,7 +358,7 @@ def main(arguments=None):
         surveys[arguments] = run_survey(list(arguments))
     print(len(work), "faults", flush=True)
     end = time.monotonic() + 60 * options.minutes
-    for name in ("matplotlib.pyplot", "scipy.stats", "sklearn.tree", "imblearn.over_sampling", "imblearn.under_sampling"):
+    for name in ("matplotlib.pyplot", "scipy.stats", "sklearn.ensemble", "imblearn.over_sampling", "imblearn.under_sampling"):
         if importlib.util.find_spec(name.partition(".")[0]):
             importlib.import_module(name)                   # imported once, and not in every child
 

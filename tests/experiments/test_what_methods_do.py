@@ -9,6 +9,7 @@ import inspect
 
 import numpy as np
 import pytest
+from sklearn.tree import DecisionTreeClassifier
 
 from experiments.data.tasks import Part, Task
 from experiments.methods import METHODS, Boosted, Weighting, boosting, criteria, resampling, rules
@@ -471,35 +472,34 @@ def test_two_rounds_by_hand(name, folder):
     for t in range(2):
         before = learned
         x = examples.images.reshape(len(examples), -1)
-        predict = getattr(boosting, learner)(x, examples.labels, w, generator((SEED, STEPS, t)),
-                                             **({"classes": 2} if learner == "network" else {}))
+        drawn = int(generator((SEED, STEPS, t)).integers(2**31 - 1))
+        seeded = np.random.RandomState(drawn).randint(2**31 - 1)                # as scikit-learn draws for its learners
+        one = DecisionTreeClassifier(max_depth=1, random_state=seeded) if learner == "stump" else boosting.Network(random_state=seeded)
+        predict = one.fit(x, examples.labels, sample_weight=w).predict
         learned, row = trainer.step(learned, t)
         says = (learned.votes - before.votes).argmax(1)
         np.testing.assert_array_equal(says, predict(x))
         assert learner == "network" or one_question(x, says)
         error = w[says != examples.labels].sum()
         assert error < 0.5
-        counted = error if error else 1 / (2 * len(examples))   # no mistake: as if half an example were wrong
-        alpha = np.log((1 - counted) / counted)
+        alpha = np.log((1 - error) / error) if error else 1.0
         np.testing.assert_allclose(row, [error, alpha], rtol=1e-6)
         np.testing.assert_allclose(learned.votes - before.votes, alpha * np.eye(2)[says], rtol=1e-6, atol=1e-9)
         for votes, part in zip(learned.other_votes, (TASK.test, TASK.validation), strict=True):
             theirs = predict(part.images.reshape(len(part), -1))
             assert votes.shape == (len(part), 2) and (votes[range(len(part)), theirs] > 0).all()
         w = w * np.where(says != examples.labels, np.exp(alpha) * cost, 1.0)
-        w = w / w.sum() if error else np.full(len(examples), 1 / len(examples))
+        w = w / w.sum()
         np.testing.assert_allclose(learned.weights, w, rtol=1e-6)
 
 
 def test_the_small_network_of_boosting_by_hand():
     """200 steps of SGD at 0.05 with momentum 0.9, batches of 100 drawn by weight, 32 hidden units: NumPy's labels."""
-    settings = {key: p.default for key, p in inspect.signature(boosting.network).parameters.items()
-                if p.default is not inspect.Parameter.empty}
-    assert settings == {"steps": 200, "hidden": 32, "rate": 0.05, "batch": 100}
+    assert METHODS["adaboost_networks"].learner == boosting.Network(steps=200, hidden=32, rate=0.05, batch=100)
     rng = np.random.default_rng(3)
     x, y, w = rng.standard_normal((60, 2)).astype("float32"), rng.integers(0, 3, 60), rng.random(60)
     probe = np.stack(np.meshgrid(*[np.linspace(-2, 2, 40)] * 2), -1).reshape(-1, 2).astype("float32")
-    ours = boosting.network(x, y, w, generator(4), classes=3)(probe)
+    ours = boosting.Network(random_state=4).fit(x, y, w).predict(probe)
     draw = generator(4)
     p = [(draw.standard_normal(shape) * np.sqrt(2 / shape[0])).astype("float32").astype(float) for shape in ((2, 32), (32, 3))]
     p, m = [p[0], np.zeros(32), p[1], np.zeros(3)], [0.0] * 4
