@@ -16,11 +16,14 @@ LABELS = np.array([0, 0, 1, 1, 1])
 
 class Says(BaseEstimator):
     """A learner that says the same whatever it is shown: answers[i] for the example [i]."""
+    fits = 0
+
     def __init__(self, answers):
         self.answers = answers
 
     def fit(self, x, y, sample_weight):
         self.classes_ = np.unique(y)
+        Says.fits += 1
         return self
 
     def predict(self, x):
@@ -31,12 +34,12 @@ def numbered(n):
     return np.arange(n, dtype=np.float32)[:, None]
 
 
-def round_of(answers, labels, state=None, classes=2, costs=1.0):
+def round_of(answers, labels, state=None, classes=2, **costs):
     """Do a round in which the learner gives these answers, first those for the training examples."""
     n, m = len(labels), len(answers) - len(labels)
     state = init(np.ones(n), [m] if m else [], classes) if state is None else state
     x = numbered(n + m)
-    return boost_round(state, Says(answers), x[:n], np.asarray(labels), [x[n:]] if m else [], 0, costs)
+    return boost_round(state, Says(answers), x[:n], np.asarray(labels), [x[n:]] if m else [], 0, **costs)
 
 
 def clouds(classes, n, key=0, rare=None, size=6):
@@ -47,11 +50,11 @@ def clouds(classes, n, key=0, rare=None, size=6):
     return (centers[y] + 1.2 * rng.standard_normal((n, size))).astype(np.float32), y
 
 
-def rounds_of(learner, x, y, others=(), rounds=10, classes=2, costs=1.0, state=None, start=0, seed=lambda t: 700 + t):
+def rounds_of(learner, x, y, others=(), rounds=10, classes=2, state=None, start=0, seed=lambda t: 700 + t, **costs):
     """Return [(state, Round)] after each round."""
     state, found = init(np.ones(len(y)), [len(other) for other in others], classes) if state is None else state, []
     for t in range(start, rounds):
-        state, r = boost_round(state, learner, x, y, others, seed(t), costs)
+        state, r = boost_round(state, learner, x, y, others, seed(t), **costs)
         found.append((state, r))
     return found
 
@@ -64,6 +67,7 @@ def same_bits(a, b):
 
 def test_two_rounds_by_hand():
     # Round 1: the last of five is wrong. e = 1/5, alpha = log 4; its weight 4/5 among 4 x 1/5, divided by 8/5.
+    fits = Says.fits
     state, r = round_of([0, 0, 1, 1, 0] + [0, 1], LABELS)
     np.testing.assert_allclose(r, [1 / 5, LOG(4)])
     np.testing.assert_allclose(state.weights, [1 / 8, 1 / 8, 1 / 8, 1 / 8, 1 / 2])
@@ -71,6 +75,7 @@ def test_two_rounds_by_hand():
     state, r = round_of([1, 0, 0, 1, 1] + [1, 1], LABELS, state)
     np.testing.assert_allclose(r, [1 / 4, LOG(3)])
     np.testing.assert_allclose(state.weights, [3 / 12, 1 / 12, 3 / 12, 1 / 12, 4 / 12])
+    assert Says.fits == fits + 2                            # one learner in each
     # The vote: log 4 against log 3 where the two differ, log 4 + log 3 = log 12 where they agree.
     np.testing.assert_allclose(state.votes, [[LOG(4), LOG(3)], [LOG(12), 0], [LOG(3), LOG(4)], [0, LOG(12)],
                                              [LOG(4), LOG(3)]])
@@ -105,6 +110,7 @@ def test_initial_weights_and_costs():
     np.testing.assert_allclose(inverse_costs(np.array([0.1, 0.4, 0.5])), [5, 1.25, 1])
     assert inverse_costs(np.array([0.5, 0.5, 0.0])).tolist() == [1, 1, 1]
     assert double_rare(np.array([0.2, 0.3, 0.5])).tolist() == [2, 2, 1]
+    assert double_rare(np.array([0.5, 0.5])).tolist() == [1, 1]
 
 
 # ------------------------------------------------------------------------ where scikit-learn's ensembles stop
