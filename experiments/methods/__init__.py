@@ -15,7 +15,7 @@ from minigrad import MinigradError
 
 from . import boosting, criteria, resampling, rules, samplers
 from .rules import ByCleanLoss, ByLosses, by_weights
-from .step import NOT_GIVEN, Aux, Batch, Known, NotGiven, Now, Step
+from .step import NOT_GIVEN, Aux, Batch, Known, NotGiven, Now, Row, Step
 
 
 class TrainsOn(enum.Enum):
@@ -71,6 +71,8 @@ class Weighting(NamedTuple):
     base: Any = None
     classes: int | None = None
 
+    row = Row                   # the type of the numbers of a step
+
 
 class Boosted(NamedTuple):
     """A method that trains many weak learners, one in each round, on the baseline part of the task.
@@ -93,6 +95,7 @@ class Boosted(NamedTuple):
 
     base = None                 # these methods start from no other run,
     classes = None              # and handle any number of classes
+    row = boosting.Round        # the type of the numbers of a round
 
 
 PAPER = "Ren et al. 2018, section 4"

@@ -1,4 +1,4 @@
-"""The types in the signature of rules, rule(losses, params, batch, clean, memory, known, now) -> Step."""
+"""The types in the signature of rules, rule(losses, params, batch, clean, memory, known, now) -> Step, and its Row."""
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,3 +63,17 @@ class Step(NamedTuple):
     aux: Aux
     memory: Any = None          # passed to the rule in the next step
     clean_loss: Any = None      # if the rule computes it
+
+
+class Row(NamedTuple):
+    """The numbers of a step that the record needs, one array on the device until they are fetched; or their columns."""
+    loss: Any                   # mean over the batch
+    weight: Any                 # sum of the weights
+    minority_weight: Any        # sum of the weights of the minority,
+    wrong_weight: Any           # of examples with wrong labels,
+    right_weight: Any           # and of examples with right labels
+    wrong: Any                  # number of wrong labels
+    right: Any                  # number of right labels
+    other: Any                  # number of examples for which the model predicts another label,
+    other_right: Any            # and for which that label is the true one
+    clean_loss: Any             # -1 if the rule does not compute it

@@ -8,8 +8,6 @@ Both have these methods; `learned` is a tree of arrays, everything that training
     fetch_rows(rows, t) -> rows             the rows as lists of floats on the host; raises NotFinite
     line(learned, rows, t) -> dict          the evaluation after step t, a line of the record
 """
-from typing import Any, NamedTuple
-
 import numpy as np
 
 from minigrad import FileError, capture, mean, optim, stack, to_host, tree, xp
@@ -24,6 +22,7 @@ from ..methods import (
     Known,
     NoiseLayer,
     Now,
+    Row,
     TrainsOn,
     boosting,
     criteria,
@@ -51,20 +50,6 @@ def predict(model, state, images, prepare):
 
 def _percent_wrong(decisions, labels):
     return 100.0 * float(np.mean(decisions != labels))
-
-
-class Row(NamedTuple):
-    """The numbers of a step of Descent, one array on the device until fetch_rows; or columns of many steps."""
-    loss: Any                   # mean over the batch
-    weight: Any                 # sum of the weights
-    minority_weight: Any        # sum of the weights of the minority,
-    wrong_weight: Any           # of examples with wrong labels,
-    right_weight: Any           # and of examples with right labels
-    wrong: Any                  # number of wrong labels
-    right: Any                  # number of right labels
-    other: Any                  # number of examples for which the model predicts another label,
-    other_right: Any            # and for which that label is the true one
-    clean_loss: Any             # -1 if the rule does not compute it
 
 
 class _Trainer:
@@ -258,7 +243,7 @@ class Boosting(_Trainer):
         seed = int(generator((self.run.seed, STEPS, t)).integers(2 ** 31 - 1))
         learned, r = boosting.boost_round(learned, self.method.learner, self.x, self.examples.labels, self.others,
                                           seed, self.costs)
-        return learned, [r.error, r.alpha]
+        return learned, list(r)
 
     def fetch_rows(self, rows, t):
         """Return the rows, which are on the host and always finite."""
@@ -268,12 +253,13 @@ class Boosting(_Trainer):
         """Return the errors of the vote after round t, and the distribution of the weights."""
         decisions = iter(votes.argmax(1) for votes in learned.other_votes)
         w, examples = learned.weights, self.examples
-        return {"learner_error": 100.0 * rows[-1][0], "alpha": rows[-1][1],
+        last = boosting.Round(*rows[-1])
+        return {"learner_error": 100.0 * last.error, "alpha": last.alpha,
                 "train_error": _percent_wrong(learned.votes.argmax(1), examples.labels),
                 **self.errors(lambda images: next(decisions)),
                 "minority_weight": float(w[examples.labels == self.task.minority].sum()),
                 "noisy_weight": (float(w[examples.wrong].mean() / w[~examples.wrong].mean())
-                                 if examples.wrong.any() else None)}
+                                 if 0 < examples.wrong.sum() < len(examples) else None)}
 
 
 def trainer_of(run):

@@ -309,7 +309,7 @@ def test_the_table():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_can_be_sent_to_other_processes(name):
-    assert pickle.loads(pickle.dumps(METHODS[name])) == METHODS[name] and isinstance(hash(METHODS[name]), int)
+    assert pickle.loads(pickle.dumps(METHODS[name])) == METHODS[name]
 
 
 def test_a_method_is_found_by_its_name():
