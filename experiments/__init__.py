@@ -14,6 +14,10 @@ import models  # noqa: E402
 sys.path.remove(_beside)
 __path__.append(str(pathlib.Path(__file__).parent / "commands"))     # python -m experiments.table2
 
+from . import deprecated  # noqa: E402
+
+deprecated.install()
+
 
 class Command(NamedTuple):
     """A command: python -m experiments NAME."""
@@ -49,3 +53,10 @@ COMMANDS = {command.name: command for command in [
     Command("nested", "pages.nested", "the exact two loops against the single one", "10 s"),
     Command("benchmark", "benchmark.benchmark", "the cost of one step, against PyTorch and JAX", "20 min"),
 ]}
+
+
+def __getattr__(name):
+    if name != "SCRIPTS":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    deprecated.warn("SCRIPTS", "COMMANDS")
+    return list(COMMANDS.values())

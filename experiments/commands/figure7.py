@@ -1,7 +1,9 @@
 """python -m experiments.figure7: the same as python -m experiments figure7."""
 import sys
 
+from . import deprecated
 from .command_line import main
 
 if __name__ == "__main__":
     sys.exit(main(["figure7", *sys.argv[1:]]))
+deprecated.replace(__name__)

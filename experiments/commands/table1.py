@@ -1,7 +1,9 @@
 """python -m experiments.table1: the same as python -m experiments table1."""
 import sys
 
+from . import deprecated
 from .command_line import main
 
 if __name__ == "__main__":
     sys.exit(main(["table1", *sys.argv[1:]]))
+deprecated.replace(__name__)

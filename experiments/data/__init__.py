@@ -5,7 +5,10 @@ fetch.py    downloads
 flips.py    wrong labels
 tasks.py    class imbalance and label noise: training, clean, validation and test set, disjoint
 """
+from .. import deprecated
 from .flips import NO_FLIP, Flip
 from .images import Images, augment, cifar10, cifar100, mnist, sample, scale
 
 __all__ = ["NO_FLIP", "Flip", "Images", "augment", "cifar10", "cifar100", "mnist", "sample", "scale"]
+
+__getattr__ = deprecated.attributes(__name__, "images")
