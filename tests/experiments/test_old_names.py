@@ -1,0 +1,93 @@
+"""Old names of modules are the new modules, and warn once at the line that uses them; the table lists all of them."""
+import importlib
+import pathlib
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+import experiments
+from experiments import deprecated
+
+ROOT = pathlib.Path(experiments.__file__).parents[1]
+TABLE = {
+    "biases": "data.tasks", "cifar": "paper.cifar", "comparisons": "benchmark.comparisons", "contradiction": "pages.contradiction",
+    "fetch": "data.fetch", "figure3": "paper.figure3", "figure4": "paper.grids", "figure5": "paper.grids", "figure6": "paper.grids",
+    "figure7": "paper.grids", "flips": "data.flips", "folders": "training.folders", "imbalance": "paper.figure2", "limits": "benchmark.limits",
+    "nested": "pages.nested", "nested_page": "pages.nested_page", "peers": "benchmark.peers", "pool": "training.pool",
+    "precision": "benchmark.precision", "runs": "training.runs", "script": "paper.command", "sweep": "command_line", "table1": "paper.grids",
+    "table2": "paper.grids", "tour": "pages.tour", "trainers": "training.trainers", "walkthrough": "pages.walkthrough",
+    "walkthrough_picture": "pages.walkthrough_picture"}
+GOES = "; the old name goes in minigrad 0.3$"
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """Let old names be imported as for the first time."""
+    for old in TABLE:
+        monkeypatch.delitem(sys.modules, f"experiments.{old}", raising=False)
+        monkeypatch.delattr(experiments, old, raising=False)
+
+
+def test_the_table_holds_every_old_name():
+    assert deprecated.MOVED == TABLE
+
+
+@pytest.mark.parametrize("old", TABLE)
+def test_the_old_name_is_the_new_module_and_warns_once(fresh, old):
+    new = importlib.import_module(f"experiments.{TABLE[old]}")
+    spec = new.__spec__
+    with pytest.warns(DeprecationWarning, match=rf"^experiments\.{old} is now experiments\.{TABLE[old]}{GOES}") as caught:
+        assert importlib.import_module(f"experiments.{old}") is new
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert importlib.import_module(f"experiments.{old}") is getattr(experiments, old) is new
+    assert new.__spec__ is spec and new.__name__ == f"experiments.{TABLE[old]}"
+
+
+def test_all_forms_of_an_import(fresh):
+    """What is replaced in a module under its old name is replaced under the new one."""
+    from experiments.paper import cifar as new
+    from experiments.training import runs
+    with pytest.warns(DeprecationWarning) as caught:
+        import experiments.cifar
+        from experiments import cifar
+        from experiments.runs import Problem, Run, Settings
+    assert cifar is experiments.cifar is new and (Problem, Run, Settings) == (runs.Problem, runs.Run, runs.Settings)
+    assert [warning.filename for warning in caught] == [__file__] * 2
+    with pytest.raises(ImportError, match="nothing_like_it"):
+        from experiments import nothing_like_it  # noqa: F401
+
+
+def test_a_package_that_was_a_module_has_its_attributes():
+    from experiments import data
+    from experiments.data import images
+    for name in ("MNIST", "_content"):
+        with pytest.warns(DeprecationWarning, match=rf"^experiments\.data\.{name} is now experiments\.data\.images\.{name}{GOES}") as caught:
+            assert getattr(data, name) is getattr(images, name)
+        assert [warning.filename for warning in caught] == [__file__]
+    with pytest.raises(AttributeError, match=r"module 'experiments\.data' has no attribute 'nothing_like_it'"):
+        data.nothing_like_it
+
+
+def test_the_list_of_scripts():
+    with pytest.warns(DeprecationWarning, match=rf"^experiments\.SCRIPTS is now experiments\.COMMANDS{GOES}"):
+        assert [each.name for each in experiments.SCRIPTS] == list(experiments.COMMANDS)
+    with pytest.raises(AttributeError, match="module 'experiments' has no attribute 'nothing_like_it'"):
+        experiments.nothing_like_it
+
+
+@pytest.mark.parametrize("name", ["table2", "sweep"])
+def test_a_command_does_not_warn(name):
+    options = ["table2"] * (name == "sweep") + ["--help"]
+    ran = subprocess.run([sys.executable, "-W", "error::DeprecationWarning:experiments", "-W", "error::DeprecationWarning:__main__", "-m",
+                          f"experiments.{name}", *options], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stderr) == (0, "") and ran.stdout.startswith("usage: python -m experiments.table2")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "experiments" / "commands").glob("*.py")), ids=lambda file: file.stem)
+def test_every_file_of_commands_runs_a_command_or_is_an_old_name(file):
+    assert file.stem == "sweep" or experiments.COMMANDS[file.stem]
+    assert file.stem in TABLE
