@@ -13,6 +13,8 @@ ROOT = pathlib.Path(mg.__file__).parent.parent
 LAYERS = [{"typing"}, {"errors", "deprecated"}, {"boundary"}, {"backend", "files"}, {"tree"}, {"box"}, {"core"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"},
           {"losses", "normalization", "initial"}, {"nn", "optim", "reweight", "check", "draw"}, {"fast"}, {"__main__"}]      # the ground floor, and the wing
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+ROOMS = [{"deprecated", "console"}, {"data"}, {"methods"}, {"training"}, {"figures"}, {"paper"}, {"pages", "benchmark"}, {"command_line"},
+         {"commands", "__main__"}]                          # of the experiments: each may import those before it
 IDEA = "core", "box", "kinds", "ops", "transforms", "functions", "losses", "normalization", "nn", "optim", "reweight", "check", "draw"
 SOURCES = sorted(path for folder in ("minigrad", "models", "experiments") for path in (ROOT / folder).rglob("*.py"))
 MODULES = [mg, *(importlib.import_module(f"minigrad.{'.'.join(path.relative_to(ROOT / 'minigrad').with_suffix('').parts)}")
@@ -43,6 +45,29 @@ def test_imports_go_one_way(path):
             assert {LEVEL[name] for name in names if name in LEVEL and name != own} <= set(range(LEVEL[own]))
     if folder == "models":
         assert "experiments" not in names
+
+
+def rooms_imported(path):
+    """Yield the rooms, or files beside them, that a file of the experiments imports."""
+    package = tuple(part for part in path.relative_to(ROOT).parent.parts if part != "commands")     # experiments.table2
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+        if isinstance(node, ast.ImportFrom):                # from ..training import runs: experiments.training.runs
+            base = package[:len(package) - node.level + 1] if node.level else ()
+            names = [".".join([*base, *filter(None, [node.module]), name]) for name in names]
+        yield from (name.split(".")[1] for name in names if name.startswith("experiments."))
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.is_relative_to(ROOT / "experiments")], ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_room_calls_one_above_it(path):
+    """Data flow through data, methods, training and paper; figures import no other room, as they draw records alone."""
+    level = {name: level for level, names in enumerate(ROOMS) for name in names}
+    own = path.relative_to(ROOT / "experiments").with_suffix("").parts[0]
+    names = {name for name in rooms_imported(path) if name in level and name != own}
+    above = {name for name in level if own == "figures" or own in level and level[name] >= level[own]}
+    if own == "__init__":
+        above = {*level} - {"deprecated"}                   # it looks up the others by name, when a command is run
+    assert own in {*level, "__init__"} and not names & above
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
