@@ -38,8 +38,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 SURVIVORS = ROOT / "tests" / "survivors.jsonl"
 FLOORS = {"minigrad": 0.95, "models": 0.9, "experiments": 0.9}
 PYTEST = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-m", "not cupy"]
-LEFT_OUT = ("experiments/__main__.py", "minigrad/__main__.py", "experiments/peers/of_", "experiments/peers/torch_graphs.py", "minigrad/fast/cuda",
-            "minigrad/fast/cublas.py", "minigrad/fast/capture.py", "minigrad/fast/memory.py", "experiments/pool.py", "minigrad/draw.py")  # devices, processes, other libraries
+LEFT_OUT = ("minigrad/__main__.py", "minigrad/fast/cuda", "minigrad/fast/cublas.py", "minigrad/fast/capture.py", "minigrad/fast/memory.py",
+            "minigrad/draw.py", "experiments/__main__.py", "experiments/benchmark/__main__.py", "experiments/benchmark/peers/of_",
+            "experiments/training/pool.py")                 # devices, processes, other libraries
 
 EXPERIMENTS = "tests/experiments/test_"
 TESTS = {                                                   # the first entry that matches the file
@@ -58,19 +59,20 @@ TESTS = {                                                   # the first entry th
     "minigrad/backend.py": ["tests/test_backend.py", "tests/test_errors.py"],
     "minigrad/": ["tests", "minigrad", "README.md", "--ignore=tests/experiments"],
     "models/": ["tests/test_models.py", "tests/test_models_by_hand.py"],
+    "experiments/data/tasks.py": ["tasks", "known_images", "seeds"], "experiments/data/flips.py": ["tasks"],
+    **dict.fromkeys(("experiments/data/__init__.py", "experiments/data/images.py", "experiments/data/fetch.py"), ["data", "known_images"]),
     "experiments/methods/": ["what_methods_do", "methods", "resampling", "boosting"],
-    "experiments/trainers.py": ["what_methods_do", "trainers", "seeds"],
-    **dict.fromkeys(("experiments/data.py", "experiments/fetch.py"), ["data", "known_images"]),
-    "experiments/biases.py": ["biases", "known_images", "seeds"], "experiments/flips.py": ["biases"],
+    "experiments/training/trainers.py": ["what_methods_do", "trainers", "seeds"],
+    "experiments/training/": ["training", "trainers", "command"],
     "experiments/figures/": ["figures", "pictures", "settings"],
-    "experiments/imbalance.py": ["settings", "pictures", "known_images", "seeds", "training"],
-    "experiments/contradiction.py": ["contradiction", "settings", "pictures", "seeds"],
-    "experiments/nested": ["nested", "settings", "seeds"], "experiments/pages.py": ["nested", "walkthrough", "tour"],
-    "experiments/tour.py": ["tour", "command"], "experiments/walkthrough": ["walkthrough", "settings", "seeds"],
-    **dict.fromkeys(("experiments/runs.py", "experiments/training.py", "experiments/folders.py"), ["training", "trainers", "command"]),
-    **dict.fromkeys(("experiments/benchmark.py", "experiments/limits.py", "experiments/comparisons.py", "experiments/precision.py",
-                     "experiments/peers/"), ["benchmark", "pictures"]),
-    "experiments/": ["settings", "pictures", "seeds", "cifar", "training", "command"]}
+    "experiments/paper/figure2.py": ["settings", "pictures", "known_images", "seeds", "training"],
+    "experiments/paper/": ["settings", "pictures", "seeds", "cifar", "training", "command"],
+    "experiments/pages/contradiction.py": ["contradiction", "settings", "pictures", "seeds"],
+    "experiments/pages/nested": ["nested", "settings", "seeds"], "experiments/pages/walkthrough": ["walkthrough", "settings", "seeds"],
+    "experiments/pages/tour.py": ["tour", "command"], "experiments/pages/": ["nested", "walkthrough", "tour"],
+    "experiments/benchmark/": ["benchmark", "pictures"],
+    **dict.fromkeys(("experiments/__init__.py", "experiments/deprecated.py", "experiments/commands/"), ["old_names", "command"]),
+    **dict.fromkeys(("experiments/command_line.py", "experiments/console.py"), ["command"])}
 
 
 def tests_of(file):

@@ -59,6 +59,19 @@ def test_every_file_has_its_tests_and_its_faults():
     assert len(found) > 10 and all({"file", "kind", "line", "before", "after", "source"} == set(each) for each in found)
 
 
+def test_the_table_of_files_is_up_to_date():
+    """Every source file is left out or has an entry; entries stand for existing files, none of them hidden by one before, and existing tests."""
+    every = [str(path.relative_to(mutation.ROOT)) for folder in mutation.FLOORS for path in (mutation.ROOT / folder).rglob("*.py")]
+    files = [file for file in every if not file.startswith(mutation.LEFT_OUT)]
+    first = {file: next((prefix for prefix in mutation.TESTS if file.startswith(prefix)), None) for file in files}
+    assert [file for file, prefix in first.items() if prefix is None] == []
+    assert set(first.values()) == set(mutation.TESTS)
+    for prefix in mutation.LEFT_OUT:
+        assert any(file.startswith(prefix) for file in every), prefix
+    for file in files:
+        assert all((mutation.ROOT / name).exists() for name in mutation.tests_of(file) if not name.startswith("--")), file
+
+
 @pytest.mark.parametrize("outcomes, before, status, says", [
     (["killed"] * 9 + ["survived"], [], 0, "models: 9 of 10 noticed, 90.0% (at least 90%)\n1 new survivors; 0 of 0"),
     (["killed"] * 8 + ["survived"] * 2, [], 1, "models: 8 of 10 noticed, 80.0%"),

@@ -53,8 +53,8 @@ def test_all_forms_of_an_import(fresh):
     from experiments.training import runs
     with pytest.warns(DeprecationWarning) as caught:
         import experiments.cifar
-        from experiments import cifar
         from experiments.runs import Problem, Run, Settings
+    from experiments import cifar
     assert cifar is experiments.cifar is new and (Problem, Run, Settings) == (runs.Problem, runs.Run, runs.Settings)
     assert [warning.filename for warning in caught] == [__file__] * 2
     with pytest.raises(ImportError, match="nothing_like_it"):
