@@ -2,7 +2,9 @@
 
 (.ci/run runs the first commands, each in its own environment.)
 """
+import importlib
 import itertools
+import operator
 import pathlib
 import re
 import shlex
@@ -12,6 +14,7 @@ import pytest
 
 import minigrad as mg
 from experiments import COMMANDS
+from experiments.methods import METHODS
 from experiments.paper.command import make_parser
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -21,6 +24,9 @@ PAGES = [path for path in FILES if path.suffix == ".md"]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 LINES = sorted({line.split("#")[0].strip() for line in re.findall(r"python -m experiments[^`\n]*", TEXT)})
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MODULES = [importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+           for folder in ("minigrad", "experiments") for path in sorted((ROOT / folder).rglob("*.py"))
+           if not path.name.startswith(("__main__", "of_", "cu", "capture", "torch_")) and path.parent.name != "commands"]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -39,6 +45,7 @@ def test_extras_that_are_named_exist():
 @pytest.mark.parametrize("line", LINES)
 def test_commands_are_understood(line):
     _, _, module, *arguments = shlex.split(re.sub(r"[\[\]]", "", line))      # extras in brackets are optional
+    module = module.removesuffix(".sweep")                                  # the old name
     names = [module.partition(".")[2]] if "." in module else [*itertools.takewhile(COMMANDS.__contains__, arguments)]
     arguments = arguments if "." in module else arguments[len(names):]
     assert names or not arguments
@@ -74,6 +81,45 @@ def test_files_that_are_named_exist(page):
     known = [f"/{path.relative_to(ROOT).as_posix()}{'/' * path.is_dir()}" for path in [*FOLDERS, *FILES]]
     outputs = {"runs/", "minigrad/kernels/"}                # folders that the programs make
     assert not [name for name in names if name not in outputs and not any(path.endswith(f"/{name}") for path in known)]
+
+
+def attribute(owner, name):
+    """Return the attribute owner.name, or the annotation of a field; None if there is none."""
+    try:
+        return operator.attrgetter(name)(owner)
+    except AttributeError:
+        return getattr(owner, "__annotations__", {}).get(name)
+
+
+def find_name(name):
+    """Return what a page calls `name`, such as `tasks.noisy`, `Task.clean` or `experiments.command_line.main`; None if there is nothing."""
+    first, _, rest = name.partition(".")
+    owners = [module for module in MODULES if first in (module.__name__.partition(".")[0], module.__name__.rpartition(".")[2])]
+    owners += [getattr(module, first) for module in MODULES if hasattr(module, first)]
+    return next((found for owner in owners if (found := attribute(owner, rest)) is not None), None)
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/README.md"])
+def test_names_of_the_experiments_exist(page):
+    """Spans such as `trainers.Descent.step` or `tasks.noisy(flip=...)`."""
+    text = (ROOT / "experiments" / page).read_text()
+    names = set(re.findall(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)(?:\([^`]*)?`", text))
+    names = {name for name in names if name.rpartition(".")[2] not in ("py", "md", "jsonl", "json", "png", "toml")}
+    assert names and [name for name in sorted(names) if find_name(name) is None] == []
+
+
+def test_the_table_of_items_names_what_there_is():
+    """A single word in it is a command, a method, or a name in a module or in a class."""
+    table = (ROOT / "experiments" / "README.md").read_text().partition("## Where every item is")[2].partition("\n## ")[0]
+    words = set(re.findall(r"`([A-Za-z_]\w+)`", table)) - {*COMMANDS, *METHODS}
+    known = {name for module in MODULES for value in vars(module).values() for name in (*vars(module), *getattr(value, "__annotations__", ()))}
+    assert words <= known, words - known
+
+
+def test_the_examples_of_additions_are_short():
+    text = (ROOT / "experiments" / "README.md").read_text().partition("## Adding a method, a task, a figure")[2].partition("\n## ")[0]
+    examples = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(examples) == 3 and all(len(example.strip().splitlines()) <= 15 for example in examples)
 
 
 def test_there_is_one_version():

@@ -1,6 +1,6 @@
 """The settings of every experiment, in numbers: the paper's and our quick ones, figure by figure.
 
-Sources: Ren et al. 2018 and the authors' code; where they disagree, see experiments/imbalance.py and cifar.py.
+Sources: Ren et al. 2018 and the authors' code; where they disagree, see figure2.py and cifar.py in experiments/paper/.
 """
 import dataclasses
 import hashlib
