@@ -18,7 +18,7 @@ from minigrad.errors import shape
 from minigrad.losses import label_array
 
 from . import Images
-from .flips import NO_FLIP, check_labels, require
+from .flips import NO_FLIP, Flip, check_labels, require
 
 
 class Part(NamedTuple):
@@ -102,7 +102,7 @@ def imbalance(source, share, rng, test_source=None, total=None, clean=5, tests=1
     Raises MinigradError for what the source does not have enough images for.
     """
     check_share(share)
-    flip.check(2)
+    _check_flip(flip, 2)
     source, test_source = _check_source(source), _check_source(test_source)
     require(min(clean, tests) >= 1, f"clean {clean}, tests {tests}: each class needs at least one",
             "clean=5, tests=100")
@@ -176,7 +176,7 @@ def noisy(source, test_source, seed, flip=NO_FLIP, clean=100, validation=5000, r
 
     Raises MinigradError for what is impossible, before any image is copied.
     """
-    flip.check(classes)
+    _check_flip(flip, classes)
     _check_ratio(ratio)
     source, test_source = _check_source(source, classes), _check_source(test_source, classes)
     _check_numbers(source, test_source, seed, clean, validation, size, tests)
@@ -201,6 +201,11 @@ def noisy(source, test_source, seed, flip=NO_FLIP, clean=100, validation=5000, r
                  f"validation: {validation}; test: {len(test)}")
     return Task(statement, train, clean_set, validation_set if validation else None, test, train, classes,
                 classes - 1 if ratio > 1 else None)
+
+
+def _check_flip(flip, classes):
+    require(isinstance(flip, Flip), f"flip {flip!r}: it must be a Flip", "flip=Flip('uniform', share=0.4)")
+    flip.check(classes)
 
 
 def _check_source(source, classes=None):

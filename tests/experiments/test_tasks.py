@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import data
-from experiments.data import Images
+from experiments.data import Images, tasks
 from experiments.data.tasks import Part, long_tail
 from minigrad import MinigradError
 from minigrad.backend import generator
@@ -365,6 +365,17 @@ def test_impossible_tasks_are_refused(wrong, message):
         with pytest.raises(MinigradError) as caught:
             noisy(**{**how, **wrong})
         assert str(caught.value).startswith(message) and "\n  help: " in str(caught.value)
+
+
+@pytest.mark.parametrize("task", [
+    lambda source, flip: tasks.noisy(source, None, 0, flip), lambda source, flip: tasks.imbalance(source, 0.9, generator(0), flip=flip)],
+    ids=["noisy", "imbalance"])
+@pytest.mark.parametrize("flip", ["uniform", None, ("uniform", 0.4)], ids=str)
+def test_a_flip_is_a_flip(task, flip):
+    """Until 0.1 it was its kind alone."""
+    with pytest.raises(MinigradError) as caught:
+        task(images_of(100), flip)
+    assert str(caught.value) == f"flip {flip!r}: it must be a Flip\n  help: flip=Flip('uniform', share=0.4)"
 
 
 class Forbidden:
