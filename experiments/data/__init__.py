@@ -8,7 +8,9 @@ tasks.py    class imbalance and label noise: training, clean, validation and tes
 from .. import deprecated
 from .flips import NO_FLIP, Flip
 from .images import Images, augment, cifar10, cifar100, mnist, sample, scale
+from .tasks import Part, Task, imbalance, noisy
 
-__all__ = ["NO_FLIP", "Flip", "Images", "augment", "cifar10", "cifar100", "mnist", "sample", "scale"]
+__all__ = ["NO_FLIP", "Flip", "Images", "Part", "Task", "augment", "cifar10", "cifar100", "imbalance", "mnist", "noisy",
+           "sample", "scale"]
 
 __getattr__ = deprecated.attributes(__name__, "images")

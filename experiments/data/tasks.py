@@ -17,8 +17,8 @@ from minigrad.backend import generator
 from minigrad.errors import shape
 from minigrad.losses import label_array
 
-from . import Images
 from .flips import NO_FLIP, Flip, check_labels, require
+from .images import Images
 
 
 class Part(NamedTuple):

@@ -27,9 +27,9 @@ from minigrad.backend import generator
 from models import mlp
 
 from .. import data
-from ..data.tasks import imbalance
+from ..data import imbalance
 from ..figures.common import color, label, legend, save, spread, wrap
-from ..methods import METHODS, TrainsOn, Weighting
+from ..methods import METHODS, TrainsOn, Weighting, find_method
 from ..paper import command
 from ..training.runs import DATA, Problem, Run, Settings
 
@@ -242,7 +242,8 @@ class Contradiction(command.Script):
         """Return the options with all defaults; raise MinigradError for options that cannot be run."""
         if options.mode != "quick":
             raise MinigradError("--mode paper: the paper has no such experiment\n  help: --mode quick, the default")
-        methods = command.find_methods(command.choose_values(options.methods, DEFAULT_METHODS), _reason_against)
+        names = command.choose_values(options.methods, DEFAULT_METHODS)
+        methods = command.check_methods([find_method(name) for name in names], _reason_against)
         return dataclasses.replace(options, methods=methods,
                                    seeds=command.choose_values(options.seeds, DEFAULT_SEEDS))
 
@@ -274,7 +275,7 @@ class Contradiction(command.Script):
 
     def run_of(self, options, line):
         """Return the run with this line in its record."""
-        (method,) = command.find_methods([line["method"]], _reason_against)
+        (method,) = command.check_methods([find_method(line["method"])], _reason_against)
         return make_run(options, line["task"], method, int(line["seed"]))
 
 

@@ -24,7 +24,7 @@ import models
 from minigrad import MinigradError
 
 from .. import data
-from ..data.tasks import noisy
+from ..data import noisy
 from ..methods import METHODS, Boosted, Weighting, find_method
 from ..training.runs import Problem, Run, Settings
 from . import command
@@ -282,8 +282,8 @@ class Figure(command.Script):
         values = {which: command.choose_values(getattr(options, which), getattr(grid, which))
                   for which in ("methods", "shares", "cleans", "seeds")}
         entries = [parse_entry(name) for name in values["methods"]]
-        command.find_methods([entry.method.name for entry in entries],
-                             lambda method: self._reason_against(method, CLASSES[options.data]))
+        command.check_methods([entry.method for entry in entries],
+                              lambda method: self._reason_against(method, CLASSES[options.data]))
         for which, elsewhere in SEVERAL.items():
             first, *others = values[which]
             if others and which != self.along:

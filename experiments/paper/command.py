@@ -10,7 +10,7 @@ import minigrad
 from minigrad import MinigradError
 
 from .. import console
-from ..methods import METHODS, find_method
+from ..methods import METHODS
 from ..training.folders import prepare_folder, read_record
 from ..training.pool import default_jobs, run_all
 from ..training.runs import read_lines, split_finished
@@ -96,12 +96,11 @@ def choose_values(value, default):
     return list(dict.fromkeys(default if value is None else value))
 
 
-def find_methods(names, unfit):
-    """Return the methods of these names; raise MinigradError, with a list of methods, unless all can be used.
+def check_methods(methods, unfit):
+    """Return the methods; raise MinigradError, with the list of those that can be used, unless all can.
 
     unfit: method -> the reason why it cannot be used, or None.
     """
-    methods = [find_method(name) for name in names]
     for method in methods:
         if why := unfit(method):
             choice = ", ".join(name for name, other in METHODS.items() if not unfit(other))

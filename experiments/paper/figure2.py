@@ -9,7 +9,6 @@ seeds; --resume continues after an interruption.
 import dataclasses
 import functools
 
-from minigrad import xp
 from minigrad.backend import generator
 from models import lenet
 
@@ -39,11 +38,7 @@ def _init(rng, classes):
     return lenet(rng)
 
 
-def _prepare(images, rng):
-    return xp.asarray(images)
-
-
-LENET = Problem(_init, _prepare)
+LENET = Problem(_init)
 
 
 @functools.lru_cache(maxsize=1)
@@ -105,7 +100,8 @@ class Imbalance(command.Script):
         """Return the options with all defaults; raise MinigradError for options that cannot be run."""
         paper = options.mode == "paper"
         names = command.choose_values(options.methods, PAPER_METHODS if paper else QUICK_METHODS)
-        methods = command.find_methods(names, lambda method: command.class_mismatch(method, 2))
+        methods = command.check_methods([find_method(name) for name in names],
+                                        lambda method: command.class_mismatch(method, 2))
         shares = command.choose_values(options.shares, PAPER_SHARES if paper else (0.95, 0.99))
         for share in shares:
             check_share(share)

@@ -7,5 +7,6 @@ loop.py      the one loop, which a killed run resumes
 pool.py      runs side by side, each in a process of its own
 """
 from .loop import train
+from .runs import Problem, Run, Settings
 
-__all__ = ["train"]
+__all__ = ["Problem", "Run", "Settings", "train"]

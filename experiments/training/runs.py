@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from minigrad import FileError, MinigradError, ShapeError, backend, tree, xp
 
-from ..data.tasks import Task
+from ..data import Task
 from ..methods import Boosted, Weighting, find_method
 from .folders import check_lines, parse_json, read_record
 
@@ -42,15 +42,20 @@ class Settings:
     drops: tuple[int, ...] = ()
 
 
+def _as_they_are(images, rng):
+    """Return images as an array of the array module in use."""
+    return xp.asarray(images)
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """The model of a run, and its input.
 
     init(rng, classes) -> a model that returns one score for each example (two classes), or one for each class.
-    prepare(images, rng) -> the input of the model, augmented unless rng is None.
+    prepare(images, rng) -> the input of the model, augmented unless rng is None. By default the images as they are.
     """
     init: Callable
-    prepare: Callable
+    prepare: Callable = _as_they_are
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from minigrad import FileError, capture, mean, optim, stack, to_host, tree, xp
 from minigrad.backend import generator
 
-from ..data.tasks import Part
+from ..data import Part
 from ..methods import (
     NOT_GIVEN,
     Aux,

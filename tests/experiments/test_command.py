@@ -64,7 +64,7 @@ def small(monkeypatch):
     for mode, variant in (("quick", "exact"), ("paper", "paper")):
         monkeypatch.setitem(cifar.MODES, mode, cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, variant))
     monkeypatch.setattr(cifar, "problem", lambda network, steps: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), cifar._prepare))
-    monkeypatch.setattr(figure2, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1)), figure2._prepare))
+    monkeypatch.setattr(figure2, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1))))
     monkeypatch.setattr(figure2, "QUICK", dataclasses.replace(figure2.QUICK, steps=4, every=2))
     monkeypatch.setattr(contradiction, "QUICK", dataclasses.replace(contradiction.QUICK, steps=4, every=2))
     monkeypatch.setattr(figure3, "BATCHES", 2)
