@@ -1,6 +1,6 @@
-"""The cost of a training step: minigrad against PyTorch, JAX and others, in one run.
+"""The cost of a training step: minigrad against PyTorch, JAX and autograd, in one run.
 
-    python -m experiments.benchmark                      MLP, LeNet and ResNet-32: a table, JSON and figures
+    python -m experiments.benchmark                      MLP, LeNet and ResNet-32 on the CPU: a table, JSON, figures
     python -m experiments.benchmark --problems lenet --libraries minigrad PyTorch --rounds 30
     python -m experiments.benchmark --threads 1 2        every problem with one thread, and with two
     python -m experiments.benchmark --problems wrn-28-10 --steps plain          WRN-28-10, batches of 16 on the CPU
@@ -42,8 +42,8 @@ from ..training.folders import check_folder
 from ..training.pool import THREADS, environment
 from . import precision
 from .comparisons import comparisons, quartiles
-from .limits import machine, work
-from .peers import COMPILED, LIBRARIES, PROBLEMS, STEPS, Problem, find_problem, job, offers, weights
+from .limits import forward_pass, machine, passes
+from .peers import BATCH_ON_CPU, COMPILED, KINDS, LIBRARIES, PROBLEMS, Problem, kind, runs
 from .peers.process import Peer
 
 GROWTH = [(32, 12), (32, 25), (32, 50), (32, 100), (8, 50), (14, 50), (20, 50)]      # depth of the ResNet, batch size
@@ -56,7 +56,7 @@ SECONDS = 60.0                                  # limit for the rounds of a prob
 
 # -------------------------------------------------------------------------------------------- measurement
 
-def measure(problem, libraries, rounds, array_module=None, tf32=False, steps=None, progress=lambda rounds=1: None):
+def measure(problem, libraries, rounds, gpu=False, tf32=False, kinds=None, progress=lambda rounds=1: None):
     """Measure all routes of all libraries, in turns.
 
     Returns {"rows": {(library, route): row}, "machine", "rounds", "versions", "missing", "failed"}. The libraries build
@@ -66,116 +66,88 @@ def measure(problem, libraries, rounds, array_module=None, tf32=False, steps=Non
         problem: the Problem.
         libraries: names in LIBRARIES.
         rounds: measurements of each route.
-        array_module: where the libraries compute, "numpy" (CPU) or "cupy" (GPU); by default minigrad's current one.
+        gpu: whether they compute on a GPU.
         tf32: whether matrix products are in TF32.
-        steps: the kinds of step to measure, as `peers.job` returns them; None: all.
+        kinds: the kinds of step to measure, some of KINDS; None: all.
         progress: called with the number of rounds done.
     """
-    peers = {name: Peer(name, problem, array_module, tf32, steps) for name in libraries
-             if offers(name, problem, array_module)}
-    on_gpu = (array_module or backend.name()) == "cupy"
+    peers = {name: Peer(name, problem, gpu, tf32, kinds) for name in libraries if runs(name, problem, gpu)}
     try:
         for peer in peers.values():
             peer.wait()
-        pairs = [(name, route) for name, peer in peers.items() for route in peer.routes]
-        found = {"difference": _check_agreement(peers, pairs, AGREEMENT["tf32" if tf32 else "float32"])}
-        for what in ("memory", "launches"):
-            found[what] = {pair: peers[pair[0]].ask(what, pair[1]) for pair in pairs}
-        found["times"], limits = _rounds(peers, pairs, rounds, *((SECONDS, 0.0) if on_gpu else (math.inf, PAUSE)),
-                                         progress)
+        rows = {(name, route): {"library": name, "route": route, "times": []}
+                for name, peer in peers.items() for route in peer.routes}
+        _check_agreement(peers, rows, AGREEMENT["tf32" if tf32 else "float32"])
+        for (name, route), row in rows.items():
+            row |= {what: peers[name].ask(what, route) for what in ("memory", "launches")}
+        rates = _take_rounds(peers, rows, rounds, *((SECONDS, 0.0) if gpu else (math.inf, PAUSE)), progress)
     finally:
         for peer in peers.values():
             peer.close()
-    limit = {name: statistics.median(each[name] for each in limits) for name in limits[0]}
-    shapes = [p.shape for p in weights(problem)]
-    return {"rows": {pair: _row(pair, found, work(problem, shapes, pair[1]), limit) for pair in pairs
-                     if pair[1] not in peers[pair[0]].failed},
-            "machine": limit, "rounds": len(limits),
+    rate = {name: statistics.median(each[name] for each in rates) for name in rates[0]}
+    failed = {(name, route): reason for name, peer in peers.items() for route, reason in peer.failed.items()}
+    rows, once = {pair: row for pair, row in rows.items() if pair not in failed}, forward_pass(problem)
+    for (_, route), row in rows.items():
+        seconds = statistics.median(row["times"])
+        row |= {"ms": 1e3 * seconds, "quartiles": [1e3 * q for q in quartiles(row["times"])]}
+        row |= {name: once[what] * passes(problem, route) / rate[what] / seconds
+                for name, what in (("arithmetic", "flops"), ("copying", "bytes"))}
+    return {"rows": rows, "machine": rate, "rounds": len(rates), "failed": failed,
             "versions": {name: peer.version for name, peer in peers.items() if not peer.reason},
-            "missing": {name: peer.reason for name, peer in peers.items() if peer.reason},
-            "failed": {(name, route): reason for name, peer in peers.items() for route, reason in peer.failed.items()}}
+            "missing": {name: peer.reason for name, peer in peers.items() if peer.reason}}
 
 
-def _rounds(peers, pairs, rounds, seconds, pause, progress):
-    """Return the times of each pair (library, route) and the peak rates of the machine, per round.
+def _take_rounds(peers, rows, rounds, seconds, pause, progress):
+    """Append a time to each row in every round, and return the peak rates of the machine in each.
 
     Stops after two rounds or more when `seconds` have passed. Each measurement follows a pause of so many seconds.
     """
-    times, limits, begun = {pair: [] for pair in pairs}, [], time.perf_counter()
-    while len(limits) < 2 or len(limits) < rounds and time.perf_counter() - begun < seconds:
+    rates, begun = [], time.perf_counter()
+    while len(rates) < 2 or len(rates) < rounds and time.perf_counter() - begun < seconds:
         time.sleep(pause)
-        limits.append(machine())
-        for name, route in pairs:
+        rates.append(machine())
+        for (name, route), row in rows.items():
             time.sleep(pause)
-            times[name, route].append(peers[name].ask("time", route))
+            row["times"].append(peers[name].ask("time", route))
         progress()
-    progress(rounds - len(limits))
-    return times, limits
+    progress(rounds - len(rates))
+    return rates
 
 
-def _row(pair, found, cost, limit):
-    """Return the row of one route of one library, as the JSON file keeps it."""
-    times = found["times"][pair]
-    seconds = statistics.median(times)
-    row = {"ms": 1e3 * seconds, "quartiles": [1e3 * q for q in quartiles(times)], "memory": found["memory"][pair],
-           "times": times, "difference": found["difference"][pair],
-           "arithmetic": cost["flops"] / limit["flops"] / seconds, "copying": cost["bytes"] / limit["bytes"] / seconds}
-    launches = found["launches"][pair]
-    return row | ({} if launches is None else {"launches": launches})
-
-
-def _check_agreement(peers, pairs, most=AGREEMENT["float32"]):
-    """Return {(library, route): the largest difference of any weight to the first library's after the same step}.
+def _check_agreement(peers, rows, most):
+    """Enter into each row the largest difference of any weight to the first library's after the same step.
 
     A route that differs by more than `most` computes something else and is marked as failed.
     """
-    first, differ = {}, {}
-    for name, route in pairs:
+    first = {}
+    for (name, route), row in rows.items():
         found = peers[name].ask("weights", route)
         if found is None:                                   # the route failed
             continue
-        expected = first.setdefault(job(route), found)
-        differ[name, route] = max(float(abs(a - b).max()) for a, b in zip(found, expected, strict=True))
-        if not differ[name, route] <= most:
-            peers[name].failed[route] = f"its weights differ from the others' by {differ[name, route]:.2g}"
-    return differ
+        expected = first.setdefault(kind(route), found)
+        row["difference"] = max(float(abs(a - b).max()) for a, b in zip(found, expected, strict=True))
+        if not row["difference"] <= most:
+            peers[name].failed[route] = f"its weights differ from the others' by {row['difference']:.2g}"
 
 
-# ------------------------------------------------------------------------------------------------ results
-
-def table(title, result):
-    """Format the rows of a problem as a table."""
-    lines = [f"{title:50s}{'ms':>9}{'quartiles':>18}{'peak MB':>9}{'arithmetic':>12}{'copying':>9}"]
-    for (library, route), row in result["rows"].items():
-        name = f"{library}, {figures.readable(route)}"
-        low, high = row["quartiles"]
-        megabytes = f"{row['memory'] / 1e6:.1f}" if row["memory"] else ""
-        lines.append(f"  {name:48s}{row['ms']:9.2f}{f'{low:.2f} - {high:.2f}':>18}{megabytes:>9}"
-                     f"{row['arithmetic']:12.0%}{row['copying']:9.0%}"
-                     + (f"   {row['launches']} launches" if "launches" in row else ""))
-    left_out = result["missing"] | {", ".join(pair): reason for pair, reason in result["failed"].items()}
-    lines += [f"  {what}: left out ({reason.splitlines()[0]})" for what, reason in left_out.items()]
-    return "\n".join(lines)
-
-
-def growth(rounds, libraries, array_module=None, tf32=False, progress=lambda rounds=1: None):
+def growth(rounds, libraries, gpu=False, tf32=False, progress=lambda rounds=1: None):
     """Measure ResNets of several depths and batch sizes in minigrad and PyTorch, with arguments as in `measure`.
 
     Returns [{"depth", "batch", "library", "route", "ms", "memory", "rounds"}].
     """
-    libraries = [library for library in libraries if library in ("minigrad", "PyTorch")]
-    found = []
+    found, libraries = [], [library for library in ("minigrad", "PyTorch") if library in libraries]
     for depth, batch in GROWTH:
-        result = measure(Problem("resnet", batch, batch, (depth, 1)), libraries, rounds, array_module, tf32,
+        result = measure(Problem("resnet", batch, batch, (depth, 1)), libraries, rounds, gpu, tf32,
                          progress=progress)
-        for (library, route), row in result["rows"].items():
-            found.append({"depth": depth, "batch": batch, "library": library, "route": route, "ms": row["ms"],
-                          "memory": row["memory"], "rounds": result["rounds"]})
+        found += [{"depth": depth, "batch": batch, **{key: row[key] for key in ("library", "route", "ms", "memory")},
+                   "rounds": result["rounds"]} for row in result["rows"].values()]
     return found
 
 
+# ------------------------------------------------------------------------------------------------ the command
+
 def _options(arguments):
-    """Parse and check the command line, and switch minigrad to the backend that it asks for."""
+    """Parse and check the command line."""
     p = console.Parser(prog="python -m experiments.benchmark", description=__doc__)
     p.add_argument("--gpu", action="store_true",
                    help=f"run on a GPU: {', '.join(ON_GPU)}, in the libraries that support one, and --precision")
@@ -183,14 +155,13 @@ def _options(arguments):
                    help=f"some of {', '.join(PROBLEMS)}; default: all but the last; "
                         f"with --gpu: {', '.join(ON_GPU)}")
     p.add_argument("--libraries", nargs="+", choices=LIBRARIES, metavar="NAME",
+                   default=[library for library in LIBRARIES if library != COMPILED],
                    help=f"some of {', '.join(LIBRARIES)}; default: all that are installed but {COMPILED}")
     p.add_argument("--rounds", type=int, default=10, help="measurements of each route, at least 2 (default 10)")
-    p.add_argument("--steps", nargs="+", choices=STEPS, metavar="KIND",
-                   help=f"kinds of step to measure, some of {', '.join(STEPS)}; default: all")
+    p.add_argument("--steps", nargs="+", choices=KINDS, metavar="KIND",
+                   help=f"kinds of step to measure, some of {', '.join(KINDS)}; default: all")
     p.add_argument("--threads", type=int, nargs="+", default=[threads.threads()], metavar="N",
                    help="threads of every library (default: one per core); several numbers are measured in turn")
-    p.add_argument("--backend", choices=("numpy", "cupy"),
-                   help="compute on the CPU or a GPU (default: cupy where it can run)")
     p.add_argument("--tf32", action="store_true", help="compute float32 products in TF32 (every library; needs a GPU)")
     p.add_argument("--precision", action="store_true", help="also measure rounding errors of Algorithm 1 in float32")
     p.add_argument("--growth", action="store_true", help="also measure time and memory against batch size and depth")
@@ -201,27 +172,19 @@ def _options(arguments):
         p.error("--rounds must be at least 2, --threads at least 1")
     if options.growth and len(options.threads) > 1:
         p.error("--growth takes one number of --threads")
-    if options.gpu and options.backend == "numpy":
-        p.error("--gpu and --backend numpy exclude each other")
-    try:
-        mg.use("cupy" if options.gpu else options.backend or backend.name())
-    except mg.BackendError as error:
-        p.error(str(error))
-    if options.tf32 and backend.name() == "numpy":
+    if options.tf32 and not options.gpu:
         p.error("--tf32 needs a GPU: add --gpu")
-    options.problems = options.problems or (ON_GPU if options.gpu else
-                                            list(PROBLEMS)[:None if backend.name() == "cupy" else -1])
-    options.libraries = options.libraries or [library for library in LIBRARIES if library != COMPILED]
+    options.problems = options.problems or (ON_GPU if options.gpu else list(PROBLEMS)[:-1])
     return options
 
 
 def main(arguments=None):
     """Run the benchmark from the command line and return the exit status."""
     console.prepare()
-    options = _options(arguments)
-    before = backend.matmul_precision()
-    backend.matmul_precision("tf32" if options.tf32 else "float32")
+    options, before = _options(arguments), (backend.name(), backend.matmul_precision())
     try:
+        mg.use("cupy" if options.gpu else "numpy")
+        backend.matmul_precision("tf32" if options.tf32 else "float32")
         check_folder(options.out)                           # fail before measuring anything
         _measure_all(options)
         return 0
@@ -229,7 +192,8 @@ def main(arguments=None):
         print(f"error: {error}", file=sys.stderr)
         return 2
     finally:
-        backend.matmul_precision(before)
+        mg.use(before[0])
+        backend.matmul_precision(before[1])
 
 
 @contextlib.contextmanager
@@ -247,21 +211,18 @@ def _use_threads(count):
 def _conditions(options):
     """Return the conditions of the measurement: date, versions, threads, device ..."""
     found = {"date": datetime.date.today().isoformat(), "backend": backend.name(),
-             "products": "tf32" if options.tf32 else "float32", "threads": options.threads, "rounds": options.rounds,
+             "products": backend.matmul_precision(), "threads": options.threads, "rounds": options.rounds,
              "python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine()}
-    return found | ({"device": device_name()} if backend.name() == "cupy" else {})
-
-
-def device_name():
-    """Return the name of the GPU."""
-    return mg.xp.cuda.runtime.getDeviceProperties(mg.xp.cuda.Device().id)["name"].decode()
+    if options.gpu:
+        found["device"] = mg.xp.cuda.runtime.getDeviceProperties(mg.xp.cuda.Device().id)["name"].decode()
+    return found
 
 
 def _measure_all(options):
     """Measure all problems, and print and write each when it is done."""
-    everything, module = _conditions(options), backend.name()
+    everything = _conditions(options)
     print(", ".join(f"{key} {value}" for key, value in everything.items()))
-    stem = options.out / f"benchmark-{module}{'-tf32' * options.tf32}-{everything['date']}"
+    stem = options.out / f"benchmark-{backend.name()}{'-tf32' * options.tf32}-{everything['date']}"
     if options.precision or options.gpu:
         everything["precision"] = precision.rows()
         print(precision.table(everything["precision"]))
@@ -270,33 +231,46 @@ def _measure_all(options):
     total = options.rounds * len(options.problems) * len(options.threads) + few * len(GROWTH) * options.growth
     with tqdm.tqdm(total=total, unit="round", disable=None) as bar:
         for name, count in itertools.product(options.problems, options.threads):
-            problem = find_problem(name, module)
+            problem = PROBLEMS[name]
+            if not options.gpu and name in BATCH_ON_CPU:
+                problem = problem._replace(noisy=BATCH_ON_CPU[name], clean=BATCH_ON_CPU[name])
             title = name if len(options.threads) == 1 else f"{name}, {figures.in_words([count])}"
             with _use_threads(count):
-                result = measure(problem, options.libraries, options.rounds, module, options.tf32, options.steps,
+                result = measure(problem, options.libraries, options.rounds, options.gpu, options.tf32, options.steps,
                                  bar.update)
             compared = comparisons(title, result["rows"])
             bar.write("\n".join([table(f"{title}, {problem.noisy} + {problem.clean} examples", result),
                                  *map(_line, compared)]), file=sys.stdout)
             everything["comparisons"] += compared
-            everything["problems"][title] = {
-                **result, "threads": count, "batches": [problem.noisy, problem.clean], "rows": _as_list(result["rows"]),
-                "failed": _as_list({pair: {"reason": reason} for pair, reason in result["failed"].items()})}
+            failed = [{"library": library, "route": route, "reason": reason}
+                      for (library, route), reason in result["failed"].items()]
+            everything["problems"][title] = {**result, "threads": count, "batches": [problem.noisy, problem.clean],
+                                             "rows": list(result["rows"].values()), "failed": failed}
             write(everything, stem)
         if options.growth:
             with _use_threads(*options.threads):
-                everything["growth"] = growth(few, options.libraries, module, options.tf32, bar.update)
+                everything["growth"] = growth(few, options.libraries, options.gpu, options.tf32, bar.update)
             write(everything, stem)
     print(f"written: {stem}.json and the figures next to it")
 
 
+def table(title, result):
+    """Format the rows of a problem as a table."""
+    lines = [f"{title:50s}{'ms':>9}{'quartiles':>18}{'peak MB':>9}{'arithmetic':>12}{'copying':>9}"]
+    for pair, row in result["rows"].items():
+        span = " - ".join(f"{q:.2f}" for q in row["quartiles"])
+        megabytes = f"{row['memory'] / 1e6:.1f}" if row["memory"] else ""
+        launches = f"   {row['launches']} launches" if row.get("launches") else ""
+        lines.append(f"  {', '.join(pair):48s}{row['ms']:9.2f}{span:>18}{megabytes:>9}"
+                     f"{row['arithmetic']:12.0%}{row['copying']:9.0%}{launches}")
+    left_out = result["missing"] | {", ".join(pair): reason for pair, reason in result["failed"].items()}
+    lines += [f"  {what}: left out ({reason.splitlines()[0]})" for what, reason in left_out.items()]
+    return "\n".join(lines)
+
+
 def _line(comparison):
     what, value, low, high = comparison
-    return f"{figures.readable(what):88s}{value:6.2f}" + (f"   ({low:.2f} - {high:.2f})" if low else "")
-
-
-def _as_list(rows):
-    return [{"library": library, "route": route, **row} for (library, route), row in rows.items()]
+    return f"{what:88s}{value:6.2f}" + (f"   ({low:.2f} - {high:.2f})" if low else "")
 
 
 def write(everything, stem):

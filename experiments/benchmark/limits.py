@@ -1,91 +1,60 @@
 """A lower bound on the cost of a training step: its FLOPs and bytes, and this machine's peak rate for each."""
+import functools
 import math
-import time
 
 import numpy as np
 
 import minigrad as mg
-from minigrad import backend
+import models
+from minigrad import backend, nn
 from minigrad.fast import threads
+from models.resnet import Unit, average_pixels
 
-from .peers import NETWORKS, job
-from .peers.of_minigrad import clock
+from .peers import clocks, kind, minigrad_model
 
 SIDE, COPIED = 4096, 1 << 28                # side of the matrices that a GPU multiplies; bytes that it copies
 
 
-class Shape:
-    """The shape of an array in a network, and running counts of FLOPs and of bytes read and written."""
+def forward_pass(problem):
+    """Return {"flops", "bytes"} of a forward pass for one example: the sums of two formulae over the layers.
 
-    def __init__(self, shape, count):
-        self.shape, self.count = shape, count
-
-    def to(self, shape, flops=0):
-        """Count an operation on this array (float32) and return the Shape of its result."""
-        self.count["flops"] += flops
-        self.count["bytes"] += 4 * (math.prod(self.shape) + math.prod(shape))
-        return Shape(shape, self.count)
-
-    def __add__(self, other):
-        return self.to(self.shape)
-
-
-class Counting:
-    """The operations of the networks in peers, on shapes: each only counts its cost."""
-
-    def dense(self, x, weight, bias):
-        """Count x W + b."""
-        return x.to((x.shape[0], weight[1]), 2 * x.shape[0] * weight[0] * weight[1])
-
-    def conv(self, x, k, stride=1, bias=None):
-        """Count a convolution with "same" padding."""
-        n, h, w, _ = x.shape
-        shape = (n, -(-h // stride), -(-w // stride), k[3])
-        return x.to(shape, 2 * math.prod(shape) * math.prod(k[:3]))
-
-    def max_pool(self, x):
-        """Count max pooling with stride 2."""
-        n, h, w, c = x.shape
-        return x.to((n, -(-h // 2), -(-w // 2), c))
-
-    def norm(self, x, bias):
-        """Count normalization and ReLU, which read x twice: once for the moments."""
-        self.relu(x)
-        return x.to(x.shape)
-
-    def relu(self, x):
-        """Count max(x, 0)."""
-        return x.to(x.shape)
-
-    def avg_pool(self, x):
-        """Count the mean of each 2x2 block."""
-        n, h, w, c = x.shape
-        return x.to((n, h // 2, w // 2, c))
-
-    def widen(self, x, more):
-        """Count padding by `more` channels on either side."""
-        return x.to((*x.shape[:3], x.shape[3] + 2 * more))
-
-    def average_pixels(self, x):
-        """Count the mean over all pixels."""
-        return x.to((x.shape[0], x.shape[3]))
-
-    def flatten(self, x):
-        """Count nothing: flattening moves no data."""
-        return Shape((x.shape[0], math.prod(x.shape[1:])), x.count)
-
-
-def work(problem, shapes, route):
-    """Return {"flops", "bytes"} of a step: in units of a forward pass, a push or a pull costs 2.
-
-    shapes: of the weights, as in `peers.weights`.
+    A layer with weights (..., inputs, outputs) takes a multiplication and an addition for each weight of an output,
+    2 * output size * (... * inputs). It reads its input once and writes its output once, 4 * (input + output size).
     """
-    count = {"flops": 0, "bytes": 0}
-    NETWORKS[problem.network](Counting(), shapes, Shape((1, *problem.image), count), problem.size)
-    passes = (1 if job(route) == "evaluation" else 3) * problem.noisy
-    if job(route) == "Algorithm 1":
-        passes = (1 + 2 + 2) * problem.noisy + 3 * problem.clean
-    return {name: each * passes for name, each in count.items()}
+    found = layers(minigrad_model(problem), problem.image)
+    return {"flops": sum(2 * math.prod(y) * math.prod(weights[:-1]) for _, y, weights in found if weights),
+            "bytes": sum(4 * (math.prod(x) + math.prod(y)) for x, y, _ in found)}
+
+
+def layers(layer, x):
+    """Return [(input shape, output shape, shape of the weights or None)] of all layers, for one example of shape x."""
+    if isinstance(layer, nn.Sequential):
+        return layers(layer.layers, x)
+    if isinstance(layer, models.LeNet):
+        blocks = [(conv, mg.max_pool2d, mg.relu) for conv in (layer.conv1, layer.conv2, layer.conv3)]
+        return layers((*sum(blocks, ()), layer.hidden, mg.relu, layer.score), x)
+    if isinstance(layer, tuple):
+        return functools.reduce(lambda found, each: found + layers(each, found[-1][1] if found else x), layer, [])
+    if isinstance(layer, Unit):
+        branch = layers(layer.branch, x)
+        y = branch[-1][1]
+        smaller = (*y[:2], x[2])                            # the shortcut: fewer pixels, then more channels, then a sum
+        return branch + [(x, smaller, None)] * (smaller != x) + [(smaller, y, None)] * (smaller != y) + [(y, y, None)]
+    if isinstance(layer, nn.Linear):
+        return [(x, layer.weight.shape[1:], layer.weight.shape)]
+    if isinstance(layer, nn.Conv2d):                        # with "same" padding
+        h, w = (math.ceil(size / layer.stride) for size in x[:2])
+        return [(x, (h, w, layer.kernel.shape[3]), layer.kernel.shape)]
+    if layer is mg.max_pool2d:                              # with a stride of 2 and "same" padding
+        return [(x, (math.ceil(x[0] / 2), math.ceil(x[1] / 2), x[2]), None)]
+    return [(x, x[2:] if layer is average_pixels else x, None)]         # of normalization and of ReLU
+
+
+def passes(problem, route):
+    """Return the cost of a step in forward passes of one example each: a push or a pull costs 2."""
+    if kind(route) == "Algorithm 1":
+        return (1 + 2 + 2) * problem.noisy + 3 * problem.clean
+    return 3 * problem.noisy
 
 
 def machine():
@@ -99,12 +68,11 @@ def machine():
 def host():
     """Measure the CPU, with all threads at once."""
     a, big = np.ones((1024, 1024), "float32"), np.ones((threads.threads(), 1 << 23), "float32")
-    to = np.empty_like(big)
-    lanes = list(range(threads.threads()))
+    to, lanes = np.empty_like(big), list(range(threads.threads()))
 
     def best(f):
         threads.map_chunks(f, lanes)
-        return min(_seconds(lambda: threads.map_chunks(f, lanes)) for _ in range(3))
+        return min(clocks.on_host(lambda: threads.map_chunks(f, lanes), 1) for _ in range(3))
     return {"flops": len(lanes) * 2 * 1024 ** 3 / best(lambda lane: a @ a),
             "bytes": 2 * big.nbytes / best(lambda lane: np.copyto(to[lane], big[lane]))}
 
@@ -113,7 +81,7 @@ def device():
     """Measure the GPU, by its own events."""
     a = (mg.xp.arange(SIDE * SIDE, dtype="float32") % 13 - 6).reshape(SIDE, SIDE)
     big = mg.xp.ones(COPIED // 4, "float32")
-    to, elapsed, precision = mg.xp.empty_like(big), clock(), backend.matmul_precision()
+    to, elapsed, precision = mg.xp.empty_like(big), clocks.of_cupy(), backend.matmul_precision()
 
     def best(f):
         elapsed(f, 1)
@@ -129,9 +97,3 @@ def device():
     a = big = to = None                                     # drop the references, so that the pool can free the memory
     mg.xp.get_default_memory_pool().free_all_blocks()
     return found
-
-
-def _seconds(f):
-    start = time.perf_counter()
-    f()
-    return time.perf_counter() - start

@@ -11,43 +11,36 @@ NETWORKS = {"lenet": PROBLEMS["lenet"], "resnet8": Problem("resnet", 100, 100, (
 ON_GPU = {"resnet32": PROBLEMS["resnet32"]}             # its float64 reference is slow on a machine without a GPU
 
 
-def algorithm_1(problem, kind):
+def algorithm_1(problem, dtype):
     """Return {"gradient", "weights"} of a step from the initial weights, as flat NumPy arrays.
 
-    kind: the type of the floats, "float32" or "float64".
+    dtype: of all floats, "float32" or "float64".
     """
     def put(a):
         a = mg.to_host(a)
-        return mg.xp.asarray(a.astype(kind) if a.dtype.kind == "f" else a)
-    batches = [put(a) for a in data(problem)]
-    found = reweight.reweighted_gradient(*both_losses(problem, *batches), tree.map(put, minigrad_model(problem)))
+        return mg.xp.asarray(a.astype(dtype) if a.dtype.kind == "f" else a)
+    losses = both_losses(problem, *map(put, data(problem)))
+    found = reweight.reweighted_gradient(*losses, tree.map(put, minigrad_model(problem)))
     leaves = [mg.to_host(leaf).ravel() for leaf in tree.flatten(found.gradient)[0]]
     return {"gradient": np.concatenate(leaves), "weights": mg.to_host(found.weights)}
 
 
-def reference(problem):
-    """Return `algorithm_1` in float64, computed by NumPy."""
-    before = backend.name()
-    mg.use("numpy")
-    try:
-        return algorithm_1(problem, "float64")
-    finally:
-        mg.use(before)
-
-
 def rows(networks=None):
     """Return [{"problem", "precision", "backend", "gradient", "weights"}]: relative errors on the backend in use."""
-    networks = networks or NETWORKS | (ON_GPU if backend.name() == "cupy" else {})
-    before, found = backend.matmul_precision(), []
+    used, before, found = backend.name(), backend.matmul_precision(), []
+    on_gpu = used == "cupy"
     try:
-        for name, problem in networks.items():
-            expected = reference(problem)
-            for precision in ("float32", "tf32") if backend.name() == "cupy" else ("float32",):
+        for name, problem in (networks or NETWORKS | (ON_GPU if on_gpu else {})).items():
+            mg.use("numpy")
+            expected = algorithm_1(problem, "float64")
+            mg.use(used)
+            for precision in ("float32", "tf32") if on_gpu else ("float32",):
                 backend.matmul_precision(precision)
                 ours = algorithm_1(problem, "float32")
-                found.append({"problem": name, "precision": precision, "backend": backend.name(),
+                found.append({"problem": name, "precision": precision, "backend": used,
                               **{what: relative(ours[what], expected[what]) for what in expected}})
     finally:
+        mg.use(used)
         backend.matmul_precision(before)
     return found
 
@@ -60,6 +53,5 @@ def relative(found, expected):
 def table(rows):
     """Format the rows as a table."""
     lines = [f"{'Algorithm 1 against float64: relative error':50s}{'gradient':>12}{'weights':>12}"]
-    lines += [f"  {row['problem'] + ', ' + row['precision'] + ', ' + row['backend']:48s}"
-              f"{row['gradient']:12.1e}{row['weights']:12.1e}" for row in rows]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"  {', '.join((row['problem'], row['precision'], row['backend'])):48s}"
+                              f"{row['gradient']:12.1e}{row['weights']:12.1e}" for row in rows])

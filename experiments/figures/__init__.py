@@ -2,7 +2,7 @@
 import matplotlib.pyplot as plt
 
 from . import paper
-from .benchmark import bars, growth, in_words, readable
+from .benchmark import bars, growth, in_words
 from .imbalance import (
     all_methods,
     error_against_share,

@@ -4,13 +4,12 @@ import matplotlib.pyplot as plt
 from .common import legend, save, wrap
 
 COLORS = {"minigrad": "#d62728", "minigrad without C": "#f4a6a6", "PyTorch": "#1f77b4",
-          "PyTorch channels_last": "#6baed6", "PyTorch compiled": "#08306b", "JAX": "#2ca02c", "autograd": "#9467bd",
-          "MyGrad": "#8c564b", "NumPy": "#7f7f7f"}
-
-
-def readable(route):
-    """Return the name of a route as people read it: the records keep the older name of checkpointed routes."""
-    return route.replace("units forgotten", "checkpointed")
+          "PyTorch channels_last": "#6baed6", "PyTorch compiled": "#08306b", "JAX": "#2ca02c", "autograd": "#9467bd"}
+OTHER = "#7f7f7f"               # of a library that is no longer measured, in an old record
+STYLES = {                      # of the curves of `growth`
+    ("minigrad", "plain"): "--", ("minigrad", "Algorithm 1"): "-", ("minigrad", "Algorithm 1, checkpointed"): ":",
+    ("PyTorch", "plain"): "--", ("PyTorch", "double backward"): "-", ("PyTorch", "one graph"): "-.",
+}
 
 
 def in_words(threads):
@@ -41,10 +40,9 @@ def bars(everything, path):
         rows = sorted(result["rows"], key=lambda row: row["ms"])
         for k, row in enumerate(rows):
             low, high = row["quartiles"]
-            panel.barh(k, row["ms"], color=COLORS[row["library"]],
+            panel.barh(k, row["ms"], color=COLORS.get(row["library"], OTHER),
                        xerr=[[max(row["ms"] - low, 0)], [max(high - row["ms"], 0)]], error_kw={"ecolor": "#333333"})
-        panel.set_yticks(range(len(rows)), [f"{row['library']}: {readable(row['route'])}" for row in rows],
-                         fontsize=8)
+        panel.set_yticks(range(len(rows)), [f"{row['library']}: {row['route']}" for row in rows], fontsize=8)
         panel.invert_yaxis()
         panel.set_title(f"{name}: milliseconds for one step", loc="left", fontsize=10)
         panel.grid(axis="x", alpha=0.3)
@@ -60,18 +58,15 @@ def growth(everything, path):
     One line for each route; everything: the benchmark's JSON record.
     """
     figure, panels = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
-    wanted = [("minigrad", "plain"), ("minigrad", "Algorithm 1"), ("minigrad", "Algorithm 1, units forgotten"),
-              ("PyTorch", "plain"), ("PyTorch", "double backward"), ("PyTorch", "one graph")]
     for column, (along, fixed, value) in enumerate((("batch", "depth", 32), ("depth", "batch", 50))):
-        for library, route in wanted:
+        for (library, route), line in STYLES.items():
             points = sorted((p for p in everything["growth"] if (p["library"], p["route"], p[fixed]) ==
                              (library, route, value)), key=lambda p: p[along])
-            style = {"color": COLORS[library], "marker": "o", "markersize": 3, "linestyle":
-                     {"plain": "--", "one graph": "-.", "Algorithm 1, units forgotten": ":"}.get(route, "-")}
             for panel, key, unit in ((panels[0, column], "ms", 1.0), (panels[1, column], "memory", 1e6)):
                 if points and all(p[key] for p in points):
                     panel.plot([p[along] for p in points], [p[key] / unit for p in points],
-                               label=f"{library}: {readable(route)}", **style)
+                               color=COLORS[library], marker="o", markersize=3,
+                               linestyle=line, label=f"{library}: {route}")
         for panel, text in zip(panels[:, column], ("ms for one step", "peak MB in one step")):
             panel.set_xlabel("images in each batch (ResNet-32)" if along == "batch" else "layers (50 images a batch)")
             panel.set_ylabel(text)

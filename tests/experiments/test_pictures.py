@@ -548,23 +548,18 @@ def test_growth_of_the_benchmark(at, drawn):
         (by_depth, memory): {"minigrad: plain": ([8, 14, 32], [8, 14, 32]), "PyTorch: double backward": ([8, 14, 32], [16, 28, 64])}}
 
 
-def test_checkpointed_routes_are_named_plainly(at, drawn):
-    """Records keep their older name, "units forgotten", which pictures and tables translate."""
-    assert figures.readable("plain, units forgotten / plain") == "plain, checkpointed / plain"
-    row = {"library": "minigrad", "route": "Algorithm 1, units forgotten", "ms": 1.0, "quartiles": [1.0, 1.25], "memory": 1_000_000}
-    figures.bars({**BENCH, "problems": {"resnet": {"versions": {}, "rows": [row]}}}, at)
-    assert ticks(drawn[0].axes[0].yaxis) == ["minigrad: Algorithm 1, checkpointed"]
-    figures.growth({**BENCH, "growth": [{**row, "batch": 50, "depth": 32}]}, at)
-    assert {line.get_label() for line in drawn[1].axes[0].get_lines()} == {"minigrad: Algorithm 1, checkpointed"}
-    result = {"rows": {("minigrad", "Algorithm 1, units forgotten"): {**row, "arithmetic": 0.25, "copying": 0.5}}, "missing": {}, "failed": {}}
-    assert "  minigrad, Algorithm 1, checkpointed " in benchmark.table("net", result)
-    assert benchmark._line(["net: plain, units forgotten / plain", 1.5, 1.25, 2.0]).split() == "net: plain, checkpointed / plain 1.50 (1.25 - 2.00)".split()
+def test_records_of_libraries_that_are_no_longer_measured_are_drawn(at, drawn):
+    row = {"library": "MyGrad", "route": "gradient", "ms": 1.0, "quartiles": [1.0, 1.25]}
+    figures.bars({**BENCH, "problems": {"mlp": {"versions": {}, "rows": [row]}}}, at)
+    assert ticks(drawn[0].axes[0].yaxis) == ["MyGrad: gradient"] and to_hex(drawn[0].axes[0].patches[0].get_facecolor()) == "#7f7f7f"
 
 
 def test_tables_of_the_benchmark():
     row = {"ms": 12.345, "quartiles": [11.1, 13.9], "memory": 25_400_000, "arithmetic": 0.25, "copying": 0.5}
     result = {"rows": {("minigrad", "plain"): row, ("PyTorch", "plain"): {**row, "memory": None, "launches": 17}}, "missing": {"JAX": "no module\nx"},
               "failed": {("PyTorch", "compiled"): "Error: no"}}
+    assert benchmark._line(["net: plain / own", 1.5, 1.25, 2.0]).split() == "net: plain / own 1.50 (1.25 - 2.00)".split()
+    assert benchmark._line(["net: peak memory", 1.5, None, None]).split() == "net: peak memory 1.50".split()
     head, first, second, missing, failed = benchmark.table("lenet", result).splitlines()
     assert head.split() == "lenet ms quartiles peak MB arithmetic copying".split()
     assert first.split() == "minigrad, plain 12.35 11.10 - 13.90 25.4 25% 50%".split()

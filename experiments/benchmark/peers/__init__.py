@@ -1,4 +1,4 @@
-"""The benchmark's problems, and how each library takes a training step of them: minigrad, PyTorch, JAX and others.
+"""The benchmark's problems, and how each library takes a training step of them: minigrad, PyTorch, JAX and autograd.
 
 The networks are written once, in terms of a few operations that each library defines. Every library takes the same
 steps from the same weights, each in its fastest form, and returns the weights in minigrad's layout, so that they can be
@@ -13,30 +13,29 @@ to take a step:
     ... one graph             double backward with the clean gradient; one pass over the noisy batch serves both
     ... forward mode          a Jacobian-vector product for the example weights
     gradient                  no update: shows the overhead of a library on a tiny network
-    evaluation                the scores, computed on plain arrays
-    ..., units forgotten      each residual block checkpointed (a name kept for the sake of old records)
+    ..., checkpointed         each residual block checkpointed
     ..., captured             minigrad on a GPU: the whole step one CUDA graph (minigrad.capture)
     ..., CUDA graph           PyTorch on a GPU: the whole step one torch.cuda.CUDAGraph
     ..., compiled             PyTorch on a GPU: torch.compile of the step written with torch.func
 """
 import importlib
-import tracemalloc
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import models
-from minigrad import tree
-from minigrad.backend import generator, name, to_host
+from minigrad import backend, tree
+
+from .clocks import on_host
 
 RATE, MOMENTUM, EPS = 1e-3, 0.9, 1e-3
-STEPS = ("plain", "Algorithm 1", "gradient", "evaluation")
+KINDS = ("plain", "Algorithm 1", "gradient")
 
 
-def job(route):
-    """Return the kind of step that a route takes, one of STEPS."""
-    way = route.partition(",")[0]
-    return way if way in STEPS else "Algorithm 1"
+def kind(route):
+    """Return the kind of step that a route takes, one of KINDS."""
+    first = route.partition(",")[0]
+    return first if first in KINDS else "Algorithm 1"
 
 
 class Problem(NamedTuple):
@@ -62,52 +61,50 @@ PROBLEMS = {
 BATCH_ON_CPU = {"wrn-28-10": 16}                # with 100 images, a step would take half a minute and more
 
 
-def find_problem(name, backend):
-    """Return the Problem of a name, with the batches for a backend, "numpy" or "cupy"."""
-    found = PROBLEMS[name]
-    batch = BATCH_ON_CPU.get(name) if backend == "numpy" else None
-    return found._replace(noisy=batch, clean=batch) if batch else found
-
-
 def data(problem):
     """Return random images and labels of both batches: [x, y, x_clean, y_clean]."""
-    rng = np.random.default_rng(0)
-    classes = 2 if problem.network == "lenet" else 10
-    both = []
-    for n in (problem.noisy, problem.clean):
-        both += [rng.standard_normal((n, *problem.image), "float32"), rng.integers(0, classes, n)]
-    return both
+    rng, classes = np.random.default_rng(0), 2 if problem.network == "lenet" else 10
+    return [array for n in (problem.noisy, problem.clean)
+            for array in (rng.standard_normal((n, *problem.image), "float32"), rng.integers(0, classes, n))]
 
 
 def minigrad_model(problem, checkpoint=False):
     """Return the network in minigrad, from which all libraries take their initial weights."""
+    rng = backend.generator(0)
     if problem.network == "mlp":
-        return models.mlp(generator(0), problem.size)
-    if problem.network == "lenet":
-        return models.lenet(generator(0))
-    return models.resnet(generator(0), *problem.size, checkpoint=checkpoint)
+        return models.mlp(rng, problem.size)
+    return models.lenet(rng) if problem.network == "lenet" else models.resnet(rng, *problem.size, checkpoint=checkpoint)
 
 
 def weights(problem):
     """Return the initial weights as NumPy arrays, in minigrad's order and layout."""
-    return [to_host(p) for p in tree.flatten(minigrad_model(problem))[0]]
+    return [backend.to_host(p) for p in tree.flatten(minigrad_model(problem))[0]]
 
 
-# ----------------------------------------- the networks, in terms of the operations of a library
+# ------------------------ the networks; params: weights and biases in minigrad's order; ops, defined by each library:
+#
+#   dense(x, weight, bias)                  x W + b
+#   conv(x, kernel, stride=1, bias=None)    a convolution with "same" padding (TensorFlow's), and the bias
+#   norm(x, bias)                           relu(batch normalization of x, without gain, + bias)
+#   relu(x)                                 max(x, 0)
+#   max_pool(x)                             the maxima of 3x3 windows, with stride 2 and "same" padding
+#   avg_pool(x), average_pixels(x)          the mean of each 2x2 block; of all pixels: (n, c)
+#   widen(x, more)                          `more` channels of zeros on either side
+#   flatten(x)                              each image as a row, in the order height, width, channel
 
 def mlp(ops, params, x, size):
-    """Return the scores (n, classes) of dense layers with ReLU between; params: weight, bias, weight ..."""
-    layers = list(zip(params[::2], params[1::2]))
-    for weight, bias in layers[:-1]:
-        x = ops.relu(ops.dense(x, weight, bias))
-    return ops.dense(x, *layers[-1])
+    """Return the scores (n, classes) of dense layers with ReLU between."""
+    *hidden, last = zip(params[::2], params[1::2])
+    for layer in hidden:
+        x = ops.relu(ops.dense(x, *layer))
+    return ops.dense(x, *last)
 
 
 def lenet(ops, params, x, size):
     """Return the scores (n, 1) of the network in models/lenet.py."""
     for kernel, bias in zip(params[0:6:2], params[1:6:2]):
         x = ops.relu(ops.max_pool(ops.conv(x, kernel, bias=bias)))
-    return ops.dense(ops.relu(ops.dense(ops.flatten(x), *params[6:8])), *params[8:])
+    return mlp(ops, params[6:], ops.flatten(x), size)
 
 
 def resnet(ops, params, x, size):
@@ -129,78 +126,93 @@ def resnet(ops, params, x, size):
 NETWORKS = {"mlp": mlp, "lenet": lenet, "resnet": resnet}
 
 
-def same(size, window, stride):
-    """Return (before, after): the padding along an axis that TensorFlow calls "same"."""
-    total = max((-(-size // stride) - 1) * stride + window - size, 0)
-    return total // 2, total - total // 2
+class Steps:
+    """The routes as functions of the weights, for libraries that differentiate functions: JAX and torch.func.
+
+    Subclasses define x, y and clean (the batches), ops, grad, jvp, loss(scores, y), normalize (line 11 of Algorithm 1,
+    a constant) and update(params, gradient), a step of SGD with a momentum that is 0 so far.
+    """
+
+    def losses(self, params, x, y):
+        """Return the loss of each example: (n,)."""
+        return self.loss(NETWORKS[self.problem.network](self.ops, params, x, self.problem.size), y)
+
+    def noisy(self, params):
+        """Return the losses of the noisy batch: (n,)."""
+        return self.losses(params, self.x, self.y)
+
+    def clean_loss(self, params):
+        """Return L, the mean loss of the clean batch."""
+        return self.losses(params, *self.clean).mean()
+
+    def gradient(self, params):
+        """Return the gradient of the mean loss."""
+        return self.grad(lambda p: self.noisy(p).mean())(params)
+
+    def plain(self, params):
+        """Return the weights after a step on the mean loss."""
+        return self.update(params, self.gradient(params))
+
+    def forward_mode(self, params):
+        """Return the weights after a step of Algorithm 1: one pass over the noisy batch, on dual numbers."""
+        v = self.grad(self.clean_loss)(params)
+
+        def weighted(p):
+            losses, u = self.jvp(self.noisy, (p,), (v,))
+            return (self.normalize(u) * losses).sum()
+        return self.update(params, self.grad(weighted)(params))
 
 
 # ---------------------------------------------------------------------------------------------- libraries
 
+def peak_memory(step):
+    """Return the most bytes that NumPy's or CuPy's arrays hold in a step beyond those held before."""
+    with backend.peak_memory() as peak:
+        step()
+    return peak()
+
+
 class Library(NamedTuple):
-    """A library with a problem: its version, its routes {name: step}, and functions that time and inspect a step."""
+    """A library with a problem: its routes, and functions that time and inspect a step."""
     version: str
-    routes: dict                # step() returns the new weights; the first call may compile or record
-    elapsed: Any                # elapsed(step, times): seconds that `times` steps take
-    host: Any                   # host(weights): NumPy arrays in minigrad's order and layout
-    memory: Any                 # memory(step): peak bytes held in a step, or None if unknown
+    routes: dict                    # {name: step}; step() returns the new weights; the first call may compile or record
+    elapsed: Any = on_host          # elapsed(step, times): seconds that `times` steps take
+    host: Any = list                # host(weights): NumPy arrays in minigrad's order and layout
+    memory: Any = peak_memory       # memory(step): peak bytes held in a step, or None if unknown
     release: Any = lambda: None     # free captured steps, and cached memory of the device
 
 
-def trace_memory(step):
-    """Return the peak of the bytes that NumPy's arrays hold during a step beyond those held before, by tracemalloc."""
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        step()
-        return tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
+class Entry(NamedTuple):
+    """An entry of LIBRARIES: where a library's function `use` is, and what it runs."""
+    module: str                     # the module beside this one
+    settings: dict = {}             # of its function use(problem, gpu, tf32, **settings)
+    gpu: bool = True                # whether it runs on a GPU
+    runs: Any = lambda problem: True
 
 
-WITHOUT_C = "minigrad without C"
+WITHOUT_C = "minigrad without C"                                # its process is started with MINIGRAD_NATIVE=0
 COMPILED = "PyTorch compiled"
-HOST = (WITHOUT_C, COMPILED, "autograd", "MyGrad", "NumPy")     # not offered on a GPU
-LIBRARIES = {                   # name: the module beside this one, and the settings of its function `use`
-    "minigrad": ("of_minigrad", {}),
-    WITHOUT_C: ("of_minigrad", {}),                             # its process is started with MINIGRAD_NATIVE=0
-    "PyTorch": ("of_torch", {}),
-    "PyTorch channels_last": ("of_torch", {"channels_last": True}),
-    COMPILED: ("of_torch", {"channels_last": True, "compiled": True}),
-    "JAX": ("of_jax", {}),
-    "autograd": ("of_autograd", {}),
-    "MyGrad": ("of_mygrad", {}),
-    "NumPy": ("of_numpy", {}),
+LIBRARIES = {
+    "minigrad": Entry("of_minigrad"),
+    WITHOUT_C: Entry("of_minigrad", gpu=False),
+    "PyTorch": Entry("of_torch"),
+    "PyTorch channels_last": Entry("of_torch", {"channels_last": True}, runs=lambda problem: problem.network != "mlp"),
+    COMPILED: Entry("of_torch", {"channels_last": True, "compiled": True}, False, lambda problem: problem.clean > 0),
+    "JAX": Entry("of_jax"),
+    "autograd": Entry("of_autograd", gpu=False, runs=lambda problem: problem.network == "mlp" and not problem.clean),
 }
 
 
-def use(library, problem, backend=None, tf32=False):
-    """Return a Library with a problem, in float32 or TF32.
+def runs(library, problem, gpu=False):
+    """Return whether a library runs this problem, on the CPU or a GPU."""
+    entry = LIBRARIES[library]
+    return (entry.gpu or not gpu) and entry.runs(problem)
 
-    Raises ImportError where the library is not installed, and other errors where it cannot run.
 
-    Args:
-        library: a name in LIBRARIES.
-        problem: the Problem.
-        backend: "numpy" for the CPU or "cupy" for a GPU; by default minigrad's current one.
-        tf32: whether matrix products are in TF32.
+def use(library, problem, gpu=False, tf32=False):
+    """Return the Library of a name in LIBRARIES with a problem. tf32: whether matrix products are in TF32.
+
+    Raises ImportError where it is not installed, RuntimeError where it finds no GPU, and other errors of its own.
     """
-    module, fixed = LIBRARIES[library]
-    settings = {} if library in HOST else {"gpu": (backend or name()) == "cupy", "tf32": tf32}
-    return importlib.import_module(f"{__name__}.{module}").use(problem, **fixed, **settings)
-
-
-def offers(library, problem, backend=None):
-    """Return whether a library runs this problem: some only have dense layers, for which no image layout matters.
-
-    backend: "numpy" for the CPU or "cupy" for a GPU; by default minigrad's current one.
-    """
-    if library in HOST and (backend or name()) == "cupy":
-        return False
-    if library == "NumPy":
-        return problem.network == "mlp"
-    if library in ("autograd", "MyGrad"):
-        return not problem.clean
-    if library == COMPILED:
-        return bool(problem.clean)
-    return library != "PyTorch channels_last" or problem.network != "mlp"
+    entry = LIBRARIES[library]
+    return importlib.import_module(f"{__name__}.{entry.module}").use(problem, gpu, tf32, **entry.settings)

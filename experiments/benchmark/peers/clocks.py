@@ -1,7 +1,8 @@
 """Clocks for steps: the host's, or events that a device records between steps."""
-import math
 import statistics
 import time
+
+import minigrad as mg
 
 TURN = {False: 0.2, True: 0.1}              # seconds that the steps of a turn take: on the host, on a device
 
@@ -28,6 +29,11 @@ def by_events(event, milliseconds):
     return elapsed
 
 
+def of_cupy():
+    """Return the clock of CuPy's device."""
+    return by_events(mg.xp.cuda.Event, mg.xp.cuda.get_elapsed_time)
+
+
 def turn(step, elapsed, gpu=False):
     """Return the seconds of a step, after one that is not counted: another library used the machine before.
 
@@ -37,7 +43,7 @@ def turn(step, elapsed, gpu=False):
     elapsed(step, 1)
     times = [elapsed(step, 1)]
     if gpu:
-        several = math.floor(TURN[gpu] / times[0])
+        several = int(TURN[gpu] / times[0])
         return elapsed(step, several) / several if several > 1 else times[0]
     while sum(times) < TURN[gpu]:
         times.append(elapsed(step, 1))

@@ -7,8 +7,7 @@ import minigrad as mg
 from minigrad import backend, nn, optim, reweight, tree
 from minigrad.fast import native
 
-from . import MOMENTUM, RATE, Library, data, minigrad_model
-from .clocks import by_events, on_host
+from . import MOMENTUM, RATE, Library, clocks, data, minigrad_model, peak_memory
 
 
 class Captured:
@@ -30,7 +29,9 @@ class Captured:
 
     def _capture(self):
         """Capture the step and return it. Raises MinigradError, with the reason, if it cannot be captured."""
-        run, log = mg.capture(self.step), Messages()
+        run, messages = mg.capture(self.step), []
+        log = logging.Handler()
+        log.emit = lambda record: messages.append(record.getMessage())
         logging.getLogger("minigrad").addHandler(log)
         try:
             for _ in range(2):                              # eager, then captured
@@ -39,20 +40,8 @@ class Captured:
             logging.getLogger("minigrad").removeHandler(log)
         self.launches = run.launches
         if backend.name() == "cupy" and self.launches is None:
-            raise mg.MinigradError("; ".join(log.texts) or "there is no graph")
+            raise mg.MinigradError("; ".join(messages) or "there is no graph")
         return run
-
-
-class Messages(logging.Handler):
-    """A handler that collects the messages of a log."""
-
-    def __init__(self):
-        super().__init__()
-        self.texts = []
-
-    def emit(self, record):
-        """Collect the message of a record."""
-        self.texts.append(record.getMessage())
 
 
 def both_losses(problem, x, y, x_clean, y_clean):
@@ -77,12 +66,12 @@ def gradients(problem):
     return {"plain": plain, "Algorithm 1": algorithm_1, "double backward": double_backward}
 
 
-def routes(problem, model):
-    """Return {route: step}; all steps start from this model."""
+def routes(problem, checkpoint=False):
+    """Return {route: step}; all steps start from the same weights."""
+    model = minigrad_model(problem, checkpoint)
     batches, found = [mg.xp.asarray(a) for a in data(problem)], gradients(problem)
-    evaluation = {"evaluation": lambda: model(batches[0])} if problem.network == "mlp" else {}
     if not problem.clean:
-        return evaluation | {"gradient": lambda: found["plain"](model, *batches)}
+        return {"gradient": lambda: found["plain"](model, *batches)}
     optimizer = optim.sgd(momentum=MOMENTUM)
     start = model, optimizer.init(model)
 
@@ -92,17 +81,17 @@ def routes(problem, model):
     steps = {route: functools.partial(step, gradient) for route, gradient in found.items()}
     eager = {route: lambda run=run: run(start, *batches)[0][0] for route, run in steps.items()}
     captured = {f"{route}, captured": Captured(steps[route], start, batches) for route in ("plain", "Algorithm 1")}
-    return evaluation | eager | (captured if backend.name() == "cupy" else {})
+    return eager | (captured if backend.name() == "cupy" else {})
 
 
 def use(problem, gpu=False, tf32=False):
     """Return the Library minigrad with a problem; of a ResNet also with each residual block checkpointed."""
     mg.use("cupy" if gpu else "numpy")
     backend.matmul_precision("tf32" if tf32 else "float32")
-    found = routes(problem, minigrad_model(problem))
+    found = routes(problem)
     if problem.network == "resnet":
-        checkpointed = routes(problem, minigrad_model(problem, checkpoint=True))
-        found |= {f"{name}, units forgotten": checkpointed[name] for name in ("plain", "Algorithm 1")}
+        checkpointed = routes(problem, checkpoint=True)
+        found |= {f"{route}, checkpointed": checkpointed[route] for route in ("plain", "Algorithm 1")}
 
     def release():
         for step in found.values():
@@ -113,25 +102,11 @@ def use(problem, gpu=False, tf32=False):
             mg.xp.get_default_memory_pool().free_all_blocks()
     version = f"{mg.__version__}, {backend.name()} {mg.xp.__version__}"
     if not gpu:
-        version += ", with kernels in C" if native.wanted() and native.library("f") else ", without kernels in C"
-    return Library(version, found, clock(), lambda model: [mg.to_host(leaf) for leaf in tree.flatten(model)[0]],
-                   memory, release)
-
-
-def clock():
-    """Return the clock of the array module in use: events of the device, or the host's clock."""
-    if backend.name() == "numpy":
-        return on_host
-    return by_events(lambda: mg.xp.cuda.Event(), lambda start, end: mg.xp.cuda.get_elapsed_time(start, end))
+        version += f", with{'' if native.wanted() and native.library('f') else 'out'} kernels in C"
+    return Library(version, found, clocks.of_cupy() if gpu else clocks.on_host,
+                   lambda model: [mg.to_host(leaf) for leaf in tree.flatten(model)[0]], memory, release)
 
 
 def memory(step):
-    """Return the peak of the bytes held during a step beyond those held before, by tracemalloc or CuPy's memory pool.
-
-    None for a captured step, whose graph owns its memory.
-    """
-    if isinstance(step, Captured):
-        return None
-    with backend.peak_memory() as peak:
-        step()
-    return peak()
+    """Return the most bytes held in a step, as `peak_memory`; None for a captured step, whose graph owns its memory."""
+    return None if isinstance(step, Captured) else peak_memory(step)

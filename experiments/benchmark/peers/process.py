@@ -4,22 +4,21 @@ import multiprocessing
 import time
 
 from ...training.pool import environment
-from . import WITHOUT_C, job, use
-from .clocks import turn
+from . import WITHOUT_C, clocks, kind, use
 
 PATIENCE = 120.0            # seconds after which no further route is built on a GPU: compiling is slow there
 
 
 class Peer:
-    """A client of one library with one problem, which runs in its own process.
+    """A client of one library with one problem, which runs in its own process; arguments as of `serve`.
 
     version, routes and failed {route: reason} are set by `wait`; reason: why the whole library cannot run, or "".
     """
 
-    def __init__(self, library, problem, backend=None, tf32=False, steps=None):
+    def __init__(self, library, *arguments):
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, library, problem, backend, tf32, steps), daemon=True)
+        self.process = context.Process(target=serve, args=(theirs, library, *arguments), daemon=True)
         ours = library in ("minigrad", WITHOUT_C)           # minigrad's settings must not affect the others
         with environment({"MINIGRAD_KEEP_MEMORY": str(int(ours)), "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
                           **({} if ours else {"MINIGRAD_BACKEND": "numpy"}),
@@ -47,8 +46,7 @@ class Peer:
             self.pipe.send((what, route))
         reply = self._receive()
         if isinstance(reply, str):
-            self.failed[route] = reply
-            return None
+            self.failed[route], reply = reply, None
         return reply
 
     def _receive(self):
@@ -65,12 +63,7 @@ class Peer:
         self.process.join()
 
 
-def describe(error):
-    """Return the type and the message of an error."""
-    return f"{type(error).__name__}: {error}"
-
-
-def serve(pipe, library, problem, backend, tf32=False, steps=None):
+def serve(pipe, library, problem, gpu=False, tf32=False, kinds=None):
     """Answer requests (what, route) over a pipe, with a number, arrays or, as a string, the reason for a failure.
 
     The first message, without a request, is (version, [route], {route: reason why it cannot be built}), or a string if
@@ -80,41 +73,42 @@ def serve(pipe, library, problem, backend, tf32=False, steps=None):
         pipe: this end of the connection.
         library: a name in LIBRARIES.
         problem: the Problem.
-        backend: "numpy" or "cupy".
+        gpu: whether to compute on a GPU.
         tf32: whether matrix products are in TF32.
-        steps: the kinds of step, as `job` returns them, whose routes are built; None: all.
+        kinds: the kinds of step whose routes are built; None: all.
     """
     begun = time.perf_counter()
     try:
-        found = use(library, problem, backend, tf32)
+        found = use(library, problem, gpu, tf32)
     except Exception as error:                              # not installed, or it cannot run here
-        pipe.send(describe(error))
+        pipe.send(_reason(error))
         return
-    failed, wanted = {}, [route for route in found.routes if steps is None or job(route) in steps]
+    failed, wanted = {}, [route for route in found.routes if kinds is None or kind(route) in kinds]
     for route in wanted:
         spent = time.perf_counter() - begun
-        if backend == "cupy" and spent > PATIENCE:
+        if gpu and spent > PATIENCE:
             failed[route] = f"not built: the routes before it took {spent:.0f} s"
-        elif isinstance(reply := answer(found, "weights", route, backend), str):
+        elif isinstance(reply := _answer(found, gpu, "weights", route), str):
             failed[route] = reply
     pipe.send((found.version, [route for route in wanted if route not in failed], failed))
     while (request := pipe.recv()) is not None:
-        pipe.send(answer(found, *request, backend))
+        pipe.send(_answer(found, gpu, *request))
 
 
-def answer(found, what, route, backend=None):
-    """Return the reply to one request, and free the step's memory on a GPU for the next library.
-
-    found: the Library; what: "time", "memory", "launches" or "weights".
-    """
+def _answer(found, gpu, what, route):
+    """Return the reply of a Library to one request, and free the step's memory on a GPU for the next library."""
     step = found.routes[route]
     try:
         if what == "time":
-            return turn(step, found.elapsed, backend == "cupy")
+            return clocks.turn(step, found.elapsed, gpu)
         if what == "launches":
             return getattr(step, "launches", None)
         return found.memory(step) if what == "memory" else found.host(step())
     except Exception as error:                              # from a compiler or a capture, or out of memory
-        return describe(error)
+        return _reason(error)
     finally:
         found.release()
+
+
+def _reason(error):
+    return f"{type(error).__name__}: {error}"
