@@ -9,15 +9,13 @@
 
 Every library runs in its own process and takes its turn in every round, so that a noisy machine disturbs all of them
 alike: read the ratios, which are medians over the rounds, not the milliseconds. On the CPU a pause of 0.2 s precedes
-every turn, in which the threads of the library before go to sleep: those of OpenBLAS spin for 0.1 s after their last
-product, those of PyTorch and JAX for 0.01 s, and would slow the next library. All take the same steps from the same
-weights (checked to 1e-5). Libraries that are not installed and routes that cannot be built are left out, with the
-reason. Peak memory is the most that a step holds at once beyond what was held before, as reported by tracemalloc,
-CuPy's pool, PyTorch's profiler or XLA's plan. The files are updated after every problem.
+every turn: threads of OpenBLAS spin for 0.1 s after their last product and would slow the next library. All take the
+same steps from the same weights (checked to 1e-5). Libraries that are not installed and routes that cannot be built are
+left out, with the reason. Peak memory is the most that a step holds at once beyond what was held before.
 
-The peak rates of the machine are measured in the same rounds: a large matrix product, and copying. The columns
-"arithmetic" and "copying" compare a step with the least time that its FLOPs need at the first rate, and its arrays,
-each read and written once, at the second.
+The columns "arithmetic" and "copying" compare a step with the least time that its FLOPs need at the machine's rate of
+matrix products, and its arrays, each read and written once, at that of copying. Both are measured in the same rounds.
+The files are updated after every problem.
 """
 import contextlib
 import datetime

@@ -352,7 +352,7 @@ def test_a_step_that_cannot_be_captured_says_why(cupy):
 def test_functions_of_the_weights_take_the_same_step(name):
     torch = requirements.module("torch")
     from experiments.benchmark.peers import of_torch
-    steps, functional = (kind(SMALL[name], torch.contiguous_format) for kind in (of_torch.Eager, of_torch.Functional))
+    steps, functional = (kind(SMALL[name], torch.contiguous_format) for kind in (of_torch._Eager, of_torch._Functional))
     routes = of_torch.routes_on_gpu({"plain": steps.plain, "one graph": steps.one_graph, "forward mode": steps.forward_mode},
                                     functional, backend="aot_eager")
     assert list(routes) == ["plain, CUDA graph", "one graph, CUDA graph", "forward mode, CUDA graph", "plain, compiled",

@@ -38,7 +38,7 @@ class _Ops:
         return jnp.maximum(c * jax.lax.rsqrt((c * c).mean((0, 1, 2)) + EPS) + bias, 0)
 
 
-class JaxSteps(Steps):
+class _JaxSteps(Steps):
     """The routes in JAX."""
     ops, grad, jvp = _Ops, staticmethod(jax.grad), staticmethod(jax.jvp)
 
@@ -47,22 +47,18 @@ class JaxSteps(Steps):
         self.x, self.y, *self.clean = map(jnp.asarray, data(problem))
 
     def loss(self, scores, y):
-        """Return the loss of each example: (n,)."""
         if self.problem.network == "lenet":
             return jax.nn.softplus(scores[:, 0]) - scores[:, 0] * y
         return jax.nn.logsumexp(scores, axis=1) - scores[jnp.arange(len(y)), y]
 
     def normalize(self, u):
-        """Return the example weights for the scores u."""
         w = jnp.maximum(u, 0)
         return jax.lax.stop_gradient(w / (w.sum() + (w.sum() == 0)))
 
     def update(self, params, gradient):
-        """Return the weights after a step."""
         return [p - RATE * (MOMENTUM * jnp.zeros_like(p) + g) for p, g in zip(params, gradient)]
 
     def double_backward(self, params):
-        """Return the weights after a step of Algorithm 1 in its usual form, backward through the backward pass."""
         def after(eps):
             inner = jax.grad(lambda p: (eps * self.noisy(p)).sum())(params)
             return self.clean_loss([p - 0.1 * g for p, g in zip(params, inner)])
@@ -94,7 +90,7 @@ def use(problem, gpu=False, tf32=False):
     """Return the Library JAX with a problem. Raises RuntimeError if there is no GPU and one is asked for."""
     jax.config.update("jax_default_device", jax.devices("gpu" if gpu else "cpu")[0])
     jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest")
-    steps, params = JaxSteps(problem), [jnp.asarray(p) for p in weights(problem)]
+    steps, params = _JaxSteps(problem), [jnp.asarray(p) for p in weights(problem)]
     names = ["plain", "double_backward", "forward_mode"] if problem.clean else ["gradient"]
     routes = {name.replace("_", " "): Compiled(getattr(steps, name), params) for name in names}
     return Library(jax.__version__, routes, functools.partial(on_host, wait=jax.block_until_ready),

@@ -48,11 +48,8 @@ class _ComposedOps(_Ops):
         return torch.relu((x - mean) * torch.rsqrt(variance + EPS) + bias[:, None, None])
 
 
-class Functional(Steps):
-    """The routes as functions of the weights: torch.compile does not support double backward.
-
-    layout: PyTorch's memory format of images and kernels.
-    """
+class _Functional(Steps):
+    """The routes for torch.compile, which does not support double backward. layout: of images and kernels."""
     Ops, grad, jvp = _ComposedOps, staticmethod(torch.func.grad), staticmethod(torch.func.jvp)
 
     def __init__(self, problem, layout, device="cpu"):
@@ -65,59 +62,49 @@ class Functional(Steps):
         self.M, self.ops = [torch.zeros_like(p) for p in self.P], self.Ops(self.P)
 
     def loss(self, scores, y):
-        """Return the loss of each example: (n,)."""
         if self.problem.network == "lenet":
             return F.binary_cross_entropy_with_logits(scores[:, 0], y.float(), reduction="none")
         return F.cross_entropy(scores, y, reduction="none")
 
     def normalize(self, u):
-        """Return the example weights for the scores u."""
         w = u.clamp(min=0)
         return (w / (w.sum() + (w.sum() == 0))).detach()
 
     def update(self, params, gradient):
-        """Return the weights after a step."""
         by = torch._foreach_add(torch._foreach_mul(self.M, MOMENTUM), gradient)
         return torch._foreach_sub(params, torch._foreach_mul(by, RATE))
 
     def compiled(self, **settings):
-        """Return {route: step} of compiled steps; settings: of torch.compile."""
         return {"plain": Compiled(self.plain, self.P, **settings),
                 "forward mode": Compiled(self.forward_mode, self.P, **settings)}
 
 
-class Eager(Functional):
-    """The routes as methods that start from the weights P, which require gradients."""
+class _Eager(_Functional):
+    """The routes that peers/__init__.py describes, without arguments: from the weights P, which require gradients."""
     Ops = _Ops
 
     def __init__(self, *setting):
         super().__init__(*setting)
-        for p in self.P:
-            p.requires_grad_()
+        self.P = [p.requires_grad_() for p in self.P]
 
     def step_down(self, loss):
-        """Return the weights after a step on a loss."""
         gradient = torch.autograd.grad(loss, self.P)
         with torch.no_grad():
             return self.update(self.P, gradient)
 
     def gradient(self):
-        """Return the gradient of the mean loss."""
         return torch.autograd.grad(self.noisy(self.P).mean(), self.P)
 
     def plain(self):
-        """Return the weights after a step on the mean loss."""
         return self.step_down(self.noisy(self.P).mean())
 
     def double_backward(self):
-        """Return the weights after a step of Algorithm 1 in its usual form, backward through the backward pass."""
         eps = torch.zeros(len(self.x), device=self.device, requires_grad=True)
         inner = torch.autograd.grad((eps * self.noisy(self.P)).sum(), self.P, create_graph=True)
         after = self.clean_loss([p - 0.1 * g for p, g in zip(self.P, inner)])
         return self.step_down((self.normalize(-torch.autograd.grad(after, eps)[0]) * self.noisy(self.P)).sum())
 
     def one_graph(self):
-        """Return the weights after a step of Algorithm 1: one pass over the noisy batch, its graph walked twice."""
         v, losses = torch.autograd.grad(self.clean_loss(self.P), self.P), self.noisy(self.P)
         eps = torch.zeros(len(self.x), device=self.device, requires_grad=True)
         inner = torch.autograd.grad((eps * losses).sum(), self.P, create_graph=True)
@@ -125,7 +112,6 @@ class Eager(Functional):
         return self.step_down((self.normalize(u) * losses).sum())
 
     def forward_mode(self):
-        """Return the weights after a step of Algorithm 1: one pass over the noisy batch, on dual numbers."""
         v = torch.autograd.grad(self.clean_loss(self.P), self.P)
         with forward_ad.dual_level():
             duals = [forward_ad.make_dual(p, t) for p, t in zip(self.P, v)]
@@ -199,13 +185,13 @@ def use(problem, gpu=False, tf32=False, channels_last=False, compiled=False):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = gpu          # shapes are fixed, so cuDNN may search for the fastest convolution
     setting = problem, torch.channels_last if channels_last else torch.contiguous_format, "cuda" if gpu else "cpu"
-    steps = Eager(*setting)
+    steps = _Eager(*setting)
     if compiled:
-        routes = Functional(*setting).compiled()
+        routes = _Functional(*setting).compiled()
     elif problem.clean:
         routes = {"plain": steps.plain, "double backward": steps.double_backward, "one graph": steps.one_graph,
                   "forward mode": steps.forward_mode}
-        routes |= routes_on_gpu(routes, Functional(*setting)) if gpu else {}
+        routes |= routes_on_gpu(routes, _Functional(*setting)) if gpu else {}
     else:
         routes = {"gradient": steps.gradient}
     if not gpu:
