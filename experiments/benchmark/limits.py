@@ -1,5 +1,4 @@
 """A lower bound on the cost of a training step: its FLOPs and bytes, and this machine's peak rate for each."""
-import functools
 import math
 
 import numpy as np
@@ -34,7 +33,10 @@ def layers(layer, x):
         blocks = [(conv, mg.max_pool2d, mg.relu) for conv in (layer.conv1, layer.conv2, layer.conv3)]
         return layers((*sum(blocks, ()), layer.hidden, mg.relu, layer.score), x)
     if isinstance(layer, tuple):
-        return functools.reduce(lambda found, each: found + layers(each, found[-1][1] if found else x), layer, [])
+        found = []
+        for each in layer:
+            found += layers(each, found[-1][1] if found else x)
+        return found
     if isinstance(layer, Unit):
         branch = layers(layer.branch, x)
         y = branch[-1][1]

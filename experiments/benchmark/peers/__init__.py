@@ -210,9 +210,15 @@ def runs(library, problem, gpu=False):
 
 
 def use(library, problem, gpu=False, tf32=False):
-    """Return the Library of a name in LIBRARIES with a problem. tf32: whether matrix products are in TF32.
+    """Return the Library of a name in LIBRARIES with a problem.
 
     Raises ImportError where it is not installed, RuntimeError where it finds no GPU, and other errors of its own.
+
+    Args:
+        library: the name.
+        problem: the Problem.
+        gpu: whether to compute on a GPU.
+        tf32: whether matrix products are in TF32.
     """
     entry = LIBRARIES[library]
     return importlib.import_module(f"{__name__}.{entry.module}").use(problem, gpu, tf32, **entry.settings)

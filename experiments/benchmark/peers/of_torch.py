@@ -171,14 +171,8 @@ def routes_on_gpu(eager, functional, **settings):
 def use(problem, gpu=False, tf32=False, channels_last=False, compiled=False):
     """Return the Library PyTorch with a problem, each route in the fastest form that we found.
 
-    Raises RuntimeError if there is no GPU and one is asked for.
-
-    Args:
-        problem: the Problem.
-        gpu: whether to compute on a GPU.
-        tf32: whether matrix products and convolutions are in TF32.
-        channels_last: the memory format of images: (n, h, w, c) instead of (n, c, h, w).
-        compiled: whether all routes are compiled, on the CPU; some minutes each.
+    channels_last: images in memory as (n, h, w, c) instead of (n, c, h, w); compiled: on the CPU, all routes compiled,
+    some minutes each. Raises RuntimeError if there is no GPU and one is asked for.
     """
     if gpu and not torch.cuda.is_available():
         raise RuntimeError(f"PyTorch {torch.__version__} finds no CUDA device")

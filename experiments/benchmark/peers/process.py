@@ -67,15 +67,8 @@ def serve(pipe, library, problem, gpu=False, tf32=False, kinds=None):
     """Answer requests (what, route) over a pipe, with a number, arrays or, as a string, the reason for a failure.
 
     The first message, without a request, is (version, [route], {route: reason why it cannot be built}), or a string if
-    the library cannot run. The request None ends the loop.
-
-    Args:
-        pipe: this end of the connection.
-        library: a name in LIBRARIES.
-        problem: the Problem.
-        gpu: whether to compute on a GPU.
-        tf32: whether matrix products are in TF32.
-        kinds: the kinds of step whose routes are built; None: all.
+    the library cannot run. The request None ends the loop. kinds: of step, whose routes are built; None: all. Other
+    arguments: as of `peers.use`.
     """
     begun = time.perf_counter()
     try:
