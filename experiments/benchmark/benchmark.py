@@ -254,12 +254,12 @@ def _measure_all(options):
 
 def table(title, result):
     """Format the rows of a problem as a table."""
-    lines = [f"{title:50s}{'ms':>9}{'quartiles':>18}{'peak MB':>9}{'arithmetic':>12}{'copying':>9}"]
+    lines = [f"{title:50s}{'ms':>9}{'quartiles':>20}{'peak MB':>9}{'arithmetic':>12}{'copying':>9}"]
     for pair, row in result["rows"].items():
         span = " - ".join(f"{q:.2f}" for q in row["quartiles"])
         megabytes = f"{row['memory'] / 1e6:.1f}" if row["memory"] else ""
         launches = f"   {row['launches']} launches" if row.get("launches") else ""
-        lines.append(f"  {', '.join(pair):48s}{row['ms']:9.2f}{span:>18}{megabytes:>9}"
+        lines.append(f"  {', '.join(pair):48s}{row['ms']:9.2f}{span:>20}{megabytes:>9}"
                      f"{row['arithmetic']:12.0%}{row['copying']:9.0%}{launches}")
     left_out = result["missing"] | {", ".join(pair): reason for pair, reason in result["failed"].items()}
     lines += [f"  {what}: left out ({reason.splitlines()[0]})" for what, reason in left_out.items()]
