@@ -10,6 +10,7 @@ import importlib
 import importlib.abc
 import importlib.util
 import sys
+import types
 import warnings
 
 MOVED = {
@@ -76,7 +77,7 @@ def attributes(package, module):
     def __getattr__(name):
         new = f"{package}.{module}"
         found = vars(importlib.import_module(new))
-        if name.startswith("__") or name not in found:
+        if name.startswith("__") or isinstance(found.get(name, sys), types.ModuleType):      # absent, or an import
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         warn(*(f"{each}.{name}".removeprefix(f"{PACKAGE}.") for each in (package, new)))
         return found[name]

@@ -1,9 +1,9 @@
 """The cost of a training step: minigrad against PyTorch, JAX and autograd, in one run.
 
     python -m experiments.benchmark                      MLP, LeNet and ResNet-32 on the CPU: a table, JSON, figures
-    python -m experiments.benchmark --problems lenet --libraries minigrad PyTorch --rounds 30
-    python -m experiments.benchmark --threads 1 2        every problem with one thread, and with two
-    python -m experiments.benchmark --problems wrn-28-10 --steps plain          WRN-28-10, batches of 16 on the CPU
+    python -m experiments.benchmark --workloads lenet --libraries minigrad PyTorch --rounds 30
+    python -m experiments.benchmark --threads 1 2        every workload with one thread, and with two
+    python -m experiments.benchmark --workloads wrn-28-10 --steps plain          WRN-28-10, batches of 16 on the CPU
     python -m experiments.benchmark --growth             time and memory against batch size and depth
     python -m experiments.benchmark --gpu                LeNet, ResNet-32 and WRN-28-10 on a GPU: see gpu.md
 
@@ -15,8 +15,9 @@ left out, with the reason. Peak memory is the most that a step holds at once bey
 
 The columns "arithmetic" and "copying" compare a step with the least time that its FLOPs need at the machine's rate of
 matrix products, and its arrays, each read and written once, at that of copying. Both are measured in the same rounds.
-The files are updated after every problem.
+The files are updated after every workload.
 """
+import argparse
 import contextlib
 import datetime
 import itertools
@@ -41,7 +42,7 @@ from ..training.pool import THREADS, environment
 from . import precision
 from .comparisons import comparisons, quartiles
 from .limits import forward_pass, machine, passes
-from .peers import BATCH_ON_CPU, COMPILED, KINDS, LIBRARIES, PROBLEMS, Problem, kind, runs
+from .peers import BATCH_ON_CPU, COMPILED, KINDS, LIBRARIES, WORKLOADS, Workload, kind, runs
 from .peers.process import Peer
 
 GROWTH = [(32, 12), (32, 25), (32, 50), (32, 100), (8, 50), (14, 50), (20, 50)]      # depth of the ResNet, batch size
@@ -49,19 +50,19 @@ RESULTS = pathlib.Path("runs", "benchmark")
 AGREEMENT = {"float32": 1e-5, "tf32": 1e-4}     # largest difference of two libraries' weights after a step
 ON_GPU = ["lenet", "resnet32", "wrn-28-10"]
 PAUSE = 0.2                                     # seconds before each turn on the CPU, twice what OpenBLAS spins
-SECONDS = 60.0                                  # limit for the rounds of a problem on a GPU, unless two take longer
+SECONDS = 60.0                                  # limit for the rounds of a workload on a GPU, unless two take longer
 
 
 # -------------------------------------------------------------------------------------------- measurement
 
-def measure(problem, libraries, rounds, gpu=False, tf32=False, kinds=None, progress=lambda rounds=1: None):
+def measure(workload, libraries, rounds, gpu=False, tf32=False, kinds=None, progress=lambda rounds=1: None):
     """Measure all routes of all libraries, in turns.
 
     Returns {"rows": {(library, route): row}, "machine", "rounds", "versions", "missing", "failed"}. The libraries build
     their steps at the same time (most of it is the work of compilers); after that only one computes at a time.
 
     Args:
-        problem: the Problem.
+        workload: the Workload.
         libraries: names in LIBRARIES.
         rounds: measurements of each route.
         gpu: whether they compute on a GPU.
@@ -69,7 +70,7 @@ def measure(problem, libraries, rounds, gpu=False, tf32=False, kinds=None, progr
         kinds: the kinds of step to measure, some of KINDS; None: all.
         progress: called with the number of rounds done.
     """
-    peers = {name: Peer(name, problem, gpu, tf32, kinds) for name in libraries if runs(name, problem, gpu)}
+    peers = {name: Peer(name, workload, gpu, tf32, kinds) for name in libraries if runs(name, workload, gpu)}
     try:
         for peer in peers.values():
             peer.wait()
@@ -84,11 +85,11 @@ def measure(problem, libraries, rounds, gpu=False, tf32=False, kinds=None, progr
             peer.close()
     rate = {name: statistics.median(each[name] for each in rates) for name in rates[0]}
     failed = {(name, route): reason for name, peer in peers.items() for route, reason in peer.failed.items()}
-    rows, once = {pair: row for pair, row in rows.items() if pair not in failed}, forward_pass(problem)
+    rows, once = {pair: row for pair, row in rows.items() if pair not in failed}, forward_pass(workload)
     for (_, route), row in rows.items():
         seconds = statistics.median(row["times"])
         row |= {"ms": 1e3 * seconds, "quartiles": [1e3 * q for q in quartiles(row["times"])]}
-        row |= {name: once[what] * passes(problem, route) / rate[what] / seconds
+        row |= {name: once[what] * passes(workload, route) / rate[what] / seconds
                 for name, what in (("arithmetic", "flops"), ("copying", "bytes"))}
     return {"rows": rows, "machine": rate, "rounds": len(rates), "failed": failed,
             "versions": {name: peer.version for name, peer in peers.items() if not peer.reason},
@@ -135,7 +136,7 @@ def growth(rounds, libraries, gpu=False, tf32=False, progress=lambda rounds=1: N
     """
     found, libraries = [], [library for library in ("minigrad", "PyTorch") if library in libraries]
     for depth, batch in GROWTH:
-        result = measure(Problem("resnet", batch, batch, (depth, 1)), libraries, rounds, gpu, tf32,
+        result = measure(Workload("resnet", batch, batch, (depth, 1)), libraries, rounds, gpu, tf32,
                          progress=progress)
         found += [{"depth": depth, "batch": batch, **{key: row[key] for key in ("library", "route", "ms", "memory")},
                    "rounds": result["rounds"]} for row in result["rows"].values()]
@@ -147,10 +148,11 @@ def growth(rounds, libraries, gpu=False, tf32=False, progress=lambda rounds=1: N
 def _options(arguments):
     """Parse and check the command line."""
     p = console.Parser(prog="python -m experiments.benchmark", description=__doc__)
-    p.add_argument("--gpu", action="store_true",
-                   help=f"run on a GPU: {', '.join(ON_GPU)}, in the libraries that support one, and --precision")
-    p.add_argument("--problems", nargs="+", choices=PROBLEMS, metavar="NAME",
-                   help=f"some of {', '.join(PROBLEMS)}; default: all but the last; "
+    p.add_argument("--gpu", action=argparse.BooleanOptionalAction, default=None,
+                   help=f"run on a GPU: {', '.join(ON_GPU)}, in the libraries that support one, and --precision; "
+                        "default: if one works")
+    p.add_argument("--workloads", "--problems", nargs="+", choices=WORKLOADS, metavar="NAME",
+                   help=f"some of {', '.join(WORKLOADS)}; default: all but the last; "
                         f"with --gpu: {', '.join(ON_GPU)}")
     p.add_argument("--libraries", nargs="+", choices=LIBRARIES, metavar="NAME",
                    default=[library for library in LIBRARIES if library != COMPILED],
@@ -170,9 +172,11 @@ def _options(arguments):
         p.error("--rounds must be at least 2, --threads at least 1")
     if options.growth and len(options.threads) > 1:
         p.error("--growth takes one number of --threads")
+    if options.gpu is None:
+        options.gpu = backend.name() == "cupy"
     if options.tf32 and not options.gpu:
         p.error("--tf32 needs a GPU: add --gpu")
-    options.problems = options.problems or (ON_GPU if options.gpu else list(PROBLEMS)[:-1])
+    options.workloads = options.workloads or (ON_GPU if options.gpu else list(WORKLOADS)[:-1])
     return options
 
 
@@ -217,7 +221,7 @@ def _conditions(options):
 
 
 def _measure_all(options):
-    """Measure all problems, and print and write each when it is done."""
+    """Measure all workloads, and print and write each when it is done."""
     everything = _conditions(options)
     print(", ".join(f"{key} {value}" for key, value in everything.items()))
     stem = options.out / f"benchmark-{backend.name()}{'-tf32' * options.tf32}-{everything['date']}"
@@ -226,23 +230,23 @@ def _measure_all(options):
         print(precision.table(everything["precision"]))
     everything |= {"problems": {}, "comparisons": []}
     few = max(options.rounds // 3, 2)                       # rounds of the growth curves
-    total = options.rounds * len(options.problems) * len(options.threads) + few * len(GROWTH) * options.growth
+    total = options.rounds * len(options.workloads) * len(options.threads) + few * len(GROWTH) * options.growth
     with tqdm.tqdm(total=total, unit="round", disable=None) as bar:
-        for name, count in itertools.product(options.problems, options.threads):
-            problem = PROBLEMS[name]
+        for name, count in itertools.product(options.workloads, options.threads):
+            workload = WORKLOADS[name]
             if not options.gpu and name in BATCH_ON_CPU:
-                problem = problem._replace(noisy=BATCH_ON_CPU[name], clean=BATCH_ON_CPU[name])
+                workload = workload._replace(noisy=BATCH_ON_CPU[name], clean=BATCH_ON_CPU[name])
             title = name if len(options.threads) == 1 else f"{name}, {figures.in_words([count])}"
             with _use_threads(count):
-                result = measure(problem, options.libraries, options.rounds, options.gpu, options.tf32, options.steps,
+                result = measure(workload, options.libraries, options.rounds, options.gpu, options.tf32, options.steps,
                                  bar.update)
             compared = comparisons(title, result["rows"])
-            bar.write("\n".join([table(f"{title}, {problem.noisy} + {problem.clean} examples", result),
+            bar.write("\n".join([table(f"{title}, {workload.noisy} + {workload.clean} examples", result),
                                  *map(_line, compared)]), file=sys.stdout)
             everything["comparisons"] += compared
             failed = [{"library": library, "route": route, "reason": reason}
                       for (library, route), reason in result["failed"].items()]
-            everything["problems"][title] = {**result, "threads": count, "batches": [problem.noisy, problem.clean],
+            everything["problems"][title] = {**result, "threads": count, "batches": [workload.noisy, workload.clean],
                                              "rows": list(result["rows"].values()), "failed": failed}
             write(everything, stem)
         if options.growth:
@@ -253,7 +257,7 @@ def _measure_all(options):
 
 
 def table(title, result):
-    """Format the rows of a problem as a table."""
+    """Format the rows of a workload as a table."""
     lines = [f"{title:50s}{'ms':>9}{'quartiles':>20}{'peak MB':>9}{'arithmetic':>12}{'copying':>9}"]
     for pair, row in result["rows"].items():
         span = " - ".join(f"{q:.2f}" for q in row["quartiles"])

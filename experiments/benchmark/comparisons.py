@@ -60,7 +60,7 @@ MEMORY = [
 def comparisons(title, rows):
     """Return [(what, ratio, first quartile, third quartile)]; the quartiles are None where there is a single value.
 
-    title: of the problem; rows: {(library, route): row} as in `benchmark.measure`.
+    title: of the workload; rows: {(library, route): row} as in `benchmark.measure`.
     """
     found = []
     for key, table in (("ms", TIMES), ("memory", MEMORY)):

@@ -14,13 +14,13 @@ from .peers import clocks, kind, minigrad_model
 SIDE, COPIED = 4096, 1 << 28                # side of the matrices that a GPU multiplies; bytes that it copies
 
 
-def forward_pass(problem):
+def forward_pass(workload):
     """Return {"flops", "bytes"} of a forward pass for one example: the sums of two formulae over the layers.
 
     A layer with weights (..., inputs, outputs) takes a multiplication and an addition for each weight of an output,
     2 * output size * (... * inputs). It reads its input once and writes its output once, 4 * (input + output size).
     """
-    found = layers(minigrad_model(problem), problem.image)
+    found = layers(minigrad_model(workload), workload.image)
     return {"flops": sum(2 * math.prod(y) * math.prod(weights[:-1]) for _, y, weights in found if weights),
             "bytes": sum(4 * (math.prod(x) + math.prod(y)) for x, y, _ in found)}
 
@@ -52,11 +52,11 @@ def layers(layer, x):
     return [(x, x[2:] if layer is average_pixels else x, None)]         # of normalization and of ReLU
 
 
-def passes(problem, route):
+def passes(workload, route):
     """Return the cost of a step in forward passes of one example each: a push or a pull costs 2."""
     if kind(route) == "Algorithm 1":
-        return (1 + 2 + 2) * problem.noisy + 3 * problem.clean
-    return 3 * problem.noisy
+        return (1 + 2 + 2) * workload.noisy + 3 * workload.clean
+    return 3 * workload.noisy
 
 
 def machine():

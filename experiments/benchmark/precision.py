@@ -4,14 +4,14 @@ import numpy as np
 import minigrad as mg
 from minigrad import backend, reweight, tree
 
-from .peers import PROBLEMS, Problem, data, minigrad_model
+from .peers import WORKLOADS, Workload, data, minigrad_model
 from .peers.of_minigrad import both_losses
 
-NETWORKS = {"lenet": PROBLEMS["lenet"], "resnet8": Problem("resnet", 100, 100, (8, 1))}
-ON_GPU = {"resnet32": PROBLEMS["resnet32"]}             # its float64 reference is slow on a machine without a GPU
+NETWORKS = {"lenet": WORKLOADS["lenet"], "resnet8": Workload("resnet", 100, 100, (8, 1))}
+ON_GPU = {"resnet32": WORKLOADS["resnet32"]}             # its float64 reference is slow on a machine without a GPU
 
 
-def algorithm_1(problem, dtype):
+def algorithm_1(workload, dtype):
     """Return {"gradient", "weights"} of a step from the initial weights, as flat NumPy arrays.
 
     dtype: of all floats, "float32" or "float64".
@@ -19,8 +19,8 @@ def algorithm_1(problem, dtype):
     def put(a):
         a = mg.to_host(a)
         return mg.xp.asarray(a.astype(dtype) if a.dtype.kind == "f" else a)
-    losses = both_losses(problem, *map(put, data(problem)))
-    found = reweight.reweighted_gradient(*losses, tree.map(put, minigrad_model(problem)))
+    losses = both_losses(workload, *map(put, data(workload)))
+    found = reweight.reweighted_gradient(*losses, tree.map(put, minigrad_model(workload)))
     leaves = [mg.to_host(leaf).ravel() for leaf in tree.flatten(found.gradient)[0]]
     return {"gradient": np.concatenate(leaves), "weights": mg.to_host(found.weights)}
 
@@ -30,13 +30,13 @@ def rows(networks=None):
     used, before, found = backend.name(), backend.matmul_precision(), []
     on_gpu = used == "cupy"
     try:
-        for name, problem in (networks or NETWORKS | (ON_GPU if on_gpu else {})).items():
+        for name, workload in (networks or NETWORKS | (ON_GPU if on_gpu else {})).items():
             mg.use("numpy")
-            expected = algorithm_1(problem, "float64")
+            expected = algorithm_1(workload, "float64")
             mg.use(used)
             for precision in ("float32", "tf32") if on_gpu else ("float32",):
                 backend.matmul_precision(precision)
-                ours = algorithm_1(problem, "float32")
+                ours = algorithm_1(workload, "float32")
                 found.append({"problem": name, "precision": precision, "backend": used,
                               **{what: relative(ours[what], expected[what]) for what in expected}})
     finally:

@@ -16,7 +16,7 @@ import pytest
 import minigrad as mg
 from experiments import COMMANDS, command_line
 from experiments.benchmark import benchmark, comparisons, limits, peers, precision
-from experiments.benchmark.peers import Problem, clocks, of_minigrad, process
+from experiments.benchmark.peers import Workload, clocks, of_minigrad, process
 from experiments.training import pool
 from minigrad import backend
 from minigrad.fast import native, threads
@@ -24,8 +24,8 @@ from minigrad.fast import native, threads
 from .. import requirements
 
 ROOT = pathlib.Path(__file__).parents[2]
-SMALL = {"mlp": Problem("mlp", 6, 4, (5, 7, 10)), "lenet": Problem("lenet", 5, 3), "resnet": Problem("resnet", 6, 4, (8, 1))}
-PROBLEMS = {**SMALL, "tiny": Problem("mlp", 6, 0, (5, 7, 10))}
+SMALL = {"mlp": Workload("mlp", 6, 4, (5, 7, 10)), "lenet": Workload("lenet", 5, 3), "resnet": Workload("resnet", 6, 4, (8, 1))}
+WORKLOADS = {**SMALL, "tiny": Workload("mlp", 6, 0, (5, 7, 10))}
 NEEDS = {"PyTorch": ["torch"], "PyTorch channels_last": ["torch"], "JAX": ["jax"], "autograd": ["autograd"]}
 
 
@@ -55,12 +55,12 @@ def test_routes_of_algorithm_1_take_the_same_step(name):
     assert moved(steps["plain"], steps["Algorithm 1"])
 
 
-@pytest.mark.parametrize("library, name", [(library, name) for library in NEEDS for name in PROBLEMS
-                                           if peers.runs(library, PROBLEMS[name])])
+@pytest.mark.parametrize("library, name", [(library, name) for library in NEEDS for name in WORKLOADS
+                                           if peers.runs(library, WORKLOADS[name])])
 @pytest.mark.filterwarnings("ignore")                       # of the other libraries
 def test_other_libraries_take_the_same_step(library, name):
     requirements.need(*NEEDS[library])
-    ours, theirs = (peers.use(each, PROBLEMS[name]) for each in ("minigrad", library))
+    ours, theirs = (peers.use(each, WORKLOADS[name]) for each in ("minigrad", library))
     assert theirs.routes
     for route, step in theirs.routes.items():
         assert_close(theirs.host(step()), ours.host(ours.routes[peers.kind(route)]()), 2e-6)
@@ -191,9 +191,9 @@ def test_minigrad_is_measured_with_and_without_its_kernels_in_c(monkeypatch):
 
 def test_what_each_library_runs():
     for gpu in (False, True):
-        assert {library: [name for name, problem in PROBLEMS.items() if peers.runs(library, problem, gpu)] for library in peers.LIBRARIES} == {
-            "minigrad": list(PROBLEMS), "PyTorch": list(PROBLEMS), "JAX": list(PROBLEMS), "PyTorch channels_last": ["lenet", "resnet"],
-            "minigrad without C": [] if gpu else list(PROBLEMS), "PyTorch compiled": [] if gpu else list(SMALL), "autograd": [] if gpu else ["tiny"]}
+        assert {library: [name for name, workload in WORKLOADS.items() if peers.runs(library, workload, gpu)] for library in peers.LIBRARIES} == {
+            "minigrad": list(WORKLOADS), "PyTorch": list(WORKLOADS), "JAX": list(WORKLOADS), "PyTorch channels_last": ["lenet", "resnet"],
+            "minigrad without C": [] if gpu else list(WORKLOADS), "PyTorch compiled": [] if gpu else list(SMALL), "autograd": [] if gpu else ["tiny"]}
 
 
 def test_routes_that_fail_are_left_out_with_the_reason(monkeypatch):
@@ -414,7 +414,7 @@ def test_a_cuda_graph_is_recorded_once_and_replayed(monkeypatch):
 @pytest.mark.parametrize("library", ["PyTorch", "JAX"])
 def test_a_library_without_the_gpu_says_so(library):
     requirements.need(*NEEDS[library])
-    code = f"from experiments.benchmark import peers; peers.use({library!r}, peers.PROBLEMS['lenet'], gpu=True)"
+    code = f"from experiments.benchmark import peers; peers.use({library!r}, peers.WORKLOADS['lenet'], gpu=True)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
                           env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "MINIGRAD_BACKEND": "numpy"})
     assert told.returncode and re.search("RuntimeError: .*(cuda|gpu)", told.stderr, re.I), told.stderr
@@ -432,9 +432,9 @@ def test_float32_is_held_against_float64():
 def test_both_precisions_of_a_device_are_held_against_float64(cupy, monkeypatch):
     ran, algorithm_1 = [], precision.algorithm_1
 
-    def watched(problem, kind):
+    def watched(workload, kind):
         ran.append((backend.name(), kind, backend.matmul_precision()))
-        return algorithm_1(problem, kind)
+        return algorithm_1(workload, kind)
     monkeypatch.setattr(precision, "algorithm_1", watched)
     rows = precision.rows({"mlp": SMALL["mlp"]})
     assert ran == [("numpy", "float64", "float32"), ("cupy", "float32", "float32"), ("cupy", "float32", "tf32")]
@@ -468,9 +468,10 @@ def test_the_gpu_is_asked_for_in_vain(monkeypatch, capsys):
 
 def test_what_is_measured():
     options = benchmark._options(["--gpu", "--tf32"])
-    assert options.problems == ["lenet", "resnet32", "wrn-28-10"] and options.tf32
-    assert benchmark._options(["--gpu", "--problems", "mlp", "--libraries", "JAX"]).problems == ["mlp"]
-    assert benchmark._options([]).problems == ["mlp-tiny", "mlp", "lenet", "resnet32"]
+    assert options.workloads == ["lenet", "resnet32", "wrn-28-10"] and options.tf32
+    assert benchmark._options(["--gpu", "--workloads", "mlp", "--libraries", "JAX"]).workloads == ["mlp"]
+    assert benchmark._options(["--no-gpu"]).workloads == ["mlp-tiny", "mlp", "lenet", "resnet32"]
+    assert benchmark._options([]).gpu == (backend.name() == "cupy")
 
 
 def made_up():
@@ -482,9 +483,9 @@ def made_up():
 
 
 def test_each_problem_is_written_when_it_is_done(tmp_path, monkeypatch, cupy, drawn):
-    def measure(problem, libraries, rounds, gpu, tf32, kinds, progress):
+    def measure(workload, libraries, rounds, gpu, tf32, kinds, progress):
         assert (gpu, tf32, backend.name(), backend.matmul_precision()) == (True, True, "cupy", "tf32")
-        if problem == peers.PROBLEMS["resnet32"]:
+        if workload == peers.WORKLOADS["resnet32"]:
             raise KeyboardInterrupt
         return made_up()
     monkeypatch.setattr(benchmark, "measure", measure)
@@ -504,18 +505,18 @@ def test_each_problem_is_written_when_it_is_done(tmp_path, monkeypatch, cupy, dr
 def test_each_number_of_threads_is_measured(tmp_path, monkeypatch, drawn, capsys):
     seen, before = [], dict(os.environ)
 
-    def measure(problem, libraries, rounds, gpu, tf32, kinds, progress):
+    def measure(workload, libraries, rounds, gpu, tf32, kinds, progress):
         settings = {os.environ[name] for name in pool.THREADS}
-        seen.append((problem, threads.threads(), settings, os.environ["XLA_FLAGS"].rpartition("=")[2], kinds))
+        seen.append((workload, threads.threads(), settings, os.environ["XLA_FLAGS"].rpartition("=")[2], kinds))
         rows = {(library, "plain"): {**row(0.25, 0.5), "library": library, "route": "plain", "arithmetic": 0.5, "copying": 0.5}
                 for library in ("minigrad", "PyTorch")}
         return {**made_up(), "rows": rows, "failed": {}}
     monkeypatch.setattr(benchmark, "measure", measure)
-    assert benchmark.main(["--problems", "lenet", "wrn-28-10", "--threads", "1", "2", "--steps", "plain",
+    assert benchmark.main(["--workloads", "lenet", "wrn-28-10", "--threads", "1", "2", "--steps", "plain",
                            "--rounds", "2", "--out", str(tmp_path)]) == 0
     assert dict(os.environ) == before and threads.threads() == int(before.get("MINIGRAD_THREADS") or len(os.sched_getaffinity(0)))
-    wide = Problem("resnet", 16, 16, (26, 10))
-    assert seen == [(problem, count, {str(count)}, eigen, ["plain"]) for problem in (peers.PROBLEMS["lenet"], wide)
+    wide = Workload("resnet", 16, 16, (26, 10))
+    assert seen == [(workload, count, {str(count)}, eigen, ["plain"]) for workload in (peers.WORKLOADS["lenet"], wide)
                     for count, eigen in ((1, "false"), (2, "true"))]
     result = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert result["threads"] == [1, 2]
@@ -529,11 +530,11 @@ def test_each_number_of_threads_is_measured(tmp_path, monkeypatch, drawn, capsys
 
 def test_a_small_run_is_written(tmp_path, monkeypatch, capsys):
     before = dict(os.environ)
-    monkeypatch.setitem(peers.PROBLEMS, "mlp", SMALL["mlp"])
+    monkeypatch.setitem(peers.WORKLOADS, "mlp", SMALL["mlp"])
     grown = [{"depth": depth, "batch": batch, "library": "minigrad", "route": "plain", "ms": 1.0, "memory": 1}
              for depth, batch in ((32, 12), (32, 50), (8, 50))]
     monkeypatch.setattr(benchmark, "growth", lambda *args: grown)
-    assert benchmark.main(["--rounds", "2", "--problems", "mlp-tiny", "mlp", "--libraries", "minigrad", "--threads", "1", "--growth",
+    assert benchmark.main(["--rounds", "2", "--workloads", "mlp-tiny", "mlp", "--libraries", "minigrad", "--threads", "1", "--growth",
                             "--out", str(tmp_path / "new")]) == 0
     assert dict(os.environ) == before
     files = {path.name: path for path in (tmp_path / "new").iterdir()}
@@ -554,7 +555,7 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
     assert "nothing: left out (KeyError: 'nothing')" in benchmark.table("mlp", result)
 
 
-@pytest.mark.parametrize("arguments", [["--rounds", "1"], ["--threads", "0"], ["--threads", "2", "0"], ["--problems", "none"],
+@pytest.mark.parametrize("arguments", [["--rounds", "1"], ["--threads", "0"], ["--threads", "2", "0"], ["--workloads", "none"],
                                        ["--steps", "double backward"], ["--growth", "--threads", "1", "2"], ["--tf32"]])
 def test_bad_arguments_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):

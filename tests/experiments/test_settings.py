@@ -224,18 +224,18 @@ def test_the_pages():
 
 
 def test_the_benchmark():
-    assert {name: tuple(problem) for name, problem in peers.PROBLEMS.items()} == {
+    assert {name: tuple(workload) for name, workload in peers.WORKLOADS.items()} == {
         "mlp-tiny": ("mlp", 6, 0, (8, 16, 16, 16, 10)), "mlp": ("mlp", 100, 10, (784, 256, 256, 10)), "lenet": ("lenet", 100, 10, ()),
         "resnet32": ("resnet", 100, 100, (32, 1)), "wrn-28-10": ("resnet", 100, 100, (26, 10))}
     assert (peers.RATE, peers.MOMENTUM, peers.EPS) == (1e-3, 0.9, 1e-3) and benchmark.AGREEMENT == {"float32": 1e-5, "tf32": 1e-4}
     assert benchmark.GROWTH == [(32, 12), (32, 25), (32, 50), (32, 100), (8, 50), (14, 50), (20, 50)] and benchmark.SECONDS == 60.0
     assert benchmark.ON_GPU == ["lenet", "resnet32", "wrn-28-10"] and benchmark.PAUSE == 0.2 and peers.BATCH_ON_CPU == {"wrn-28-10": 16}
-    assert [p.image for p in peers.PROBLEMS.values()] == [(8,), (784,), (28, 28, 1), (32, 32, 3), (32, 32, 3)]
-    for name, problem in peers.PROBLEMS.items():
-        x, y, x_clean, y_clean = peers.data(problem._replace(noisy=4, clean=3))
+    assert [p.image for p in peers.WORKLOADS.values()] == [(8,), (784,), (28, 28, 1), (32, 32, 3), (32, 32, 3)]
+    for name, workload in peers.WORKLOADS.items():
+        x, y, x_clean, y_clean = peers.data(workload._replace(noisy=4, clean=3))
         rng = np.random.default_rng(0)
         for images, labels, n in ((x, y, 4), (x_clean, y_clean, 3)):
-            np.testing.assert_array_equal(images, rng.standard_normal((n, *problem.image), "float32"))
+            np.testing.assert_array_equal(images, rng.standard_normal((n, *workload.image), "float32"))
             np.testing.assert_array_equal(labels, rng.integers(0, 2 if name == "lenet" else 10, n))
 
 

@@ -1,4 +1,4 @@
-"""The benchmark's problems, and how each library takes a training step of them: minigrad, PyTorch, JAX and autograd.
+"""The benchmark's workloads, and how each library takes a training step of them: minigrad, PyTorch, JAX and autograd.
 
 The networks are written once, in terms of a few operations that each library defines. Every library takes the same
 steps from the same weights, each in its fastest form, and returns the weights in minigrad's layout, so that they can be
@@ -38,7 +38,7 @@ def kind(route):
     return first if first in KINDS else "Algorithm 1"
 
 
-class Problem(NamedTuple):
+class Workload(NamedTuple):
     """A network with its loss, and the sizes of the two batches."""
     network: str                # a name in NETWORKS
     noisy: int
@@ -51,34 +51,36 @@ class Problem(NamedTuple):
         return {"mlp": self.size[:1], "lenet": (28, 28, 1), "resnet": (32, 32, 3)}[self.network]
 
 
-PROBLEMS = {
-    "mlp-tiny": Problem("mlp", 6, 0, (8, 16, 16, 16, 10)),
-    "mlp": Problem("mlp", 100, 10, (784, 256, 256, 10)),
-    "lenet": Problem("lenet", 100, 10),
-    "resnet32": Problem("resnet", 100, 100, (32, 1)),
-    "wrn-28-10": Problem("resnet", 100, 100, (26, 10)),
+WORKLOADS = {
+    "mlp-tiny": Workload("mlp", 6, 0, (8, 16, 16, 16, 10)),
+    "mlp": Workload("mlp", 100, 10, (784, 256, 256, 10)),
+    "lenet": Workload("lenet", 100, 10),
+    "resnet32": Workload("resnet", 100, 100, (32, 1)),
+    "wrn-28-10": Workload("resnet", 100, 100, (26, 10)),
 }
 BATCH_ON_CPU = {"wrn-28-10": 16}                # with 100 images, a step would take half a minute and more
 
 
-def data(problem):
+def data(workload):
     """Return random images and labels of both batches: [x, y, x_clean, y_clean]."""
-    rng, classes = np.random.default_rng(0), 2 if problem.network == "lenet" else 10
-    return [array for n in (problem.noisy, problem.clean)
-            for array in (rng.standard_normal((n, *problem.image), "float32"), rng.integers(0, classes, n))]
+    rng, classes = np.random.default_rng(0), 2 if workload.network == "lenet" else 10
+    return [array for n in (workload.noisy, workload.clean)
+            for array in (rng.standard_normal((n, *workload.image), "float32"), rng.integers(0, classes, n))]
 
 
-def minigrad_model(problem, checkpoint=False):
+def minigrad_model(workload, checkpoint=False):
     """Return the network in minigrad, from which all libraries take their initial weights."""
     rng = backend.generator(0)
-    if problem.network == "mlp":
-        return models.mlp(rng, problem.size)
-    return models.lenet(rng) if problem.network == "lenet" else models.resnet(rng, *problem.size, checkpoint=checkpoint)
+    if workload.network == "mlp":
+        return models.mlp(rng, workload.size)
+    if workload.network == "lenet":
+        return models.lenet(rng)
+    return models.resnet(rng, *workload.size, checkpoint=checkpoint)
 
 
-def weights(problem):
+def weights(workload):
     """Return the initial weights as NumPy arrays, in minigrad's order and layout."""
-    return [backend.to_host(p) for p in tree.flatten(minigrad_model(problem))[0]]
+    return [backend.to_host(p) for p in tree.flatten(minigrad_model(workload))[0]]
 
 
 # ------------------------ the networks; params: weights and biases in minigrad's order; ops, defined by each library:
@@ -135,7 +137,7 @@ class Steps:
 
     def losses(self, params, x, y):
         """Return the loss of each example: (n,)."""
-        return self.loss(NETWORKS[self.problem.network](self.ops, params, x, self.problem.size), y)
+        return self.loss(NETWORKS[self.workload.network](self.ops, params, x, self.workload.size), y)
 
     def noisy(self, params):
         """Return the losses of the noisy batch: (n,)."""
@@ -173,7 +175,7 @@ def peak_memory(step):
 
 
 class Library(NamedTuple):
-    """A library with a problem: its routes, and functions that time and inspect a step."""
+    """A library with a workload: its routes, and functions that time and inspect a step."""
     version: str
     routes: dict                    # {name: step}; step() returns the new weights; the first call may compile or record
     elapsed: Any = on_host          # elapsed(step, times): seconds that `times` steps take
@@ -185,9 +187,9 @@ class Library(NamedTuple):
 class Entry(NamedTuple):
     """An entry of LIBRARIES: where a library's function `use` is, and what it runs."""
     module: str                     # the module beside this one
-    settings: dict = {}             # of its function use(problem, gpu, tf32, **settings)
+    settings: dict = {}             # of its function use(workload, gpu, tf32, **settings)
     gpu: bool = True                # whether it runs on a GPU
-    runs: Any = lambda problem: True
+    runs: Any = lambda workload: True
 
 
 WITHOUT_C = "minigrad without C"                                # its process is started with MINIGRAD_NATIVE=0
@@ -196,29 +198,29 @@ LIBRARIES = {
     "minigrad": Entry("of_minigrad"),
     WITHOUT_C: Entry("of_minigrad", gpu=False),
     "PyTorch": Entry("of_torch"),
-    "PyTorch channels_last": Entry("of_torch", {"channels_last": True}, runs=lambda problem: problem.network != "mlp"),
-    COMPILED: Entry("of_torch", {"channels_last": True, "compiled": True}, False, lambda problem: problem.clean > 0),
+    "PyTorch channels_last": Entry("of_torch", {"channels_last": True}, runs=lambda w: w.network != "mlp"),
+    COMPILED: Entry("of_torch", {"channels_last": True, "compiled": True}, False, lambda w: w.clean > 0),
     "JAX": Entry("of_jax"),
-    "autograd": Entry("of_autograd", gpu=False, runs=lambda problem: problem.network == "mlp" and not problem.clean),
+    "autograd": Entry("of_autograd", gpu=False, runs=lambda w: w.network == "mlp" and not w.clean),
 }
 
 
-def runs(library, problem, gpu=False):
-    """Return whether a library runs this problem, on the CPU or a GPU."""
+def runs(library, workload, gpu=False):
+    """Return whether a library runs this workload, on the CPU or a GPU."""
     entry = LIBRARIES[library]
-    return (entry.gpu or not gpu) and entry.runs(problem)
+    return (entry.gpu or not gpu) and entry.runs(workload)
 
 
-def use(library, problem, gpu=False, tf32=False):
-    """Return the Library of a name in LIBRARIES with a problem.
+def use(library, workload, gpu=False, tf32=False):
+    """Return the Library of a name in LIBRARIES with a workload.
 
     Raises ImportError where it is not installed, RuntimeError where it finds no GPU, and other errors of its own.
 
     Args:
         library: the name.
-        problem: the Problem.
+        workload: the Workload.
         gpu: whether to compute on a GPU.
         tf32: whether matrix products are in TF32.
     """
     entry = LIBRARIES[library]
-    return importlib.import_module(f"{__name__}.{entry.module}").use(problem, gpu, tf32, **entry.settings)
+    return importlib.import_module(f"{__name__}.{entry.module}").use(workload, gpu, tf32, **entry.settings)

@@ -13,13 +13,13 @@ class _Ops:
     dense = staticmethod(lambda x, weight, bias: anp.dot(x, weight) + bias)
 
 
-def use(problem, gpu=False, tf32=False):
-    """Return the Library autograd, on the CPU in float32, with a problem of dense layers."""
-    x, y, *_ = data(problem)
-    params, rows = weights(problem), np.arange(len(x))
+def use(workload, gpu=False, tf32=False):
+    """Return the Library autograd, on the CPU in float32, with a workload of dense layers."""
+    x, y, *_ = data(workload)
+    params, rows = weights(workload), np.arange(len(x))
 
     def loss(params):
-        scores = mlp(_Ops, params, x, problem.size)
+        scores = mlp(_Ops, params, x, workload.size)
         m = scores.max(1, keepdims=True)
         return anp.mean(anp.log(anp.sum(anp.exp(scores - m), axis=1)) + m[:, 0] - scores[rows, y])
     gradient = autograd.grad(loss)

@@ -42,12 +42,12 @@ class _JaxSteps(Steps):
     """The routes in JAX."""
     ops, grad, jvp = _Ops, staticmethod(jax.grad), staticmethod(jax.jvp)
 
-    def __init__(self, problem):
-        self.problem = problem
-        self.x, self.y, *self.clean = map(jnp.asarray, data(problem))
+    def __init__(self, workload):
+        self.workload = workload
+        self.x, self.y, *self.clean = map(jnp.asarray, data(workload))
 
     def loss(self, scores, y):
-        if self.problem.network == "lenet":
+        if self.workload.network == "lenet":
             return jax.nn.softplus(scores[:, 0]) - scores[:, 0] * y
         return jax.nn.logsumexp(scores, axis=1) - scores[jnp.arange(len(y)), y]
 
@@ -86,12 +86,12 @@ def memory(step):
     return plan and plan.temp_size_in_bytes + plan.output_size_in_bytes
 
 
-def use(problem, gpu=False, tf32=False):
-    """Return the Library JAX with a problem. Raises RuntimeError if there is no GPU and one is asked for."""
+def use(workload, gpu=False, tf32=False):
+    """Return the Library JAX with a workload. Raises RuntimeError if there is no GPU and one is asked for."""
     jax.config.update("jax_default_device", jax.devices("gpu" if gpu else "cpu")[0])
     jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest")
-    steps, params = _JaxSteps(problem), [jnp.asarray(p) for p in weights(problem)]
-    names = ["plain", "double_backward", "forward_mode"] if problem.clean else ["gradient"]
+    steps, params = _JaxSteps(workload), [jnp.asarray(p) for p in weights(workload)]
+    names = ["plain", "double_backward", "forward_mode"] if workload.clean else ["gradient"]
     routes = {name.replace("_", " "): Compiled(getattr(steps, name), params) for name in names}
     return Library(jax.__version__, routes, functools.partial(on_host, wait=jax.block_until_ready),
                    lambda params: [np.asarray(p) for p in params], memory)

@@ -44,33 +44,33 @@ class Captured:
         return run
 
 
-def both_losses(problem, x, y, x_clean, y_clean):
+def both_losses(workload, x, y, x_clean, y_clean):
     """Return the losses of the noisy examples and the mean loss of the clean ones, as functions of the model."""
-    loss = nn.sigmoid_cross_entropy if problem.network == "lenet" else nn.cross_entropy
+    loss = nn.sigmoid_cross_entropy if workload.network == "lenet" else nn.cross_entropy
     return lambda m: loss(m(x), y), lambda m: mg.mean(loss(m(x_clean), y_clean))
 
 
-def gradients(problem):
+def gradients(workload):
     """Return {route: gradient(model, x, y, x_clean, y_clean)} for the routes that take a step."""
     def plain(model, *batches):
-        losses, _ = both_losses(problem, *batches)
+        losses, _ = both_losses(workload, *batches)
         return mg.grad(lambda m: mg.mean(losses(m)))(model)
 
     def algorithm_1(model, *batches):
-        return reweight.reweighted_gradient(*both_losses(problem, *batches), model).gradient
+        return reweight.reweighted_gradient(*both_losses(workload, *batches), model).gradient
 
     def double_backward(model, *batches):
-        losses, clean = both_losses(problem, *batches)
+        losses, clean = both_losses(workload, *batches)
         weights = reweight.example_weights_unrolled(losses, clean, model)
         return mg.grad(lambda m: mg.sum(weights * losses(m)))(model)
     return {"plain": plain, "Algorithm 1": algorithm_1, "double backward": double_backward}
 
 
-def routes(problem, checkpoint=False):
+def routes(workload, checkpoint=False):
     """Return {route: step}; all steps start from the same weights."""
-    model = minigrad_model(problem, checkpoint)
-    batches, found = [mg.xp.asarray(a) for a in data(problem)], gradients(problem)
-    if not problem.clean:
+    model = minigrad_model(workload, checkpoint)
+    batches, found = [mg.xp.asarray(a) for a in data(workload)], gradients(workload)
+    if not workload.clean:
         return {"gradient": lambda: found["plain"](model, *batches)}
     optimizer = optim.sgd(momentum=MOMENTUM)
     start = model, optimizer.init(model)
@@ -84,13 +84,13 @@ def routes(problem, checkpoint=False):
     return eager | (captured if backend.name() == "cupy" else {})
 
 
-def use(problem, gpu=False, tf32=False):
-    """Return the Library minigrad with a problem; of a ResNet also with each residual block checkpointed."""
+def use(workload, gpu=False, tf32=False):
+    """Return the Library minigrad with a workload; of a ResNet also with each residual block checkpointed."""
     mg.use("cupy" if gpu else "numpy")
     backend.matmul_precision("tf32" if tf32 else "float32")
-    found = routes(problem)
-    if problem.network == "resnet":
-        checkpointed = routes(problem, checkpoint=True)
+    found = routes(workload)
+    if workload.network == "resnet":
+        checkpointed = routes(workload, checkpoint=True)
         found |= {f"{route}, checkpointed": checkpointed[route] for route in ("plain", "Algorithm 1")}
 
     def release():

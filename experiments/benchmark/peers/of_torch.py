@@ -52,17 +52,17 @@ class _Functional(Steps):
     """The routes for torch.compile, which does not support double backward. layout: of images and kernels."""
     Ops, grad, jvp = _ComposedOps, staticmethod(torch.func.grad), staticmethod(torch.func.jvp)
 
-    def __init__(self, problem, layout, device="cpu"):
+    def __init__(self, workload, layout, device="cpu"):
         def tensor(a, axes):
             t = torch.from_numpy(a.transpose(axes) if a.ndim == 4 else a).to(device)
             return t.contiguous(memory_format=layout) if a.ndim == 4 else t
-        self.problem, self.device = problem, device
-        self.x, self.y, *self.clean = (tensor(a, (0, 3, 1, 2)) for a in data(problem))
-        self.P = [tensor(p.copy(), (3, 2, 0, 1)) for p in weights(problem)]
+        self.workload, self.device = workload, device
+        self.x, self.y, *self.clean = (tensor(a, (0, 3, 1, 2)) for a in data(workload))
+        self.P = [tensor(p.copy(), (3, 2, 0, 1)) for p in weights(workload)]
         self.M, self.ops = [torch.zeros_like(p) for p in self.P], self.Ops(self.P)
 
     def loss(self, scores, y):
-        if self.problem.network == "lenet":
+        if self.workload.network == "lenet":
             return F.binary_cross_entropy_with_logits(scores[:, 0], y.float(), reduction="none")
         return F.cross_entropy(scores, y, reduction="none")
 
@@ -168,8 +168,8 @@ def routes_on_gpu(eager, functional, **settings):
     return graphs | {f"{route}, compiled": step for route, step in compiled.items()}
 
 
-def use(problem, gpu=False, tf32=False, channels_last=False, compiled=False):
-    """Return the Library PyTorch with a problem, each route in the fastest form that we found.
+def use(workload, gpu=False, tf32=False, channels_last=False, compiled=False):
+    """Return the Library PyTorch with a workload, each route in the fastest form that we found.
 
     channels_last: images in memory as (n, h, w, c) instead of (n, c, h, w); compiled: on the CPU, all routes compiled,
     some minutes each. Raises RuntimeError if there is no GPU and one is asked for.
@@ -178,11 +178,11 @@ def use(problem, gpu=False, tf32=False, channels_last=False, compiled=False):
         raise RuntimeError(f"PyTorch {torch.__version__} finds no CUDA device")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = gpu          # shapes are fixed, so cuDNN may search for the fastest convolution
-    setting = problem, torch.channels_last if channels_last else torch.contiguous_format, "cuda" if gpu else "cpu"
+    setting = workload, torch.channels_last if channels_last else torch.contiguous_format, "cuda" if gpu else "cpu"
     steps = _Eager(*setting)
     if compiled:
         routes = _Functional(*setting).compiled()
-    elif problem.clean:
+    elif workload.clean:
         routes = {"plain": steps.plain, "double backward": steps.double_backward, "one graph": steps.one_graph,
                   "forward mode": steps.forward_mode}
         routes |= routes_on_gpu(routes, _Functional(*setting)) if gpu else {}

@@ -10,7 +10,7 @@ PATIENCE = 120.0            # seconds after which no further route is built on a
 
 
 class Peer:
-    """A client of one library with one problem, which runs in its own process; arguments as of `serve`.
+    """A client of one library with one workload, which runs in its own process; arguments as of `serve`.
 
     version, routes and failed {route: reason} are set by `wait`; reason: why the whole library cannot run, or "".
     """
@@ -63,7 +63,7 @@ class Peer:
         self.process.join()
 
 
-def serve(pipe, library, problem, gpu=False, tf32=False, kinds=None):
+def serve(pipe, library, workload, gpu=False, tf32=False, kinds=None):
     """Answer requests (what, route) over a pipe, with a number, arrays or, as a string, the reason for a failure.
 
     The first message, without a request, is (version, [route], {route: reason why it cannot be built}), or a string if
@@ -72,7 +72,7 @@ def serve(pipe, library, problem, gpu=False, tf32=False, kinds=None):
     """
     begun = time.perf_counter()
     try:
-        found = use(library, problem, gpu, tf32)
+        found = use(library, workload, gpu, tf32)
     except Exception as error:                              # not installed, or it cannot run here
         pipe.send(_reason(error))
         return
