@@ -28,9 +28,9 @@ def main(arguments=None, executor=None):
     if not names and options in ([], ["-h"], ["--help"]):
         print(overview())
         return 0
-    problem = _problem(names)
-    if problem:
-        print(f"error: {problem}", file=sys.stderr)
+    refusal = _refuse(names)
+    if refusal:
+        print(f"error: {refusal}", file=sys.stderr)
         return 2
     chosen = [COMMANDS[name] for name in dict.fromkeys(names)]
     if chosen[0].script is None:
@@ -44,10 +44,10 @@ def overview():
     return "\n".join([__doc__, f"  {'':72s}{'quick mode, two cores':27s}paper mode", *rows])
 
 
-def _problem(names):
+def _refuse(names):
     """Return a text that says why these commands cannot be run, or None."""
     if not names:
-        return "options of which command?\n  help: python -m experiments lists the commands"
+        return "a command must come before the options\n  help: python -m experiments lists the commands"
     for name in names:
         if name not in COMMANDS:
             near = difflib.get_close_matches(name, COMMANDS, 1)

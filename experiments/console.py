@@ -46,10 +46,14 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         """Return the options; print an error and exit with status 2 for wrong ones."""
         options, left = super().parse_known_args(args, namespace)
+        wrong = next((each for each in left if each.startswith("-")), None)
+        if wrong:
+            own = [each.lstrip("-") for each in re.findall(r"--[\w-]+", self.format_usage())]
+            near = difflib.get_close_matches(wrong.partition("=")[0].lstrip("-"), own, 1)   # dashes are no likeness
+            name = self.prog.rpartition(".")[2]
+            self.error(f"{name} has no option {wrong}" + (f"\n  help: --{near[0]}" if near else ""))
         if left:
-            wrong = next((each for each in left if each.startswith("-")), left[0])
-            near = difflib.get_close_matches(wrong.partition("=")[0], re.findall(r"--[\w-]+", self.format_usage()), 1)
-            self.error(f"there is no option {wrong}" + (f"\n  help: {near[0]}" if near else ""))
+            self.error(f"{left[0]} comes after the options\n  help: python -m experiments COMMAND ... --OPTION ...")
         return options
 
     def error(self, message):

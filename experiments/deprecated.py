@@ -2,7 +2,7 @@
 
 An old name is the new module itself: `import experiments.cifar` imports experiments.paper.cifar. Three ways lead there:
 
-    install()                       import experiments.runs: no file has this name, so that a finder looks it up
+    install()                       import experiments.runs: no file has this name; a finder loads it
     replace(__name__)               in a file of commands/: import experiments.table2, where the file is not run
     attributes(__name__, "images")  in a package that was a module: data.MNIST is data.images.MNIST
 """
@@ -56,6 +56,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module = _import_new(spec.name)
         spec.loader_state = module.__spec__                 # the import machinery puts `spec` in its place
         return module
+
+    def get_code(self, name):
+        """Return None: python -m runs no old name, and says so."""
 
     def exec_module(self, module):
         module.__spec__ = module.__spec__.loader_state

@@ -204,7 +204,8 @@ def noisy(source, test_source, seed, flip=NO_FLIP, clean=100, validation=5000, r
 
 
 def _check_flip(flip, classes):
-    require(isinstance(flip, Flip), f"flip {flip!r}: it must be a Flip", "flip=Flip('uniform', share=0.4)")
+    require(isinstance(flip, Flip), f"flip {flip!r}: it must be a Flip",
+            "flip=Flip('uniform', share=0.4), or leave it out for right labels")
     flip.check(classes)
 
 

@@ -15,7 +15,7 @@ from minigrad import MinigradError
 
 from . import boosting, criteria, resampling, rules, samplers
 from .rules import ByCleanLoss, ByLosses, by_weights
-from .step import NOT_GIVEN, Aux, Batch, Known, NotGiven, Now, Row, Step
+from .step import NOT_GIVEN, Aux, Batch, Known, Now, Row, Step
 
 
 class TrainsOn(enum.Enum):
@@ -71,7 +71,7 @@ class Weighting(NamedTuple):
     base: Any = None
     classes: int | None = None
 
-    row = Row                   # the type of the numbers of a step
+    row_type = Row              # of the numbers of a step
 
 
 class Boosted(NamedTuple):
@@ -95,7 +95,7 @@ class Boosted(NamedTuple):
 
     base = None                 # these methods start from no other run,
     classes = None              # and handle any number of classes
-    row = boosting.Round        # the type of the numbers of a round
+    row_type = boosting.Round   # of the numbers of a round
 
 
 PAPER = "Ren et al. 2018, section 4"

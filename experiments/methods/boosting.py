@@ -76,7 +76,7 @@ def boost_round(state, learner, x, y, others, seed, costs=1.0):
 
     A learner at chance or worse, e >= 1 - 1 / classes, is discarded: it has no vote, and its error counts as 1. One
     without errors has alpha = 1. In both cases scikit-learn would stop; here the weights stay as they are, and the next
-    round trains another learner on them, with its own seed.
+    round trains a learner on them with its own seed. A stump, whose seed only breaks ties, is then the same again.
 
     Raises MinigradError if scikit-learn is not installed.
     """

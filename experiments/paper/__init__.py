@@ -4,4 +4,5 @@ command.py   what all of them share: options, checks, folder, report, exit statu
 figure2.py   class imbalance on MNIST
 cifar.py     networks, schedules and tasks of all others
 grids.py     Tables 1 and 2, Figures 3 to 7
+figure3.py   the example weights of Figure 3
 """

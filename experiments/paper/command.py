@@ -131,22 +131,18 @@ def parse_options(script, arguments):
     return _check_options(script, make_parser(script).parse_args(arguments))
 
 
-def main(scripts, arguments=None, executor=None, command=None):
+def main(scripts, arguments, executor=None):
     """Run one or several scripts from the command line; return the exit status.
 
     The runs of all scripts are trained in one sweep, each once; then every script reports.
 
     Args:
-        scripts: a Script, or a list of them.
-        arguments: of the command line; None: sys.argv.
+        scripts: a list of Scripts.
+        arguments: the options of the command line.
         executor: see pool.run_all.
-        command: the command that --resume is suggested for; None: the name of the script.
 
     Returns 0, 1 if a run failed, 2 for an error before training, 130 after Ctrl-C.
     """
-    console.prepare()
-    scripts = scripts if isinstance(scripts, list) else [scripts]
-    arguments = sys.argv[1:] if arguments is None else arguments
     parsed = [make_parser(script).parse_args(arguments) for script in scripts]
     try:
         return _main(scripts, parsed, executor)
@@ -154,9 +150,10 @@ def main(scripts, arguments=None, executor=None, command=None):
         print(f"error: {console.reason(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        again = shlex.join([a for a in map(str, arguments) if a != "--resume"] + ["--resume"])
+        names = [script.name for script in scripts]
+        again = shlex.join([*names, *[a for a in map(str, arguments) if a != "--resume"], "--resume"])
         print("\nstopped; everything up to the last line of the record is kept. Continue with:\n"
-              f"  python -m experiments.{command or scripts[0].name} {again}")
+              f"  python -m experiments {again}")
         return 130
 
 

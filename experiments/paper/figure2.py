@@ -50,7 +50,10 @@ def _source(name):
 
 
 def task(name, share, seed):
-    """Return the task of one run, with 100 + 100 test images of `sample`, or the paper's 250 + 250 of `mnist`."""
+    """Return the task of one run, with 100 + 100 test images of `sample`, or the paper's 250 + 250 of `mnist`.
+
+    Its flip flips nothing; its variant decides how the images are counted.
+    """
     source, test_source, total, tests = _source(name)
     return imbalance(source, share, generator((seed, DATA)), test_source, total, tests=tests,
                      flip=data.Flip(variant="exact" if total is None else "paper"))

@@ -24,7 +24,10 @@ IN_FIGURE_7 = Grid(SMALL, ("uniform", "uniform+es", LAYER, "reweight"))
 
 
 def row(quick, paper, **settings):
-    """Add what follows to SCRIPTS. quick, paper: the Grids of the modes; settings: see cifar.Figure."""
+    """Return a decorator that adds a generator to SCRIPTS, as the draw of a Figure.
+
+    quick, paper: the Grids of the modes; settings: see cifar.Figure.
+    """
     def add(draw):
         name, about = draw.__name__, inspect.getdoc(draw)
         SCRIPTS[name] = cifar.Figure(name, about, {"quick": quick, "paper": paper}, draw, **settings)

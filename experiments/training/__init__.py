@@ -6,7 +6,10 @@ trainers.py  one step: gradient descent, or boosting
 loop.py      the one loop, which a killed run resumes
 pool.py      runs side by side, each in a process of its own
 """
+from .. import deprecated
 from .loop import train
 from .runs import Problem, Run, Settings
 
 __all__ = ["Problem", "Run", "Settings", "train"]
+
+__getattr__ = deprecated.attributes(__name__, "loop")

@@ -99,8 +99,8 @@ def attempt(run, progress=lambda steps, line: None):
 def _run_in_executor(executor, runs, ended, progress):
     """Train the runs in a given executor, which does not report single steps."""
     def end(run, why):
-        progress.end(run.name, bool(why))
         progress.advance(run.settings.steps, run.name)
+        progress.end(run.name, bool(why))
     try:
         with executor:
             _run_in_order(executor, attempt, runs, ended, {}, end)

@@ -179,7 +179,7 @@ def _parse_progress(run, metadata):
     step, lines, rows = int(metadata["step"]), parse_json(metadata["record"]), parse_json(metadata["rows"])
     check_lines(lines)
     last = lines[-1]["step"] if lines else 0
-    width = len(run.method.row._fields)
+    width = len(run.method.row_type._fields)
     if not last <= step <= run.settings.steps:
         raise ValueError(f"step {step} of {run.settings.steps}, after a line of step {last}")
     if not isinstance(rows, list) or len(rows) != step - last or not all(_is_row(row, width) for row in rows):

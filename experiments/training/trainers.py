@@ -251,11 +251,11 @@ class Boosting(_Trainer):
 
     def line(self, learned, rows, t):
         """Return the errors of the vote after round t, and the distribution of the weights."""
-        decisions = iter(votes.argmax(1) for votes in learned.other_votes)
+        decisions = map(boosting.decide, learned.other_votes)
         w, examples = learned.weights, self.examples
         last = boosting.Round(*rows[-1])
         return {"learner_error": 100.0 * last.error, "alpha": last.alpha,
-                "train_error": _percent_wrong(learned.votes.argmax(1), examples.labels),
+                "train_error": _percent_wrong(boosting.decide(learned.votes), examples.labels),
                 **self.errors(lambda images: next(decisions)),
                 "minority_weight": float(w[examples.labels == self.task.minority].sum()),
                 "noisy_weight": (float(w[examples.wrong].mean() / w[~examples.wrong].mean())

@@ -170,7 +170,7 @@ def test_two_figures_at_once_share_their_runs(small, tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments, error", [
     (["figure9"], "there is no command figure9\n  help: figure"), (["tabel2"], "there is no command tabel2\n  help: table2"),
-    (["x"], "there is no command x\n  help: choose from imbalance, table1"), (["--jobs", "2"], "options of which command?"),
+    (["x"], "there is no command x\n  help: choose from imbalance, table1"), (["--jobs", "2"], "a command must come before the options"),
     (["table1", "tour"], "tour trains no runs and goes with no other command\n  help: python -m experiments tour")])
 def test_commands_that_cannot_be_run(capsys, arguments, error):
     assert command_line.main(arguments) == 2 and f"error: {error}" in capsys.readouterr().err

@@ -1,7 +1,6 @@
 """The command line of every experiment: refused options, the effect of one failed run, and the output."""
 import concurrent.futures
 import dataclasses
-import importlib
 import io
 import itertools
 import json
@@ -11,6 +10,8 @@ import re
 import runpy
 import subprocess
 import sys
+import time
+import types
 
 import matplotlib.figure
 import numpy as np
@@ -22,7 +23,7 @@ from experiments.data import Images
 from experiments.methods import METHODS
 from experiments.pages import contradiction, nested
 from experiments.paper import cifar, command, figure2, figure3
-from experiments.training import runs, trainers
+from experiments.training import pool, runs, trainers
 from experiments.training.folders import prepare_folder, read_record
 from experiments.training.runs import NotFinite, Problem, is_finished
 from minigrad import FileError, MinigradError, nn, tree
@@ -243,9 +244,9 @@ def test_every_figure_is_drawn_without_a_run_that_failed(small, tmp_path, monkey
     def ascii():
         text = ascii_screen()
         return command_line.main([*arguments, "--resume"], executor=Here()), text()
-    for time in range(2):                                   # again with --resume: nothing else is in the way
+    for attempt in range(2):                                # again with --resume: nothing else is in the way
         status, out = ascii()
-        assert status == 1 and f"missing: {bad.name}: step 2 of 4" in out and "written: " in out, time
+        assert status == 1 and f"missing: {bad.name}: step 2 of 4" in out and "written: " in out, attempt
         assert all(is_finished(run) for run in others) and not is_finished(bad)
     assert any(f"without 1 of {1 + len(others)} runs" in caption.replace("\n", " ") for caption in captions)
     failing()
@@ -300,7 +301,7 @@ def test_where_nothing_came_to_its_end_nothing_is_drawn(cli, tmp_path, failing):
 def test_a_report_that_fails_stops_no_other(cli, monkeypatch, tmp_path):
     def fail(*args):
         raise MinigradError("a report that cannot be made")
-    monkeypatch.setattr(cifar.figures if hasattr(cifar, "figures") else importlib.import_module("experiments.figures"), "accuracy_table", fail)
+    monkeypatch.setattr("experiments.figures.accuracy_table", fail)
     status, out, err = cli("table2", "figure7", "--methods", "uniform")
     assert status == 1 and "failed: the report of table2: a report that cannot be made" in err and (tmp_path / "out" / "figure7-cifar10.png").exists()
 
@@ -531,10 +532,11 @@ def test_a_terminal_that_cannot_redraw_gets_lines(monkeypatch, terminal, draws):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_wrong_option_is_answered_with_the_nearest(capsys, name):
-    for wrong, right in (("--ouut", "--out"), ("--xyzzy", f"python -m experiments.{name} --help lists the options")):
+    for wrong, right in (("--ouut", "--out"), ("--xyzzy", f"python -m experiments.{name} --help lists the options"),
+                         ("--qqq", f"python -m experiments.{name} --help lists the options")):
         with pytest.raises(SystemExit) as end:
             command_line.main([name, wrong, "1"])
-        assert end.value.code == 2 and capsys.readouterr().err == f"error: there is no option {wrong}\n  help: {right}\n"
+        assert end.value.code == 2 and capsys.readouterr().err == f"error: {name} has no option {wrong}\n  help: {right}\n"
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch):
@@ -577,3 +579,23 @@ def test_what_a_missing_checkpoint_says(small, tmp_path):
     run = planned("imbalance", *few("imbalance"), "--out", str(tmp_path))[0]
     with pytest.raises(FileError, match="the checkpoint no longer exists\n  help: delete uniform-0.95-0.jsonl as well"):
         runs.restore(run, None)
+
+
+def test_ctrl_c_says_how_to_continue_all_commands(cli, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(command, "run_all", interrupted)
+    status, out, _ = cli("table2", "figure7", "--methods", "uniform", "--resume")
+    assert status == 130 and "  python -m experiments table2 figure7 --methods uniform " in out and out.endswith(" --resume\n")
+    assert out.count("--resume") == 1
+
+
+def test_the_time_left_counts_the_run_that_just_ended(monkeypatch, capsys):
+    """In an executor, which reports no single steps: a line after each of four runs, and the first knows the speed."""
+    monkeypatch.setattr(pool, "attempt", lambda run: time.sleep(0.01))
+    monkeypatch.setattr(pool, "_add_bases", lambda runs: runs)
+    runs = [types.SimpleNamespace(name=str(k), base=None, settings=types.SimpleNamespace(steps=10)) for k in range(4)]
+    assert pool.run_all(runs, 1, Here()) == {}
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:13] for line in lines] == ["1/4 runs done", "2/4 runs done", "3/4 runs done", "4/4 runs done"]
+    assert [" left: " in line for line in lines] == [True, True, True, False]

@@ -1,6 +1,7 @@
 """Old names of modules are the new modules, and warn once at the line that uses them; the table lists all of them."""
 import importlib
 import pathlib
+import runpy
 import subprocess
 import sys
 import warnings
@@ -61,15 +62,17 @@ def test_all_forms_of_an_import(fresh):
         from experiments import nothing_like_it  # noqa: F401
 
 
-def test_a_package_that_was_a_module_has_its_attributes():
-    from experiments import data
-    from experiments.data import images
-    for name in ("MNIST", "_content"):
-        with pytest.warns(DeprecationWarning, match=rf"^experiments\.data\.{name} is now experiments\.data\.images\.{name}{GOES}") as caught:
-            assert getattr(data, name) is getattr(images, name)
-        assert [warning.filename for warning in caught] == [__file__]
-    with pytest.raises(AttributeError, match=r"module 'experiments\.data' has no attribute 'nothing_like_it'"):
-        data.nothing_like_it
+@pytest.mark.parametrize("package, module, name", [
+    ("data", "images", "MNIST"), ("data", "images", "_content"), ("training", "loop", "SAVE_INTERVAL"),
+    ("benchmark", "benchmark", "measure"), ("pages", "command", "main")])
+def test_a_package_that_was_a_module_has_its_attributes(package, module, name):
+    old, new = (importlib.import_module(f"experiments.{path}") for path in (package, f"{package}.{module}"))
+    with pytest.warns(DeprecationWarning, match=rf"^experiments\.{package}\.{name} is now experiments\.{package}\.{module}\.{name}{GOES}") as caught:
+        assert getattr(old, name) is getattr(new, name)
+    assert [warning.filename for warning in caught] == [__file__]
+    for missing in ("np", "__wrapped__", "nothing_like_it"):            # an import of the module is none of its names
+        with pytest.raises(AttributeError, match=f"experiments.{package}"):
+            getattr(old, missing)
 
 
 def test_the_list_of_scripts():
@@ -85,6 +88,14 @@ def test_a_command_does_not_warn(name):
     ran = subprocess.run([sys.executable, "-W", "error::DeprecationWarning:experiments", "-W", "error::DeprecationWarning:__main__", "-m",
                           f"experiments.{name}", *options], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (ran.returncode, ran.stderr) == (0, "") and ran.stdout.startswith("usage: python -m experiments.table2")
+
+
+@pytest.mark.parametrize("name", experiments.COMMANDS)
+def test_every_module_runs_its_own_command(fresh, name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(f"experiments.{name}", run_name="__main__")
+    assert end.value.code == 0 and f"usage: python -m experiments.{name} " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "experiments" / "commands").glob("*.py")), ids=lambda file: file.stem)

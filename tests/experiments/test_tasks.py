@@ -375,7 +375,7 @@ def test_a_flip_is_a_flip(task, flip):
     """Until 0.1 it was its kind alone."""
     with pytest.raises(MinigradError) as caught:
         task(images_of(100), flip)
-    assert str(caught.value) == f"flip {flip!r}: it must be a Flip\n  help: flip=Flip('uniform', share=0.4)"
+    assert str(caught.value) == f"flip {flip!r}: it must be a Flip\n  help: flip=Flip('uniform', share=0.4), or leave it out for right labels"
 
 
 class Forbidden:
