@@ -12,7 +12,7 @@ import difflib
 import itertools
 import sys
 
-from . import COMMANDS, console
+from . import COMMANDS, console, deprecated
 from .paper import command
 
 
@@ -36,6 +36,16 @@ def main(arguments=None, executor=None):
     if chosen[0].script is None:
         return chosen[0].module.main(options)
     return command.main([each.script for each in chosen], options, executor)
+
+
+def run_module(module, *names):
+    """Run the commands of these names if the module, a file of commands/, is run; import the new one if it is imported.
+
+    module: its __name__.
+    """
+    if module == "__main__":
+        sys.exit(main([*names, *sys.argv[1:]]))
+    deprecated.replace(module)
 
 
 def overview():

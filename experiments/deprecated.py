@@ -3,7 +3,7 @@
 An old name is the new module itself: `import experiments.cifar` imports experiments.paper.cifar. Three ways lead there:
 
     install()                       import experiments.runs: no file has this name; a finder loads it
-    replace(__name__)               in a file of commands/: import experiments.table2, where the file is not run
+    replace(name)                   of a file of commands/: import experiments.table2, where the file is not run
     attributes(__name__, "images")  in a package that was a module: data.MNIST is data.images.MNIST
 """
 import importlib
@@ -11,7 +11,8 @@ import importlib.abc
 import importlib.util
 import sys
 import types
-import warnings
+
+from minigrad.deprecated import warn_outside
 
 MOVED = {
     "biases": "data.tasks", "fetch": "data.fetch", "flips": "data.flips",
@@ -29,13 +30,7 @@ PACKAGE = __package__
 
 def warn(old, new):
     """Warn, at the first line outside of this package that led here, that `old` is now `new`."""
-    frame = sys._getframe()
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in (PACKAGE, "importlib"):
-        frame = frame.f_back
-    found = frame.f_globals
-    warnings.warn_explicit(f"{PACKAGE}.{old} is now {PACKAGE}.{new}; the old name goes in minigrad 0.3",
-                           DeprecationWarning, frame.f_code.co_filename, frame.f_lineno, found.get("__name__"),
-                           found.setdefault("__warningregistry__", {}))
+    warn_outside(f"{PACKAGE}.{old} is now {PACKAGE}.{new}; the old name goes in minigrad 0.3", PACKAGE)
 
 
 def _import_new(name):

@@ -23,11 +23,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def warn(text: str) -> None:
     """Warn that what the caller does outside minigrad is an old form."""
-    frame: types.FrameType | None = sys._getframe()
-    level = 1
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "minigrad":
-        frame, level = frame.f_back, level + 1
-    warnings.warn(f"{text}; the old form goes in minigrad 0.3", DeprecationWarning, stacklevel=level)
+    warn_outside(f"{text}; the old form goes in minigrad 0.3", "minigrad")
+
+
+def warn_outside(text: str, package: str) -> None:
+    """Warn, at the innermost line that is neither in this package nor in minigrad, nor in the machinery of imports."""
+    frame, inside = sys._getframe(), ("minigrad", "importlib", package)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in inside:
+        frame = frame.f_back
+    found = frame.f_globals
+    warnings.warn_explicit(text, DeprecationWarning, frame.f_code.co_filename, frame.f_lineno, found.get("__name__"),
+                           found.setdefault("__warningregistry__", {}))
 
 
 def names(module: str, **new: str) -> None:

@@ -1,9 +1,4 @@
 """python -m experiments.contradiction: the same as python -m experiments contradiction."""
-import sys
+from .command_line import run_module
 
-from . import deprecated
-from .command_line import main
-
-if __name__ == "__main__":
-    sys.exit(main(["contradiction", *sys.argv[1:]]))
-deprecated.replace(__name__)
+run_module(__name__, "contradiction")

@@ -1,9 +1,4 @@
 """python -m experiments.figure4: the same as python -m experiments figure4."""
-import sys
+from .command_line import run_module
 
-from . import deprecated
-from .command_line import main
-
-if __name__ == "__main__":
-    sys.exit(main(["figure4", *sys.argv[1:]]))
-deprecated.replace(__name__)
+run_module(__name__, "figure4")

@@ -1,9 +1,4 @@
 """python -m experiments.table2: the same as python -m experiments table2."""
-import sys
+from .command_line import run_module
 
-from . import deprecated
-from .command_line import main
-
-if __name__ == "__main__":
-    sys.exit(main(["table2", *sys.argv[1:]]))
-deprecated.replace(__name__)
+run_module(__name__, "table2")
