@@ -12,6 +12,8 @@ A derivative at a point is a linear map that can be applied both ways. To read t
     nn.py          layers: a module is a tree of arrays (initial.py: initial values of parameters)
     optim.py       sgd and adam: pairs of pure functions
     reweight.py    Learning to Reweight Examples, one linearization applied both ways
+    training.py    passes over data in batches, by Algorithm 1 or plainly
+    estimators.py  the same as a classifier of scikit-learn, which only this file imports
     check.py       the laws that every derivative obeys, to check your own primitives
     draw.py        what ran, as text and as a picture
 

@@ -50,6 +50,10 @@ class SizeError(MinigradError, MemoryError):
     """An array that does not fit into memory."""
 
 
+class DataError(MinigradError, ValueError):
+    """Data or settings that a network cannot be trained with."""
+
+
 class FileError(MinigradError, OSError):
     """A file that cannot be read or written."""
 

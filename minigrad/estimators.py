@@ -1,0 +1,374 @@
+"""Algorithm 1 as a classifier in scikit-learn's manner: ReweightedClassifier.
+
+    model = make_pipeline(StandardScaler(), ReweightedClassifier())
+    model.fit(X, y, reweightedclassifier__clean=clean)      # a mask of the rows whose labels are known to be right
+    model.predict(X_test)
+
+It needs scikit-learn: pip install 'minigrad[sklearn]'. `import minigrad` does not import this file.
+"""
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy
+from numpy.typing import NDArray
+
+from . import files, nn, tree
+from .backend import generator, to_host, xp
+from .errors import DataError, FileError, message
+from .training import (
+    Fitted,
+    Plan,
+    Rows,
+    balanced_share,
+    check_count,
+    check_number,
+    clean_indices,
+    encode,
+    hold_out,
+    listed,
+    mlp,
+    one_pass,
+    probabilities,
+    start,
+)
+from .typing import Tree
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(f"minigrad.estimators needs scikit-learn 1.6 or newer, which cannot be imported ({error})\n"
+                      "  help: pip install 'minigrad[sklearn]'") from error
+
+TITLE, OWN = "minigrad.ReweightedClassifier", "a network of one's own"
+FACTS = ("classes_", "n_features_in_", "feature_names_in_", "n_iter_", "loss_curve_", "clean_loss_curve_",
+         "validation_scores_", "_shape", "_seed", "_rows")
+INPUT = dict(accept_sparse="csr", dtype="float32", allow_nd=True)
+
+
+class CleanSet(NamedTuple):
+    """The clean set, and the indices of its rows in the training set: none for rows apart from it."""
+    rows: Rows
+    known: NDArray[Any]
+
+
+class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
+    """A neural network trained on biased data with the help of a small clean set (Ren et al. 2018, Algorithm 1).
+
+    At every step each example of the batch is weighted by how much it lowers the loss on the clean set. So wrong labels
+    and classes that are too frequent lose their influence. The classes in the clean set should be as frequent as those
+    in the data to predict, or equally frequent.
+
+    The input is a table (n, features), an array or sparse matrix of numbers, best standardized, without missing values;
+    or any array (n, ...) such as images, with a `network` for it. It is converted to float32, a sparse one batch by
+    batch.
+
+    Args:
+        network: (rng, shape of an example, number of classes) -> nn.Module, which maps (n, *shape) to (n, classes); or
+            a module, whose parameters are the initial ones; None: an MLP with ReLU.
+        hidden_layer_sizes: of the MLP.
+        method: "reweight", Algorithm 1; or, to compare with, "uniform", plain training, and "proportion", weights
+            inverse to the frequency of the class.
+        learning_rate_init: the rate of Adam, the same for all methods.
+        weight_decay: by which matrices shrink in a step, times the rate.
+        max_iter: the number of passes over the training set.
+        batch_size: the number of examples in a batch, at most.
+        clean_batch_size: the number of clean examples in each step, at most.
+        clean_fraction: without a clean set in `fit`, the share of the training set to use in its place, equally many of
+            each class. This cures imbalance but not wrong labels, which such a share has as well.
+        early_stopping: whether to hold out a share of the training set, keep the parameters with the best balanced
+            accuracy on it, and stop after n_iter_no_change passes without a better one. Its labels may be wrong: this
+            misleads where wrong labels agree with each other.
+        validation_fraction: the share to hold out, the same of each class.
+        n_iter_no_change: see early_stopping.
+        warm_start: whether `fit` begins with the parameters of the previous one, and its optimizer's state.
+        random_state: the seed of all random numbers: an integer, a RandomState or None.
+        verbose: whether to print the losses of each pass.
+
+    Attributes:
+        classes_: the labels, sorted.
+        trust_: (n,), the share of steps in which the weight of a training example was not 0, of those of the last call
+            of fit or partial_fit: low for suspects; NaN for rows that were held out.
+        sample_weights_: (n,), the mean weight of a training example in these steps, where 1 is the mean of a batch in
+            plain training.
+        loss_curve_: the mean training loss of each pass.
+        clean_loss_curve_: the mean clean loss of each pass, with method="reweight".
+        validation_scores_: balanced accuracy after each pass, with early_stopping.
+        n_iter_: the number of passes so far.
+        model_: the trained nn.Module; averages_: its running averages.
+        n_features_in_, feature_names_in_: as everywhere in scikit-learn.
+    """
+
+    def __init__(self, network: Any = None, *, hidden_layer_sizes: Sequence[int] = (100,), method: str = "reweight",
+                 learning_rate_init: float = 1e-3, weight_decay: float = 1e-4, max_iter: int = 100,
+                 batch_size: int = 100, clean_batch_size: int = 100, clean_fraction: float = 0.1,
+                 early_stopping: bool = False, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
+                 warm_start: bool = False, random_state: Any = None, verbose: bool = False) -> None:
+        self.network, self.hidden_layer_sizes, self.method = network, hidden_layer_sizes, method
+        self.learning_rate_init, self.weight_decay, self.max_iter = learning_rate_init, weight_decay, max_iter
+        self.batch_size, self.clean_batch_size, self.clean_fraction = batch_size, clean_batch_size, clean_fraction
+        self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
+        self.n_iter_no_change, self.warm_start = n_iter_no_change, warm_start
+        self.random_state, self.verbose = random_state, verbose
+
+    # ------------------------------------------------------------------------------------------ training
+
+    def fit(self, X: Any, y: Any, X_clean: Any = None, y_clean: Any = None, clean: Any = None) -> Self:
+        """Train on (X, y), some labels of which may be wrong, with a clean set. Return the classifier itself.
+
+        Args:
+            X: (n, ...), the training set.
+            y: (n,), its labels: integers, strings ...
+            X_clean: the clean set, where it is apart from X.
+            y_clean: its labels.
+            clean: the clean set, where it is a part of (X, y): a mask (n,), or indices, of the rows that are known to
+                be right. This form is for a Pipeline, which would not scale X_clean; in cross-validation use a mask,
+                which is cut along with X, as indices are not.
+
+        Without a clean set, a share of (X, y) takes its place: see clean_fraction.
+
+        Raises ValueError for data that cannot be trained on, such as missing values, a single class, or a clean set
+        that lacks a class, and for settings out of range.
+        """
+        return self._fit(X, y, None, (X_clean, y_clean, clean), self.warm_start, self.max_iter, self.early_stopping)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, X_clean: Any = None, y_clean: Any = None,
+                    clean: Any = None) -> Self:
+        """Make one pass over (X, y), starting from the parameters so far. Return the classifier itself.
+
+        classes: all labels that will ever come, in the first call; by default those in y. The clean set is that of this
+        call, and needs all classes in y. There is no early stopping. Other arguments and errors are those of fit.
+        """
+        return self._fit(X, y, classes, (X_clean, y_clean, clean), True, 1, False)
+
+    def _fit(self, X: Any, y: Any, classes: Any, clean: tuple[Any, Any, Any], goes_on: bool, passes: int,
+             early_stopping: bool) -> Self:
+        self._check_settings()
+        goes_on = goes_on and hasattr(self, "model_")
+        X, y = validate_data(self, X, y, reset=not goes_on, **INPUT)
+        check_classification_targets(y)
+        if not goes_on:
+            self.classes_ = numpy.unique(y if classes is None else classes)
+        elif classes is not None and not numpy.array_equal(numpy.unique(classes), self.classes_):
+            raise DataError(f"partial_fit: classes {listed(classes)} are not those of the first call, "
+                            f"{listed(self.classes_)}\n  help: pass all labels that will ever come in the first call")
+        if len(self.classes_) < 2:
+            raise DataError(f"fit: y has one class, {listed(self.classes_)}: there is nothing to tell apart\n"
+                            "  help: pass examples of two classes or more; for chunks of data, partial_fit(X, y, "
+                            "classes=all)")
+        rows = Rows(X, encode(y, self.classes_, "y"))
+        if goes_on:
+            self._check_shape(X)
+        else:
+            self._shape = X.shape[1:]
+        chosen = self._clean_set(rows, *clean)
+        if not goes_on:
+            self._start()
+        return self._train(rows, chosen, passes, early_stopping)
+
+    def _start(self) -> None:
+        """Draw the initial parameters."""
+        self._seed: int = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.n_iter_ = 0
+        self.loss_curve_: list[float] = []
+        self.clean_loss_curve_: list[float] = []
+        self.validation_scores_: list[float] = []
+        self._set(self._initial())
+        scores = self.model_.apply(xp.zeros((1, *self._shape), "float32"), self.averages_, False)[0]
+        if scores.shape != (1, len(self.classes_)):
+            raise DataError(message("fit", "the network does not return one score for each class", [
+                ("scores", scores, f"of one example, {len(self.classes_)} classes")],
+                "network(rng, shape, classes) -> nn.Module, from (n, *shape) to (n, classes)"))
+
+    def _initial(self) -> Fitted:
+        plan, network, rng = self._plan(), self.network, generator(self._seed)
+        if network is None:
+            network = mlp(rng, self._shape, len(self.classes_), numpy.ravel(self.hidden_layer_sizes).tolist())
+        elif not isinstance(network, nn.Module):
+            network = network(rng, self._shape, len(self.classes_))
+        return start(network, plan)
+
+    def _plan(self) -> Plan:
+        return Plan(self.method, self.learning_rate_init, self.weight_decay, self.batch_size, self.clean_batch_size,
+                    self._seed)
+
+    def _set(self, now: Fitted) -> None:
+        self.model_, self.averages_, self._optimizer_state = now
+
+    def _fitted(self) -> Fitted:
+        return Fitted(self.model_, self.averages_, self._optimizer_state)
+
+    def _train(self, rows: Rows, clean: CleanSet | None, passes: int, early_stopping: bool) -> Self:
+        n, plan, now = len(rows.y), self._plan(), self._fitted()
+        self._rows = n
+        held_out = numpy.zeros(0, int)
+        if early_stopping:
+            known = clean.known if clean else held_out
+            held_out = hold_out(rows.y, known, self.validation_fraction, self._seed)
+            if not len(held_out):
+                raise DataError(f"fit: {n} rows are too few to hold some out\n  help: early_stopping=False")
+        used = numpy.setdiff1d(numpy.arange(n), held_out)
+        chosen = clean.rows if clean else rows.take(balanced_share(rows.y, used, self.clean_fraction, self._seed))
+        weights, positive = numpy.zeros(n), numpy.zeros(n)
+        highest, since, made, best = -math.inf, 0, 0, now
+        while made < passes and (not early_stopping or since < self.n_iter_no_change):
+            now, record = one_pass(plan, now, rows, chosen, self.n_iter_, used)
+            self._set(now)
+            weights, positive = weights + record.weights, positive + record.positive
+            made, self.n_iter_, since = made + 1, self.n_iter_ + 1, since + 1
+            score = self._record(record.loss, record.clean_loss, rows.take(held_out))
+            if score > highest:
+                highest, since, best = score, 0, now
+        if early_stopping:
+            self._set(best)
+        self.sample_weights_, self.trust_ = weights / made, positive / made
+        self.sample_weights_[held_out] = self.trust_[held_out] = numpy.nan
+        return self
+
+    def _record(self, loss: float, clean_loss: float, held_out: Rows) -> float:
+        """Append the figures of a pass to their lists, print them, and return the score on the rows held out."""
+        self.loss_curve_.append(loss)
+        text = f"pass {self.n_iter_}: loss {loss:.4f}"
+        if self.method == "reweight":
+            self.clean_loss_curve_.append(clean_loss)
+            text += f", clean loss {clean_loss:.4f}"
+        score = 0.0
+        if len(held_out.y):
+            right = probabilities(self._fitted(), held_out.x).argmax(1) == held_out.y
+            score = float(numpy.mean([right[held_out.y == c].mean() for c in numpy.unique(held_out.y)]))
+            self.validation_scores_.append(score)
+            text += f", balanced accuracy {score:.4f}"
+        if self.verbose:
+            print(text)
+        return score
+
+    # ------------------------------------------------------------------------------------------ choosing rows
+
+    def _clean_set(self, rows: Rows, X_clean: Any, y_clean: Any, clean: Any) -> CleanSet | None:
+        """Return the clean set that the caller passed, or None. Raise DataError where it does not fit the rows."""
+        if (X_clean is None) != (y_clean is None) or clean is not None and X_clean is not None:
+            raise DataError("fit: the clean set is not complete, or passed twice\n"
+                            "  help: pass X_clean and y_clean, or clean, a mask of the rows of X that are known to be "
+                            "right")
+        if clean is not None:
+            known = clean_indices(clean, len(rows.y))
+            chosen = CleanSet(rows.take(known), known)
+        elif X_clean is not None:
+            validate_data(self, X_clean, reset=False, skip_check_array=True)        # the names and number of columns
+            X_clean = check_array(X_clean, input_name="X_clean", estimator=self, **INPUT)
+            self._check_shape(X_clean)
+            check_consistent_length(X_clean, y_clean)
+            codes = encode(column_or_1d(y_clean), self.classes_, "y_clean")
+            chosen = CleanSet(Rows(X_clean, codes), numpy.zeros(0, int))
+        else:
+            return None
+        missing = numpy.setdiff1d(rows.y, chosen.rows.y)
+        if len(missing):
+            raise DataError(f"fit: the clean set has no example of {listed(self.classes_[missing])}\n"
+                            "  every training example of such a class would count as harmful, and have weight 0\n"
+                            "  help: add a few examples of it that are known to be right, or leave the class out of y")
+        return chosen
+
+    # ------------------------------------------------------------------------------------------ checks
+
+    def _check_settings(self) -> None:
+        """Raise DataError for settings out of range. Those of the plan are checked there."""
+        for name in ("max_iter", "n_iter_no_change"):
+            check_count(name, getattr(self, name))
+        for name in ("clean_fraction", "validation_fraction"):
+            check_number(name, getattr(self, name), 1.0)
+
+    def _check_shape(self, X: Any) -> None:
+        if X.shape[1:] != self._shape:
+            raise DataError(message("ReweightedClassifier", "examples differ in shape from those of the training set", [
+                ("X", X, f"each example should have shape {self._shape}")]))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # ------------------------------------------------------------------------------------------ predicting
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Return the probability of each class: (n, classes), float32, in the order of classes_."""
+        check_is_fitted(self, "model_")
+        X = validate_data(self, X, reset=False, **INPUT)
+        self._check_shape(X)
+        return probabilities(self._fitted(), X)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable label of each example: (n,)."""
+        best = self.predict_proba(X).argmax(1)
+        labels: NDArray[Any] = self.classes_[best]
+        return labels
+
+    # ------------------------------------------------------------------------------------------ files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters, optimizer's state, settings and labels to a safetensors file, without pickle.
+
+        A network of one's own is a function, and not written. Raises FileError where the file cannot be written,
+        DataError for labels other than strings and numbers.
+        """
+        check_is_fitted(self, "model_")
+        settings = self.get_params(deep=False)
+        settings["network"] = None if self.network is None else OWN
+        if not isinstance(self.random_state, numbers.Integral):
+            settings["random_state"] = None
+        facts = {name: getattr(self, name) for name in FACTS if hasattr(self, name)}
+        try:
+            text = json.dumps([settings, facts, self.classes_.dtype.str], default=_plain)
+        except TypeError as error:
+            raise DataError(f"save: labels or settings cannot be written ({error})\n"
+                            "  help: use strings or numbers as labels") from None
+        tree.save(path, self._arrays(), {TITLE: text})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], network: Any = None) -> Self:
+        """Return the classifier that `save` wrote: it predicts, and trains on, as the saved one would.
+
+        network: that of the saved classifier, if it had one of its own. Raises FileError where the file is damaged or
+        not such a file, DataError where the network is missing, ShapeError where it is another.
+        """
+        text = files.read(path)[1].get(TITLE)
+        if text is None:
+            raise FileError(f"{path}: this file holds no {TITLE}\n  help: pass a file that its method save wrote")
+        saved: tuple[dict[str, Any], dict[str, Any], str] = json.loads(text)
+        settings, facts, dtype = saved
+        if (settings.pop("network") is None) != (network is None):
+            raise DataError(f"{path}: the network of this classifier is {'not ' * (network is not None)}one of its own,"
+                            " which no file holds\n  help: load(path, network=...) as in the constructor, or without")
+        new = cls(network)
+        for name, value in [*settings.items(), *facts.items()]:
+            setattr(new, name, tuple(value) if name == "hidden_layer_sizes" and isinstance(value, list) else value)
+        new.classes_ = numpy.array(facts["classes_"], dtype)
+        new._shape = tuple(facts["_shape"])
+        if "feature_names_in_" in facts:
+            new.feature_names_in_ = numpy.array(facts["feature_names_in_"], object)
+        new._set(new._initial())
+        new.sample_weights_ = new.trust_ = numpy.zeros(facts["_rows"])
+        arrays = tree.load(path, new._arrays())
+        new._set(arrays["fitted"])
+        new.sample_weights_, new.trust_ = to_host(arrays["sample_weights"]), to_host(arrays["trust"])
+        return new
+
+    def _arrays(self) -> Tree:
+        return {"fitted": self._fitted(), "sample_weights": self.sample_weights_, "trust": self.trust_}
+
+
+# ------------------------------------------------------------------------------------------------- helpers
+
+def _plain(value: Any) -> Any:
+    """Return an array or a number of NumPy as JSON has it."""
+    if isinstance(value, (numpy.ndarray, numpy.generic)):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__}: {value!r}")

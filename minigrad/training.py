@@ -1,0 +1,262 @@
+"""Training in batches: passes over examples on the host, by Algorithm 1 or two methods to compare it with.
+
+    plan = Plan("reweight", seed=0)
+    now = start(model, plan)
+    for number in range(100):
+        now, record = one_pass(plan, now, rows, clean, number)
+    probabilities(now, x)
+
+Everything random comes from keys, (seed, use, pass, batch): whoever stops after a pass, and goes on later with the same
+`Fitted`, has the same bits as without a stop. estimators.py wraps this for scikit-learn.
+"""
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy
+from numpy.typing import NDArray
+
+from . import nn, optim
+from .backend import generator, to_host, xp
+from .boundary import guard
+from .errors import DataError, message
+from .ops import mean, relu, reshape, softmax, sum
+from .reweight import reweighted_gradient
+from .transforms import value_and_grad
+from .typing import Array, Key, Shape, Tree
+
+METHODS = "reweight", "proportion", "uniform"
+CLEAN, HELD_OUT, ORDER, STEP = range(1, 5)      # the second integer of a key: what its random numbers are for
+CHUNK = 1000                                    # rows predicted at a time
+
+
+class Rows(NamedTuple):
+    """Examples on the host: x, (n, ...), an array or a sparse matrix; y, (n,), labels 0 ... classes - 1."""
+    x: Any
+    y: NDArray[Any]
+
+    def take(self, indices: NDArray[Any]) -> Rows:
+        """Return the rows with these indices."""
+        return Rows(self.x[indices], self.y[indices])
+
+
+class Plan(NamedTuple):
+    """The settings of training.
+
+    method: "reweight", Algorithm 1; "uniform", plain training; "proportion", weights inverse to the frequency of the
+    class. rate, weight_decay: of Adam. batch_size, clean_batch_size: the most examples in a step. seed: of all random
+    numbers.
+    """
+    method: str = "reweight"
+    rate: float = 1e-3
+    weight_decay: float = 1e-4
+    batch_size: int = 100
+    clean_batch_size: int = 100
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise DataError for settings out of range."""
+        if self.method not in METHODS:
+            raise DataError(f"method = {self.method!r}: there is no such method\n  help: {', '.join(METHODS)}")
+        check_number("rate", self.rate)
+        check_count("batch_size", self.batch_size)
+        check_count("clean_batch_size", self.clean_batch_size)
+
+    def optimizer(self) -> optim.Optimizer:
+        """Return Adam with this weight decay."""
+        return optim.adam(weight_decay=self.weight_decay)
+
+
+class Fitted(NamedTuple):
+    """All that a step of training changes."""
+    model: nn.Module
+    averages: Tree      # of batch normalization
+    optimizer: Tree     # the optimizer's state
+
+
+class Pass(NamedTuple):
+    """The record of a pass: (n,) for the examples on the host, 0 for those that were not used; and two means."""
+    weights: NDArray[Any]       # times the size of the batch: 1 in plain training
+    positive: NDArray[Any]      # whether the weight was above 0
+    loss: float                 # in training
+    clean_loss: float           # 0 where it is not computed
+
+
+def start(model: nn.Module, plan: Plan) -> Fitted:
+    """Return a model with its initial running averages and the initial state of the optimizer.
+
+    Raises DataError for settings out of range.
+    """
+    plan.check()
+    return Fitted(model, model.init_state(), plan.optimizer().init(model))
+
+
+def one_pass(plan: Plan, now: Fitted, rows: Rows, clean: Rows, number: int,
+             used: NDArray[Any] | None = None) -> tuple[Fitted, Pass]:
+    """Train on each example once, in random order and in batches of nearly equal size.
+
+    Args:
+        plan: the settings.
+        now: the parameters to begin with.
+        rows: the training set.
+        clean: the clean set, which "reweight" alone reads; all of it in each step, or a part drawn at random.
+        number: of passes before this one: with the seed, the key of the random numbers.
+        used: indices of the rows to train on; None: all.
+
+    Nothing is read from a device before the end of the pass. Raises DataError for settings out of range.
+    """
+    plan.check()
+    used = numpy.arange(len(rows.y)) if used is None else used
+    counts = numpy.bincount(rows.y[used])
+    balance = len(used) / numpy.maximum(counts, 1) / numpy.count_nonzero(counts)        # of "proportion", by class
+    weights, positive, losses = xp.zeros(len(rows.y), "float32"), xp.zeros(len(rows.y), bool), xp.zeros(2, "float32")
+    order = generator((plan.seed, ORDER, number)).permutation(used)
+    for k, indices in enumerate(numpy.array_split(order, math.ceil(len(used) / plan.batch_size))):
+        key, batch, at = (plan.seed, STEP, number, k), rows.take(indices), xp.asarray(indices)
+        if plan.method == "reweight":
+            now, w, pair = _reweighted_step(plan, now, batch, clean, key)
+        else:
+            now, w, pair = _weighted_step(plan, now, batch, balance if plan.method == "proportion" else None, key)
+        weights[at] = w * len(indices)
+        positive[at] = w > 0
+        losses += xp.stack(pair) * (len(indices) / len(used))
+    loss, clean_loss = map(float, to_host(losses))
+    return now, Pass(to_host(weights), to_host(positive), loss, clean_loss)
+
+
+def _losses(now: Fitted, batch: Rows, key: Key) -> Callable[[nn.Module], tuple[Array, Tree]]:
+    """Return the function from the model to the losses of a batch, in training mode, and the next running averages."""
+    x, y = to_device(batch.x), xp.asarray(batch.y)
+
+    def losses(model: nn.Module) -> tuple[Array, Tree]:
+        logits, averages = model.apply(x, now.averages, True, key)
+        return nn.cross_entropy(logits, y), averages
+    return losses
+
+
+def _reweighted_step(plan: Plan, now: Fitted, batch: Rows, clean: Rows,
+                     key: tuple[int, ...]) -> tuple[Fitted, Array, tuple[Array, Array]]:
+    """Return the next parameters, the weights of the batch, and its mean training and clean loss: Algorithm 1."""
+    if len(clean.y) > plan.clean_batch_size:
+        clean = clean.take(generator((*key, 0)).choice(len(clean.y), plan.clean_batch_size, replace=False))
+    clean_losses = _losses(now, clean, (*key, 1))
+    r = reweighted_gradient(_losses(now, batch, (*key, 2)), lambda model: mean(clean_losses(model)[0]), now.model,
+                            has_aux=True)
+    return _update(plan, now, r.gradient, r.aux), r.weights, (mean(r.losses), r.clean_loss)
+
+
+def _weighted_step(plan: Plan, now: Fitted, batch: Rows, balance: NDArray[Any] | None,
+                   key: tuple[int, ...]) -> tuple[Fitted, Array, tuple[Array, Array]]:
+    """Return the same with equal weights, or with weights in proportion to `balance` of the class."""
+    factors = numpy.ones(len(batch.y)) if balance is None else balance[batch.y]
+    weights, losses = xp.asarray(factors / len(batch.y), "float32"), _losses(now, batch, (*key, 2))
+
+    def total(model: nn.Module) -> tuple[Array, Any]:
+        each, averages = losses(model)
+        return sum(weights * each), (mean(each), averages)
+    (_, (loss, averages)), gradient = value_and_grad(total, has_aux=True)(now.model)
+    return _update(plan, now, gradient, averages), weights, (loss, xp.zeros_like(loss))
+
+
+def _update(plan: Plan, now: Fitted, gradient: Tree, averages: Tree) -> Fitted:
+    model, state = plan.optimizer().update(gradient, now.optimizer, now.model, plan.rate)
+    return Fitted(model, averages, state)
+
+
+def probabilities(now: Fitted, x: Any) -> NDArray[Any]:
+    """Return the probability of each class, (n, classes), on the host.
+
+    The rows are evaluated a thousand at a time, with the running averages of training.
+    """
+    chunks = [to_device(x[i:i + CHUNK]) for i in range(0, x.shape[0], CHUNK)]
+    return numpy.concatenate([to_host(softmax(now.model.apply(chunk, now.averages, False)[0])) for chunk in chunks])
+
+
+def to_device(x: Any) -> Array:
+    """Return examples as a dense float32 array of the array module in use. x: an array or a sparse matrix."""
+    return xp.asarray(x.toarray() if hasattr(x, "toarray") else x, "float32")
+
+
+# ------------------------------------------------------------------------------------------------- checks
+
+def check_count(name: str, value: Any) -> None:
+    """Raise DataError unless this setting is an integer, 1 or more."""
+    if not isinstance(value, numbers.Integral) or value < 1:
+        raise DataError(f"{name} = {value!r} is not an integer, 1 or more")
+
+
+def check_number(name: str, value: Any, below: float = math.inf) -> None:
+    """Raise DataError unless this setting is a number above 0 and below `below`."""
+    if not isinstance(value, numbers.Real) or not 0.0 < float(value) < below:
+        raise DataError(f"{name} = {value!r} is not a number between 0 and {below:g}")
+
+
+def encode(labels: NDArray[Any], classes: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return the index of each label among the classes. Raises DataError for a label that is not there."""
+    index = {label: i for i, label in enumerate(classes.tolist())}
+    unknown = set(labels.tolist()) - set(index)
+    if unknown:
+        raise DataError(f"fit: {name} has the labels {listed(unknown)}, which are not known\n"
+                        f"  known: {listed(classes)}\n"
+                        "  help: correct them; or name all labels in the first call, partial_fit(X, y, classes=...)")
+    return numpy.array([index[label] for label in labels.tolist()], int)
+
+
+def listed(labels: Any) -> str:
+    """Return labels as text, the first ten of them."""
+    names = [repr(label) for label in sorted(numpy.asarray(list(labels)).tolist())]
+    return ", ".join(names[:10]) + (f" ... ({len(names)})" if len(names) > 10 else "")
+
+
+# ------------------------------------------------------------------------------------------------- rows and networks
+
+def clean_indices(clean: Any, n: int) -> NDArray[Any]:
+    """Return the indices of the clean rows. Raises DataError unless clean is a mask (n,), or different indices."""
+    rows = numpy.asarray(clean)
+    help = f"a mask of {n} bools, True for the rows of X that are known to be right, or the indices of these rows"
+    if rows.dtype.kind not in "biu" or rows.ndim != 1 or rows.dtype.kind == "b" and len(rows) != n:
+        raise DataError(message("fit", f"clean is neither a mask of {n} rows nor indices", [("clean", rows, "")], help))
+    if rows.dtype.kind == "b":
+        rows = numpy.flatnonzero(rows)
+    if not len(rows):
+        raise DataError(message("fit", "clean has no row", [], help))
+    if rows.min() < 0 or rows.max() >= n:
+        raise DataError(message("fit", f"clean has indices from {rows.min()} to {rows.max()}, of {n} rows", [], help))
+    if len(numpy.unique(rows)) < len(rows):
+        raise DataError(message("fit", "clean has the same index twice: numbers 0 and 1 are not a mask", [], help))
+    return rows
+
+
+
+def balanced_share(y: NDArray[Any], used: NDArray[Any], fraction: float, seed: int) -> NDArray[Any]:
+    """Return the indices of a share of the rows `used`, equally many of each class: as many as its rarest one has."""
+    rng, parts = generator((seed, CLEAN)), [used[y[used] == c] for c in numpy.unique(y[used])]
+    each = min(max(round(fraction * len(used) / len(parts)), 1), *map(len, parts), len(used))
+    return numpy.concatenate([rng.choice(part, each, replace=False) for part in parts])
+
+
+def hold_out(y: NDArray[Any], known: NDArray[Any], fraction: float, seed: int) -> NDArray[Any]:
+    """Return the indices of rows to hold out, a share of each class but not all of it, and none of the rows `known`."""
+    rng, free = generator((seed, HELD_OUT)), numpy.setdiff1d(numpy.arange(len(y)), known)
+    parts = [rng.permutation(free[y[free] == c]) for c in numpy.unique(y[free])]
+    counts = [min(max(round(fraction * len(part)), 1), len(part) - 1) for part in parts]
+    return numpy.concatenate([free[:0], *(part[:count] for part, count in zip(parts, counts))])
+
+
+def mlp(rng: numpy.random.Generator, shape: Shape, classes: int, hidden: Sequence[int] = (100,)) -> nn.Module:
+    """Return linear layers with ReLU between them, from examples of any shape to scores (n, classes)."""
+    sizes = [math.prod(shape), *hidden, classes]
+    layers: list[Callable[..., Any]] = [_flatten]
+    for inputs, outputs in zip(sizes, sizes[1:]):
+        layers += [nn.Linear.init(rng, inputs, outputs), relu]
+    return nn.Sequential(tuple(layers[:-1]))
+
+
+def _flatten(x: Array) -> Array:
+    return reshape(x, (len(x), -1))
+
+
+guard(__name__)
