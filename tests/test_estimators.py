@@ -1,0 +1,402 @@
+"""The classifier of scikit-learn's kind: scikit-learn's own checks, wrong labels found, and every way in and out."""
+import functools
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas  # mlxtend, of the experiments, requires it
+import pytest
+from scipy import sparse
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import minigrad as mg
+from minigrad import nn, training, tree
+from minigrad.errors import DataError, FileError
+from minigrad.estimators import ReweightedClassifier
+
+CHECKS = parametrize_with_checks([ReweightedClassifier(max_iter=25, learning_rate_init=0.01)]).args[1]
+SWITCHED_OFF = "check_array_api_input"          # it only runs with SCIPY_ARRAY_API=1, and for estimators that declare it
+
+
+@pytest.mark.parametrize("estimator, check", [pair for pair in CHECKS if SWITCHED_OFF not in str(pair[1])], ids=lambda value: getattr(getattr(value, "func", None), "__name__", ""))
+def test_checks_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+# ------------------------------------------------------------------------------------------ what it is for
+
+@functools.cache
+def cancer(seed):
+    """Return 426 rows, labels of which 40 % of those not known to be right are wrong, the true ones, the mask; and the test set."""
+    X, y = load_breast_cancer(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=seed)
+    rng = np.random.default_rng(seed)
+    clean = np.zeros(len(y), bool)
+    for c in (0, 1):
+        clean[rng.choice(np.flatnonzero(y == c), 20, replace=False)] = True
+    wrong = rng.choice(np.flatnonzero(~clean), int(0.4 * (~clean).sum()), replace=False)
+    noisy = y.copy()
+    noisy[wrong] = 1 - y[wrong]
+    return X, noisy, y, clean, X_test, y_test
+
+
+def small(n=60, seed=0, shape=(4,), classes=3):
+    """Return n examples of a few separable classes, and a mask of every fourth row."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % classes
+    X = rng.normal(size=(n, *shape)) + 2.0 * rng.normal(size=(classes, *shape))[y]
+    return X.astype("float32"), y, np.arange(n) % (4 + (classes == 2)) == 0
+
+
+def quick(**settings):
+    return ReweightedClassifier(**{"random_state": 0, "max_iter": 3, "hidden_layer_sizes": (8,), "batch_size": 16, **settings})
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_wrong_labels_are_withstood_and_found(seed):
+    X, noisy, y, clean, X_test, y_test = cancer(seed)
+    scores = {}
+    for method in ("reweight", "uniform"):
+        model = make_pipeline(StandardScaler(), ReweightedClassifier(method=method, random_state=seed))
+        model.fit(X, noisy, reweightedclassifier__clean=clean)
+        scores[method] = model.score(X_test, y_test)
+        if method == "reweight":
+            assert roc_auc_score((noisy == y)[~clean], model[-1].trust_[~clean]) > 0.95
+            assert roc_auc_score(noisy == y, model[-1].sample_weights_) > (0.95, 0.85)[seed]
+        else:
+            assert (model[-1].trust_ == 1).all() and np.allclose(model[-1].sample_weights_, 1)
+    assert scores["reweight"] > 0.9 and scores["reweight"] - scores["uniform"] > 0.15
+
+
+def test_proportion_gives_classes_equal_weight():
+    X, y, _ = small(90)
+    y = np.minimum(y, 1)
+    model = quick(method="proportion", batch_size=90).fit(X, y)
+    assert np.allclose(model.sample_weights_, np.where(y == 0, 1.5, 0.75))
+    assert model.clean_loss_curve_ == [] and len(model.loss_curve_) == 3
+
+
+# ------------------------------------------------------------------------------------------ in scikit-learn's tools
+
+class Witness(ReweightedClassifier):
+    """A classifier that expects the index of a row in its first column, and notes which rows are said to be clean."""
+    seen = []
+
+    def fit(self, X, y, clean=None):
+        self.seen.append((X[:, 0].astype(int), np.asarray(clean)))
+        return super().fit(X, y, clean=clean)
+
+
+@pytest.fixture
+def numbered():
+    X, y, clean = small()
+    X[:, 0] = np.arange(len(y))
+    Witness.seen.clear()
+    return X, y, clean
+
+
+def test_cross_validation_cuts_the_mask_along_with_the_rows(numbered):
+    X, y, clean = numbered
+    scores = cross_val_score(Witness(max_iter=1), X, y, cv=3, params={"clean": clean}, error_score="raise")
+    assert len(scores) == len(Witness.seen) == 3
+    for rows, part in Witness.seen:
+        assert len(rows) == 40 and (part == clean[rows]).all()
+
+
+def test_grid_search_in_a_pipeline_cuts_the_mask_too():
+    X, y, clean = small()
+    grid = GridSearchCV(make_pipeline(StandardScaler(), quick(max_iter=30, learning_rate_init=0.01)), {"reweightedclassifier__method": ["reweight", "uniform"],
+                        "reweightedclassifier__hidden_layer_sizes": [(8,), 4]}, cv=2, error_score="raise")
+    grid.fit(X, y, reweightedclassifier__clean=clean)
+    assert len(grid.cv_results_["params"]) == 4 and (grid.predict(X) == y).mean() > 0.8
+
+
+def test_metadata_routing(numbered):
+    X, y, clean = numbered
+    with config_context(enable_metadata_routing=True):
+        model = make_pipeline(StandardScaler(), quick().set_fit_request(clean=True)).fit(X, y, clean=clean)
+    assert len(model[-1].trust_) == len(y)
+
+
+# ------------------------------------------------------------------------------------------ data
+
+TEXTS = [f"{subject} {verb} {thing}" for subject in ("the cook", "she", "our guest") for verb in ("boils", "fries", "salts", "eats")
+         for thing in ("an egg", "rice", "the soup")] + [f"{subject} {verb} {thing}" for subject in ("the wind", "a cloud", "the storm")
+         for verb in ("moves", "hides", "shakes", "crosses") for thing in ("the sun", "hills", "the coast")]
+
+
+def test_texts_as_a_sparse_matrix_train_as_the_dense_one():
+    """A third of the labels are wrong, all of one class: plain training follows them."""
+    y = np.repeat(["kitchen", "weather"], 36)
+    noisy, rng = y.copy(), np.random.default_rng(0)
+    noisy[rng.choice(np.arange(36, 72), 24, replace=False)] = "kitchen"
+    clean = np.zeros(72, bool)
+    clean[rng.choice(36, 4)] = clean[rng.choice(np.flatnonzero(noisy == "weather"), 4)] = True
+    X = CountVectorizer().fit_transform(TEXTS)
+    assert sparse.issparse(X)
+    fitted = {method: quick(method=method, max_iter=60).fit(X, noisy, clean=clean) for method in ("reweight", "uniform")}
+    assert fitted["reweight"].score(X, y) > fitted["uniform"].score(X, y) + 0.1
+    dense = clone(fitted["reweight"]).fit(X.toarray(), noisy, clean=clean)
+    assert np.array_equal(dense.predict_proba(X.toarray()), fitted["reweight"].predict_proba(X))
+    other = clone(dense).fit(X, noisy, X_clean=X[clean], y_clean=noisy[clean])
+    assert np.array_equal(other.predict_proba(X), dense.predict_proba(X))
+
+
+@pytest.mark.parametrize("labels", [np.array(["b", "a", "cc"]), np.array(["b", "a", "cc"], object), np.array([-5, 100, 7]), np.array([0.0, 2.0, 1.0])], ids=str)
+def test_any_labels(labels, tmp_path):
+    X, y, clean = small()
+    model = quick(max_iter=40, learning_rate_init=0.01).fit(X, labels[y], clean=clean)
+    assert model.classes_.tolist() == sorted(labels.tolist()) and model.score(X, labels[y]) > 0.9
+    assert model.predict_proba(X).shape == (60, 3) and model.predict_proba(X).dtype == "float32"
+    model.save(tmp_path / "model")
+    again = ReweightedClassifier.load(tmp_path / "model")
+    assert again.classes_.dtype == model.classes_.dtype and np.array_equal(again.predict(X), model.predict(X))
+
+
+def test_indices_are_as_good_as_a_mask():
+    X, y, clean = small()
+    a, b = (quick().fit(X, y, clean=form) for form in (clean, np.flatnonzero(clean).tolist()))
+    assert np.array_equal(a.predict_proba(X), b.predict_proba(X))
+
+
+def test_without_a_clean_set_a_balanced_share_serves():
+    X, y, _ = small(90)
+    y = np.minimum(y, 1)
+    used = np.arange(80)
+    share = training.balanced_share(y, used, 0.2, seed=3)
+    assert np.bincount(y[share]).tolist() == [8, 8] and len(set(share)) == 16 and share.max() < 80
+    assert np.bincount(y[training.balanced_share(y, used[1:5], 0.2, seed=3)]).tolist() == [1, 1]
+    assert quick().fit(X, y).n_iter_ == 3
+
+
+def test_images_with_a_network_for_them():
+    X, y, clean = small(shape=(6, 6, 1), classes=2)
+
+    def network(rng, shape, classes):
+        assert shape == (6, 6, 1)
+        conv = nn.Conv2d.init(rng, shape[2], 4)
+        return nn.Sequential((conv, nn.BatchNorm.init(4), mg.relu, lambda x: mg.mean(x, (1, 2)), nn.Linear.init(rng, 4, classes)))
+    model = quick(network=network, max_iter=60, learning_rate_init=0.01).fit(X, y, clean=clean)
+    assert model.score(X, y) > 0.9
+    rows = np.concatenate([model.predict_proba(x[None]) for x in X])        # running averages: a row alone is as good as in a batch
+    assert np.allclose(rows, model.predict_proba(X), atol=1e-6)
+    with pytest.raises(ValueError, match=re.escape("(60, 6, 3, 2)") + ".*" + re.escape("each example should have shape (6, 6, 1)")):
+        model.predict(X.reshape(60, 6, 3, 2))
+    assert quick().fit(X, y, clean=clean).model_.layers[1].weight.shape == (36, 8)      # an MLP takes the pixels
+
+
+def test_a_module_is_where_training_begins():
+    X, y, clean = small()
+    start = quick().fit(X, y, clean=clean).model_
+    model = quick(network=start, max_iter=1, learning_rate_init=1e-12).fit(X, y, clean=clean)
+    assert all(np.allclose(a, b) for a, b in zip(tree.flatten(start)[0], tree.flatten(model.model_)[0]))
+    assert clone(model).fit(X, y, clean=clean).n_iter_ == 1
+
+
+def test_no_batch_has_one_example():
+    """Batch normalization would refuse it: 33 rows are batches of 17 and 16."""
+    X, y, clean = small(33)
+    layers = lambda rng, shape, classes: nn.Sequential((nn.Linear.init(rng, 4, 8), nn.BatchNorm.init(8), mg.relu, nn.Linear.init(rng, 8, classes)))     # noqa: E731
+    assert quick(network=layers, batch_size=32).fit(X, y, clean=clean).n_iter_ == 3
+
+
+def test_arrays_of_either_module(device):
+    X, y, clean = small()
+    model = quick(clean_batch_size=9).fit(X, y, clean=clean)
+    assert type(model.trust_) is type(model.predict_proba(X)) is np.ndarray
+    assert isinstance(model.model_.layers[1].weight, mg.xp.ndarray) and 0 < model.trust_.mean() < 1
+
+
+# ------------------------------------------------------------------------------------------ going on
+
+def same(a, b, X):
+    return np.array_equal(a.predict_proba(X), b.predict_proba(X)) and a.n_iter_ == b.n_iter_ and a.loss_curve_ == b.loss_curve_
+
+
+@pytest.mark.parametrize("method", training.METHODS)
+def test_same_seed_same_bits(method):
+    X, y, clean = small()
+    a, b, c = (quick(method=method, clean_batch_size=9, random_state=seed).fit(X, y, clean=clean) for seed in (1, 1, 2))
+    assert same(a, b, X) and np.array_equal(a.trust_, b.trust_) and not same(a, c, X)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_passes_one_by_one_are_those_of_one_fit(given):
+    X, y, clean = small()
+    clean = {"clean": clean} if given else {}
+    whole = quick(max_iter=5).fit(X, y, **clean)
+    parts = quick()
+    for _ in range(5):
+        parts.partial_fit(X, y, **clean)
+    warm = quick(max_iter=2, warm_start=True).fit(X, y, **clean)
+    assert same(warm.set_params(max_iter=3).fit(X, y, **clean), whole, X) and same(parts, whole, X)
+    assert not same(whole.fit(X, y, **clean).partial_fit(X, y, **clean), warm, X) and whole.n_iter_ == 6
+
+
+def test_partial_fit_in_chunks_that_lack_classes():
+    X, y, _ = small()
+    order = np.argsort(y)
+    model = quick()
+    for chunk in np.array_split(order, 6):
+        model.partial_fit(X[chunk], y[chunk], classes=[0, 1, 2], X_clean=X[:15], y_clean=y[:15])
+    assert model.n_iter_ == 6 and len(model.trust_) == 10 and model.predict_proba(X).shape == (60, 3)
+    with pytest.raises(DataError, match="are not those of the first call"):
+        model.partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(DataError, match="y has the labels 3, which are not known"):
+        model.partial_fit(X, y + 1)
+
+
+def test_early_stopping_keeps_the_best():
+    X, noisy, y, clean, *_ = cancer(0)
+    X = StandardScaler().fit_transform(X)
+    settings = {"early_stopping": True, "n_iter_no_change": 3, "validation_fraction": 0.2, "max_iter": 40}
+    model = quick(**settings, batch_size=100).fit(X, noisy, clean=clean)
+    scores, held_out = model.validation_scores_, np.isnan(model.trust_)
+    best = int(np.argmax(scores))
+    assert model.n_iter_ == len(scores) == best + 4 < 40
+    assert 0.18 < held_out.mean() < 0.22 and not (held_out & clean).any() and np.array_equal(held_out, np.isnan(model.sample_weights_))
+    right = model.predict(X[held_out]) == noisy[held_out]
+    assert np.isclose(np.mean([right[noisy[held_out] == c].mean() for c in (0, 1)]), scores[best])
+    with pytest.raises(DataError, match="2 rows are too few to hold some out"):
+        quick(early_stopping=True).fit(X[:2], [0, 1])
+
+
+def test_progress(capsys):
+    X, y, clean = small()
+    quick(verbose=True, early_stopping=True).fit(X, y, clean=clean)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and re.fullmatch(r"pass 1: loss \d\.\d{4}, clean loss \d\.\d{4}, balanced accuracy \d\.\d{4}", lines[0])
+    quick(verbose=True, method="uniform", max_iter=1).fit(X, y)
+    assert re.fullmatch(r"pass 1: loss \d\.\d{4}\n", capsys.readouterr().out)
+
+
+# ------------------------------------------------------------------------------------------ files
+
+def layers(rng, shape, classes):
+    return nn.Sequential((nn.Linear.init(rng, *shape, 8), nn.BatchNorm.init(8), mg.relu, nn.Linear.init(rng, 8, classes)))
+
+
+@pytest.mark.parametrize("network", [None, layers])
+def test_a_loaded_classifier_predicts_and_goes_on(network, tmp_path):
+    X, y, clean = small()
+    model = quick(network=network, random_state=np.random.RandomState(3)).fit(X, y, clean=clean)
+    model.save(tmp_path / "model.safetensors")
+    again = ReweightedClassifier.load(tmp_path / "model.safetensors", network)
+    assert same(model, again, X) and np.array_equal(model.trust_, again.trust_) and np.array_equal(model.sample_weights_, again.sample_weights_)
+    assert same(model.partial_fit(X, y, clean=clean), again.partial_fit(X, y, clean=clean), X)
+    assert again.get_params() == {**model.get_params(), "random_state": None}
+
+
+def test_names_of_columns_are_saved(tmp_path):
+    X, y, clean = small()
+    table = pandas.DataFrame(X, columns=list("abcd"))
+    model = quick().fit(table, y, X_clean=table[clean], y_clean=y[clean])
+    model.save(tmp_path / "model")
+    again = ReweightedClassifier.load(tmp_path / "model")
+    assert again.feature_names_in_.tolist() == list("abcd") and same(model, again, table)
+    with pytest.raises(ValueError, match="feature names"):
+        again.predict(table[list("dcba")])
+    with pytest.raises(ValueError, match="feature names"):
+        quick().fit(table, y, X_clean=table[list("dcba")][clean], y_clean=y[clean])
+
+
+def test_files_that_do_not_fit(tmp_path):
+    X, y, clean = small()
+    with pytest.raises(NotFittedError):
+        quick().save(tmp_path / "no")
+    quick(network=layers).fit(X, y, clean=clean).save(tmp_path / "own")
+    with pytest.raises(DataError, match="is one of its own.*\n.*network="):
+        ReweightedClassifier.load(tmp_path / "own")
+    quick().fit(X, y, clean=clean).save(tmp_path / "default")
+    with pytest.raises(DataError, match="is not one of its own"):
+        ReweightedClassifier.load(tmp_path / "default", layers)
+    tree.save(tmp_path / "other", {"a": np.zeros(2)})
+    with pytest.raises(FileError, match="holds no minigrad.ReweightedClassifier"):
+        ReweightedClassifier.load(tmp_path / "other")
+    (tmp_path / "text").write_text("no arrays")
+    with pytest.raises(FileError, match="not a whole safetensors file"):
+        ReweightedClassifier.load(tmp_path / "text")
+
+
+# ------------------------------------------------------------------------------------------ what is refused
+
+X, Y, CLEAN = small()
+MISSING = np.where(np.arange(60)[:, None] == 7, np.nan, X)
+REFUSED = {
+    "NaN": (dict(X=MISSING), {}, "Input X contains NaN"),
+    "NaN in the clean set": (dict(X_clean=MISSING, y_clean=Y), {}, "Input X_clean contains NaN"),
+    "too large": (dict(X=X.astype(float) * 1e300), {}, "too large for dtype"),
+    "lengths": (dict(y=Y[:50]), {}, "inconsistent numbers of samples"),
+    "lengths of the clean set": (dict(X_clean=X[:9], y_clean=Y[:8]), {}, "inconsistent numbers of samples"),
+    "columns of the clean set": (dict(X_clean=X[:9, :3], y_clean=Y[:9]), {}, "X has 3 features, but ReweightedClassifier is expecting 4"),
+    "one class": (dict(y=0 * Y), {}, "y has one class, 0: there is nothing to tell apart"),
+    "regression": (dict(y=X[:, 0]), {}, "Unknown label type"),
+    "no labels of the clean set": (dict(X_clean=X), {}, "the clean set is not complete, or passed twice"),
+    "clean set passed twice": (dict(X_clean=X, y_clean=Y, clean=CLEAN), {}, "the clean set is not complete, or passed twice"),
+    "class without a clean example": (dict(clean=CLEAN & (Y != 2)), {}, "the clean set has no example of 2\n.*\n.*add a few examples of it"),
+    "unknown clean label": (dict(X_clean=X, y_clean=Y + 1), {}, "y_clean has the labels 3, which are not known\n  known: 0, 1, 2"),
+    "clean rows out of range": (dict(clean=[0, 1, 60]), {}, "clean has indices from 0 to 60, of 60 rows"),
+    "clean rows below 0": (dict(clean=[0, 1, -1]), {}, "clean has indices from -1 to 1, of 60 rows"),
+    "no clean rows": (dict(clean=CLEAN & False), {}, "clean has no row"),
+    "mask of another length": (dict(clean=CLEAN[1:]), {}, "clean is neither a mask of 60 rows nor indices"),
+    "mask of numbers": (dict(clean=CLEAN.astype(int)), {}, "the same index twice: numbers 0 and 1 are not a mask"),
+    "mask of floats": (dict(clean=CLEAN.astype(float)), {}, "clean is neither a mask of 60 rows nor indices"),
+    "method": ({}, dict(method="ours"), "method = 'ours': there is no such method\n  help: reweight, proportion, uniform"),
+    "passes": ({}, dict(max_iter=0), "max_iter = 0 is not an integer, 1 or more"),
+    "batches": ({}, dict(batch_size=2.5), "batch_size = 2.5 is not an integer, 1 or more"),
+    "share": ({}, dict(clean_fraction=1.5), "clean_fraction = 1.5 is not a number between 0 and 1"),
+    "rate": ({}, dict(learning_rate_init=0.0), "rate = 0.0 is not a number between 0 and inf"),
+    "network": ({}, dict(network=lambda rng, shape, classes: nn.Linear.init(rng, *shape, 2)), "does not return one score for each class"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    data, settings, words = REFUSED[name]
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=words):
+        quick(**settings).fit(**{"X": X, "y": Y, **data})
+
+
+def test_only_this_file_imports_scikit_learn():
+    code = "import sys, minigrad, minigrad.training; assert 'sklearn' not in sys.modules; sys.modules['sklearn'] = None; import minigrad.estimators"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ImportError: minigrad.estimators needs scikit-learn 1.6 or newer" in done.stderr and "help: pip install 'minigrad[sklearn]'" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------ passes, without scikit-learn
+
+def test_one_pass_uses_each_row_once():
+    X, y, clean = small()
+    rows = training.Rows(X, y)
+    plan = training.Plan("uniform", batch_size=16)
+    start = training.start(training.mlp(mg.backend.generator(0), (4,), 3), plan)
+    now, record = training.one_pass(plan, start, rows, rows.take(np.flatnonzero(clean)), 0, used=np.arange(50))
+    assert np.allclose(record.weights, np.arange(60) < 50) and record.positive.sum() == 50 and record.clean_loss == 0.0
+    assert now.optimizer["count"] == 4
+    with pytest.raises(DataError, match="no such method"):
+        training.start(now.model, plan._replace(method="ours"))
+
+
+def test_digits_as_images_of_eight_by_eight():
+    """Ten classes, 30 % of the labels wrong; plain training learns part of them by heart."""
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:600].reshape(-1, 8, 8, 1) / 16.0, y[:600]
+    rng = np.random.default_rng(0)
+    clean = np.zeros(600, bool)
+    for c in range(10):
+        clean[np.flatnonzero(y == c)[:8]] = True
+    wrong = rng.choice(np.flatnonzero(~clean), 156, replace=False)
+    noisy = y.copy()
+    noisy[wrong] = (y[wrong] + rng.integers(1, 10, 156)) % 10
+    model = ReweightedClassifier(random_state=0, max_iter=60).fit(X, noisy, clean=clean)
+    assert roc_auc_score(noisy == y, model.trust_) > 0.95 and model.score(X[wrong], y[wrong]) > 0.8
