@@ -127,13 +127,16 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         Args:
             X: (n, ...), the training set.
             y: (n,), its labels: integers, strings ...
-            X_clean: the clean set, where it is apart from X.
+            X_clean: the clean set, where it is apart from X. It weights the training set, and is no part of it.
             y_clean: its labels.
             clean: the clean set, where it is a part of (X, y): a mask (n,), or indices, of the rows that are known to
-                be right. This form is for a Pipeline, which would not scale X_clean; in cross-validation use a mask,
-                which is cut along with X, as indices are not.
+                be right. They are trained on as well.
 
         Without a clean set, a share of (X, y) takes its place: see clean_fraction.
+
+        A Pipeline scales X, but not X_clean: pass `clean`. Cross-validation cuts a mask along with X, but not indices;
+        its folds need clean examples of each class, as `StratifiedKFold(5).split(X, 2 * codes + mask)` chooses them,
+        where codes are the labels as integers, and its scores are those on labels that may be wrong.
 
         Raises ValueError for data that cannot be trained on, such as missing values, a single class, or a clean set
         that lacks a class, and for settings out of range.
