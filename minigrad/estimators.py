@@ -19,12 +19,14 @@ import numpy
 from numpy.typing import NDArray
 
 from . import files, nn, tree
-from .backend import generator, to_host, xp
+from .backend import generator, xp
 from .errors import DataError, FileError, message
 from .training import (
     Fitted,
+    Pass,
     Plan,
     Rows,
+    balanced_loss,
     balanced_share,
     check_count,
     check_number,
@@ -50,7 +52,7 @@ except ImportError as error:
 
 TITLE, OWN = "minigrad.ReweightedClassifier", "a network of one's own"
 FACTS = ("classes_", "n_features_in_", "feature_names_in_", "n_iter_", "loss_curve_", "clean_loss_curve_",
-         "validation_scores_", "_shape", "_seed", "_rows")
+         "validation_losses_", "_shape", "_seed")
 INPUT = dict(accept_sparse="csr", dtype="float32", allow_nd=True)
 
 
@@ -84,10 +86,10 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         clean_batch_size: the number of clean examples in each step, at most.
         clean_fraction: without a clean set in `fit`, the share of the training set to use in its place, equally many of
             each class. This cures imbalance but not wrong labels, which such a share has as well.
-        early_stopping: whether to hold out a share of the training set, keep the parameters with the best balanced
-            accuracy on it, and stop after n_iter_no_change passes without a better one. Its labels may be wrong: this
-            misleads where wrong labels agree with each other.
-        validation_fraction: the share to hold out, the same of each class.
+        early_stopping: whether to hold out a share of the clean set, or of the training set if there is none, to keep
+            the parameters with the lowest loss on it, and to stop after n_iter_no_change passes without a lower one.
+            The loss is the mean over the classes. This saves time, at the price of clean examples.
+        validation_fraction: the share of each class to hold out, at least one example.
         n_iter_no_change: see early_stopping.
         warm_start: whether `fit` begins with the parameters of the previous one, and its optimizer's state.
         random_state: the seed of all random numbers: an integer, a RandomState or None.
@@ -101,7 +103,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
             plain training.
         loss_curve_: the mean training loss of each pass.
         clean_loss_curve_: the mean clean loss of each pass, with method="reweight".
-        validation_scores_: balanced accuracy after each pass, with early_stopping.
+        validation_losses_: the loss on the examples held out after each pass, with early_stopping.
         n_iter_: the number of passes so far.
         model_: the trained nn.Module; averages_: its running averages.
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
@@ -110,7 +112,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
     def __init__(self, network: Any = None, *, hidden_layer_sizes: Sequence[int] = (100,), method: str = "reweight",
                  learning_rate_init: float = 1e-3, weight_decay: float = 1e-4, max_iter: int = 100,
                  batch_size: int = 100, clean_batch_size: int = 100, clean_fraction: float = 0.1,
-                 early_stopping: bool = False, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
+                 early_stopping: bool = False, validation_fraction: float = 0.2, n_iter_no_change: int = 10,
                  warm_start: bool = False, random_state: Any = None, verbose: bool = False) -> None:
         self.network, self.hidden_layer_sizes, self.method = network, hidden_layer_sizes, method
         self.learning_rate_init, self.weight_decay, self.max_iter = learning_rate_init, weight_decay, max_iter
@@ -183,7 +185,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         self.n_iter_ = 0
         self.loss_curve_: list[float] = []
         self.clean_loss_curve_: list[float] = []
-        self.validation_scores_: list[float] = []
+        self.validation_losses_: list[float] = []
         self._set(self._initial())
         scores = self.model_.apply(xp.zeros((1, *self._shape), "float32"), self.averages_, False)[0]
         if scores.shape != (1, len(self.classes_)):
@@ -210,48 +212,46 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         return Fitted(self.model_, self.averages_, self._optimizer_state)
 
     def _train(self, rows: Rows, clean: CleanSet | None, passes: int, early_stopping: bool) -> Self:
-        n, plan, now = len(rows.y), self._plan(), self._fitted()
-        self._rows = n
-        held_out = numpy.zeros(0, int)
+        plan, now, everything = self._plan(), self._fitted(), numpy.arange(len(rows.y))
+        source, held_out = clean.rows if clean else rows, everything[:0]
         if early_stopping:
-            known = clean.known if clean else held_out
-            held_out = hold_out(rows.y, known, self.validation_fraction, self._seed)
+            held_out = hold_out(source.y, self.validation_fraction, self._seed)
             if not len(held_out):
-                raise DataError(f"fit: {n} rows are too few to hold some out\n  help: early_stopping=False")
-        used = numpy.setdiff1d(numpy.arange(n), held_out)
-        chosen = clean.rows if clean else rows.take(balanced_share(rows.y, used, self.clean_fraction, self._seed))
-        weights, positive = numpy.zeros(n), numpy.zeros(n)
-        highest, since, made, best = -math.inf, 0, 0, now
+                raise DataError(f"fit: {'the clean set' if clean else 'y'} has one example of each class, which leaves "
+                                "none to hold out\n  help: early_stopping=False")
+        rest, validation = numpy.setdiff1d(numpy.arange(len(source.y)), held_out), source.take(held_out)
+        if clean:
+            unused, chosen = clean.known[held_out] if len(clean.known) else everything[:0], source.take(rest)
+        else:
+            unused = held_out
+            chosen = rows.take(balanced_share(rows.y, rest, self.clean_fraction, self._seed))
+        used = numpy.setdiff1d(everything, unused)
+        weights, positive = numpy.zeros((2, len(rows.y)))
+        lowest, since, made, best = math.inf, 0, 0, now
         while made < passes and (not early_stopping or since < self.n_iter_no_change):
             now, record = one_pass(plan, now, rows, chosen, self.n_iter_, used)
-            self._set(now)
             weights, positive = weights + record.weights, positive + record.positive
             made, self.n_iter_, since = made + 1, self.n_iter_ + 1, since + 1
-            score = self._record(record.loss, record.clean_loss, rows.take(held_out))
-            if score > highest:
-                highest, since, best = score, 0, now
-        if early_stopping:
-            self._set(best)
+            self._set(now)
+            loss = balanced_loss(now, validation) if early_stopping else None
+            self._record(record, loss)
+            if loss is None or loss < lowest:
+                lowest, since, best = loss or 0.0, 0, now
+        self._set(best)
         self.sample_weights_, self.trust_ = weights / made, positive / made
-        self.sample_weights_[held_out] = self.trust_[held_out] = numpy.nan
+        self.sample_weights_[unused] = self.trust_[unused] = numpy.nan
         return self
 
-    def _record(self, loss: float, clean_loss: float, held_out: Rows) -> float:
-        """Append the figures of a pass to their lists, print them, and return the score on the rows held out."""
-        self.loss_curve_.append(loss)
-        text = f"pass {self.n_iter_}: loss {loss:.4f}"
-        if self.method == "reweight":
-            self.clean_loss_curve_.append(clean_loss)
-            text += f", clean loss {clean_loss:.4f}"
-        score = 0.0
-        if len(held_out.y):
-            right = probabilities(self._fitted(), held_out.x).argmax(1) == held_out.y
-            score = float(numpy.mean([right[held_out.y == c].mean() for c in numpy.unique(held_out.y)]))
-            self.validation_scores_.append(score)
-            text += f", balanced accuracy {score:.4f}"
+    def _record(self, record: Pass, validation_loss: float | None) -> None:
+        """Append the losses of a pass to their lists, and print them."""
+        found = [("loss", self.loss_curve_, record.loss)]
+        found += [("clean loss", self.clean_loss_curve_, record.clean_loss)] * (self.method == "reweight")
+        if validation_loss is not None:
+            found.append(("held-out loss", self.validation_losses_, validation_loss))
+        for _, curve, loss in found:
+            curve.append(loss)
         if self.verbose:
-            print(text)
-        return score
+            print(f"pass {self.n_iter_}: " + ", ".join(f"{name} {loss:.4f}" for name, _, loss in found))
 
     # ------------------------------------------------------------------------------------------ choosing rows
 
@@ -342,7 +342,8 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         network: that of the saved classifier, if it had one of its own. Raises FileError where the file is damaged or
         not such a file, DataError where the network is missing, ShapeError where it is another.
         """
-        text = files.read(path)[1].get(TITLE)
+        arrays, metadata = files.read(path)
+        text = metadata.get(TITLE)
         if text is None:
             raise FileError(f"{path}: this file holds no {TITLE}\n  help: pass a file that its method save wrote")
         saved: tuple[dict[str, Any], dict[str, Any], str] = json.loads(text)
@@ -358,10 +359,10 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         if "feature_names_in_" in facts:
             new.feature_names_in_ = numpy.array(facts["feature_names_in_"], object)
         new._set(new._initial())
-        new.sample_weights_ = new.trust_ = numpy.zeros(facts["_rows"])
-        arrays = tree.load(path, new._arrays())
-        new._set(arrays["fitted"])
-        new.sample_weights_, new.trust_ = to_host(arrays["sample_weights"]), to_host(arrays["trust"])
+        new.sample_weights_ = new.trust_ = arrays["trust"]
+        loaded = tree.load(path, new._arrays())
+        new._set(loaded["fitted"])
+        new.sample_weights_, new.trust_ = arrays["sample_weights"], arrays["trust"]
         return new
 
     def _arrays(self) -> Tree:

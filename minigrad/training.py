@@ -175,6 +175,13 @@ def probabilities(now: Fitted, x: Any) -> NDArray[Any]:
     return numpy.concatenate([to_host(softmax(now.model.apply(chunk, now.averages, False)[0])) for chunk in chunks])
 
 
+def balanced_loss(now: Fitted, rows: Rows) -> float:
+    """Return the mean over the classes of their mean loss, in evaluation."""
+    p = probabilities(now, rows.x)[numpy.arange(len(rows.y)), rows.y].astype(float)
+    losses = -numpy.log(numpy.maximum(p, numpy.finfo("float32").tiny))
+    return float(numpy.mean([losses[rows.y == c].mean() for c in numpy.unique(rows.y)]))
+
+
 def to_device(x: Any) -> Array:
     """Return examples as a dense float32 array of the array module in use. x: an array or a sparse matrix."""
     return xp.asarray(x.toarray() if hasattr(x, "toarray") else x, "float32")
@@ -238,12 +245,12 @@ def balanced_share(y: NDArray[Any], used: NDArray[Any], fraction: float, seed: i
     return numpy.concatenate([rng.choice(part, each, replace=False) for part in parts])
 
 
-def hold_out(y: NDArray[Any], known: NDArray[Any], fraction: float, seed: int) -> NDArray[Any]:
-    """Return the indices of rows to hold out, a share of each class but not all of it, and none of the rows `known`."""
-    rng, free = generator((seed, HELD_OUT)), numpy.setdiff1d(numpy.arange(len(y)), known)
-    parts = [rng.permutation(free[y[free] == c]) for c in numpy.unique(y[free])]
+def hold_out(y: NDArray[Any], fraction: float, seed: int) -> NDArray[Any]:
+    """Return the indices of rows to hold out: this share of each class, but one at least, and one fewer at most."""
+    rng = generator((seed, HELD_OUT))
+    parts = [rng.permutation(numpy.flatnonzero(y == c)) for c in numpy.unique(y)]
     counts = [min(max(round(fraction * len(part)), 1), len(part) - 1) for part in parts]
-    return numpy.concatenate([free[:0], *(part[:count] for part, count in zip(parts, counts))])
+    return numpy.concatenate([part[:count] for part, count in zip(parts, counts)])
 
 
 def mlp(rng: numpy.random.Generator, shape: Shape, classes: int, hidden: Sequence[int] = (100,)) -> nn.Module:

@@ -256,26 +256,37 @@ def test_partial_fit_in_chunks_that_lack_classes():
         model.partial_fit(X, y + 1)
 
 
-def test_early_stopping_keeps_the_best():
+@pytest.mark.parametrize("form", ["mask", "apart", "none"])
+def test_early_stopping_keeps_the_best(form):
+    """A fifth of the clean set is held out, or of the training set where there is no clean set."""
     X, noisy, y, clean, *_ = cancer(0)
     X = StandardScaler().fit_transform(X)
-    settings = {"early_stopping": True, "n_iter_no_change": 3, "validation_fraction": 0.2, "max_iter": 40}
-    model = quick(**settings, batch_size=100).fit(X, noisy, clean=clean)
-    scores, held_out = model.validation_scores_, np.isnan(model.trust_)
-    best = int(np.argmax(scores))
-    assert model.n_iter_ == len(scores) == best + 4 < 40
-    assert 0.18 < held_out.mean() < 0.22 and not (held_out & clean).any() and np.array_equal(held_out, np.isnan(model.sample_weights_))
-    right = model.predict(X[held_out]) == noisy[held_out]
-    assert np.isclose(np.mean([right[noisy[held_out] == c].mean() for c in (0, 1)]), scores[best])
-    with pytest.raises(DataError, match="2 rows are too few to hold some out"):
-        quick(early_stopping=True).fit(X[:2], [0, 1])
+    given = {"mask": {"clean": clean}, "apart": {"X_clean": X[clean], "y_clean": y[clean]}, "none": {}}[form]
+    settings = {"learning_rate_init": 0.01, "batch_size": 100}
+    model = quick(early_stopping=True, n_iter_no_change=3, max_iter=60, **settings).fit(X, noisy, **given)
+    losses, held_out = model.validation_losses_, np.isnan(model.trust_)
+    best = int(np.argmin(losses))
+    assert model.n_iter_ == len(losses) == best + 4 < 60 and np.array_equal(held_out, np.isnan(model.sample_weights_))
+    assert held_out.sum() == {"mask": 8, "apart": 0, "none": 85}[form] and (form != "mask" or clean[held_out].all())
+    if form != "apart":
+        p = model.predict_proba(X)[np.arange(len(noisy)), noisy]
+        assert np.isclose(-np.mean([np.log(p[held_out & (noisy == c)]).mean() for c in (0, 1)]), losses[best], rtol=1e-4)
+        assert clone(model).set_params(max_iter=best + 1).fit(X, noisy, **given).validation_losses_ == losses[:best + 1]
+
+
+def test_early_stopping_needs_two_examples_of_a_class():
+    X, y, _ = small()
+    with pytest.raises(DataError, match="the clean set has one example of each class"):
+        quick(early_stopping=True).fit(X, y, clean=[0, 1, 2])
+    with pytest.raises(DataError, match="y has one example of each class"):
+        quick(early_stopping=True).fit(X[:3], y[:3])
 
 
 def test_progress(capsys):
     X, y, clean = small()
     quick(verbose=True, early_stopping=True).fit(X, y, clean=clean)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and re.fullmatch(r"pass 1: loss \d\.\d{4}, clean loss \d\.\d{4}, balanced accuracy \d\.\d{4}", lines[0])
+    assert len(lines) == 3 and re.fullmatch(r"pass 1: loss \d\.\d{4}, clean loss \d\.\d{4}, held-out loss \d\.\d{4}", lines[0])
     quick(verbose=True, method="uniform", max_iter=1).fit(X, y)
     assert re.fullmatch(r"pass 1: loss \d\.\d{4}\n", capsys.readouterr().out)
 
