@@ -191,7 +191,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         if scores.shape != (1, len(self.classes_)):
             raise DataError(message("fit", "the network does not return one score for each class", [
                 ("scores", scores, f"of one example, {len(self.classes_)} classes")],
-                "network(rng, shape, classes) -> nn.Module, from (n, *shape) to (n, classes)"))
+                "let it map examples (n, *shape) to scores (n, classes)"))
 
     def _initial(self) -> Fitted:
         plan, network, rng = self._plan(), self.network, generator(self._seed)
@@ -235,8 +235,10 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
             self._set(now)
             loss = balanced_loss(now, validation) if early_stopping else None
             self._record(record, loss)
-            if loss is None or loss < lowest:
-                lowest, since, best = loss or 0.0, 0, now
+            if loss is None:
+                best = now
+            elif loss < lowest:
+                lowest, since, best = loss, 0, now
         self._set(best)
         self.sample_weights_, self.trust_ = weights / made, positive / made
         self.sample_weights_[unused] = self.trust_[unused] = numpy.nan
