@@ -31,10 +31,10 @@ from .training import (
     check_count,
     check_number,
     clean_indices,
+    default_network,
     encode,
     hold_out,
     listed,
-    mlp,
     one_pass,
     probabilities,
     start,
@@ -76,7 +76,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
     Args:
         network: (rng, shape of an example, number of classes) -> nn.Module, which maps (n, *shape) to (n, classes); or
             a module, whose parameters are the initial ones; None: an MLP with ReLU.
-        hidden_layer_sizes: of the MLP.
+        hidden_layer_sizes: of the MLP: the number of units of its hidden layer, or of each of several.
         method: "reweight", Algorithm 1; or, to compare with, "uniform", plain training, and "proportion", weights
             inverse to the frequency of the class.
         learning_rate_init: the rate of Adam, the same for all methods.
@@ -109,9 +109,9 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
     """
 
-    def __init__(self, network: Any = None, *, hidden_layer_sizes: Sequence[int] = (100,), method: str = "reweight",
-                 learning_rate_init: float = 1e-3, weight_decay: float = 1e-4, max_iter: int = 100,
-                 batch_size: int = 100, clean_batch_size: int = 100, clean_fraction: float = 0.1,
+    def __init__(self, network: Any = None, *, hidden_layer_sizes: int | Sequence[int] = (100,),
+                 method: str = "reweight", learning_rate_init: float = 1e-3, weight_decay: float = 1e-4,
+                 max_iter: int = 100, batch_size: int = 100, clean_batch_size: int = 100, clean_fraction: float = 0.1,
                  early_stopping: bool = False, validation_fraction: float = 0.2, n_iter_no_change: int = 10,
                  warm_start: bool = False, random_state: Any = None, verbose: bool = False) -> None:
         self.network, self.hidden_layer_sizes, self.method = network, hidden_layer_sizes, method
@@ -196,7 +196,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
     def _initial(self) -> Fitted:
         plan, network, rng = self._plan(), self.network, generator(self._seed)
         if network is None:
-            network = mlp(rng, self._shape, len(self.classes_), numpy.ravel(self.hidden_layer_sizes).tolist())
+            network = default_network(rng, self._shape, len(self.classes_), self.hidden_layer_sizes)
         elif not isinstance(network, nn.Module):
             network = network(rng, self._shape, len(self.classes_))
         return start(network, plan)

@@ -253,9 +253,13 @@ def hold_out(y: NDArray[Any], fraction: float, seed: int) -> NDArray[Any]:
     return numpy.concatenate([part[:count] for part, count in zip(parts, counts)])
 
 
-def mlp(rng: numpy.random.Generator, shape: Shape, classes: int, hidden: Sequence[int] = (100,)) -> nn.Module:
-    """Return linear layers with ReLU between them, from examples of any shape to scores (n, classes)."""
-    sizes = [math.prod(shape), *hidden, classes]
+def default_network(rng: numpy.random.Generator, shape: Shape, classes: int,
+                    hidden: int | Sequence[int] = (100,)) -> nn.Module:
+    """Return linear layers with ReLU between them, from examples of any shape to scores (n, classes).
+
+    hidden: the number of units of the hidden layer, or of each of several.
+    """
+    sizes = [math.prod(shape), *numpy.ravel(hidden).tolist(), classes]
     layers: list[Callable[..., Any]] = [_flatten]
     for inputs, outputs in zip(sizes, sizes[1:]):
         layers += [nn.Linear.init(rng, inputs, outputs), relu]

@@ -390,7 +390,7 @@ def test_one_pass_uses_each_row_once():
     X, y, clean = small()
     rows = training.Rows(X, y)
     plan = training.Plan("uniform", batch_size=16)
-    start = training.start(training.mlp(mg.backend.generator(0), (4,), 3), plan)
+    start = training.start(training.default_network(mg.backend.generator(0), (4,), 3), plan)
     now, record = training.one_pass(plan, start, rows, rows.take(np.flatnonzero(clean)), 0, used=np.arange(50))
     assert np.allclose(record.weights, np.arange(60) < 50) and record.positive.sum() == 50 and record.clean_loss == 0.0
     assert now.optimizer["count"] == 4
