@@ -210,11 +210,13 @@ def test_no_batch_has_one_example():
     assert quick(network=layers, batch_size=32).fit(X, y, clean=clean).n_iter_ == 3
 
 
-def test_arrays_of_either_module(device):
+def test_arrays_of_either_module(device, tmp_path):
     X, y, clean = small()
-    model = quick(clean_batch_size=9).fit(X, y, clean=clean)
+    model = quick(clean_batch_size=9, max_iter=2, early_stopping=True).fit(X, y, clean=clean).partial_fit(X, y, clean=clean)
     assert type(model.trust_) is type(model.predict_proba(X)) is np.ndarray
     assert isinstance(model.model_.layers[1].weight, mg.xp.ndarray) and 0 < model.trust_.mean() < 1
+    model.save(tmp_path / "model")
+    assert same(model, ReweightedClassifier.load(tmp_path / "model"), X)
 
 
 # ------------------------------------------------------------------------------------------ going on
