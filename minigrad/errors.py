@@ -54,6 +54,10 @@ class DataError(MinigradError, ValueError):
     """Data or settings that a network cannot be trained with."""
 
 
+class RequirementError(MinigradError, ImportError):
+    """A package that is needed and not installed, or too old."""
+
+
 class FileError(MinigradError, OSError):
     """A file that cannot be read or written."""
 

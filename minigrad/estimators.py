@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from . import files, nn, tree
 from .backend import generator, xp
-from .errors import DataError, FileError, message
+from .errors import DataError, FileError, RequirementError, message
 from .training import (
     Fitted,
     Pass,
@@ -47,8 +47,8 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
-    raise ImportError(f"minigrad.estimators needs scikit-learn 1.6 or newer, which cannot be imported ({error})\n"
-                      "  help: pip install 'minigrad[sklearn]'") from error
+    raise RequirementError(f"minigrad.estimators: scikit-learn 1.6 or newer cannot be imported ({error})\n"
+                           "  help: pip install 'minigrad[sklearn]'") from error
 
 TITLE, OWN = "minigrad.ReweightedClassifier", "a network of one's own"
 FACTS = ("classes_", "n_features_in_", "feature_names_in_", "n_iter_", "loss_curve_", "clean_loss_curve_",
@@ -97,10 +97,9 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
 
     Attributes:
         classes_: the labels, sorted.
-        trust_: (n,), the share of steps in which the weight of a training example was not 0, of those of the last call
-            of fit or partial_fit: low for suspects; NaN for rows that were held out.
-        sample_weights_: (n,), the mean weight of a training example in these steps, where 1 is the mean of a batch in
-            plain training.
+        trust_: (n,), the share of passes of the last call of fit or partial_fit in which the weight of a training
+            example was above 0: below 0.5 for suspects; NaN for rows that were held out.
+        sample_weights_: (n,), the mean weight of a training example in these passes, where 1 is that of plain training.
         loss_curve_: the mean training loss of each pass.
         clean_loss_curve_: the mean clean loss of each pass, with method="reweight".
         validation_losses_: the loss on the examples held out after each pass, with early_stopping.

@@ -1,4 +1,5 @@
 """The classifier of scikit-learn's kind: scikit-learn's own checks, wrong labels found, and every way in and out."""
+import fractions
 import functools
 import re
 import subprocess
@@ -25,7 +26,7 @@ from minigrad.errors import DataError, FileError
 from minigrad.estimators import ReweightedClassifier
 
 CHECKS = parametrize_with_checks([ReweightedClassifier(max_iter=25, learning_rate_init=0.01)]).args[1]
-SWITCHED_OFF = "check_array_api_input"          # it only runs with SCIPY_ARRAY_API=1, and for estimators that declare it
+SWITCHED_OFF = "check_array_api_input"          # scikit-learn skips it unless SCIPY_ARRAY_API=1 is set before SciPy is imported; then it passes
 
 
 @pytest.mark.parametrize("estimator, check", [pair for pair in CHECKS if SWITCHED_OFF not in str(pair[1])], ids=lambda value: getattr(getattr(value, "func", None), "__name__", ""))
@@ -327,6 +328,8 @@ def test_files_that_do_not_fit(tmp_path):
     X, y, clean = small()
     with pytest.raises(NotFittedError):
         quick().save(tmp_path / "no")
+    with pytest.raises(DataError, match="cannot be written .*Fraction"):
+        quick(learning_rate_init=fractions.Fraction(1, 100)).fit(X, y, clean=clean).save(tmp_path / "no")
     quick(network=layers).fit(X, y, clean=clean).save(tmp_path / "own")
     with pytest.raises(DataError, match="is one of its own.*\n.*network="):
         ReweightedClassifier.load(tmp_path / "own")
@@ -383,7 +386,7 @@ def test_refused(name):
 def test_only_this_file_imports_scikit_learn():
     code = "import sys, minigrad, minigrad.training; assert 'sklearn' not in sys.modules; sys.modules['sklearn'] = None; import minigrad.estimators"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "ImportError: minigrad.estimators needs scikit-learn 1.6 or newer" in done.stderr and "help: pip install 'minigrad[sklearn]'" in done.stderr
+    assert "RequirementError: minigrad.estimators: scikit-learn 1.6 or newer cannot be imported" in done.stderr and "help: pip install 'minigrad[sklearn]'" in done.stderr
 
 
 # ------------------------------------------------------------------------------------------ passes, without scikit-learn
