@@ -277,6 +277,13 @@ def test_early_stopping_keeps_the_best(form):
         assert clone(model).set_params(max_iter=best + 1).fit(X, noisy, **given).validation_losses_ == losses[:best + 1]
 
 
+def test_a_share_of_each_class_is_held_out():
+    y = np.repeat([0, 1, 2], [10, 2, 1])
+    assert [np.bincount(y[training.hold_out(y, fraction, seed=4)], minlength=3).tolist() for fraction in (0.01, 0.2, 0.9)] == [
+        [1, 1, 0], [2, 1, 0], [9, 1, 0]]
+    assert len({*training.hold_out(y, 0.9, seed=4)}) == 10
+
+
 def test_early_stopping_needs_two_examples_of_a_class():
     X, y, _ = small()
     with pytest.raises(DataError, match="the clean set has one example of each class"):
@@ -317,7 +324,7 @@ def test_names_of_columns_are_saved(tmp_path):
     model = quick().fit(table, y, X_clean=table[clean], y_clean=y[clean])
     model.save(tmp_path / "model")
     again = ReweightedClassifier.load(tmp_path / "model")
-    assert again.feature_names_in_.tolist() == list("abcd") and same(model, again, table)
+    assert again.feature_names_in_.tolist() == list("abcd") and again.feature_names_in_.dtype == model.feature_names_in_.dtype and same(model, again, table)
     with pytest.raises(ValueError, match="feature names"):
         again.predict(table[list("dcba")])
     with pytest.raises(ValueError, match="feature names"):
@@ -390,6 +397,24 @@ def test_only_this_file_imports_scikit_learn():
 
 
 # ------------------------------------------------------------------------------------------ passes, without scikit-learn
+
+def test_defaults_are_those_of_the_classifier():
+    names = {"rate": "learning_rate_init", "seed": "random_state"}
+    settings = ReweightedClassifier(random_state=0).get_params()
+    assert training.Plan()._asdict() == {name: settings[names.get(name, name)] for name in training.Plan._fields}
+
+
+def test_a_network_is_given_float32():
+    """Also where its scores are counted, before training."""
+    seen = set()
+
+    def note(x):
+        seen.add(str(x.dtype))
+        return x
+    X, y, clean = small()
+    quick(network=lambda rng, shape, classes: nn.Sequential((note, nn.Linear.init(rng, *shape, classes)))).fit(X.astype(float), y, clean=clean).predict(X)
+    assert seen == {"float32"}
+
 
 def test_one_pass_uses_each_row_once():
     X, y, clean = small()
