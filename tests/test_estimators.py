@@ -1,6 +1,7 @@
 """The classifier of scikit-learn's kind: scikit-learn's own checks, wrong labels found, and every way in and out."""
 import fractions
 import functools
+import inspect
 import re
 import subprocess
 import sys
@@ -284,6 +285,16 @@ def test_a_share_of_each_class_is_held_out():
     assert len({*training.hold_out(y, 0.9, seed=4)}) == 10
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_rows_held_out_are_not_trained_on(given):
+    X, y, clean = small()
+    given = {"clean": clean} if given else {}
+    model = quick(early_stopping=True).fit(X, y, **given)
+    other = np.where(np.isnan(model.trust_)[:, None], -X, X)
+    again = clone(model).fit(other, y, **given)
+    assert again.loss_curve_ == model.loss_curve_ and again.validation_losses_ != model.validation_losses_
+
+
 def test_early_stopping_needs_two_examples_of_a_class():
     X, y, _ = small()
     with pytest.raises(DataError, match="the clean set has one example of each class"):
@@ -402,6 +413,7 @@ def test_defaults_are_those_of_the_classifier():
     names = {"rate": "learning_rate_init", "seed": "random_state"}
     settings = ReweightedClassifier(random_state=0).get_params()
     assert training.Plan()._asdict() == {name: settings[names.get(name, name)] for name in training.Plan._fields}
+    assert settings["hidden_layer_sizes"] == inspect.signature(training.default_network).parameters["hidden"].default
 
 
 def test_a_network_is_given_float32():
