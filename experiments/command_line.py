@@ -2,6 +2,7 @@
 
     python -m experiments                            this list
     python -m experiments table2                     one, in quick mode: minutes on two cores
+    python -m experiments table2 --mode night        ten hours on two cores
     python -m experiments table2 --mode paper        the authors' settings
     python -m experiments table2 figure7 --jobs 2    several with the same options; what they share is trained once
     python -m experiments table2 --help              its options, and the methods
@@ -50,8 +51,9 @@ def run_module(module, *names):
 
 def overview():
     """Return the list of all commands, with what each reproduces and how long it takes."""
-    rows = [f"  {each.name:15s}{each.about:57s}{each.quick:27s}{each.paper}" for each in COMMANDS.values()]
-    return "\n".join([__doc__, f"  {'':72s}{'quick mode, two cores':27s}paper mode", *rows])
+    rows = [f"  {each.name:15s}{each.about:57s}{each.quick:27s}{each.night:12s}{each.paper}"
+            for each in COMMANDS.values()]
+    return "\n".join([__doc__, f"  {'':72s}{'quick mode, two cores':27s}{'night mode':12s}paper mode", *rows])
 
 
 def _refuse(names):

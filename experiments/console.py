@@ -65,15 +65,16 @@ class Parser(argparse.ArgumentParser):
 class Progress:
     """The progress of a sweep: a bar on a terminal; elsewhere a line for each run that ends, and one each half minute.
 
-    total: number of steps; count: number of runs.
+    total: number of steps; count: number of runs; quiet: whether to show nothing.
     """
 
-    def __init__(self, total, count):
+    def __init__(self, total, count, quiet=False):
+        self.quiet = quiet
         self.count, self.ended, self.total, self.done = count, 0, total, 0
         self.start = self.printed = time.monotonic()
         draws = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self.bar = tqdm(total=total, unit="step", smoothing=0.05, dynamic_ncols=True, mininterval=0.5,
-                        disable=not draws)
+                        disable=quiet or not draws)
 
     def __enter__(self):
         return self
@@ -107,7 +108,7 @@ class Progress:
         self.bar.reset(total)
 
     def _print_line(self, text):
-        if self.bar.disable:
+        if self.bar.disable and not self.quiet:
             self.printed = time.monotonic()
             left = (self.printed - self.start) * (self.total - self.done) / self.done if self.done else None
             eta = f", {tqdm.format_interval(left)} left" if left and self.ended < self.count else ""

@@ -16,7 +16,6 @@ import io
 import math
 import os
 import pathlib
-import pickle
 import struct
 import tarfile
 import zlib
@@ -27,6 +26,7 @@ import numpy as np
 from minigrad import DTypeError, FileError, xp
 
 from .fetch import fetch, hash_name, read_checked
+from .pickles import Unpickler
 
 
 class Images(NamedTuple):
@@ -150,7 +150,7 @@ def _read_cifar(archive):
 def _parse_batch(content, where, archive):
     """Return the rows (n, 3072), uint8 images of channels x height x width, and the labels (n,) of a CIFAR file."""
     try:
-        batch = _Unpickler(content, where).load()
+        batch = Unpickler(content, where).load()
         rows, labels = batch[b"data"], np.array(batch[archive.labels])
         if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape != (len(labels), 3072):
             raise ValueError("it does not hold one row of 3,072 bytes for each label")
@@ -182,26 +182,6 @@ def _read_archive(archive):
     if len(found) < len(wanted):
         raise FileError(f"{archive.name}: it lacks {', '.join(sorted(wanted - set(found)))}\n  help: download it again")
     return [(f"{archive.name}, {archive.folder}/{name}", found[f"{archive.folder}/{name}"]) for name in archive.files]
-
-
-class _Unpickler(pickle.Unpickler):
-    """Unpickler of NumPy arrays and plain values from Python 2; raises FileError for any other class."""
-    ALLOWED = {
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],     # NumPy 2 moved it
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): lambda kind, align, copy: np.dtype(kind, copy=True),    # NumPy 2.4: no integers as booleans
-    }
-
-    def __init__(self, content, where):
-        super().__init__(io.BytesIO(content), encoding="bytes")
-        self.where = where
-
-    def find_class(self, module, name):
-        try:
-            return self.ALLOWED[module, name]
-        except KeyError:
-            raise FileError(f"{self.where}: the pickle asks for {module}.{name}, which is not part of an array\n"
-                            "  help: such a file may run any program; download it again") from None
 
 
 # ------------------------------------------------------------------------------------------------- files

@@ -80,7 +80,8 @@ def _describe(share, flip=None):
 def settings_of(options):
     """Return the Settings of all runs."""
     steps = options.steps or QUICK.steps
-    return dataclasses.replace(QUICK, steps=steps, rate=options.rate or QUICK.rate, drops=(3 * steps // 4,))
+    return dataclasses.replace(QUICK, steps=steps, rate=options.rate or QUICK.rate,
+                               batch=options.batch or QUICK.batch, drops=(3 * steps // 4,))
 
 
 def make_run(options, name, method, seed):
@@ -241,7 +242,8 @@ class Contradiction(command.Script):
     def check(self, options):
         """Return the options with all defaults; raise MinigradError for options that cannot be run."""
         if options.mode != "quick":
-            raise MinigradError("--mode paper: the paper has no such experiment\n  help: --mode quick, the default")
+            raise MinigradError(f"--mode {options.mode}: the paper has no such experiment\n"
+                                "  help: --mode quick, the default")
         names = command.choose_values(options.methods, DEFAULT_METHODS)
         methods = command.check_methods([find_method(name) for name in names], _reason_against)
         return dataclasses.replace(options, methods=methods,

@@ -2,7 +2,8 @@
 
 command.py   what all of them share: options, checks, folder, report, exit status
 figure2.py   class imbalance on MNIST
-cifar.py     networks, schedules and tasks of all others
+cifar.py     schedules and tasks of all others
+networks.py  their networks
 grids.py     Tables 1 and 2, Figures 3 to 7
 figure3.py   the example weights of Figure 3
 """

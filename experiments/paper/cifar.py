@@ -1,4 +1,4 @@
-"""The common part of the figures and tables on CIFAR: networks, schedules, tasks, and the names of runs.
+"""The common part of the figures and tables on CIFAR: schedules, tasks, and the names of runs.
 
 Suffixes of a method's name change its schedule: `uniform+es+ft` is plain training by the shorter schedule, then
 fine-tuning on the clean set. The runs of all figures are in one folder for each mode, so that a run that two figures
@@ -13,21 +13,25 @@ need is trained once.
 
 uniform+short is a fair baseline: long training at a high rate fits wrong labels, and plain training that ends early has
 been reported to reach 88.5 % where Table 1 has 67.97 for it (github.com/xjtushujun/meta-weight-net, issue 1).
+
+Night mode is ten hours on two cores, Algorithm 1 on one and plain training on the other, with all images. A step of
+Algorithm 1 with ResNet-32 takes 1.24 s alone on both cores, 1.6 times as long on one of them, and with ResNet-20 0.6 of
+that: 1.19 s. So 28,000 steps take 9.3 hours, which leaves time for evaluations. A plain step takes 0.46 s, so two plain
+runs fit beside it.
 """
 import dataclasses
 import functools
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-import models
 from minigrad import MinigradError
 
 from .. import data
 from ..data import noisy
 from ..methods import METHODS, Boosted, Weighting, find_method
-from ..training.runs import Problem, Run, Settings
+from ..training.runs import Run, Settings
 from . import command
+from .networks import problem
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
 NAMES = "plane car bird cat deer dog frog horse ship truck".split()
@@ -46,6 +50,7 @@ class Mode(NamedTuple):
 
 
 MODES = {"quick": Mode(6_000, 500, {"size": 10_000, "validation": 2_000, "tests": 5_000}, "exact"),
+         "night": Mode(28_000, 1_000, {"validation": 5_000}, "paper"),
          "paper": Mode(80_000, 1_000, {"validation": 5_000}, "paper")}
 
 
@@ -58,37 +63,6 @@ class Grid(NamedTuple):
     cleans: tuple = (None,)     # None: as in the paper, ten for each class with background flips, 1,000 with uniform
     seeds: tuple = (0,)
     targets: Callable = lambda name, seed: TARGET[name]
-
-
-# ------------------------------------------------------------------------------------------------ networks
-
-def _init(family, depth, widen, stride, momentum, rng, classes):
-    if family == "standard":
-        return models.standard_resnet(rng, depth, widen, classes, momentum=momentum)
-    if family == "wrn":
-        return models.wide_resnet(rng, depth, widen, classes, momentum=momentum)
-    return models.resnet(rng, depth, widen, classes, momentum=momentum, stride=stride)
-
-
-def _prepare(images, rng):
-    return data.scale(images) if rng is None else data.augment(images, rng)
-
-
-def problem(network, steps):
-    """Return the Problem of a network name.
-
-    Names: resnet-32, resnet-20-4 (four times as wide), standard-32 (He et al.), wrn-28-10; for quick runs resnet-8-1-2,
-    whose first convolution has stride 2. The running averages of batch norm extend over a fiftieth of the steps, but at
-    most over 1,000 steps, as in the authors' code. Raises MinigradError for other names.
-    """
-    match = re.fullmatch(r"(resnet|standard|wrn)-(\d+)(?:-(\d+)(?:-([12]))?)?", network)
-    family, *numbers = match.groups() if match else (None, 0, 0, 0)
-    depth, widen, stride = (int(1 if number is None else number) for number in numbers)
-    if depth % 6 != (4 if family == "wrn" else 2) or depth < 8 or not widen or (stride > 1 and family != "resnet"):
-        raise MinigradError(f"there is no network {network}\n  help: resnet-8, resnet-32, resnet-20-4 (four times as "
-                            "wide), standard-32 (He et al.), wrn-28-10; depths are 6 k + 2, with wrn 6 k + 4")
-    momentum = max(min(1.0 - 50.0 / steps, 0.999), 0.9)
-    return Problem(functools.partial(_init, family, depth, widen, stride, momentum), _prepare)
 
 
 # ---------------------------------------------------------------------------------------------------- runs
@@ -129,17 +103,18 @@ def parse_entry(name):
     return Entry(method, tuple(suffixes))
 
 
-def settings(entry, mode, network, steps=None, rate=None):
+def settings(entry, mode, network, steps=None, rate=None, batch=None):
     """Return the Settings of a run, by the table in the docstring of this module.
 
     For a run with several stages, such as uniform+es+ft, these are the settings of the last one.
 
     Args:
         entry: an Entry, or its name.
-        mode: "quick" or "paper".
+        mode: "quick", "night" or "paper".
         network: its name.
         steps: of the long schedule; None: those of the mode.
         rate: initial learning rate; None: 0.1.
+        batch: number of images in a step, and of clean images; None: 100.
 
     Raises MinigradError for a suffix that would not change the schedule.
     """
@@ -151,11 +126,11 @@ def settings(entry, mode, network, steps=None, rate=None):
             plain = entry.name.replace(f"+{suffix}", "")
             raise MinigradError(f"{entry.name}: +{suffix} changes nothing, as {method.name} on {network} has that "
                                 f"schedule or its own\n  help: --methods {plain}")
-    T, rate = steps or MODES[mode].steps, rate or 0.1
+    T, rate, batch = steps or MODES[mode].steps, rate or 0.1, batch or 100
     steps, drops = _schedule(method, suffixes[-1] if suffixes else "", network, T)
     tuned = entry.trained_by.name == "fine_tune"
     every = 1 if isinstance(method, Boosted) else MODES[mode].every
-    return Settings(steps, rate / 100 if tuned else rate, 0.9, 100, every, clean_batch=100, decay=2e-4, drops=drops)
+    return Settings(steps, rate / 100 if tuned else rate, 0.9, batch, every, clean_batch=batch, decay=2e-4, drops=drops)
 
 
 def _schedule(method, suffix, network, T):
@@ -180,9 +155,15 @@ def _source(name):
     return {"cifar10": data.cifar10, "cifar100": data.cifar100}[name]()
 
 
-def task(name, seed, **how):
-    """Return the task of a run: tasks.noisy on CIFAR."""
-    return noisy(*_source(name), seed, classes=CLASSES[name], **how)
+def task(name, seed, given=None, **how):
+    """Return the task of a run: tasks.noisy on CIFAR, with given labels of all training images if there are any."""
+    made = noisy(*_source(name), seed, classes=CLASSES[name], **how)
+    return made if given is None else data.relabel(made, given)
+
+
+def clean_images(name, bias):
+    """Return the paper's number of clean images, for a data set and a kind of flips."""
+    return 1000 if bias == "uniform" else 10 * CLASSES[name]
 
 
 def run_of(options, entry, bias, share, clean, seed):
@@ -191,7 +172,7 @@ def run_of(options, entry, bias, share, clean, seed):
     Args:
         options: of the command line, checked.
         entry: the Entry.
-        bias: "uniform" or "background".
+        bias: "uniform", "background", or the name of the labels of --labels.
         share: of flipped labels.
         clean: number of clean images; None: as in the paper.
         seed: of the run.
@@ -199,15 +180,17 @@ def run_of(options, entry, bias, share, clean, seed):
     mode, target = MODES[options.mode], None
     if bias == "background":
         target = options.grid.targets(options.data, seed) if options.target is None else options.target
-    if clean is None:
-        clean = 1000 if bias == "uniform" else 10 * CLASSES[options.data]
+    clean = clean_images(options.data, bias) if clean is None else clean
     labels = {"data": options.data, "network": options.network, "bias": bias, "share": share, "clean": clean,
               **({} if target is None else {"target": target}), "method": entry.name, "seed": seed}
-    flip = data.Flip(bias, share, target, mode.variant)
+    how = {"flip": data.Flip(bias, share, target, mode.variant)}
+    if options.given:
+        how = {"flip": data.Flip(variant=mode.variant), "given": options.given.labels}
     return Run("-".join(str(label) for label in labels.values()), labels, entry.trained_by, seed,
-               functools.partial(task, options.data, seed, flip=flip, clean=clean, **mode.sizes),
+               functools.partial(task, options.data, seed, clean=clean, **how, **mode.sizes),
                problem(options.network, options.steps or mode.steps),
-               settings(entry, options.mode, options.network, options.steps, options.rate), options.out,
+               settings(entry, options.mode, options.network, options.steps, options.rate,
+                        options.batch), options.out,
                run_of(options, entry.base, bias, share, clean, seed) if entry.base else None)
 
 
@@ -230,7 +213,9 @@ class Options(command.Options):
     shares: list | None
     cleans: list | None
     target: int | None
+    labels: str | None
     grid: Grid | None = None    # of the mode
+    given: data.Given | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,10 +260,16 @@ class Figure(command.Script):
         parser.add_argument("--shares", type=float, nargs="+", metavar="S", help="share of flipped labels")
         parser.add_argument("--cleans", type=int, nargs="+", metavar="C", help="number of clean images")
         parser.add_argument("--target", type=int, metavar="K", help="the background class")
+        parser.add_argument("--labels", metavar="FILE[:KEY]", help="instead of flips, the labels of a .npy, .npz, .pt, "
+                            ".csv or .txt file, such as CIFAR-10_human.pt:worse_label")
 
     def check(self, options):
         """Return the options with all defaults; raise MinigradError for what it cannot show or would not change it."""
-        grid = self.grids[options.mode]
+        grid, given = self.grids[options.mode], None
+        if options.labels is not None:
+            given = self._read_labels(options)
+            cleans = tuple(clean or clean_images(options.data, grid.biases[0]) for clean in grid.cleans)
+            grid = grid._replace(biases=(given.name,), shares=(given.share,), cleans=cleans)
         values = {which: command.choose_values(getattr(options, which), getattr(grid, which))
                   for which in ("methods", "shares", "cleans", "seeds")}
         entries = [parse_entry(name) for name in values["methods"]]
@@ -295,7 +286,18 @@ class Figure(command.Script):
             raise MinigradError(f"--target {options.target}: {self.name} has no background flips\n"
                                 "  help: leave out --target")
         return dataclasses.replace(options, **values | {"methods": entries}, network=options.network or grid.network,
-                                   grid=grid)
+                                   grid=grid, given=given)
+
+    def _read_labels(self, options):
+        """Return the Given of --labels; raise MinigradError beside options of flips."""
+        if self.along == "shares":
+            raise MinigradError(f"--labels {options.labels}: {self.name} compares shares of flips, and the labels of a "
+                                "file have one\n  help: leave out --labels; table1, table2 and figure4 show them")
+        for which in ("shares", "target"):
+            if getattr(options, which) is not None:
+                raise MinigradError(f"--{which} beside --labels: the labels of a file are not flipped\n"
+                                    f"  help: leave out --{which}, or --labels")
+        return data.read_labels(options.labels, _source(options.data)[0].labels, CLASSES[options.data])
 
     def _reason_against(self, method, classes):
         if self.needs_network and isinstance(method, Boosted):
@@ -304,7 +306,8 @@ class Figure(command.Script):
 
     def plan(self, options):
         """Return the settings to save in the folder, and the runs that the options ask for."""
-        saved = {"experiment": "cifar", "mode": options.mode, "steps": options.steps, "rate": options.rate}
+        saved = {"experiment": "cifar", "mode": options.mode, "steps": options.steps, "rate": options.rate,
+                 "batch": options.batch, "labels": options.given and f"{options.given.name}, {options.given.digest}"}
         return saved, [run_of(options, entry, bias, share, clean, seed)
                        for bias in options.grid.biases for share in options.shares for clean in options.cleans
                        for seed in options.seeds for entry in options.methods]
@@ -319,8 +322,10 @@ class Figure(command.Script):
         """Print tables and draw pictures; yield the paths."""
         def file(ending=""):
             return options.out / f"{self.name}-{options.data}{ending}.png"
+        if options.given:
+            caption += f", {options.given.share:.1%} wrong labels of {options.labels}"
         yield from self.draw(lines, runs, options, f"{caption}, {options.network}", file)
 
     def folder(self, options):
-        """Return the name of the folder that all figures of a mode share."""
-        return f"cifar-{options.mode}"
+        """Return the name of the folder that all figures of a mode, or of a mode and the labels of a file, share."""
+        return "-".join(filter(None, ["cifar", options.mode, options.given and options.given.name]))

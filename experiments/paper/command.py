@@ -25,10 +25,12 @@ class Options:
     seeds: list | None
     steps: int | None
     rate: float | None
+    batch: int | None
     backend: str | None
     jobs: int | None
     out: pathlib.Path | None
     resume: bool
+    quiet: bool
 
 
 class Script(abc.ABC):
@@ -75,19 +77,22 @@ def make_parser(script):
     p = console.Parser(prog=f"python -m experiments.{script.name}", description=script.about,
                        epilog=f"defaults:\n{script.defaults}\n\nmethods:\n{methods}")
     what = p.add_argument_group("what to run")
-    what.add_argument("--mode", choices=("quick", "paper"), default="quick",
-                      help="quick (default), or the authors' settings")
+    what.add_argument("--mode", choices=("quick", "night", "paper"), default="quick",
+                      help="quick (default), ten hours on two cores, or the authors' settings")
     script.add_options(what)
     what.add_argument("--methods", nargs="+", metavar="M", help="names of methods, see below")
     what.add_argument("--seeds", type=int, nargs="+", metavar="N", help="one run for each seed")
     what.add_argument("--steps", type=int, help="number of training steps")
     what.add_argument("--rate", type=float, help="initial learning rate")
+    what.add_argument("--batch", type=int, metavar="N", help="images in a step, and as many clean ones on CIFAR; some "
+                      "methods have a number of their own")
     how = p.add_argument_group("how to run it")
     how.add_argument("--backend", choices=("numpy", "cupy"), help="default: cupy if it works")
     how.add_argument("--jobs", type=int, help="number of concurrent runs, default one for each core (one on a GPU)")
     how.add_argument("--out", type=console.folder, help="folder for results, default runs/...")
     how.add_argument("--resume", action="store_true",
                      help="continue the runs in the folder" + ", also with more --steps than before" * script.grows)
+    how.add_argument("--quiet", action="store_true", help="print no progress: only tables, files and errors")
     return p
 
 
@@ -116,7 +121,7 @@ def class_mismatch(method, classes):
 
 
 def _check_options(script, options):
-    for name, least in (("steps", 1), ("jobs", 1), ("rate", 1e-12)):
+    for name, least in (("steps", 1), ("jobs", 1), ("batch", 1), ("rate", 1e-12)):
         value = getattr(options, name)
         if value is not None and not least <= value < float("inf"):
             raise MinigradError(f"--{name} {value}: it must be at least {least}, and finite")
@@ -169,8 +174,10 @@ def _main(scripts, parsed, executor):
     with contextlib.ExitStack() as stack:
         for folder, (script, settings, runs) in folders.items():
             stack.enter_context(prepare_folder(folder, settings, parsed[0].resume, 5 + 4 * len(runs), script.grows))
-        print("\n".join(statements), flush=True)
-        failed = run_all([run for *_, runs in plans for run in runs], parsed[0].jobs or default_jobs(), executor)
+        if not parsed[0].quiet:
+            print("\n".join(statements), flush=True)
+        failed = run_all([run for *_, runs in plans for run in runs], parsed[0].jobs or default_jobs(), executor,
+                         parsed[0].quiet)
         for script, options, _, runs in plans:
             try:
                 _report(script, options, runs, failed)

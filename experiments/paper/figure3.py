@@ -37,15 +37,21 @@ def weights_of(trainer, learned, images, labels, rng):
 
 
 def histogram_data(trainer, learned, target, rng):
-    """Return two pairs, for the left and the right picture: the weights of wrong labels, and of right labels."""
-    part, size = trainer.task.validation, trainer.run.settings.batch
+    """Return two pairs, for the left and the right picture: the weights of wrong labels, and of right labels.
+
+    target: the background class; None: the images of one class have their labels of the validation set.
+    """
+    part = trainer.task.validation
+    size = min(trainer.run.settings.batch, len(part))
     pairs = [([], []), ([], [])]
     for k in range(BATCHES):
         chosen = rng.choice(len(part), size, replace=False)
         true = k % trainer.classes if k % trainer.classes != target else (target + 1) % trainer.classes
         members = np.flatnonzero(part.true == true)
         members = rng.choice(members, size, replace=len(members) < size)
-        flipped = np.where(np.arange(size) < round(trainer.run.labels["share"] * size), target, true)
+        flipped = part.labels[members]
+        if target is not None:
+            flipped = np.where(np.arange(size) < round(trainer.run.labels["share"] * size), target, true)
         for pair, indices, labels in ((pairs[0], chosen, part.labels[chosen]), (pairs[1], members, flipped)):
             weights = weights_of(trainer, learned, part.images[indices], labels, rng)
             wrong = labels != part.true[indices]
@@ -59,9 +65,9 @@ def figure3(lines, runs, options, caption, file):
 
     The network, of the first run that has a checkpoint, is trained for half of the steps at the full rate, with 40 %
     background flips. Left: batches of 100 validation images, with labels flipped as in training. Right: batches of one
-    class other than the background, with 40 % of the labels flipped.
+    class other than the background, with 40 % of the labels flipped. With --labels both have the labels of the file.
     """
     for run in cifar.choose_runs(runs, lambda run, first: run is first):
         trainer = trainer_of(run)
-        data = histogram_data(trainer, restore(run, trainer), run.labels["target"], generator((run.seed, LOOK)))
+        data = histogram_data(trainer, restore(run, trainer), run.labels.get("target"), generator((run.seed, LOOK)))
         yield figures.weight_histograms(*data, file(), f"{run.labels['method']}, seed {run.seed}; {caption}")

@@ -1,6 +1,7 @@
 """Tables 1 and 2 and Figures 3 to 7 of the paper: one row each, with the runs that it compares and a report of them.
 
-All are on CIFAR-10, or with --data cifar100 on CIFAR-100. Quick mode is meant for two cores, paper mode for a GPU.
+All are on CIFAR-10, or with --data cifar100 on CIFAR-100. Quick mode is meant for two cores, night mode for ten hours
+of them, paper mode for a GPU. The paper's values are drawn beside ours unless --labels names other labels.
 
 A row is a generator, name(lines, runs, options, caption, file): it prints a table, draws pictures to file(ending) and
 yields their paths. Its name is that of the command, and its docstring the description.
@@ -19,20 +20,44 @@ IN_TABLE_1 = ("uniform", "uniform+short", "bootstrap_hard", "adaptation", "rando
               "random+ft", "reweight")
 IN_TABLE_2 = ("uniform", "uniform+es", "random", "oracle", "bootstrap_hard+es", "adaptation", LAYER, "clean_only",
               "uniform+ft", "reweight")
+NIGHT_METHODS = ("reweight", "reweight+half", "uniform", "uniform+short", "uniform+es", "clean_only", "uniform+ft")
 IN_FIGURE_6 = Grid(SMALL, ("uniform", "reweight"), biases=("uniform", "background"))
 IN_FIGURE_7 = Grid(SMALL, ("uniform", "uniform+es", LAYER, "reweight"))
+
+
+def night_of(paper):
+    """Return the Grid of night mode: the main methods of the paper's Grid, and at most two values of what it compares.
+
+    The longest run is the first, so that the others fit beside it. Figures 4 to 6 compare two tasks and take 13 hours,
+    but one more night after Table 2, as its runs are one of the two.
+    """
+    def keep(wanted, values):
+        return tuple(value for value in wanted if value in values)
+    return Grid("resnet-20", keep(NIGHT_METHODS, paper.methods), paper.biases, keep((0.0, 0.4), paper.shares),
+                keep((None, 15, 100), paper.cleans))
 
 
 def row(quick, paper, **settings):
     """Return a decorator that adds a generator to SCRIPTS, as the draw of a Figure.
 
-    quick, paper: the Grids of the modes; settings: see cifar.Figure.
+    quick, paper: the Grids of these modes; settings: see cifar.Figure.
     """
     def add(draw):
         name, about = draw.__name__, inspect.getdoc(draw)
-        SCRIPTS[name] = cifar.Figure(name, about, {"quick": quick, "paper": paper}, draw, **settings)
+        SCRIPTS[name] = cifar.Figure(name, about, {"quick": quick, "night": night_of(paper), "paper": paper}, draw,
+                                      **settings)
         return draw
     return add
+
+
+def _paper(options, table):
+    """Return the paper's values for these data, none where the labels are those of a file."""
+    return {} if options.given else table[options.data]
+
+
+def _flips(options, kind):
+    """Return the text for a title: the kind of flips, or what took their place."""
+    return "labels of a file" if options.given else f"{kind} flips"
 
 
 @row(Grid(SMALL, IN_TABLE_1, biases=("uniform",)), Grid("wrn-28-10", IN_TABLE_1, biases=("uniform",), seeds=FIVE))
@@ -42,9 +67,9 @@ def table1(lines, runs, options, caption, file):
     The result of MentorNet is quoted, as in the paper. uniform+short, plain training that ends early, is not in the
     paper; it is the baseline to beat on this task.
     """
-    theirs = figures.paper.TABLE_1[options.data]
-    print(figures.accuracy_table(lines, theirs, f"Table 1: uniform flips ({caption})"))
-    yield figures.accuracy_bars(lines, theirs, file(), f"Table 1, uniform flips; {caption}")
+    theirs, flips = _paper(options, figures.paper.TABLE_1), _flips(options, "uniform")
+    print(figures.accuracy_table(lines, theirs, f"Table 1: {flips} ({caption})"))
+    yield figures.accuracy_bars(lines, theirs, file(), f"Table 1, {flips}; {caption}")
 
 
 @row(Grid(SMALL, IN_TABLE_2), Grid("resnet-32", tuple(figures.paper.TABLE_2["cifar10"]), seeds=FIVE,
@@ -54,9 +79,9 @@ def table2(lines, runs, options, caption, file):
 
     uniform+es is plain training by a shorter schedule: the longer one fits more wrong labels.
     """
-    theirs = figures.paper.TABLE_2[options.data]
-    print(figures.accuracy_table(lines, theirs, f"Table 2: background flips ({caption})"))
-    yield figures.accuracy_bars(lines, theirs, file(), f"Table 2, background flips; {caption}")
+    theirs, flips = _paper(options, figures.paper.TABLE_2), _flips(options, "background")
+    print(figures.accuracy_table(lines, theirs, f"Table 2: {flips} ({caption})"))
+    yield figures.accuracy_bars(lines, theirs, file(), f"Table 2, {flips}; {caption}")
     yield figures.weights_over_training(lines, file("-weights"), caption)
 
 
@@ -68,7 +93,8 @@ row(Grid(SMALL, ("reweight+half",)), Grid("resnet-32", ("reweight+half",)), need
           cleans=(15, 30, 50, 100, 200, 500, 1000)), along="cleans")
 def figure4(lines, runs, options, caption, file):
     """Figure 4 of the paper: test accuracy against the number of clean images, with 40 % background flips."""
-    yield figures.accuracy_against(lines, "clean", figures.paper.FIGURE_4, file(), caption, "number of clean images")
+    theirs = {} if options.given else figures.paper.FIGURE_4
+    yield figures.accuracy_against(lines, "clean", theirs, file(), caption, "number of clean images")
 
 
 @row(Grid(SMALL, ("uniform", "uniform+ft", "reweight"), shares=(0.0, 0.2, 0.4)),
@@ -95,7 +121,7 @@ def figure6(lines, runs, options, caption, file):
         names = cifar.NAMES if options.data == "cifar10" else [str(k) for k in range(cifar.CLASSES[options.data])]
         theirs = figures.paper.FIGURE_6.get(bias, {}) if options.data == "cifar10" else {}
         if matrices:
-            about = f"{bias} flips, seed {chosen[0].seed}; {caption}"
+            about = f"{_flips(options, bias)}, seed {chosen[0].seed}; {caption}"
             yield figures.confusion(matrices, file(f"-{bias}"), about, names, theirs)
 
 

@@ -37,7 +37,7 @@ def default_jobs():
         os.cpu_count() or 1)
 
 
-def run_all(runs, jobs, executor=None):
+def run_all(runs, jobs, executor=None, quiet=False):
     """Train all runs, each with its own record; return {name: reason} of those that failed.
 
     A run that starts from another waits until that one has ended. A run that fails affects no others, except those that
@@ -45,7 +45,7 @@ def run_all(runs, jobs, executor=None):
     process; after three deaths it is tried alone, and fails if that worker dies too.
 
     executor: any concurrent.futures.Executor whose workers see the same files, such as mpi4py's MPIPoolExecutor; None:
-    `jobs` processes on this machine.
+    `jobs` processes on this machine. quiet: whether to show no progress.
     Raises KeyboardInterrupt at Ctrl-C or SIGTERM, after all workers have stopped; checkpoints are kept.
     """
     runs = _add_bases(runs)
@@ -53,7 +53,7 @@ def run_all(runs, jobs, executor=None):
     with contextlib.ExitStack() as stack:
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
         stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
-        progress = stack.enter_context(Progress(sum(run.settings.steps for run in runs), len(runs)))
+        progress = stack.enter_context(Progress(sum(run.settings.steps for run in runs), len(runs), quiet))
         if executor is None:
             _run_in_processes(runs, jobs, ended, progress, stack)
         else:

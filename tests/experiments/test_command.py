@@ -22,7 +22,7 @@ from experiments.benchmark import benchmark
 from experiments.data import Images
 from experiments.methods import METHODS
 from experiments.pages import contradiction, nested
-from experiments.paper import cifar, command, figure2, figure3
+from experiments.paper import cifar, command, figure2, figure3, networks
 from experiments.training import pool, runs, trainers
 from experiments.training.folders import prepare_folder, read_record
 from experiments.training.runs import NotFinite, Problem, is_finished
@@ -64,7 +64,7 @@ def small(monkeypatch):
     monkeypatch.setattr(contradiction, "_source", lambda: digits)
     for mode, variant in (("quick", "exact"), ("paper", "paper")):
         monkeypatch.setitem(cifar.MODES, mode, cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, variant))
-    monkeypatch.setattr(cifar, "problem", lambda network, steps: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), cifar._prepare))
+    monkeypatch.setattr(cifar, "problem", lambda network, steps: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), networks._prepare))
     monkeypatch.setattr(figure2, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1))))
     monkeypatch.setattr(figure2, "QUICK", dataclasses.replace(figure2.QUICK, steps=4, every=2))
     monkeypatch.setattr(contradiction, "QUICK", dataclasses.replace(contradiction.QUICK, steps=4, every=2))

@@ -403,7 +403,7 @@ def test_a_pickle_that_asks_for_more_than_arrays_is_refused(tmp_path, monkeypatc
 
 def test_no_pickle_is_opened_before_its_checksum_holds(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
-    monkeypatch.setattr(data._Unpickler, "load", lambda self: pytest.fail("a pickle was opened"))
+    monkeypatch.setattr(data.Unpickler, "load", lambda self: pytest.fail("a pickle was opened"))
     (tmp_path / data.CIFAR10.folder).mkdir()
     for file in data.CIFAR10.files:
         (tmp_path / data.CIFAR10.folder / file).write_bytes(python2_pickle(b"labels", [0], np.zeros((1, 3072), np.uint8)))

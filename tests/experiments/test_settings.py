@@ -15,7 +15,7 @@ from experiments.data import Flip
 from experiments.figures import paper
 from experiments.methods import METHODS, Boosted, Weighting
 from experiments.pages import contradiction, nested, nested_page, walkthrough
-from experiments.paper import cifar, command, figure2, figure3
+from experiments.paper import cifar, command, figure2, figure3, networks
 from experiments.training.runs import Settings
 from minigrad import MinigradError
 
@@ -176,7 +176,7 @@ def test_what_cifar_is_called():
 def test_networks_by_their_names(network, family, depth, widen, stride, steps, momentum, monkeypatch):
     asked = []
     for name in ("resnet", "standard_resnet", "wide_resnet"):
-        monkeypatch.setattr(cifar.models, name, lambda rng, *args, name=name, **more: asked.append((name, rng, args, more)))
+        monkeypatch.setattr(networks.models, name, lambda rng, *args, name=name, **more: asked.append((name, rng, args, more)))
     cifar.problem(network, steps).init("rng", 7)
     (name, rng, args, more), = asked
     assert (name, rng, args) == ({"resnet": "resnet", "standard": "standard_resnet", "wide": "wide_resnet"}[family], "rng", (depth, widen, 7))
