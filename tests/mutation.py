@@ -61,6 +61,7 @@ TESTS = {                                                   # the first entry th
     "minigrad/": ["tests", "minigrad", "README.md", "--ignore=tests/experiments"],
     "models/": ["tests/test_models.py", "tests/test_models_by_hand.py"],
     "experiments/data/tasks.py": ["tasks", "known_images", "seeds"], "experiments/data/flips.py": ["tasks"],
+    "experiments/data/labels.py": ["labels"], "experiments/data/pickles.py": ["labels", "data"],
     **dict.fromkeys(("experiments/data/__init__.py", "experiments/data/images.py", "experiments/data/fetch.py"), ["data", "known_images"]),
     "experiments/methods/": ["what_methods_do", "methods", "resampling", "boosting"],
     "experiments/training/trainers.py": ["what_methods_do", "trainers", "seeds"],

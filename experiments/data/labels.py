@@ -21,6 +21,7 @@ import numpy as np
 from minigrad import FileError
 
 from .pickles import Unpickler
+from .tasks import Part
 
 CLEAN, INDEX = "clean_label", "index"
 LARGEST = 64 << 20                                          # bytes
@@ -70,7 +71,7 @@ def relabel(task, labels):
     The clean set and the test set keep the true labels.
     """
     def relabeled(part):
-        return None if part is None else part._replace(labels=labels[part.indices])
+        return None if part is None else Part(part.images, labels[part.indices], part.indices, part.true)
     train = relabeled(task.train)
     text = f"{task.statement}; {train.wrong.sum()} labels of training wrong ({train.wrong.mean():.1%}, those of a file)"
     return dataclasses.replace(task, statement=text, train=train, validation=relabeled(task.validation),
