@@ -62,7 +62,7 @@ def small(monkeypatch):
     few = Images(digits.images[:260], digits.labels[:260])
     monkeypatch.setattr(figure2, "_source", lambda name: (few, None, None, 20))
     monkeypatch.setattr(contradiction, "_source", lambda: digits)
-    for mode, variant in (("quick", "exact"), ("paper", "paper")):
+    for mode, variant in (("quick", "exact"), ("night", "paper"), ("paper", "paper")):
         monkeypatch.setitem(cifar.MODES, mode, cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, variant))
     monkeypatch.setattr(cifar, "problem", lambda network, steps: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), networks._prepare))
     monkeypatch.setattr(figure2, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1))))
@@ -128,7 +128,7 @@ def failing(monkeypatch):
 # ------------------------------------------------------------------------------------- refused before training
 
 REFUSED = [(name, arguments, says) for name in SWEPT for arguments, says in [
-    (["--steps", "0"], "--steps 0"), (["--rate", "nan"], "--rate nan"), (["--rate", "inf"], "--rate inf"), (["--jobs", "0"], "--jobs 0"),
+    (["--steps", "0"], "--steps 0"), (["--rate", "nan"], "--rate nan"), (["--rate", "inf"], "--rate inf"), (["--jobs", "0"], "--jobs 0"), (["--batch", "0"], "--batch 0"),
     (["--seeds", "0", "-1"], "--seeds -1"), (["--methods", "uniform", "magic"], "there is no method magic")]]
 REFUSED += [(name, [f"--{which}", *values], f"--{which} {' '.join(values)}: {name} shows one value at a time")
             for which, values in (("shares", ["0.2", "0.4"]), ("cleans", ["50", "100"])) for name in ONE_AT_A_TIME[which]]
@@ -140,7 +140,10 @@ REFUSED += [(name, arguments, says) for name in ON_CIFAR for arguments, says in 
 REFUSED += [("figure3", ["--methods", "adaboost_networks"], "it trains none"), ("figure6", ["--methods", "adaboost"], "it trains none"),
             ("table1", ["--target", "3"], "table1 has no background flips"), ("table2", ["--target", "10"], "target 10"),
             ("imbalance", ["--shares", "0.4"], "between 0.5 and 1"), ("imbalance", ["--shares", "0.99999"], "share 0.99999: it needs"),
-            ("contradiction", ["--mode", "paper"], "no such experiment"), ("contradiction", ["--methods", "adaboost"], "adaboost cannot be used"),
+            ("contradiction", ["--mode", "paper"], "--mode paper: the paper has no such experiment"), ("contradiction", ["--mode", "night"], "--mode night: the paper"),
+            ("figure5", ["--labels", "x.csv"], "--labels x.csv: figure5 compares shares of flips"), ("table1", ["--labels", "x.csv"], "x.csv: the file cannot be read"),
+            ("table2", ["--labels", "x.csv", "--target", "3"], "--target beside --labels"), ("figure4", ["--labels", "x.csv", "--shares", "0.2"], "--shares beside --labels"),
+            ("contradiction", ["--methods", "adaboost"], "adaboost cannot be used"),
             ("contradiction", ["--methods", "fine_tune"], "fine_tune cannot be used")]
 
 
@@ -228,6 +231,127 @@ def test_seeds_of_the_authors_are_as_they_were():
     whole = np.random.RandomState(2**32 - 3).permutation(60)
     assert set(task.validation.indices) == set(whole[-10:])
     assert set(task.clean.indices) == set(np.random.RandomState(2**32 - 3).permutation(whole[:-10])[-10:])
+
+
+# ------------------------------------------------------------------------------------------- labels of a file
+
+@pytest.fixture
+def given(small, tmp_path):
+    """Return given(share, name): a file in which that share of the labels of the synthetic images is wrong."""
+    true = data.cifar10()[0].labels
+
+    def write(share, name="people.npy"):
+        labels = np.where(np.arange(len(true)) < share * len(true), (true + 1) % 10, true)
+        np.save(tmp_path / name, {"clean_label": true, "worse_label": labels, "aggre_label": true})
+        return f"{tmp_path / name}:worse_label"
+    return write
+
+
+@pytest.mark.parametrize("name", [name for name in ON_CIFAR if name != "figure5"])
+def test_labels_of_a_file_take_the_place_of_flips(cli, given, tmp_path, monkeypatch, name):
+    captions = []
+    monkeypatch.setattr(matplotlib.figure.Figure, "suptitle", lambda figure, text, **how: captions.append(text.replace("\n", " ")))
+    where = given(0.25)
+    status, out, err = cli(name, *few(name), "--labels", where)
+    assert (status, "missing:" in out) == (0, False), err
+    assert "  labels-people-worse_label 0.25, 30 clean: training: 200 images" in out and "labels of training wrong" in out
+    lines = [line for path in (tmp_path / "out").glob("*.jsonl") for line in read_record(path)]
+    assert {(line["bias"], line["share"], "target" in line) for line in lines} == {("labels-people-worse_label", 0.25, False)}
+    assert captions and all("25.0% wrong labels of " in text and "people.npy" in text for text in captions)
+    assert not any(f"{kind} flips" in text for kind in ("uniform", "background") for text in [out, *captions])
+    if name.startswith("table"):
+        assert "Table " in out and "MentorNet" not in out and "59.54" not in out and "67.97" not in out
+    run = planned(name, *few(name), "--labels", where)[0]
+    made, true = run.task(), data.cifar10()[0].labels
+    wrong = made.train.indices < 200
+    np.testing.assert_array_equal(made.train.wrong, wrong)
+    np.testing.assert_array_equal(made.validation.wrong, made.validation.indices < 200)
+    np.testing.assert_array_equal(made.clean.labels, true[made.clean.indices])
+
+
+def test_labels_of_a_file_and_the_number_of_clean_images(given):
+    where = given(0.25)
+    for name, arguments, cleans in (("table1", [], {1000}), ("table2", [], {100}), ("figure4", [], {15, 100, 500}), ("figure6", [], {1000}),
+                                    ("table2", ["--data", "cifar100"], {1000}), ("table1", ["--cleans", "7"], {7})):
+        assert {run.labels["clean"] for run in planned(name, "--labels", where, *arguments)} == cleans
+
+
+def test_a_folder_holds_the_labels_of_one_file(cli, given, tmp_path):
+    where, arguments = given(0.25), ["--methods", "uniform", "--cleans", "30"]
+    options = command.parse_options(COMMANDS["table2"].script, ["--labels", where])
+    assert options.out == pathlib.Path("runs", "cifar-quick-labels-people-worse_label")
+    assert cli("table2", *arguments, "--labels", where)[0] == 0
+    assert cli("figure7", *arguments, "--labels", where, "--resume")[0] == 0                # the same task
+    kept = json.loads((tmp_path / "out" / "settings.json").read_text())["labels"]
+    given(0.3)                                              # another file of the same name
+    status, out, err = cli("table2", *arguments, "--labels", where, "--resume")
+    assert status == 2 and f"labels: {kept} there, labels-people-worse_label, " in err and f"{kept} now" not in err
+    status, out, err = cli("table2", *arguments, "--resume")
+    assert status == 2 and f"labels: {kept} there, None now" in err
+    status, out, err = cli("table2", *arguments, "--labels", where.replace("worse", "best"), out="other")
+    assert status == 2 and "people.npy: it has no best_label" in err and not (tmp_path / "other").exists()
+
+
+# --------------------------------------------------------------------------------------- night, batch and quiet
+
+def test_a_night_is_resumed(cli, failing, tmp_path):
+    arguments = ["table2", "--mode", "night", "--network", "resnet-8", "--cleans", "30"]
+    bad = next(run for run in planned(*arguments) if run.labels["method"] == "uniform+es")
+    failing(bad.name, RuntimeError)
+    status, out, err = cli(*arguments)
+    assert status == 1 and "table2, night mode, cifar10 data" in out and "Table 2: background flips (night mode" in out
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.safetensors")}
+    failing()
+    assert cli(*arguments)[0] == 2 and cli(*arguments, "--resume")[0] == 0
+    assert [path.name for path, time in before.items() if path.stat().st_mtime_ns != time] == [f"{bad.name}.safetensors"]
+    assert cli("table2", *arguments[3:], "--resume")[2].count("mode: night there, quick now") == 1
+
+
+@pytest.mark.parametrize("name", ["table2", "imbalance", "contradiction"])
+def test_another_batch_is_another_setting(cli, name):
+    arguments = [name, "--methods", "uniform", "--seeds", "0", *(["--cleans", "30"] if name == "table2" else [])]
+    assert cli(*arguments, "--batch", "20")[0] == 0 and cli(*arguments, "--batch", "20", "--resume")[0] == 0
+    for batch, now in (([], {"table2": "None", "imbalance": "50", "contradiction": "30"}[name]), (["--batch", "10"], "10")):
+        status, out, err = cli(*arguments, *batch, "--resume")
+        assert status == 2 and f"batch: 20 there, {now} now" in err
+
+
+def test_a_batch_larger_than_a_set_is_all_of_it(cli):
+    assert cli("figure3", *few("figure3"), "--batch", "300")[0] == 0                        # of 200 images, and 100 to validate
+
+
+def test_folders_from_before_there_were_labels_and_batches(cli, tmp_path):
+    arguments = ["table2", "--methods", "uniform", "--cleans", "30"]
+    assert cli(*arguments)[0] == 0
+    path = tmp_path / "out" / "settings.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({key: kept[key] for key in ("experiment", "mode", "steps", "rate")}))
+    assert cli(*arguments, "--resume")[0] == 0
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_quiet_prints_tables_files_and_errors_alone(cli, failing, monkeypatch, name):
+    monkeypatch.setattr(console, "LINE_INTERVAL", 0.0)
+    arguments = [name, *few(name), "--seeds", "0", "1"]
+    loud, quiet = cli(*arguments, out="loud"), cli(*arguments, "--quiet", out="quiet")
+    rest = loud[1][loud[1].index("\n", loud[1].rindex("; test: ")) + 1:].replace("/loud/", "/quiet/")
+    assert quiet == (0, rest, "") and "written: " in rest and "runs done" in loud[2] and f"{name}, quick mode" in loud[1]
+    bad = planned(*arguments)[0].name
+    failing(bad, RuntimeError)
+    status, out, err = cli(*arguments, "--quiet", out="failed")
+    assert status == 1 and f"missing: {bad}: step 2 of 4" in out and err.startswith("failed: ") and "runs done" not in err
+
+
+def test_a_quiet_bar_is_none(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with console.Progress(10, 1, quiet=True) as progress:
+        progress.advance(10, "a run", {"step": 7, "train_error": 1.0, "test_error": 2.0})
+        progress.end("a run", False)
+    assert screen.getvalue() == ""
 
 
 # ------------------------------------------------------------------------------------------------- one bad run

@@ -63,6 +63,13 @@ def test_imbalance_in_quick_mode():
     assert planned("imbalance", "--methods", "adaboost", "--steps", "7")[0].settings.steps == 7
 
 
+def test_imbalance_in_night_mode():
+    """Two of the paper's five shares, and nothing else is different."""
+    runs, whole = (planned("imbalance", "--mode", mode, "--data", "mnist") for mode in ("night", "paper"))
+    assert values(runs, "share") == [0.99, 0.995] and len(runs) == 120
+    assert [(r.labels, r.settings) for r in runs] == [(r.labels, r.settings) for r in whole if r.labels["share"] in (0.99, 0.995)]
+
+
 def test_what_an_imbalanced_task_is_made_of(monkeypatch):
     asked = []
     monkeypatch.setattr(figure2, "imbalance", lambda source, share, rng, test_source, total, tests, flip: asked.append(
@@ -83,20 +90,27 @@ SMALL = "resnet-8-1-2"
 # figure, mode: network, methods, biases, shares, clean images of CIFAR-10, seeds
 GRIDS = {
     ("table1", "paper"): ("wrn-28-10", TABLE_1, ["uniform"], [0.4], [1000], [0, 1, 2, 3, 4]),
+    ("table1", "night"): ("resnet-20", ["reweight", "uniform", "uniform+short", "clean_only", "uniform+ft"], ["uniform"], [0.4], [1000], [0]),
     ("table1", "quick"): (SMALL, TABLE_1, ["uniform"], [0.4], [1000], [0]),
     ("table2", "paper"): ("resnet-32", TABLE_2, ["background"], [0.4], [100], [0, 1, 2, 3, 4]),
+    ("table2", "night"): ("resnet-20", ["reweight", "uniform", "uniform+es", "clean_only", "uniform+ft"], ["background"], [0.4], [100], [0]),
     ("table2", "quick"): (SMALL, ["uniform", "uniform+es", "random", "oracle", "bootstrap_hard+es", "adaptation", "adaptation_confusion",
                                   "clean_only", "uniform+ft", "reweight"], ["background"], [0.4], [100], [0]),
     ("figure3", "paper"): ("resnet-32", ["reweight+half"], ["background"], [0.4], [100], [0]),
+    ("figure3", "night"): ("resnet-20", ["reweight+half"], ["background"], [0.4], [100], [0]),
     ("figure3", "quick"): (SMALL, ["reweight+half"], ["background"], [0.4], [100], [0]),
     ("figure4", "paper"): ("resnet-32", ["uniform+ft", *CONF, "reweight"], ["background"], [0.4], [15, 30, 50, 100, 200, 500, 1000], [0]),
+    ("figure4", "night"): ("resnet-20", ["reweight", "uniform+ft"], ["background"], [0.4], [15, 100], [0]),
     ("figure4", "quick"): (SMALL, ["uniform+ft", "reweight"], ["background"], [0.4], [15, 100, 500], [0]),
     ("figure5", "paper"): ("resnet-32", ["uniform", "adaptation_confusion+es", "uniform+ft", CONF[1], "reweight"], ["background"],
                            [0.0, 0.1, 0.2, 0.3, 0.4, 0.5], [100], [0]),
+    ("figure5", "night"): ("resnet-20", ["reweight", "uniform", "uniform+ft"], ["background"], [0.0, 0.4], [100], [0]),
     ("figure5", "quick"): (SMALL, ["uniform", "uniform+ft", "reweight"], ["background"], [0.0, 0.2, 0.4], [100], [0]),
     ("figure6", "paper"): ("resnet-32", ["uniform", "reweight"], ["uniform", "background"], [0.4], [1000, 100], [0]),
+    ("figure6", "night"): ("resnet-20", ["reweight", "uniform"], ["uniform", "background"], [0.4], [1000, 100], [0]),
     ("figure6", "quick"): (SMALL, ["uniform", "reweight"], ["uniform", "background"], [0.4], [1000, 100], [0]),
     ("figure7", "paper"): ("resnet-32", ["uniform", "uniform+es", "adaptation_confusion", "reweight"], ["background"], [0.4], [100], [0]),
+    ("figure7", "night"): ("resnet-20", ["reweight", "uniform", "uniform+es"], ["background"], [0.4], [100], [0]),
     ("figure7", "quick"): (SMALL, ["uniform", "uniform+es", "adaptation_confusion", "reweight"], ["background"], [0.4], [100], [0]),
 }
 
@@ -115,8 +129,8 @@ def test_what_a_figure_runs(name, mode):
         assert values(runs, key) == expected, key
     several = len(cleans) if len(biases) == 1 else 1        # of both kinds of flips each has its own number
     assert len(runs) == len(methods) * len(biases) * len(shares) * several * len(seeds)
-    how = {"validation": 5000} if mode == "paper" else {"validation": 2000, "size": 10_000, "tests": 5000}
-    variant = {"paper": "paper", "quick": "exact"}[mode]
+    how = {"validation": 2000, "size": 10_000, "tests": 5000} if mode == "quick" else {"validation": 5000}
+    variant = "exact" if mode == "quick" else "paper"
     for run in runs:
         background = {"target": run.labels["target"]} if run.labels["bias"] == "background" else {}
         flip = Flip(run.labels["bias"], run.labels["share"], background.get("target"), variant)
@@ -130,6 +144,30 @@ def test_what_a_figure_runs(name, mode):
     if "background" in biases:
         own = [run.labels["target"] for run in planned(name, "--mode", mode, "--target", "9") if run.labels["bias"] == "background"]
         assert set(own) == {9}
+
+
+def test_night_mode():
+    """Two jobs of ten hours: Algorithm 1, and all others, by the measured seconds of a step."""
+    night, half = (Settings(steps, 0.1, 0.9, 100, 1000, clean_batch=100, decay=2e-4, drops=drops)
+                   for steps, drops in ((28_000, (14_000, 21_000)), (14_000, ())))
+    assert cifar.settings("reweight", "night", "resnet-20") == night and cifar.settings("reweight+half", "night", "resnet-20") == half
+    a_step = {"reweight": 1.24 * 1.6 * 0.6, "uniform": 0.48 * 1.6 * 0.6}
+    for name in ("table1", "table2", "figure3", "figure7"):
+        first, *others = planned(name, "--mode", "night")
+        assert 0.45 * 36_000 < first.settings.steps * a_step["reweight"] < 0.95 * 36_000 and first.method.name == "reweight"
+        assert sum(run.settings.steps for run in others) * a_step["uniform"] < 0.95 * 36_000
+        assert all(run.base is None or run.base.name in {other.name for other in others} for run in others)
+    table, figure = ({run.name for run in planned(name, "--mode", "night")} for name in ("table2", "figure5"))
+    assert len(table & figure) == len(figure) / 2           # a second night shows Figure 5
+    options = command.parse_options(COMMANDS["table2"].script, ["--mode", "night"])
+    assert options.out.name == "cifar-night" and COMMANDS["table2"].night == "10 h"
+
+
+@pytest.mark.parametrize("name", ["table2", "imbalance", "contradiction"])
+def test_another_batch(name):
+    for run, plain in zip(planned(name, "--batch", "70"), planned(name)):
+        clean = {"clean_batch": 70} if name == "table2" else {}
+        assert run.settings == dataclasses.replace(plain.settings, batch=70, **clean) != plain.settings and run.name == plain.name
 
 
 WHOLE = Settings(80_000, 0.1, 0.9, 100, 1000, clean_batch=100, decay=2e-4, drops=(40_000, 60_000))
