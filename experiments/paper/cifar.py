@@ -21,6 +21,7 @@ runs fit beside it.
 """
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -323,7 +324,7 @@ class Figure(command.Script):
         def file(ending=""):
             return options.out / f"{self.name}-{options.data}{ending}.png"
         if options.given:
-            caption += f", {options.given.share:.1%} wrong labels of {options.labels}"
+            caption += f", {options.given.share:.1%} wrong labels of {pathlib.Path(options.labels).name}"
         yield from self.draw(lines, runs, options, f"{caption}, {options.network}", file)
 
     def folder(self, options):

@@ -132,8 +132,8 @@ def out_of_memory_error(run, step, error):
     return OutOfMemory(f"{run.name}: step {step} does not fit in memory{used}: {error}\n"
                        f"  batches: {count} images, and {clean} clean ones\n"
                        f"  kept: {_describe_kept(run)}\n"
-                       "  help: --resume with --jobs 1; on CIFAR a smaller --network; in a program a smaller batch "
-                       "(Settings), or a network with checkpoint=True (nn.Checkpoint)")
+                       "  help: --resume with --jobs 1; a smaller --batch or, on CIFAR, --network with another --out; "
+                       "in a program a network with checkpoint=True (nn.Checkpoint)")
 
 
 def identity(run):

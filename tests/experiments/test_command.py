@@ -257,7 +257,7 @@ def test_labels_of_a_file_take_the_place_of_flips(cli, given, tmp_path, monkeypa
     assert "  labels-people-worse_label 0.25, 30 clean: training: 200 images" in out and "labels of training wrong" in out
     lines = [line for path in (tmp_path / "out").glob("*.jsonl") for line in read_record(path)]
     assert {(line["bias"], line["share"], "target" in line) for line in lines} == {("labels-people-worse_label", 0.25, False)}
-    assert captions and all("25.0% wrong labels of " in text and "people.npy" in text for text in captions)
+    assert captions and all("25.0% wrong labels of " in text and " of people.npy:worse_label" in text for text in captions)
     assert not any(f"{kind} flips" in text for kind in ("uniform", "background") for text in [out, *captions])
     if name.startswith("table"):
         assert "Table " in out and "MentorNet" not in out and "59.54" not in out and "67.97" not in out

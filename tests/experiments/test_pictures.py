@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from experiments import figures
 from experiments.benchmark import benchmark, peers, precision
+from experiments.data import Given
 from experiments.data.tasks import Part
 from experiments.figures import common, paper
 from experiments.methods import METHODS
@@ -372,7 +373,7 @@ class Told(list):
 def test_reports_draw_their_own_lines(row, data, expected, monkeypatch, tmp_path, capsys):
     told = Told()
     monkeypatch.setattr(grids, "figures", told)
-    lines, options = ["the lines"], types.SimpleNamespace(data=data, out=tmp_path, network="a network")
+    lines, options = ["the lines"], types.SimpleNamespace(data=data, out=tmp_path, network="a network", given=None)
     list(grids.SCRIPTS[row].report(options, [], lines, "a caption"))
     capsys.readouterr()
     assert [name for name, *_ in told] == [name for name, _ in expected]
@@ -387,6 +388,19 @@ def test_reports_draw_their_own_lines(row, data, expected, monkeypatch, tmp_path
         assert tmp_path / f"{row}-{data}{'-weights' * (name == 'weights_over_training')}.png" in rest or name == "accuracy_table"
 
 
+@pytest.mark.parametrize("row", ["table1", "table2", "figure4"])
+def test_reports_on_the_labels_of_a_file(row, monkeypatch, tmp_path, capsys):
+    """The paper's values are of other labels and left out."""
+    told = Told()
+    monkeypatch.setattr(grids, "figures", told)
+    options = types.SimpleNamespace(data="cifar10", out=tmp_path, network="a network", given=Given("x", None, 0.402), labels="at/home/x.pt:worse")
+    list(grids.SCRIPTS[row].report(options, [], ["the lines"], "a caption"))
+    capsys.readouterr()
+    for name, _, *rest in told[:2]:
+        assert {} in rest[:2] and any("a caption, 40.2% wrong labels of x.pt:worse, a network" in str(each) for each in rest)
+        assert row == "figure4" or f"Table {row[-1]}" in rest[-1] and "labels of a file" in rest[-1] and "flips" not in rest[-1]
+
+
 def test_figure_6_shows_the_first_seed_on_the_test_set(monkeypatch, tmp_path, capsys):
     """For each kind of flip and each method: the confusion matrix of its own run on the test images."""
     told = Told()
@@ -396,7 +410,7 @@ def test_figure_6_shows_the_first_seed_on_the_test_set(monkeypatch, tmp_path, ca
     monkeypatch.setattr(grids, "confusion", lambda trainer, learned, part: (trainer.run.name, learned, part))
     runs = [types.SimpleNamespace(name=f"{bias} {method} {seed}", seed=seed, labels={"bias": bias, "method": method}, checkpoint=tmp_path)
             for bias in ("uniform", "background") for seed in (4, 2) for method in ("uniform", "reweight")]
-    options = types.SimpleNamespace(data="cifar10", out=tmp_path, seeds=[4, 2], network="a network",
+    options = types.SimpleNamespace(data="cifar10", out=tmp_path, seeds=[4, 2], network="a network", given=None,
                                     grid=types.SimpleNamespace(biases=("uniform", "background")))
     list(grids.SCRIPTS["figure6"].report(options, runs, [], "a caption"))
     capsys.readouterr()
@@ -432,9 +446,15 @@ def test_figure_3_asks_for_wrong_and_right_labels(monkeypatch):
         images = np.rint((weights % 1) * 1000).astype(int)
         assert ((weights.astype(int) != true[images]) == wrong).all() and len(weights)
     assert len(noisy_one) == 8 * 8 and len(clean_one) == 8 * 12 and len(noisy_all) + len(clean_all) == 160
+    asked.clear()
+    trainer.run.settings.batch = 200                        # of 100 images; without a background class labels are as they are
+    (noisy_all, clean_all), (noisy_one, clean_one) = figure3.histogram_data(trainer, None, None, np.random.default_rng(0))
+    assert all(len(images) == 100 and (given == labels[images]).all() for images, given in asked)
+    assert [set(true[images]) for images, _ in asked[1::2]] == [{k % 4} for k in range(8)]
+    assert len(noisy_all) == 8 * (labels != true).sum() and 0 < len(noisy_one) < len(clean_one)
 
 
-@pytest.mark.parametrize("mode, data, beside", [("paper", "mnist", True), ("quick", "mnist", False), ("paper", "sample", False)])
+@pytest.mark.parametrize("mode, data, beside", [("paper", "mnist", True), ("quick", "mnist", False), ("paper", "sample", False), ("night", "mnist", True), ("night", "sample", False)])
 def test_imbalance_reports_all_lines(mode, data, beside, monkeypatch, tmp_path, capsys):
     """Methods in the order of the table, a picture for each share, and the paper's values only for the paper's settings."""
     told = Told()

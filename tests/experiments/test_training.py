@@ -273,7 +273,7 @@ def test_a_step_that_does_not_fit_in_memory_says_what_was_too_large(device, tmp_
     assert first == f"{run.name}: step 47 does not fit in memory{used}: Unable to allocate 96.0 GiB"
     assert others == [f"  batches: {run.settings.batch} images, and {run.settings.clean_batch or 'all'} clean ones",
                       f"  kept: {run.checkpoint}, the record up to step 40",
-                      "  help: --resume with --jobs 1; on CIFAR a smaller --network; in a program a smaller batch (Settings), or "
+                      "  help: --resume with --jobs 1; a smaller --batch or, on CIFAR, --network with another --out; in a program "
                       "a network with checkpoint=True (nn.Checkpoint)"]
     assert isinstance(caught.value.__cause__, MemoryError) and tree.read(run.checkpoint)
 
