@@ -127,6 +127,15 @@ def test_large_files_are_refused_before_they_are_unpacked(tmp_path, monkeypatch)
             read_labels(write(tmp_path, name, content), np.zeros(10_000, int), 5)
 
 
+def test_files_of_the_largest_size_are_read(tmp_path, monkeypatch):
+    path = write(tmp_path, "two.npz", saved(np.savez_compressed, labels=np.zeros(10_000, int)))
+    with zipfile.ZipFile(path) as archive:
+        monkeypatch.setattr(labels, "LARGEST", archive.infolist()[0].file_size)
+    assert read_labels(path, np.zeros(10_000, int), 5).share == 0.0
+    monkeypatch.setattr(labels, "LARGEST", 2)
+    assert read_labels(write(tmp_path, "one.csv", b"3\n"), np.array([3]), 5).labels.tolist() == [3]
+
+
 class Harmful:
     """An object whose unpickling creates a folder."""
 
