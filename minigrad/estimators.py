@@ -13,7 +13,7 @@ import math
 import numbers
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy
 from numpy.typing import NDArray
@@ -22,18 +22,18 @@ from . import files, nn, tree
 from .backend import generator, xp
 from .errors import DataError, FileError, RequirementError, message
 from .training import (
+    CleanSet,
     Fitted,
     Pass,
     Plan,
     Rows,
     balanced_loss,
-    balanced_share,
     check_count,
     check_number,
     clean_indices,
     default_network,
+    divide,
     encode,
-    hold_out,
     listed,
     one_pass,
     probabilities,
@@ -54,12 +54,6 @@ TITLE, OWN = "minigrad.ReweightedClassifier", "a network of one's own"
 FACTS = ("classes_", "n_features_in_", "feature_names_in_", "n_iter_", "loss_curve_", "clean_loss_curve_",
          "validation_losses_", "_shape", "_seed")
 INPUT = dict(accept_sparse="csr", dtype="float32", allow_nd=True)
-
-
-class CleanSet(NamedTuple):
-    """The clean set, and the indices of its rows in the training set: none for rows apart from it."""
-    rows: Rows
-    known: NDArray[Any]
 
 
 class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
@@ -91,7 +85,8 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
             The loss is the mean over the classes. This saves time, at the price of clean examples.
         validation_fraction: the share of each class to hold out, at least one example.
         n_iter_no_change: see early_stopping.
-        warm_start: whether `fit` begins with the parameters of the previous one, and its optimizer's state.
+        warm_start: whether `fit` begins with the parameters of the previous one, and its optimizer's state. `network`
+            and `hidden_layer_sizes` have no effect then.
         random_state: the seed of all random numbers: an integer, a RandomState or None.
         verbose: whether to print the losses of each pass.
 
@@ -140,7 +135,8 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         where codes are the labels as integers, and its scores are those on labels that may be wrong.
 
         Raises ValueError for data that cannot be trained on, such as missing values, a single class, or a clean set
-        that lacks a class, and for settings out of range.
+        that lacks a class, for settings out of range, and where the loss is not finite. After an error, or Ctrl-C, the
+        classifier is what it was before the pass, or before the call if that was the first.
         """
         return self._fit(X, y, None, (X_clean, y_clean, clean), self.warm_start, self.max_iter, self.early_stopping)
 
@@ -155,28 +151,41 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
 
     def _fit(self, X: Any, y: Any, classes: Any, clean: tuple[Any, Any, Any], goes_on: bool, passes: int,
              early_stopping: bool) -> Self:
+        before = dict(self.__dict__)                    # what is kept where no pass is completed: an error, or Ctrl-C
+        try:
+            rows, chosen = self._prepare(X, y, classes, clean, goes_on and hasattr(self, "model_"))
+            return self._train(rows, chosen, passes, early_stopping)
+        finally:
+            if self.__dict__.get("trust_") is before.get("trust_"):
+                self.__dict__.clear()
+                self.__dict__.update(before)
+
+    def _prepare(self, X: Any, y: Any, classes: Any, clean: tuple[Any, Any, Any],
+                 goes_on: bool) -> tuple[Rows, CleanSet | None]:
+        """Check all that the caller passed, and draw the initial parameters unless training goes on."""
         self._check_settings()
-        goes_on = goes_on and hasattr(self, "model_")
         X, y = validate_data(self, X, y, reset=not goes_on, **INPUT)
-        check_classification_targets(y)
+        try:
+            check_classification_targets(y)
+            found = numpy.unique(y if classes is None else classes)
+        except TypeError as error:
+            raise DataError(f"fit: labels are missing, or neither all strings nor all numbers ({error})\n"
+                            "  help: leave out rows without a label, and make all others strings") from None
         if not goes_on:
-            self.classes_ = numpy.unique(y if classes is None else classes)
-        elif classes is not None and not numpy.array_equal(numpy.unique(classes), self.classes_):
+            self.classes_, self._shape = found, X.shape[1:]
+        elif classes is not None and not numpy.array_equal(found, self.classes_):
             raise DataError(f"partial_fit: classes {listed(classes)} are not those of the first call, "
                             f"{listed(self.classes_)}\n  help: pass all labels that will ever come in the first call")
         if len(self.classes_) < 2:
             raise DataError(f"fit: y has one class, {listed(self.classes_)}: there is nothing to tell apart\n"
                             "  help: pass examples of two classes or more; for chunks of data, partial_fit(X, y, "
                             "classes=all)")
+        self._check_shape(X)
         rows = Rows(X, encode(y, self.classes_, "y"))
-        if goes_on:
-            self._check_shape(X)
-        else:
-            self._shape = X.shape[1:]
         chosen = self._clean_set(rows, *clean)
         if not goes_on:
             self._start()
-        return self._train(rows, chosen, passes, early_stopping)
+        return rows, chosen
 
     def _start(self) -> None:
         """Draw the initial parameters."""
@@ -196,7 +205,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         plan, network, rng = self._plan(), self.network, generator(self._seed)
         if network is None:
             network = default_network(rng, self._shape, len(self.classes_), self.hidden_layer_sizes)
-        elif not isinstance(network, nn.Module):
+        elif not isinstance(network, nn.Module) and callable(network):
             network = network(rng, self._shape, len(self.classes_))
         return start(network, plan)
 
@@ -211,36 +220,26 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         return Fitted(self.model_, self.averages_, self._optimizer_state)
 
     def _train(self, rows: Rows, clean: CleanSet | None, passes: int, early_stopping: bool) -> Self:
-        plan, now, everything = self._plan(), self._fitted(), numpy.arange(len(rows.y))
-        source, held_out = clean.rows if clean else rows, everything[:0]
-        if early_stopping:
-            held_out = hold_out(source.y, self.validation_fraction, self._seed)
-            if not len(held_out):
-                raise DataError(f"fit: {'the clean set' if clean else 'y'} has one example of each class, which leaves "
-                                "none to hold out\n  help: early_stopping=False")
-        rest, validation = numpy.setdiff1d(numpy.arange(len(source.y)), held_out), source.take(held_out)
-        if clean:
-            unused, chosen = clean.known[held_out] if len(clean.known) else everything[:0], source.take(rest)
-        else:
-            unused = held_out
-            chosen = rows.take(balanced_share(rows.y, rest, self.clean_fraction, self._seed))
-        used = numpy.setdiff1d(everything, unused)
+        """Train. An error or Ctrl-C in a pass leaves the best parameters of those before."""
+        plan, now = self._plan(), self._fitted()
+        held_out = self.validation_fraction if early_stopping else 0.0
+        chosen, validation, unused = divide(rows, clean, held_out, self.clean_fraction, self._seed)
+        used = numpy.setdiff1d(numpy.arange(len(rows.y)), unused)
         weights, positive = numpy.zeros((2, len(rows.y)))
         lowest, since, made, best = math.inf, 0, 0, now
         while made < passes and (not early_stopping or since < self.n_iter_no_change):
             now, record = one_pass(plan, now, rows, chosen, self.n_iter_, used)
-            weights, positive = weights + record.weights, positive + record.positive
-            made, self.n_iter_, since = made + 1, self.n_iter_ + 1, since + 1
-            self._set(now)
             loss = balanced_loss(now, validation) if early_stopping else None
-            self._record(record, loss)
+            weights, positive, made, since = weights + record.weights, positive + record.positive, made + 1, since + 1
             if loss is None:
                 best = now
             elif loss < lowest:
                 lowest, since, best = loss, 0, now
-        self._set(best)
-        self.sample_weights_, self.trust_ = weights / made, positive / made
-        self.sample_weights_[unused] = self.trust_[unused] = numpy.nan
+            self._set(best)
+            self.n_iter_ += 1
+            self.sample_weights_, self.trust_ = weights / made, positive / made
+            self.sample_weights_[unused] = self.trust_[unused] = numpy.nan
+            self._record(record, loss)
         return self
 
     def _record(self, record: Pass, validation_loss: float | None) -> None:

@@ -43,6 +43,12 @@ class Rows(NamedTuple):
         return Rows(self.x[indices], self.y[indices])
 
 
+class CleanSet(NamedTuple):
+    """The clean set, and the indices of its rows in the training set: none for rows apart from it."""
+    rows: Rows
+    known: NDArray[Any]
+
+
 class Plan(NamedTuple):
     """The settings of training.
 
@@ -62,6 +68,8 @@ class Plan(NamedTuple):
         if self.method not in METHODS:
             raise DataError(f"method = {self.method!r}: there is no such method\n  help: {', '.join(METHODS)}")
         check_number("rate", self.rate)
+        if not isinstance(self.weight_decay, numbers.Real) or not 0.0 <= float(self.weight_decay) < math.inf:
+            raise DataError(f"weight_decay = {self.weight_decay!r} is not a number, 0 or more")
         check_count("batch_size", self.batch_size)
         check_count("clean_batch_size", self.clean_batch_size)
 
@@ -88,9 +96,12 @@ class Pass(NamedTuple):
 def start(model: nn.Module, plan: Plan) -> Fitted:
     """Return a model with its initial running averages and the initial state of the optimizer.
 
-    Raises DataError for settings out of range.
+    Raises DataError for settings out of range, and for a model that is no module.
     """
     plan.check()
+    if not isinstance(model, nn.Module):
+        raise DataError(f"network: {type(model).__name__} is no nn.Module\n"
+                        "  help: pass a module, or a function that returns one")
     return Fitted(model, model.init_state(), plan.optimizer().init(model))
 
 
@@ -106,7 +117,8 @@ def one_pass(plan: Plan, now: Fitted, rows: Rows, clean: Rows, number: int,
         number: of passes before this one: with the seed, the key of the random numbers.
         used: indices of the rows to train on; None: all.
 
-    Nothing is read from a device before the end of the pass. Raises DataError for settings out of range.
+    Nothing is read from a device before the end of the pass. Raises DataError for settings out of range, and where the
+    loss is not finite.
     """
     plan.check()
     used = numpy.arange(len(rows.y)) if used is None else used
@@ -124,6 +136,9 @@ def one_pass(plan: Plan, now: Fitted, rows: Rows, clean: Rows, number: int,
         positive[at] = w > 0
         losses += xp.stack(pair) * (len(indices) / len(used))
     loss, clean_loss = map(float, to_host(losses))
+    if not math.isfinite(loss + clean_loss):
+        raise DataError(f"the loss of pass {number + 1} is not finite\n"
+                        "  help: standardize the examples, or lower the rate; a network must return finite scores")
     return now, Pass(to_host(weights), to_host(positive), loss, clean_loss)
 
 
@@ -236,6 +251,29 @@ def clean_indices(clean: Any, n: int) -> NDArray[Any]:
         raise DataError(message("fit", "clean has the same index twice: numbers 0 and 1 are not a mask", [], help))
     return rows
 
+
+def divide(rows: Rows, clean: CleanSet | None, held_out: float, clean_fraction: float,
+           seed: int) -> tuple[Rows, Rows, NDArray[Any]]:
+    """Return the clean set to train with, the examples to hold out, and the indices of the rows not to train on.
+
+    Args:
+        rows: the training set.
+        clean: the clean set; None: a share of the training set takes its place.
+        held_out: the share of the clean set to hold out, or of the training set where there is none; 0: nothing.
+        clean_fraction: see balanced_share.
+        seed: of the random numbers.
+
+    Raises DataError where there is nothing to hold out.
+    """
+    source = clean.rows if clean else rows
+    out = hold_out(source.y, held_out, seed) if held_out else numpy.zeros(0, int)
+    if held_out and not len(out):
+        raise DataError(f"fit: {'the clean set' if clean else 'y'} has one example of each class, which leaves none to "
+                        "hold out\n  help: early_stopping=False")
+    rest, validation = numpy.setdiff1d(numpy.arange(len(source.y)), out), source.take(out)
+    if clean is None:
+        return rows.take(balanced_share(rows.y, rest, clean_fraction, seed)), validation, out
+    return source.take(rest), validation, clean.known[out] if len(clean.known) else out[:0]
 
 
 def balanced_share(y: NDArray[Any], used: NDArray[Any], fraction: float, seed: int) -> NDArray[Any]:

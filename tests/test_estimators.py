@@ -1,4 +1,5 @@
 """The classifier of scikit-learn's kind: scikit-learn's own checks, wrong labels found, and every way in and out."""
+import copy
 import fractions
 import functools
 import inspect
@@ -362,6 +363,72 @@ def test_files_that_do_not_fit(tmp_path):
         ReweightedClassifier.load(tmp_path / "text")
 
 
+# ------------------------------------------------------------------------------------------ errors and Ctrl-C in the middle
+
+class Breaks:
+    """A layer of a linear network that raises an error after a number of calls."""
+
+    def __init__(self, error, calls):
+        self.error, self.calls = error, calls
+
+    def __call__(self, x):
+        self.calls -= 1
+        if self.calls < 0:
+            raise self.error
+        return x
+
+    def network(self, rng, shape, classes):
+        return nn.Sequential((self, nn.Linear.init(rng, *shape, classes)))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_stopped_in_a_later_pass(error, tmp_path):
+    """A call to check the scores, then four batches in a pass, each with two calls of the network: the eleventh is in the second pass."""
+    X, y, clean = small()
+    layer = Breaks(error, 10)
+    model = quick(network=layer.network)
+    with pytest.raises(error):
+        model.fit(X, y, clean=clean)
+    layer.calls = 1000
+    assert same(model, clone(model).set_params(max_iter=1).fit(X, y, clean=clean), X) and len(model.trust_) == len(model.sample_weights_) == 60
+    model.save(tmp_path / "model")
+    whole = clone(model).set_params(max_iter=2).fit(X, y, clean=clean)
+    assert same(model.partial_fit(X, y, clean=clean), whole, X)
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_stopped_in_the_first_pass(goes_on):
+    X, y, clean = small()
+    layer = Breaks(KeyboardInterrupt, 5)
+    model = quick(network=layer.network, warm_start=goes_on)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y, clean=clean)
+    layer.calls = 1000
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    before = copy.deepcopy(model.fit(X, y, clean=clean))
+    layer.calls = 5
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y, clean=clean)
+    layer.calls = 1000
+    assert same(model, before, X) and model.trust_ is not None
+
+
+def test_data_that_are_refused_change_nothing():
+    X, y, clean = small()
+    model = quick().fit(X, y, clean=clean)
+    before = copy.deepcopy(model)
+    with pytest.raises(DataError):
+        model.fit(X[:, :2], np.array(list("abc"))[y], clean=clean & False)
+    assert same(model, before, X) and model.classes_.tolist() == [0, 1, 2] and model.n_features_in_ == 4
+
+
+def test_a_loss_that_is_not_finite():
+    X, y, clean = small()
+    with np.errstate(all="ignore"), pytest.raises(DataError, match="the loss of pass 1 is not finite\n  help: standardize the examples, or lower the rate"):
+        quick(learning_rate_init=1e30).fit(X, y, clean=clean)
+
+
 # ------------------------------------------------------------------------------------------ what is refused
 
 X, Y, CLEAN = small()
@@ -390,6 +457,12 @@ REFUSED = {
     "batches": ({}, dict(batch_size=2.5), "batch_size = 2.5 is not an integer, 1 or more"),
     "share": ({}, dict(clean_fraction=1.5), "clean_fraction = 1.5 is not a number between 0 and 1"),
     "rate": ({}, dict(learning_rate_init=0.0), "rate = 0.0 is not a number between 0 and inf"),
+    "weight decay": ({}, dict(weight_decay=-1), "weight_decay = -1 is not a number, 0 or more"),
+    "no weight decay": ({}, dict(weight_decay=None), "weight_decay = None is not a number"),
+    "labels of two kinds": (dict(y=np.array(["a", 1, "c"] * 20, object)), {}, "labels are missing, or neither all strings nor all numbers .*\n  help: leave out rows without a label"),
+    "a label is missing": (dict(y=np.array(["a", None, "c"] * 20, object)), {}, "labels are missing, or neither"),
+    "name of a network": ({}, dict(network="mlp"), "network: str is no nn.Module"),
+    "network of nothing": ({}, dict(network=lambda rng, shape, classes: None), "network: NoneType is no nn.Module"),
     "network": ({}, dict(network=lambda rng, shape, classes: nn.Linear.init(rng, *shape, 2)), "does not return one score for each class"),
 }
 
