@@ -327,7 +327,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         settings["network"] = None if self.network is None else OWN
         if not isinstance(self.random_state, numbers.Integral):
             settings["random_state"] = None
-        facts = {name: getattr(self, name) for name in FACTS if hasattr(self, name)}
+        facts = {name: getattr(self, name, None) for name in FACTS}
         try:
             text = json.dumps([settings, facts, self.classes_.dtype.str], default=_plain)
         except TypeError as error:
@@ -346,20 +346,23 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         text = metadata.get(TITLE)
         if text is None:
             raise FileError(f"{path}: this file holds no {TITLE}\n  help: pass a file that its method save wrote")
-        saved: tuple[dict[str, Any], dict[str, Any], str] = json.loads(text)
-        settings, facts, dtype = saved
-        if (settings.pop("network") is None) != (network is None):
-            raise DataError(f"{path}: the network of this classifier is {'not ' * (network is not None)}one of its own,"
+        try:
+            settings, facts, dtype = json.loads(text)
+            own = settings.pop("network") is not None
+            new = cls(network)
+            new.set_params(**{name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()})
+            new.__dict__.update({name: facts[name] for name in FACTS if facts[name] is not None})
+            new.classes_, new._shape = numpy.array(facts["classes_"], dtype), tuple(facts["_shape"])
+            if facts["feature_names_in_"]:
+                new.feature_names_in_ = numpy.array(facts["feature_names_in_"], object)
+            new.sample_weights_ = new.trust_ = arrays["trust"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FileError(f"{path}: settings and labels cannot be read ({type(error).__name__}: {error})\n"
+                            "  help: the file is damaged, or of another version: save it again") from None
+        if own == (network is None):
+            raise DataError(f"{path}: the network of this classifier is {'not ' * (not own)}one of its own,"
                             " which no file holds\n  help: load(path, network=...) as in the constructor, or without")
-        new = cls(network)
-        for name, value in [*settings.items(), *facts.items()]:
-            setattr(new, name, tuple(value) if name == "hidden_layer_sizes" and isinstance(value, list) else value)
-        new.classes_ = numpy.array(facts["classes_"], dtype)
-        new._shape = tuple(facts["_shape"])
-        if "feature_names_in_" in facts:
-            new.feature_names_in_ = numpy.array(facts["feature_names_in_"], object)
         new._set(new._initial())
-        new.sample_weights_ = new.trust_ = arrays["trust"]
         loaded = tree.load(path, new._arrays())
         new._set(loaded["fitted"])
         new.sample_weights_, new.trust_ = arrays["sample_weights"], arrays["trust"]

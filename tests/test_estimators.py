@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import minigrad as mg
-from minigrad import nn, training, tree
+from minigrad import estimators, files, nn, training, tree
 from minigrad.errors import DataError, FileError
 from minigrad.estimators import ReweightedClassifier
 
@@ -361,6 +361,26 @@ def test_files_that_do_not_fit(tmp_path):
     (tmp_path / "text").write_text("no arrays")
     with pytest.raises(FileError, match="not a whole safetensors file"):
         ReweightedClassifier.load(tmp_path / "text")
+
+
+@pytest.mark.parametrize("change", [lambda text: text[:-5], lambda text: "[1, 2]", lambda text: text.replace("max_iter", "most"), lambda text: text.replace('"classes_"', '"labels"'),
+                                    lambda text: text.replace('"_seed"', '"seed"')], ids=["cut off", "another list", "unknown setting", "no classes", "no seed"])
+def test_a_file_with_damaged_settings(change, tmp_path):
+    X, y, clean = small()
+    model = quick().fit(X, y, clean=clean)
+    model.save(tmp_path / "model")
+    tree.save(tmp_path / "model", model._arrays(), {estimators.TITLE: change(files.read(tmp_path / "model")[1][estimators.TITLE])})
+    with pytest.raises(FileError, match="settings and labels cannot be read .*\n  help: the file is damaged"):
+        ReweightedClassifier.load(tmp_path / "model")
+
+
+def test_a_file_sets_no_other_attributes(tmp_path):
+    X, y, clean = small()
+    model = quick().fit(X, y, clean=clean)
+    model.save(tmp_path / "model")
+    text = files.read(tmp_path / "model")[1][estimators.TITLE]
+    tree.save(tmp_path / "model", model._arrays(), {estimators.TITLE: text.replace('"n_iter_"', '"predict": 3, "n_iter_"')})
+    assert len(ReweightedClassifier.load(tmp_path / "model").predict(X)) == 60
 
 
 # ------------------------------------------------------------------------------------------ errors and Ctrl-C in the middle
