@@ -1,0 +1,90 @@
+"""Three public tables: the tasks are as documented, every method runs on the rows it should, and the command works."""
+import json
+
+import numpy as np
+import pytest
+
+from experiments import command_line
+from experiments.figures import tables as figures
+from experiments.pages import tables
+from experiments.pages.tables import METHODS, task
+
+
+@pytest.mark.parametrize("bias, counts, wrong", [("imbalance", [13, 267], 0), ("flips", [159, 267], 166), ("both", [13, 267], 108)])
+def test_tasks(bias, counts, wrong):
+    """Of 159 malignant rows 5 are clean, and every 20th of the other 154 is kept: 13; 0.4 * 416 = 166, 0.4 * 270 = 108."""
+    found, plain = task("breast cancer", bias, 1), task("breast cancer", "imbalance" if bias != "flips" else "flips", 1)
+    assert len(found.y) == sum(counts) and np.bincount(found.y[found.clean]).tolist() == [5, 5] and len(found.y_test) == 143
+    assert found.X.shape == (len(found.y), 30) and np.allclose(found.X.mean(0), 0) and np.allclose(found.X.std(0), 1)
+    if bias == "both":
+        assert np.sum(found.y != plain.y) == wrong and (found.y == plain.y)[found.clean].all()
+    if bias == "imbalance":
+        assert np.bincount(found.y).tolist() == counts
+    assert np.array_equal(task("breast cancer", bias, 1).y, found.y) and not np.array_equal(task("breast cancer", bias, 2).X_test, found.X_test)
+
+
+def test_of_ten_classes_five_are_rare():
+    assert (np.bincount(task("digits", "imbalance", 0, clean=3).y) < 12).tolist() == [True] * 5 + [False] * 5
+
+
+class Witness:
+    """A classifier that keeps what it is given, and predicts the first class."""
+    seen = {}
+
+    def __init__(self, random_state):
+        self.seed = random_state
+
+    def fit(self, X, y, **mask):
+        self.seen.update(X=X, y=y, seed=self.seed, mask=mask)
+        return self
+
+    def predict(self, X):
+        return np.zeros(len(X), int)
+
+
+@pytest.mark.parametrize("rows", ["all", "half", "clean", "marked"])
+def test_rows(rows):
+    found = task("wine", "both", 3)
+    assert tables.score(tables.Method(Witness, rows), found, 3) == pytest.approx(100 / 3)
+    X, y, known, seen = found.X, found.y, np.flatnonzero(found.clean), Witness.seen
+    more = np.resize(known, len(y) - 30)
+    assert np.array_equal(seen["X"], {"half": np.r_[X, X[more]], "clean": X[known]}.get(rows, X))
+    assert np.array_equal(seen["y"], {"half": np.r_[y, y[more]], "clean": y[known]}.get(rows, y)) and seen["seed"] == 3
+    assert list(seen["mask"]) == ["clean"] * (rows == "marked") and len(seen["y"]) == {"half": 2 * len(y) - 30, "clean": 15}.get(rows, len(y))
+
+
+def test_methods_that_know_the_clean_rows_are_marked():
+    assert {name for name in METHODS if name.endswith(" *")} == {name for name, method in METHODS.items() if method.rows != "all"}
+    assert METHODS[figures.OURS].rows == "marked" and METHODS[figures.OURS].make(random_state=0).method == "reweight"
+
+
+def made_up(**scores):
+    return [{"table": "wine", "bias": bias, "clean": 5, "method": method, "seed": seed, "balanced_accuracy": mean + seed}
+            for bias in ("flips", "both") for method, mean in scores.items() for seed in (0, 2)]
+
+
+def test_the_table(tmp_path):
+    lines = made_up(**{"Forest": 90.0, figures.OURS: 93.0})
+    assert [row[-14:].strip() for row in figures.table(lines).splitlines()[3:5]] == ["91.0 ± 1.4", "94.0 ± 1.4 <"]
+    assert figures.picture(lines, tmp_path / "picture.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    """All methods on one task, in a process of its own."""
+    monkeypatch.setattr(tables, "BIASES", {"both": tables.BIASES["both"]})
+    assert command_line.main(["tables", "--tables", "wine", "--seeds", "4", "4", "--clean", "3", "--jobs", "1", "--out", str(tmp_path)]) == 0
+    text, lines = capsys.readouterr().out, [json.loads(line) for line in (tmp_path / "tables.jsonl").read_text().splitlines()]
+    assert figures.table(lines) in text and [line["method"] for line in lines] == list(METHODS) and (tmp_path / "tables.png").exists()
+    assert {(line["table"], line["bias"], line["clean"], line["seed"]) for line in lines} == {("wine", "both", 3, 4)}
+    scores = {line["method"]: line["balanced_accuracy"] for line in lines}
+    assert all(0 < value <= 100 for value in scores.values()) and len({*scores.values()}) > 5
+    name = "LogisticRegression, balanced, clean rows half *"
+    assert scores[name] == tables.score(METHODS[name], task("wine", "both", 4, 3), 4)
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["--clean", "0"], "--clean 0: it must be at least 1"), (["--jobs", "0"], "--jobs 0: it must be at least 1"),
+    (["--seeds", "-1"], "--seeds -1: it must be at least 0"), (["--clean", "37"], "--clean 37: the smallest class of wine has 36 rows")])
+def test_what_cannot_be_run(arguments, says, tmp_path, capsys):
+    assert command_line.main(["tables", *arguments, "--out", str(tmp_path)]) == 2
+    assert says in capsys.readouterr().err and not [*tmp_path.iterdir()]
