@@ -38,6 +38,7 @@ from .training import (
     one_pass,
     probabilities,
     start,
+    without_objects,
 )
 from .typing import Tree
 
@@ -153,8 +154,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
              early_stopping: bool) -> Self:
         before = dict(self.__dict__)                    # what is kept where no pass is completed: an error, or Ctrl-C
         try:
-            rows, chosen = self._prepare(X, y, classes, clean, goes_on and hasattr(self, "model_"))
-            return self._train(rows, chosen, passes, early_stopping)
+            return self._train(*self._prepare(X, y, classes, clean, goes_on), passes, early_stopping)
         finally:
             if self.__dict__.get("trust_") is before.get("trust_"):
                 self.__dict__.clear()
@@ -164,7 +164,9 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
                  goes_on: bool) -> tuple[Rows, CleanSet | None]:
         """Check all that the caller passed, and draw the initial parameters unless training goes on."""
         self._check_settings()
+        goes_on = goes_on and hasattr(self, "model_")
         X, y = validate_data(self, X, y, reset=not goes_on, **INPUT)
+        y = without_objects(y)
         try:
             check_classification_targets(y)
             found = numpy.unique(y if classes is None else classes)
@@ -343,11 +345,10 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         not such a file, DataError where the network is missing, ShapeError where it is another.
         """
         arrays, metadata = files.read(path)
-        text = metadata.get(TITLE)
-        if text is None:
+        if TITLE not in metadata:
             raise FileError(f"{path}: this file holds no {TITLE}\n  help: pass a file that its method save wrote")
         try:
-            settings, facts, dtype = json.loads(text)
+            settings, facts, dtype = json.loads(metadata[TITLE])
             own = settings.pop("network") is not None
             new = cls(network)
             new.set_params(**{name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()})

@@ -227,6 +227,14 @@ def encode(labels: NDArray[Any], classes: NDArray[Any], name: str) -> NDArray[An
     return numpy.array([index[label] for label in labels.tolist()], int)
 
 
+def without_objects(values: Any) -> NDArray[Any]:
+    """Return an array; one of dtype object, as pandas makes, as one of numbers or bools where it holds no strings."""
+    array = numpy.asarray(values)
+    if array.dtype != object or any(isinstance(value, str) for value in array.flat):
+        return array
+    return numpy.array(array.tolist())
+
+
 def listed(labels: Any) -> str:
     """Return labels as text, the first ten of them."""
     names = [repr(label) for label in sorted(numpy.asarray(list(labels)).tolist())]
@@ -237,7 +245,7 @@ def listed(labels: Any) -> str:
 
 def clean_indices(clean: Any, n: int) -> NDArray[Any]:
     """Return the indices of the clean rows. Raises DataError unless clean is a mask (n,), or different indices."""
-    rows = numpy.asarray(clean)
+    rows = without_objects(clean)
     help = f"a mask of {n} bools, True for the rows of X that are known to be right, or the indices of these rows"
     if rows.dtype.kind not in "biu" or rows.ndim != 1 or rows.dtype.kind == "b" and len(rows) != n:
         raise DataError(message("fit", f"clean is neither a mask of {n} rows nor indices", [("clean", rows, "")], help))

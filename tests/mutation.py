@@ -66,6 +66,7 @@ TESTS = {                                                   # the first entry th
     "experiments/methods/": ["what_methods_do", "methods", "resampling", "boosting"],
     "experiments/training/trainers.py": ["what_methods_do", "trainers", "seeds"],
     "experiments/training/": ["training", "trainers", "command"],
+    **dict.fromkeys(("experiments/figures/tables.py", "experiments/pages/tables.py"), ["tables"]),
     "experiments/figures/": ["figures", "pictures", "settings"],
     "experiments/paper/figure2.py": ["settings", "pictures", "known_images", "seeds", "training"],
     "experiments/paper/": ["settings", "pictures", "seeds", "cifar", "training", "command"],

@@ -166,10 +166,22 @@ def test_any_labels(labels, tmp_path):
     assert again.classes_.dtype == model.classes_.dtype and np.array_equal(again.predict(X), model.predict(X))
 
 
+@pytest.mark.parametrize("labels, kind", [([7, 5, 6], "i"), ([True, False, True], "b"), (["b", "a", "c"], "O")])
+def test_labels_of_dtype_object(labels, kind, tmp_path):
+    """As pandas has them after a merge: numbers are numbers, strings stay objects."""
+    X, y, clean = small()
+    y = np.array(labels, object)[y]
+    model = quick().fit(pandas.DataFrame(X), pandas.Series(y), X_clean=pandas.DataFrame(X[clean]), y_clean=pandas.Series(y[clean]))
+    assert model.classes_.dtype.kind == kind and model.classes_.tolist() == sorted({*labels}) and {*model.predict(X).tolist()} <= {*labels}
+    model.save(tmp_path / "model")
+    assert ReweightedClassifier.load(tmp_path / "model").classes_.dtype == model.classes_.dtype
+
+
 def test_indices_are_as_good_as_a_mask():
     X, y, clean = small()
-    a, b = (quick().fit(X, y, clean=form) for form in (clean, np.flatnonzero(clean).tolist()))
-    assert np.array_equal(a.predict_proba(X), b.predict_proba(X))
+    a, *others = (quick().fit(X, y, clean=form).predict_proba(X) for form in (
+        clean, np.flatnonzero(clean).tolist(), clean.tolist(), pandas.Series(clean), pandas.Series(clean, dtype="boolean"), clean.astype(object)))
+    assert all(np.array_equal(a, other) for other in others)
 
 
 def test_without_a_clean_set_a_balanced_share_serves():
@@ -471,6 +483,7 @@ REFUSED = {
     "no clean rows": (dict(clean=CLEAN & False), {}, "clean has no row"),
     "mask of another length": (dict(clean=CLEAN[1:]), {}, "clean is neither a mask of 60 rows nor indices"),
     "mask of numbers": (dict(clean=CLEAN.astype(int)), {}, "the same index twice: numbers 0 and 1 are not a mask"),
+    "mask with a gap": (dict(clean=np.where(Y == 2, None, CLEAN)), {}, "clean is neither a mask of 60 rows nor indices"),
     "mask of floats": (dict(clean=CLEAN.astype(float)), {}, "clean is neither a mask of 60 rows nor indices"),
     "method": ({}, dict(method="ours"), "method = 'ours': there is no such method\n  help: reweight, proportion, uniform"),
     "passes": ({}, dict(max_iter=0), "max_iter = 0 is not an integer, 1 or more"),
