@@ -53,7 +53,7 @@ COMMANDS = {command.name: command for command in [
     Command("tour", "pages.tour", "a tour: the engine built on one page, with pictures", "5 s"),
     Command("walkthrough", "pages.walkthrough", "one step of Algorithm 1 in seven pictures", "5 s"),
     Command("nested", "pages.nested", "the exact two loops against the single one", "10 s"),
-    Command("tables", "pages.tables", "Algorithm 1 beside scikit-learn, on public tables", "5 min"),
+    Command("tables", "pages.tables", "Algorithm 1 beside scikit-learn, on public tables", "3 min"),
     Command("benchmark", "benchmark.benchmark", "the cost of one step, against PyTorch and JAX",
             "20 min; with --growth 30"),
 ]}

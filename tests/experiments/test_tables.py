@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from experiments import command_line
+from experiments.figures import common
 from experiments.figures import tables as figures
 from experiments.pages import tables
 from experiments.pages.tables import METHODS, task
+
+from .test_pictures import error_bars, ticks
 
 
 @pytest.mark.parametrize("bias, counts, wrong", [("imbalance", [13, 267], 0), ("flips", [159, 267], 166), ("both", [13, 267], 108)])
@@ -63,10 +66,26 @@ def made_up(**scores):
             for bias in ("flips", "both") for method, mean in scores.items() for seed in (0, 2)]
 
 
-def test_the_table(tmp_path):
-    lines = made_up(**{"Forest": 90.0, figures.OURS: 93.0})
-    assert [row[-14:].strip() for row in figures.table(lines).splitlines()[3:5]] == ["91.0 ± 1.4", "94.0 ± 1.4 <"]
-    assert figures.picture(lines, tmp_path / "picture.png").read_bytes()[:4] == b"\x89PNG"
+LINES = made_up(**{"Forest": 90.0, "Network *": 80.0, figures.OURS: 93.0})
+
+
+def test_the_table():
+    text = figures.table(LINES)
+    assert [row[-30:].split() for row in text.splitlines()[3:6]] == [["91.0", "±", "1.4"] * 2, ["81.0", "±", "1.4"] * 2, ["94.0", "±", "1.4", "<"] * 2]
+    assert text.splitlines()[1].split() == ["wine,", "balanced", "accuracy,", "%", "flips", "both"]
+
+
+def test_the_picture(tmp_path, drawn):
+    assert figures.picture(LINES, tmp_path / "picture.png").read_bytes()[:4] == b"\x89PNG"
+    (figure,) = drawn
+    assert [axes.get_title() for axes in figure.axes] == ["wine, flips", "wine, both"] and "5 clean rows" in figure.get_suptitle()
+    for axes in figure.axes:
+        bars = error_bars(axes)
+        assert [(bar["x"][0], bar["y"][0], bar["xerr"][0]) for bar in bars] == [pytest.approx(row) for row in ((91, 0, 2 ** .5), (81, 1, 2 ** .5), (94, 2, 2 ** .5))]
+        assert [bar["color"] for bar in bars] == [common.OTHER, common.color("proportion"), common.color("reweight")]
+        (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+        assert list(line.get_xdata()) == [94, 94] and axes.get_xlim()[1] == 100 and axes.yaxis_inverted()
+    assert ticks(figure.axes[0].yaxis) == ["Forest", "Network *", figures.OURS]
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
