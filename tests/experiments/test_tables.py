@@ -88,6 +88,36 @@ def test_the_picture(tmp_path, drawn):
     assert ticks(figure.axes[0].yaxis) == ["Forest", "Network *", figures.OURS]
 
 
+def test_records(monkeypatch):
+    monkeypatch.setattr(tables, "METHODS", {"first class": tables.Method(Witness)})
+    assert tables.records("wine", "flips", 6, 4) == [{"table": "wine", "bias": "flips", "clean": 4, "method": "first class", "seed": 6,
+                                                      "balanced_accuracy": pytest.approx(100 / 3)}]
+    assert Witness.seen["seed"] == 6 and np.array_equal(Witness.seen["y"], task("wine", "flips", 6, 4).y)
+
+
+def test_most_passes_of_the_networks():
+    found = {name: method.make(random_state=0).get_params().get("max_iter") for name, method in METHODS.items()}
+    assert {name for name, passes in found.items() if passes == 1000} == {"MLPClassifier, clean rows alone *", *(name for name in METHODS if "Logistic" in name)}
+    assert {passes for name, passes in found.items() if "Reweighted" in name or "MLPClassifier" in name and "+" not in name} == {100, 1000, 10}
+
+
+@pytest.mark.parametrize("jobs, expected", [([], 3), (["--jobs", "2"], 2)])
+def test_defaults(jobs, expected, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tables, "default_jobs", lambda: 3)
+    monkeypatch.setattr(tables, "run_all", lambda *arguments: seen.extend(arguments) or LINES)
+    assert tables.main(jobs) == 0 and (tmp_path / "runs" / "tables" / "tables.png").exists()
+    assert seen == [[(table, bias, seed, 5) for table in ("breast cancer", "wine", "digits") for bias in ("imbalance", "flips", "both") for seed in range(5)], expected]
+
+
+def test_stopped_by_ctrl_c(tmp_path, monkeypatch, capsys):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(tables, "run_all", stop)
+    assert tables.main(["--out", str(tmp_path)]) == 130 and "nothing is written" in capsys.readouterr().err and not [*tmp_path.iterdir()]
+
+
 def test_the_command(tmp_path, capsys, monkeypatch):
     """All methods on one task, in a process of its own."""
     monkeypatch.setattr(tables, "BIASES", {"both": tables.BIASES["both"]})
