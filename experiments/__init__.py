@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 os.environ["MPLBACKEND"] = "Agg"        # a notebook may set one that is not installed here; pictures go into files
 
 _beside = str(pathlib.Path(__file__).parent.parent)
-sys.path.insert(0, _beside)             # import `models` from here, not from the working directory
-import models  # noqa: E402
+sys.path.insert(0, _beside)             # import `minigrad` from here, not from the working directory
+import minigrad  # noqa: E402
 
 sys.path.remove(_beside)
 __path__.append(str(pathlib.Path(__file__).parent / "commands"))     # python -m experiments.table2

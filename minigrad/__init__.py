@@ -12,6 +12,7 @@ A derivative at a point is a linear map that can be applied both ways. To read t
     nn.py          layers: a module is a tree of arrays (initial.py: initial values of parameters)
     optim.py       sgd and adam: pairs of pure functions
     reweight.py    Learning to Reweight Examples, one linearization applied both ways
+    models.py      networks, which lie in the folder models of the repository
     training.py    passes over data in batches, by Algorithm 1 or plainly
     estimators.py  the same as a classifier of scikit-learn, which only this file imports
     check.py       the laws that every derivative obeys, to check your own primitives

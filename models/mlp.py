@@ -22,7 +22,7 @@ def mlp(rng: Generator, sizes: Sequence[int], activation: Callable[[Array], Arra
     """
     if len(sizes) < 2:
         raise ShapeError(f"mlp: sizes {sizes!r} are too few\n  help: (inputs, outputs), (inputs, hidden, outputs) ...")
-    layers = []
+    layers: list[Callable[[Array], Array]] = []
     for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:])):
         layers.append(nn.Linear.init(rng, inputs, outputs))
         if i < len(sizes) - 2:

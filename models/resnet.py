@@ -2,7 +2,7 @@
 import functools
 import math
 import numbers
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from numpy.random import Generator
 
@@ -85,9 +85,10 @@ def resnet(rng: Generator, depth: int = 32, widen: int = 1, classes: int = 10, r
         draw = functools.partial(nn.truncated_normal, scale=math.sqrt(2.0 / (9 * outputs)))
         return nn.Conv2d.init(rng, inputs, outputs, 3, stride, "same", bias=False, initialize=draw)
 
-    layers = [conv(3, 16, stride), norm(16), relu]
+    layers: list[Callable[[Array], Array]] = [conv(3, 16, stride), norm(16), relu]
     for stage, inputs, outputs, stride in _units(depth, widen):
-        before = [norm(inputs), relu] + [nn.Dropout(rate)] * (rate > 0) if stage else []
+        dropout = (nn.Dropout(rate),) if rate > 0 else ()
+        before = (norm(inputs), relu, *dropout) if stage else ()
         branch = nn.Sequential((*before, conv(inputs, outputs, stride), norm(outputs), relu, conv(outputs, outputs)))
         layers.append(nn.Checkpoint(Unit(branch, stride)) if checkpoint else Unit(branch, stride))
     scores = nn.Linear.init(rng, outputs, classes, initialize=nn.uniform_unit_scaling)
@@ -128,7 +129,7 @@ def standard_resnet(rng: Generator, depth: int = 32, widen: int = 1, classes: in
     def norm(channels: int) -> nn.BatchNorm:
         return nn.BatchNorm.init(channels, momentum=momentum)
 
-    layers = [conv(3, 16), norm(16), relu]
+    layers: list[Callable[[Array], Array]] = [conv(3, 16), norm(16), relu]
     for _, inputs, outputs, stride in _units(depth, widen):
         branch = nn.Sequential((conv(inputs, outputs, stride), norm(outputs), relu,
                                 conv(outputs, outputs), norm(outputs)))

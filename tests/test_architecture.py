@@ -11,14 +11,15 @@ from minigrad import nn
 
 ROOT = pathlib.Path(mg.__file__).parent.parent
 LAYERS = [{"typing"}, {"errors", "deprecated"}, {"boundary"}, {"backend", "files"}, {"tree"}, {"box"}, {"core"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"},
-          {"losses", "normalization", "initial"}, {"nn", "optim", "reweight", "check", "draw"}, {"training"}, {"estimators"}, {"fast"}, {"__main__"}]      # the ground floor, and the wing
+          {"losses", "normalization", "initial"}, {"nn", "optim", "reweight", "check", "draw"}, {"models"}, {"training"}, {"estimators"}, {"fast"}, {"__main__"}]      # the ground floor, and the wing
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ROOMS = [{"deprecated", "console"}, {"data"}, {"methods"}, {"training"}, {"figures"}, {"paper"}, {"pages", "benchmark"}, {"command_line"},
          {"commands", "__main__"}]                          # of the experiments: each may import those before it
 IDEA = "core", "box", "kinds", "ops", "transforms", "functions", "losses", "normalization", "nn", "optim", "reweight", "check", "draw"
 SOURCES = sorted(path for folder in ("minigrad", "models", "experiments") for path in (ROOT / folder).rglob("*.py"))
 MODULES = [mg, *(importlib.import_module(f"minigrad.{'.'.join(path.relative_to(ROOT / 'minigrad').with_suffix('').parts)}")
-                 for path in SOURCES if path.is_relative_to(ROOT / "minigrad") and path.name != "__init__.py")]
+                 for path in SOURCES if path.is_relative_to(ROOT / "minigrad") and path.name != "__init__.py"),
+           *(importlib.import_module(f"minigrad.models.{path.stem}") for path in SOURCES if path.parent == ROOT / "models" and path.name != "__init__.py")]
 
 
 def imported(path):
@@ -38,13 +39,15 @@ def test_imports_go_one_way(path):
     names = set(imported(path))
     folder = path.relative_to(ROOT).parts[0]
     if folder == "minigrad":
-        assert not names & {"models", "experiments"}
+        assert "experiments" not in names
         assert "cupy" not in names or path.name == "backend.py"
         if path.name != "__init__.py" or path.parent.name in ("ops", "fast"):
             own = path.parent.name if path.parent.name in ("ops", "fast") else path.stem
             assert {LEVEL[name] for name in names if name in LEVEL and name != own} <= set(range(LEVEL[own]))
     if folder == "models":
-        assert "experiments" not in names
+        inside = {name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("minigrad")
+                  for name in (node.module.split(".")[1:] or [alias.name for alias in node.names])}
+        assert "experiments" not in names and all(LEVEL.get(name, 0) < LEVEL["models"] for name in inside)
 
 
 def rooms_imported(path):

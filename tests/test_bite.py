@@ -7,8 +7,8 @@ import pytest
 import minigrad as mg
 from minigrad import LinearMap, Primitive, core, elementwise, kinds
 from minigrad.check import DerivativeError, check_buffers, check_derivatives
+from minigrad.models import mlp
 from minigrad.ops.reductions import mean
-from models import mlp
 
 X = np.array([[0.5, -1.2, 0.8], [1.1, 0.4, -0.9]])
 

@@ -12,7 +12,7 @@ import pytest
 import minigrad as mg
 from minigrad import backend, nn, optim, tree
 from minigrad.backend import generator
-from models import lenet, mlp, resnet
+from minigrad.models import lenet, mlp, resnet
 
 from .strategies import Layer, Point
 

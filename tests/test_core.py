@@ -11,8 +11,8 @@ import minigrad as mg
 from minigrad import TraceError, grad, jvp, linearize, nn, optim, tree
 from minigrad.backend import generator
 from minigrad.core import Tape
+from minigrad.models import mlp
 from minigrad.reweight import example_weights, example_weights_unrolled, reweighted_gradient
-from models import mlp
 
 
 def test_perturbations_are_not_confused():

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-import models
-from minigrad import backend, deprecated, nn, optim, reweight, tree
+from minigrad import backend, deprecated, models, nn, optim, reweight, tree
 from minigrad.backend import generator
 
 X = np.arange(32.0).reshape(1, 4, 4, 2)

@@ -8,8 +8,8 @@ import minigrad as mg
 from minigrad import backend, grad, nn, optim, tree
 from minigrad.backend import generator
 from minigrad.check import check_derivatives
+from minigrad.models import lenet, mlp
 from minigrad.reweight import example_weights, example_weights_unrolled, reweighted_gradient
-from models import lenet, mlp
 
 from .fakecuda import device as standin
 

@@ -1,6 +1,10 @@
 """The models are those of the paper."""
 import dataclasses
 import functools
+import os
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +12,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn, reweight, tree
 from minigrad.backend import generator
-from models import lenet, mlp, resnet, standard_resnet, wide_resnet
+from minigrad.models import lenet, mlp, resnet, standard_resnet, wide_resnet
 
 from .plain import plain
 
@@ -186,3 +190,38 @@ def test_networks_that_cannot_be_are_refused():
                        (lambda: wide_resnet(generator(0), 27), "wide_resnet: depth 27 is not 6 k \\+ 4")):
         with pytest.raises(mg.ShapeError, match=text):
             call()
+
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run(code, *path):
+    done = subprocess.run([sys.executable, "-c", code], cwd=path[0], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("form", ["models.py", "models/__init__.py"])
+def test_a_user_may_have_models_as_well(form, tmp_path):
+    own = tmp_path / form
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("mine = 1")
+    run("""
+import sys, minigrad
+assert "minigrad.models" not in sys.modules             # import minigrad stays quick
+import minigrad.models.resnet, models
+from minigrad.models import mlp
+assert models.mine and not hasattr(models, "mlp") and "models.mlp" not in sys.modules
+assert mlp.__module__ == "minigrad.models.mlp"
+""", tmp_path, ROOT)
+
+
+@pytest.mark.parametrize("first", ["models", "models.resnet", "minigrad.models", "minigrad.models.resnet"])
+def test_models_of_a_checkout_are_the_same_objects(first):
+    run(f"""
+import {first}
+import sys, minigrad.models, models, models.lenet, models.mlp, models.resnet
+for name in models.__all__:
+    assert getattr(models, name) is getattr(minigrad.models, name)
+for name in ("lenet", "mlp", "resnet"):
+    assert sys.modules["models." + name] is sys.modules["minigrad.models." + name]
+""", ROOT)

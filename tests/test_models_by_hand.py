@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-import models
-from minigrad import nn, tree
+from minigrad import models, nn, tree
 from minigrad.backend import generator
-from models import lenet, mlp, resnet, standard_resnet, wide_resnet
+from minigrad.models import lenet, mlp, resnet, standard_resnet, wide_resnet
 
 from .plain import plain
 

@@ -9,7 +9,7 @@ import minigrad as mg
 from minigrad import DTypeError, grad, nn, tree
 from minigrad.backend import generator
 from minigrad.check import check_derivatives
-from models import mlp
+from minigrad.models import mlp
 
 from .strategies import Point
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import grad, nn, optim, tree
 from minigrad.backend import generator
+from minigrad.models import lenet, mlp
 from minigrad.reweight import example_weights, example_weights_unrolled, normalize, reweighted_gradient
-from models import lenet, mlp
 
 from .test_device import without_host_reads
 

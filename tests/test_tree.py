@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import DTypeError, FileError, ShapeError, nn, optim, tree
-from models import lenet
+from minigrad.models import lenet
 
 from .strategies import Layer, Part, permuted, trees
 

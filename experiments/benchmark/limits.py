@@ -2,12 +2,11 @@
 import math
 
 import numpy as np
+from minigrad.models.resnet import Unit, average_pixels
 
 import minigrad as mg
-import models
-from minigrad import backend, nn
+from minigrad import backend, models, nn
 from minigrad.fast import threads
-from models.resnet import Unit, average_pixels
 
 from .peers import clocks, kind, minigrad_model
 

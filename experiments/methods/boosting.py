@@ -20,7 +20,7 @@ import numpy as np
 
 from minigrad import MinigradError, grad, mean, nn, optim, to_host, tree, xp
 from minigrad.backend import generator
-from models import mlp
+from minigrad.models import mlp
 
 
 class Ensemble(NamedTuple):

@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 
 from minigrad import MinigradError, xp
 from minigrad.backend import generator
-from models import mlp
+from minigrad.models import mlp
 
 from .. import data
 from ..data import imbalance

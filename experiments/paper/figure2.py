@@ -11,7 +11,7 @@ import dataclasses
 import functools
 
 from minigrad.backend import generator
-from models import lenet
+from minigrad.models import lenet
 
 from .. import data, figures
 from ..data.tasks import check_share, imbalance

@@ -2,8 +2,7 @@
 import functools
 import re
 
-import models
-from minigrad import MinigradError
+from minigrad import MinigradError, models
 
 from .. import data
 from ..training.runs import Problem

@@ -684,11 +684,11 @@ def test_the_start_depends_on_nothing_of_others(tmp_path):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "script.py").write_text("raise SystemExit('mine')\n")
     names = [f"experiments.{name}" for name in COMMANDS]
-    code = f"import sys\nfor name in {names}: __import__(name)\nprint(sys.modules['models'].__file__, '' in sys.path)"
+    code = f"import sys\nfor name in {names}: __import__(name)\nprint(sys.modules['minigrad.models'].__file__, '' in sys.path, 'models' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env={
         **os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "a_backend_that_is_not_here"})
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(ROOT / "models" / "__init__.py"), "True"]
+    assert done.stdout.split() == [str(ROOT / "models" / "__init__.py"), "True", "False"]
 
 
 def test_a_broken_executor_is_told(small, tmp_path):

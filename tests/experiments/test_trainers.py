@@ -15,7 +15,7 @@ from experiments.training.loop import train
 from experiments.training.runs import INIT, STEPS, Problem, Run, Settings, restore
 from minigrad import FileError, MinigradError, nn, optim, tree
 from minigrad.backend import generator
-from models import mlp
+from minigrad.models import mlp
 
 from ..test_device import without_host_reads
 from .flipped import noisy

@@ -13,8 +13,8 @@ import minigrad as mg
 from minigrad import DTypeError, capture, grad, nn, optim, tree
 from minigrad.backend import generator, to_host
 from minigrad.fast import capture as module
+from minigrad.models import mlp, resnet
 from minigrad.reweight import reweighted_gradient
-from models import mlp, resnet
 
 from ..fakecuda import device as standin
 from ..test_device import without_host_reads

@@ -12,7 +12,7 @@ import pytest
 import minigrad as mg
 from minigrad import capture, nn
 from minigrad.backend import generator
-from models import lenet, resnet
+from minigrad.models import lenet, resnet
 
 from ..fakecuda import device as standin
 from .test_capture import algorithm1

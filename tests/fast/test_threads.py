@@ -17,7 +17,7 @@ from minigrad.backend import generator
 from minigrad.fast import convolution
 from minigrad.fast import products as fast_products
 from minigrad.fast import threads as th
-from models import lenet, resnet
+from minigrad.models import lenet, resnet
 
 pytestmark = pytest.mark.needs("wing")
 

@@ -11,7 +11,7 @@ import minigrad as mg
 from minigrad import backend, nn, optim, reweight, tree
 from minigrad.backend import generator
 from minigrad.check import check_derivatives
-from models import lenet, mlp, resnet
+from minigrad.models import lenet, mlp, resnet
 
 from ..ops.test_laws import hold
 

@@ -23,8 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import models
-from minigrad import backend, tree
+from minigrad import backend, models, tree
 
 from .clocks import on_host
 
