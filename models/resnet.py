@@ -56,11 +56,12 @@ def average_pixels(x: Array) -> Array:
 
 @_remember
 def resnet(rng: Generator, depth: int = 32, widen: int = 1, classes: int = 10, rate: float = 0.0, *,
-           checkpoint: bool = False, momentum: float = 0.999, stride: int = 1) -> nn.Sequential:
+           checkpoint: bool = False, momentum: float = 0.9, stride: int = 1, channels: int = 3) -> nn.Sequential:
     """Return a ResNet: a convolution, three stages of residual units, and a linear layer.
 
-    Images (n, h, w, 3) of any size to scores (n, classes). The first convolution has 16 channels, the stages have 16,
-    32 and 64 times `widen`; stages 2 and 3 begin with a stride of 2. resnet(rng) has 462,954 parameters.
+    Images (n, h, w, channels) of any size to scores (n, classes). The first convolution has 16 channels, the
+    stages have 16, 32 and 64 times `widen`; stages 2 and 3 begin with a stride of 2. resnet(rng) has 462,954
+    parameters.
 
     As in the code that the paper's authors published: normalization has a bias and no gain, eps 1e-3; the units of
     stage 1 begin with a convolution, all others with normalization and ReLU; kernels are drawn from a truncated
@@ -75,8 +76,10 @@ def resnet(rng: Generator, depth: int = 32, widen: int = 1, classes: int = 10, r
         classes: number of scores.
         rate: dropout rate before the first convolution of each unit in stages 2 and 3.
         checkpoint: keep only the input of each unit for the derivative and recompute the rest: less memory, more time.
-        momentum: of the running averages of batch norm; use a smaller one for short training.
+        momentum: of the running averages of batch norm. The authors' is 0.999, which needs thousands of steps: after a
+            few hundred the averages are still near their initial values, and evaluation is wrong.
         stride: of the first convolution; with 2, a step costs about a quarter.
+        channels: of an image.
     """
     _check_depth("resnet", depth, 2, "8, 14, 20, 26, 32, 44, 56")
     norm = functools.partial(nn.BatchNorm.init, gain=False, momentum=momentum, eps=1e-3)
@@ -85,7 +88,7 @@ def resnet(rng: Generator, depth: int = 32, widen: int = 1, classes: int = 10, r
         draw = functools.partial(nn.truncated_normal, scale=math.sqrt(2.0 / (9 * outputs)))
         return nn.Conv2d.init(rng, inputs, outputs, 3, stride, "same", bias=False, initialize=draw)
 
-    layers: list[Callable[[Array], Array]] = [conv(3, 16, stride), norm(16), relu]
+    layers: list[Callable[[Array], Array]] = [conv(channels, 16, stride), norm(16), relu]
     for stage, inputs, outputs, stride in _units(depth, widen):
         dropout = (nn.Dropout(rate),) if rate > 0 else ()
         before = (norm(inputs), relu, *dropout) if stage else ()
@@ -111,12 +114,12 @@ def _units(depth: int, widen: int) -> Iterator[tuple[int, int, int, int]]:
 
 @_remember
 def standard_resnet(rng: Generator, depth: int = 32, widen: int = 1, classes: int = 10, *, checkpoint: bool = False,
-                    momentum: float = 0.9) -> nn.Sequential:
+                    momentum: float = 0.9, channels: int = 3) -> nn.Sequential:
     """Return the ResNet for CIFAR of He, Zhang, Ren & Sun, 2016, section 4.2, with shortcuts of option A.
 
-    Images (n, h, w, 3) to scores (n, classes). Normalization (gain and bias, eps 1e-5) follows each convolution, ReLU
-    the first normalization of a unit and its sum; kernels are drawn from a normal of variance 2 / inputs (He et al.,
-    2015). Convolutions have one pixel of padding on each side, so that those with stride 2 are centered on the pixels
+    Images (n, h, w, channels) to scores (n, classes). Normalization (gain and bias, eps 1e-5) follows each convolution,
+    ReLU the first normalization of a unit and its sum; kernels are drawn from a normal of variance 2 / inputs (He et
+    al., 2015). Convolutions have one pixel of padding on each side, so that those with stride 2 are centered on the pixels
     that the shortcut takes. standard_resnet(rng) has 464,154 parameters.
 
     Raises ShapeError for a depth that is not 6 k + 2. Arguments: as in `resnet`.
@@ -129,7 +132,7 @@ def standard_resnet(rng: Generator, depth: int = 32, widen: int = 1, classes: in
     def norm(channels: int) -> nn.BatchNorm:
         return nn.BatchNorm.init(channels, momentum=momentum)
 
-    layers: list[Callable[[Array], Array]] = [conv(3, 16), norm(16), relu]
+    layers: list[Callable[[Array], Array]] = [conv(channels, 16), norm(16), relu]
     for _, inputs, outputs, stride in _units(depth, widen):
         branch = nn.Sequential((conv(inputs, outputs, stride), norm(outputs), relu,
                                 conv(outputs, outputs), norm(outputs)))
@@ -139,11 +142,11 @@ def standard_resnet(rng: Generator, depth: int = 32, widen: int = 1, classes: in
 
 @_remember
 def wide_resnet(rng: Generator, depth: int = 28, widen: int = 10, classes: int = 10, rate: float = 0.3, *,
-                checkpoint: bool = False, momentum: float = 0.999) -> nn.Sequential:
+                checkpoint: bool = False, momentum: float = 0.9, channels: int = 3) -> nn.Sequential:
     """Return the paper's wide network for CIFAR, by default WRN-28-10 (Zagoruyko & Komodakis, 2016).
 
     Raises ShapeError for a depth that is not 6 k + 4. Arguments: as in `resnet`, from which it differs in its defaults
     and in how it counts layers.
     """
     _check_depth("wide_resnet", depth, 4, "10, 16, 22, 28, 40")
-    return resnet(rng, depth - 2, widen, classes, rate, checkpoint=checkpoint, momentum=momentum)
+    return resnet(rng, depth - 2, widen, classes, rate, checkpoint=checkpoint, momentum=momentum, channels=channels)

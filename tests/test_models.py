@@ -187,7 +187,16 @@ def test_networks_that_cannot_be_are_refused():
                        (lambda: mlp(generator(0), (3.0, 2)), "no parameters of shape"), (lambda: mlp(generator(0), ("3", "2")), "no parameters"),
                        (lambda: resnet(generator(0), 8, classes=-1), r"no parameters of shape \(64, -1\)"),
                        (lambda: nn.Linear.init(generator(0), 2, None), "no parameters"), (lambda: resnet(generator(0), "8"), "depth '8' is not 6 k"),
-                       (lambda: wide_resnet(generator(0), 27), "wide_resnet: depth 27 is not 6 k \\+ 4")):
+                       (lambda: wide_resnet(generator(0), 27), "wide_resnet: depth 27 is not 6 k \\+ 4"),
+                       (lambda: resnet(generator(0), 8, channels=0), r"no parameters of shape \(3, 3, 0, 16\)"),
+                       (lambda: resnet(generator(0), 8, channels=1)(np.zeros((2, 8, 8, 3))), "channels differ"),
+                       (lambda: lenet(generator(0), channels=3)(np.zeros((2, 28, 28, 1))), "channels differ"),
+                       (lambda: lenet(generator(0), 0), r"no parameters of shape \(100, 0\)"),
+                       *((lambda size=size: lenet(generator(0), size=size), r"lenet: size .* is not a number of pixels\n  help: 28, or")
+                         for size in (0, -8, 8.0, "8", None, (8,), (8, 0), (8, 8, 1), [8, 8])),
+                       (lambda: lenet(generator(0))(np.zeros((2, 28, 28))), "conv2d"),
+                       (lambda: lenet(generator(0), size=(8, 16))(np.zeros((2, 16, 24, 1))),
+                        r"the network is for images of another size\n  x +\(2, 16, 24, 1\).*2 x 3 x 64 values.*\n  hidden +\(128, 100\).*\n  help: lenet\(rng, size=")):
         with pytest.raises(mg.ShapeError, match=text):
             call()
 

@@ -42,11 +42,13 @@ def unit_scaling(rng, shape):
     return rng.uniform(-limit, limit, shape)
 
 
-def lenet_weights(rng):
+def lenet_weights(channels, hidden, classes):
     """Draw LeNet's weights: truncated normal of standard deviation 0.1, and biases of 0, as in the authors' code."""
-    for shape in ((5, 5, 1, 16), (5, 5, 16, 32), (5, 5, 32, 64), (1024, 100), (100, 1)):
-        yield truncated(rng, shape, 0.1)
-        yield np.zeros(shape[-1])
+    def weights(rng):
+        for shape in ((5, 5, channels, 16), (5, 5, 16, 32), (5, 5, 32, 64), (hidden, 100), (100, classes)):
+            yield truncated(rng, shape, 0.1)
+            yield np.zeros(shape[-1])
+    return weights
 
 
 def mlp_weights(sizes, normalize):
@@ -68,13 +70,13 @@ def units(depth, widen):
             inputs = outputs
 
 
-def resnet_weights(depth, widen, classes):
+def resnet_weights(depth, widen, classes, channels=3):
     """Draw a ResNet's weights: kernels truncated, variance 2 / (9 outputs); no gains; scores uniform, variance 1 / inputs."""
     def kernel(rng, inputs, outputs):
         return truncated(rng, (3, 3, inputs, outputs), math.sqrt(2 / (9 * outputs)))
 
     def weights(rng):
-        yield kernel(rng, 3, 16)
+        yield kernel(rng, channels, 16)
         yield np.zeros(16)
         for stage, inputs, outputs, _ in units(depth, widen):
             yield from [np.zeros(inputs)] * (stage > 0)
@@ -87,10 +89,10 @@ def resnet_weights(depth, widen, classes):
     return weights
 
 
-def standard_weights(depth, widen, classes):
+def standard_weights(depth, widen, classes, channels=3):
     """Draw a standard ResNet's weights: kernels and scores with variance 2 / inputs; gain 1 and bias 0 after each convolution."""
     def weights(rng):
-        yield from (he(rng, (3, 3, 3, 16)), np.ones(16), np.zeros(16))
+        yield from (he(rng, (3, 3, channels, 16)), np.ones(16), np.zeros(16))
         for _, inputs, outputs, _ in units(depth, widen):
             yield from (he(rng, (3, 3, inputs, outputs)), np.ones(outputs), np.zeros(outputs))
             yield from (he(rng, (3, 3, outputs, outputs)), np.ones(outputs), np.zeros(outputs))
@@ -99,11 +101,15 @@ def standard_weights(depth, widen, classes):
 
 
 MODELS = {
-    "lenet": (lenet, lenet_weights, 167_113),
+    "lenet": (lenet, lenet_weights(1, 1024, 1), 167_113),
+    "lenet, of other images": (lambda rng: lenet(rng, 3, (17, 8), 2), lenet_weights(2, 3 * 64, 3), None),
     "mlp": (lambda rng: mlp(rng, (7, 5, 4, 3)), mlp_weights((7, 5, 4, 3), False), 79),
     "mlp, normalized": (lambda rng: mlp(rng, (7, 5, 3), normalize=True), mlp_weights((7, 5, 3), True), 68),
     "resnet": (resnet, resnet_weights(32, 1, 10), 462_954),
     "resnet, wide and shallow": (lambda rng: resnet(rng, 8, 2, 7, stride=2), resnet_weights(8, 2, 7), None),
+    "resnet, gray": (lambda rng: resnet(rng, 8, channels=1), resnet_weights(8, 1, 10, 1), None),
+    "standard_resnet, gray": (lambda rng: standard_resnet(rng, 8, channels=1), standard_weights(8, 1, 10, 1), None),
+    "wide_resnet, five channels": (lambda rng: wide_resnet(rng, 10, 1, channels=5), resnet_weights(8, 1, 10, 5), None),
     "standard_resnet": (standard_resnet, standard_weights(32, 1, 10), 464_154),
     "wide_resnet": (lambda rng: wide_resnet(rng, 16, 3, 100), resnet_weights(14, 3, 100), None),
 }
@@ -133,10 +139,11 @@ def test_what_the_initializers_draw():
 def test_what_is_built_if_nothing_is_said():
     def defaults(f):
         return {key: p.default for key, p in inspect.signature(f).parameters.items() if p.default is not p.empty}
-    assert defaults(resnet) == {"depth": 32, "widen": 1, "classes": 10, "rate": 0.0, "checkpoint": False, "momentum": 0.999,
-                                "stride": 1}
-    assert defaults(standard_resnet) == {"depth": 32, "widen": 1, "classes": 10, "checkpoint": False, "momentum": 0.9}
-    assert defaults(wide_resnet) == {"depth": 28, "widen": 10, "classes": 10, "rate": 0.3, "checkpoint": False, "momentum": 0.999}
+    assert defaults(resnet) == {"depth": 32, "widen": 1, "classes": 10, "rate": 0.0, "checkpoint": False, "momentum": 0.9,
+                                "stride": 1, "channels": 3}
+    assert defaults(standard_resnet) == {"depth": 32, "widen": 1, "classes": 10, "checkpoint": False, "momentum": 0.9, "channels": 3}
+    assert defaults(wide_resnet) == {"depth": 28, "widen": 10, "classes": 10, "rate": 0.3, "checkpoint": False, "momentum": 0.9, "channels": 3}
+    assert defaults(lenet) == {"classes": 1, "size": 28, "channels": 1}
     assert defaults(mlp) == {"activation": mg.relu, "normalize": False}
     assert {name for name in vars(models) if callable(getattr(models, name))} == {
         "LeNet", "lenet", "mlp", "resnet", "standard_resnet", "wide_resnet"}
@@ -161,13 +168,15 @@ class Norm:
 
 
 def lenet_by_hand(leaves, x):
-    """Run LeNet, 28 -> 14 -> 7 -> 4 pixels: 5x5 convolution, then the maximum of 3x3 with stride 2, then ReLU."""
+    """Run LeNet, 28 -> 14 -> 7 -> 4 pixels: 5x5 convolution, then the maximum of 3x3 with stride 2, then ReLU. Return all scores."""
+    h, w = x.shape[1:3]
     for k in range(3):
         x = plain.conv2d(x, leaves[2 * k], (1, 1), "same") + leaves[2 * k + 1]
         x = np.maximum(plain.max_pool2d(x, (3, 3), (2, 2), "same"), 0)
-    assert x.shape[1:] == (4, 4, 64)
+        h, w = (h + 1) // 2, (w + 1) // 2
+    assert x.shape[1:] == (h, w, 64)
     h = np.maximum(x.reshape(len(x), -1) @ leaves[6] + leaves[7], 0)
-    return (h @ leaves[8] + leaves[9])[:, 0]
+    return h @ leaves[8] + leaves[9]
 
 
 def resnet_by_hand(leaves, x, norm, depth, widen=1, stride=1, rate=0.0, key=None):
@@ -194,14 +203,14 @@ def resnet_by_hand(leaves, x, norm, depth, widen=1, stride=1, rate=0.0, key=None
 
 
 RESNETS = {                                                 # name: (model, settings of the one by hand, momentum, side)
-    "resnet": (resnet, dict(depth=32), 0.999, 8),
+    "resnet": (resnet, dict(depth=32), 0.9, 8),
     "wider": (lambda rng: resnet(rng, 8, 2, 5, momentum=0.8), dict(depth=8, widen=2), 0.8, 8),
-    "strided": (lambda rng: resnet(rng, 8, stride=2), dict(depth=8, stride=2), 0.999, 16),
-    "with dropout": (lambda rng: resnet(rng, 14, rate=0.4), dict(depth=14, rate=0.4), 0.999, 8),
-    "checkpointed": (lambda rng: resnet(rng, 8, rate=0.4, checkpoint=True), dict(depth=8, rate=0.4), 0.999, 8),
-    "wide_resnet": (lambda rng: wide_resnet(rng, 10, 2, 4), dict(depth=8, widen=2, rate=0.3), 0.999, 8),
+    "strided": (lambda rng: resnet(rng, 8, stride=2), dict(depth=8, stride=2), 0.9, 16),
+    "with dropout": (lambda rng: resnet(rng, 14, rate=0.4), dict(depth=14, rate=0.4), 0.9, 8),
+    "checkpointed": (lambda rng: resnet(rng, 8, rate=0.4, checkpoint=True), dict(depth=8, rate=0.4), 0.9, 8),
+    "wide_resnet": (lambda rng: wide_resnet(rng, 10, 2, 4), dict(depth=8, widen=2, rate=0.3), 0.9, 8),
     "wide_resnet, checkpointed": (lambda rng: wide_resnet(rng, 16, 1, 4, 0.25, checkpoint=True, momentum=0.7), dict(depth=14, rate=0.25), 0.7, 8),
-    "wide_resnet of depth 28": (lambda rng: wide_resnet(rng, widen=1), dict(depth=26, rate=0.3), 0.999, 8),
+    "wide_resnet of depth 28": (lambda rng: wide_resnet(rng, widen=1), dict(depth=26, rate=0.3), 0.9, 8),
 }
 
 
@@ -230,7 +239,16 @@ def test_resnets_by_hand(name):
 def test_lenet_by_hand():
     model = anything(lenet(generator(0)))
     x = generator(1).random((2, 28, 28, 1))
-    np.testing.assert_allclose(model(x), lenet_by_hand(leaves_of(model), x), atol=1e-9)
+    np.testing.assert_allclose(model(x), lenet_by_hand(leaves_of(model), x)[:, 0], atol=1e-9)
+
+
+@pytest.mark.parametrize("classes, size, channels", [(10, 8, 1), (2, (12, 31), 3), (1, (1, 9), 2), (5, (28, 28), 4)])
+def test_lenet_of_other_images_by_hand(classes, size, channels):
+    model = anything(lenet(generator(0), classes, size, channels))
+    x = generator(1).random((3, *(size if isinstance(size, tuple) else (size, size)), channels))
+    scores = lenet_by_hand(leaves_of(model), x)
+    np.testing.assert_allclose(model(x), scores if classes > 1 else scores[:, 0], atol=1e-9)
+    assert model(x).shape == ((3, classes) if classes > 1 else (3,))
 
 
 def test_mlp_by_hand():
