@@ -12,6 +12,7 @@ Nothing is registered, patched or switched between modes. Whatever else a layer 
 
     model(x)                                         batch statistics, no dropout: the function that is differentiated
     y, state = model.apply(x, state, train, key)     the same with everything said
+    y = model.predict(x, state)                      in evaluation: running averages, no dropout
 
 state   the running averages of batch normalization (`model.init_state()` at first), passed and returned as plain
         values, outside every derivative. Training uses the statistics of the batch and moves the averages one step;
@@ -32,14 +33,14 @@ import numpy
 
 from . import deprecated, tree
 from .backend import as_array, is_array, module_of, xp
-from .boundary import guard, guard_class
+from .boundary import explains, guard, guard_class
 from .box import raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint
 from .initial import he_normal, normal, truncated_normal, uniform_unit_scaling, zeros
 from .losses import cross_entropy, sigmoid_cross_entropy
 from .normalization import _move_averages, _normalize_batch, batch_norm
-from .ops import astype, conv2d, dropout, matmul, relu, sqrt, stop_gradient
+from .ops import astype, concatenate, conv2d, dropout, matmul, relu, sqrt, stop_gradient
 from .ops.normalize import moments
 from .ops.windows import Padding, Pair
 from .typing import Array, Key, Shape, Tree
@@ -81,7 +82,7 @@ class Module:
         tree.register(cls, split, join)
 
     def __call__(self, x: Array) -> Array:
-        """Return the value for x: that of `apply` in training, without state and key."""
+        """Return the value for x: that of `apply` in training, without state and key. To predict, call `predict`."""
         if type(self).apply is Module.apply:
             raise DTypeError(f"{type(self).__name__} has neither __call__ nor apply\n  help: write one of them")
         return self.apply(x)[0]
@@ -94,6 +95,22 @@ class Module:
                              "state and key\n  help: write apply (and init_state) in place of __call__, as Sequential "
                              "does")
         return self(x), state
+
+    @explains
+    def predict(self, x: Any, state: Tree = None, batch_size: int = 500,
+                prepare: Callable[[Any], Array] | None = None) -> Array:
+        """Return the value for x in evaluation, where the output of an example does not depend on the others.
+
+        Args:
+            x: the examples, (n, ...): an array, or a sparse matrix with a `prepare` for it.
+            state: the running averages that training returned; None for a model without.
+            batch_size: the number of examples evaluated at a time.
+            prepare: a function from the examples of a batch to the model's input, such as one that moves them to the
+                device or scales them; None: they are the input.
+        """
+        x = x if hasattr(x, "shape") else as_array(x)
+        batches = [x[i:i + batch_size] for i in range(0, max(x.shape[0], 1), batch_size)]
+        return concatenate([self.apply(prepare(batch) if prepare else batch, state, False)[0] for batch in batches])
 
     def init_state(self) -> Tree:
         """Return the running averages that this module begins with: None if it has none."""
@@ -235,7 +252,7 @@ class BatchNorm(Module):
         if count == 1:
             raise ShapeError(message("BatchNorm(x)", "each channel has one value, which is its own mean: all "
                                      "examples would have the same output", [("x", x, "")],
-                                     "y, _ = model.apply(x, state, train=False) uses the averages of training"))
+                                     "model.predict(x, state) uses the running averages of training"))
         statistics = moments(stop_gradient(x))
         y = _normalize_batch(x, self.gain, self.bias, self.eps, then_relu, statistics)
         return y, self._move(state, *statistics) if state and math.prod(shape(x)) else state

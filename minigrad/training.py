@@ -23,14 +23,14 @@ from . import nn, optim
 from .backend import generator, to_host, xp
 from .boundary import guard
 from .errors import DataError, message
-from .ops import mean, relu, reshape, softmax, sum
+from .models import mlp
+from .ops import mean, reshape, softmax, sum
 from .reweight import reweighted_gradient
 from .transforms import value_and_grad
 from .typing import Array, Key, Shape, Tree
 
 METHODS = "reweight", "proportion", "uniform"
 CLEAN, HELD_OUT, ORDER, STEP = range(1, 5)      # the second integer of a key: what its random numbers are for
-CHUNK = 1000                                    # rows predicted at a time
 
 
 class Rows(NamedTuple):
@@ -184,10 +184,9 @@ def _update(plan: Plan, now: Fitted, gradient: Tree, averages: Tree) -> Fitted:
 def probabilities(now: Fitted, x: Any) -> NDArray[Any]:
     """Return the probability of each class, (n, classes), on the host.
 
-    The rows are evaluated a thousand at a time, with the running averages of training.
+    x: an array or a sparse matrix. The running averages are those of training.
     """
-    chunks = [to_device(x[i:i + CHUNK]) for i in range(0, x.shape[0], CHUNK)]
-    return numpy.concatenate([to_host(softmax(now.model.apply(chunk, now.averages, False)[0])) for chunk in chunks])
+    return to_host(softmax(now.model.predict(x, now.averages, prepare=to_device)))
 
 
 def balanced_loss(now: Fitted, rows: Rows) -> float:
@@ -306,10 +305,7 @@ def default_network(rng: numpy.random.Generator, shape: Shape, classes: int,
     hidden: the number of units of the hidden layer, or of each of several.
     """
     sizes = [math.prod(shape), *numpy.ravel(hidden).tolist(), classes]
-    layers: list[Callable[..., Any]] = [_flatten]
-    for inputs, outputs in zip(sizes, sizes[1:]):
-        layers += [nn.Linear.init(rng, inputs, outputs), relu]
-    return nn.Sequential(tuple(layers[:-1]))
+    return nn.Sequential((_flatten, *mlp(rng, sizes).layers))
 
 
 def _flatten(x: Array) -> Array:

@@ -119,8 +119,8 @@ def standard_resnet(rng: Generator, depth: int = 32, widen: int = 1, classes: in
 
     Images (n, h, w, channels) to scores (n, classes). Normalization (gain and bias, eps 1e-5) follows each convolution,
     ReLU the first normalization of a unit and its sum; kernels are drawn from a normal of variance 2 / inputs (He et
-    al., 2015). Convolutions have one pixel of padding on each side, so that those with stride 2 are centered on the pixels
-    that the shortcut takes. standard_resnet(rng) has 464,154 parameters.
+    al., 2015). Convolutions have one pixel of padding on each side, so that those with stride 2 are centered on the
+    pixels that the shortcut takes. standard_resnet(rng) has 464,154 parameters.
 
     Raises ShapeError for a depth that is not 6 k + 2. Arguments: as in `resnet`.
     """

@@ -107,6 +107,7 @@ def layers(x: NDArray[Any]) -> None:
     model = nn.Sequential((nn.Conv2d.init(rng, 3, 16, kernel_size=(5, 3), padding="same"), nn.BatchNorm.init(16), mg.relu,
                            nn.Dropout(0.2), nn.Checkpoint(nn.Linear.init(rng, 3, 2, initialize=nn.uniform_unit_scaling))))
     assert_type(nn.Linear.init(rng, 3, 2), nn.Linear)
+    assert_type(model.predict(x, state=model.init_state(), batch_size=10, prepare=np.sqrt), Any)
     y, state = model.apply(x, model.init_state(), train=False, key=nn.fold_in(0, 3))
     assert_type(mg.grad(lambda model: nn.cross_entropy(model(x), [0, 1]).sum())(model), Any)
     assert_type(Scale(2.0).power, int)

@@ -61,7 +61,7 @@ def calls():
               "BatchNorm.init": (nn.BatchNorm.init, (3,)), "Linear": (lambda w, b, x: nn.Linear(w, b)(x), (np.ones((3, 2)), np.zeros(2), X)), "Conv2d": (lambda k, b, x: nn.Conv2d(k, b)(x), (K, np.zeros(1), IMAGES)),
               "BatchNorm": (lambda gain, bias, x: nn.BatchNorm(gain, bias)(x), (V, V, X)), "Dropout": (lambda rate, x, key: nn.Dropout(rate).apply(x, None, True, key), (0.5, X, 1)),
               "Sequential": (lambda layers, x: nn.Sequential(layers)(x), ((MODEL, mg.relu), X)), "Checkpoint": (lambda layer, x: nn.Checkpoint(layer)(x), (MODEL, X)),
-              "BatchNorm.apply": (nn.BatchNorm(V, V).apply, (X, {"mean": V, "var": V}, False)), "Sequential.apply": (nn.Sequential((MODEL, nn.Dropout(0.5))).apply, (X, None, True, 1)), "fold_in": (nn.fold_in, (7, 1)),
+              "BatchNorm.apply": (nn.BatchNorm(V, V).apply, (X, {"mean": V, "var": V}, False)), "predict": (MODEL.predict, (X, None, 2)), "Sequential.apply": (nn.Sequential((MODEL, nn.Dropout(0.5))).apply, (X, None, True, 1)), "fold_in": (nn.fold_in, (7, 1)),
               "sgd": (lambda momentum, decay: optim.sgd(momentum=momentum, weight_decay=decay), (0.9, 0.1)), "adam": (lambda beta1, beta2: optim.adam(beta1=beta1, beta2=beta2), (0.9, 0.99)), "piecewise": (lambda *args: optim.piecewise(*args)(3), (0.1, (2, 4), 0.1)), "cosine": (lambda *args: optim.cosine(*args)(3), (0.1, 10, 2)),
               "sgd.init": (optim.sgd(momentum=0.9).init, ({"w": V},)), "sgd.update": (optim.sgd().update, ({"w": V}, optim.sgd().init({"w": V}), {"w": V}, 0.1)),
               "adam.update": (optim.adam().update, ({"w": V}, optim.adam().init({"w": V}), {"w": V}, 0.1)), "normalize": (reweight.normalize, (V,)),

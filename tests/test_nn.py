@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import minigrad as mg
 from minigrad import DTypeError, grad, nn, tree
@@ -226,12 +227,45 @@ def test_small_changes_of_averages_are_not_lost_in_half_precision():
     np.testing.assert_allclose(state["mean"], 2.0 * (1 - 0.9999 ** 10), rtol=1e-3)
 
 
+def test_predict_tells_each_example_by_itself():
+    """In evaluation, whatever the size of the batches; model(x) of a single image uses the statistics of that image."""
+    rng, x = generator(0), generator(1).normal(size=(7, 6, 5, 2)).astype("float32")
+    model = nn.Sequential((nn.Conv2d.init(rng, 2, 3), nn.BatchNorm.init(3), mg.relu, nn.Dropout(0.5), lambda x: mg.mean(x, (1, 2))))
+    _, state = model.apply(x, model.init_state(), key=1)
+    expected = model.apply(x, state, train=False)[0]
+    assert expected.shape == (7, 3) and abs(np.concatenate([model(row[None]) for row in x]) - expected).max() > 0.1
+    for found in (model.predict(x, state), np.concatenate([model.predict(row[None], state) for row in x]), model.predict(x.tolist(), state, 3)):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert model.predict(x[:0], state).shape == (0, 3)
+    gradient = mg.grad(lambda x: mg.sum(model.predict(x, state, batch_size=2)))(x)
+    np.testing.assert_allclose(gradient, mg.grad(lambda x: mg.sum(model.apply(x, state, False)[0]))(x), rtol=1e-5, atol=1e-7)
+    with pytest.raises(mg.DTypeError, match="evaluation needs the running averages"):
+        model.predict(x)
+    with pytest.raises(mg.ShapeError, match="predict.*\n(.|\n)*batch_size"):
+        model.predict(x, state, 0)
+
+
+def test_predict_takes_examples_in_batches(device):
+    seen, table = [], np.arange(12.0).reshape(6, 2)
+    layer = nn.Linear(mg.xp.ones((2, 1)))
+
+    def prepare(rows):
+        seen.append(rows)
+        return mg.xp.asarray(rows.toarray())
+    found = layer.predict(sparse.csr_array(table), batch_size=4, prepare=prepare)
+    np.testing.assert_array_equal(mg.to_host(found), table.sum(1, keepdims=True))
+    assert [rows.shape for rows in seen] == [(4, 2), (2, 2)] and mg.backend.module_of(found) is mg.backend.module_of(layer.weight)
+    seen.clear()
+    layer.predict(np.ones((1001, 2)), prepare=lambda rows: seen.append(len(rows)) or mg.xp.asarray(rows))
+    assert seen == [500, 500, 1]
+
+
 def test_batch_norm_needs_two_values_of_each_channel():
     """With one value, all examples would have the same scores; evaluation with running averages has no such limit."""
     model = mlp(generator(0), (4, 5, 2), normalize=True)
     x = generator(1).normal(size=(3, 4)).astype("float32")
     for one in (x[:1], x[1:2]):
-        with pytest.raises(mg.ShapeError, match="BatchNorm(.|\n)*own mean(.|\n)*train=False"):
+        with pytest.raises(mg.ShapeError, match="BatchNorm(.|\n)*own mean(.|\n)*model.predict\\(x, state\\)"):
             model(one)
         with pytest.raises(ValueError, match="own mean"):
             mg.grad(lambda m: mg.sum(m.apply(one, m.init_state())[0]))(model)

@@ -30,8 +30,6 @@ from ..methods import (
 )
 from .runs import DIVERGED, INIT, MASKS, METHOD, REBUILD, STEPS, is_finished, not_finite_error, restore
 
-CHUNK = 500                     # images evaluated at a time
-
 
 def scores(model, images, state=None, train=True, key=None):
     """Return the scores (n, classes) and the new running averages.
@@ -39,13 +37,16 @@ def scores(model, images, state=None, train=True, key=None):
     A single score y for each example, (n,), becomes the two scores [0, y].
     """
     y, state = model.apply(images, state, train, key)
-    return (stack([xp.zeros(len(y), y.dtype), y], axis=1) if len(y.shape) == 1 else y), state
+    return _for_each_class(y), state
+
+
+def _for_each_class(y):
+    return stack([xp.zeros(len(y), y.dtype), y], axis=1) if len(y.shape) == 1 else y
 
 
 def predict(model, state, images, prepare):
-    """Return the scores (n, classes) of images on the host, in evaluation mode, computed in chunks."""
-    return xp.concatenate([scores(model, prepare(xp.asarray(images[k:k + CHUNK]), None), state, train=False)[0]
-                           for k in range(0, len(images), CHUNK)])
+    """Return the scores (n, classes) of images on the host, in evaluation mode."""
+    return _for_each_class(model.predict(images, state, prepare=lambda some: prepare(xp.asarray(some), None)))
 
 
 def _percent_wrong(decisions, labels):
