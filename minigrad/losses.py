@@ -1,4 +1,11 @@
-"""Losses: one for each example, not their mean. Public as nn.cross_entropy and nn.sigmoid_cross_entropy."""
+"""Losses: one for each example, not their mean.
+
+    nn.cross_entropy            one of several classes
+    nn.sigmoid_cross_entropy    one of two classes, or several labels that do not exclude one another
+    nn.squared_error            numbers
+
+They belong to minigrad.nn, where they are public.
+"""
 from __future__ import annotations
 
 from typing import Any
@@ -11,17 +18,18 @@ from .box import Box, raw
 from .core import LinearMap, Primitive
 from .errors import DTypeError, ShapeError, message, mixture, shape
 from .functions import with_derivative
-from .ops import reshape, softplus, stop_gradient, sum, where
+from .ops import reshape, softplus, square, stop_gradient, sum, where
 from .ops.elementwise import scale
 from .ops.reductions import log_total, probabilities, subtract_max
 from .typing import Array
 
 
-def label_array(call: str, labels: Any, kinds: str = "iu", like: Array = None) -> Array:
+def label_array(call: str, labels: Any, kinds: str = "iu", like: Array = None, name: str = "labels") -> Array:
     """Return the labels of n examples as an array.
 
     Arrays are returned as they are, lists and columns of tables as arrays of the module of `like`. kinds: those of
-    dtype.kind that are allowed. Raises DTypeError for others: strings, objects, missing values, dates.
+    dtype.kind that are allowed. name: of the argument. Raises DTypeError for other kinds: strings, objects, missing
+    values, dates.
     """
     labels = raw(labels)
     array = labels
@@ -29,29 +37,33 @@ def label_array(call: str, labels: Any, kinds: str = "iu", like: Array = None) -
         try:
             array = numpy.asarray(labels) if numpy.size(labels) else numpy.zeros(numpy.shape(labels), int)
         except (TypeError, ValueError):
-            raise DTypeError(message(call, "labels are not an array", [("labels", labels, "")],
+            raise DTypeError(message(call, f"{name} are not an array", [(name, labels, "")],
                                      "one number for each example")) from None
     if array.dtype.kind not in kinds:
-        rule = "labels are the integers 0 ... classes - 1" if kinds == "iu" else "labels are numbers from 0 to 1"
+        rule = f"{name} are the integers 0 ... classes - 1" if kinds == "iu" else f"{name} are numbers"
         help = ("labels.astype(int)" if array.dtype.kind in "bf" else
-                "number the classes: numpy.unique(labels, return_inverse=True)[1]")
-        raise DTypeError(message(call, rule, [("labels", array, "")], help))
+                "number the classes: numpy.unique(labels, return_inverse=True)[1]" if name == "labels" else
+                f"numpy.asarray({name}, float)")
+        raise DTypeError(message(call, rule, [(name, array, "")], help))
     return array if is_array(labels) else module_of(raw(like)).asarray(array)
 
 
-def _check_labels(call: str, scores: Array, labels: Any, ndim: int) -> Array:
-    """Return the labels as an array. Raises unless they fit the scores, which have `ndim` axes."""
-    labels = label_array(call, labels, "iu" if ndim == 2 else "biuf", scores)
-    if len(shape(scores)) != ndim or shape(labels) != shape(scores)[:1]:
-        raise ShapeError(message(call, "scores and labels do not fit", [("scores", scores, ""), ("labels", labels, "")],
-                                 f"n examples have scores {'(n, classes)' if ndim == 2 else '(n,)'} and labels (n,)"))
-    if error := mixture(call, [("scores", raw(scores), ""), ("labels", labels, "")]):
+def _check_labels(call: str, scores: Array, labels: Any, name: str = "labels", classes: bool = False) -> Array:
+    """Return the labels as an array. Raises unless they fit the scores: (n, classes), or else one for each score."""
+    labels = label_array(call, labels, "iu" if classes else "biuf", scores, name)
+    ndim, rows = len(shape(scores)), [("scores", scores, ""), (name, labels, "")]
+    if classes and ndim != 2 or ndim not in (1, 2) or shape(labels) != shape(scores)[:1 if classes else 2]:
+        expected = f"(n, classes) and {name} (n,)" if classes else f"and {name} (n,), or both (n, outputs)"
+        raise ShapeError(message(call, f"scores and {name} do not fit", rows, f"n examples have scores {expected}"))
+    if error := mixture(call, [("scores", raw(scores), ""), (name, labels, "")]):
         raise error
-    last = shape(scores)[1] - 1 if ndim == 2 else 1
+    return labels
+
+
+def _check_range(call: str, labels: Array, last: int) -> None:
     if is_readable(labels) and labels.size and not 0 <= labels.min() <= labels.max() <= last:
         raise ShapeError(message(call, f"labels lie outside 0 ... {last}",
                                  [("labels", labels, f"from {labels.min()} to {labels.max()}")]))
-    return labels
 
 
 def cross_entropy(logits: Array, labels: Any) -> Array:
@@ -61,7 +73,8 @@ def cross_entropy(logits: Array, labels: Any) -> Array:
     ShapeError, and DTypeError unless labels are integers. On a GPU their range is not checked, as that would wait for
     the device: the loss of a label that is no class is NaN there, or in float16 that of another class.
     """
-    labels = _check_labels("cross_entropy(logits, labels)", logits, labels, 2)
+    labels = _check_labels("cross_entropy(logits, labels)", logits, labels, classes=True)
+    _check_range("cross_entropy(logits, labels)", labels, shape(logits)[1] - 1)
     return _cross_entropy(logits, labels=labels)
 
 
@@ -100,16 +113,37 @@ def _cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def sigmoid_cross_entropy(scores: Array, labels: Any) -> Array:
-    """Return the loss of each example of two classes, -log sigmoid(±score), in nats.
+    """Return the loss of each example of two classes, -log sigmoid(±score), in nats; or of several labels, their sum.
 
-    scores: (n,); labels: (n,), 0 and 1, or numbers between them, which are the probability y of class 1; losses: (n,).
-    It is softplus(z) - y z, without overflow, and exact where it is small. Raises ShapeError, DTypeError.
+    scores: (n,), or (n, K) for K labels that do not exclude one another; labels: of the same shape, 0 and 1, or numbers
+    between them, which are the probability y of a 1; losses: (n,). A score z has the loss softplus(z) - y z, without
+    overflow, and exact where it is small. Raises ShapeError, DTypeError.
     """
     scores = scores if hasattr(scores, "dtype") else as_array(scores)
-    labels = _check_labels("sigmoid_cross_entropy(scores, labels)", scores, labels, 1)
-    labels = stop_gradient(labels).astype(scores.dtype)
+    labels = _check_labels("sigmoid_cross_entropy(scores, labels)", scores, labels)
+    _check_range("sigmoid_cross_entropy(scores, labels)", labels, 1)
+    labels = _like_scores(labels, scores)
     nearest = module_of(labels).rint(labels)                # softplus(z) - z = softplus(-z), where nothing cancels
-    return softplus(scores * (1.0 - 2.0 * nearest)) - scale(scores, by=labels - nearest)
+    return _each_example(softplus(scores * (1.0 - 2.0 * nearest)) - scale(scores, by=labels - nearest))
+
+
+def squared_error(scores: Array, targets: Any) -> Array:
+    """Return the loss of each example, (score - target)^2, or the sum of these over several outputs.
+
+    scores: (n,), or (n, outputs); targets: numbers, of the same shape; losses: (n,). Raises ShapeError, DTypeError.
+    """
+    scores = scores if hasattr(scores, "dtype") else as_array(scores)
+    targets = _check_labels("squared_error(scores, targets)", scores, targets, "targets")
+    return _each_example(square(scores - _like_scores(targets, scores)))
+
+
+def _like_scores(labels: Array, scores: Array) -> Array:
+    """Return the labels as floating-point numbers, of the type of the scores if that is one."""
+    return stop_gradient(labels).astype(numpy.result_type(scores.dtype, numpy.float16))
+
+
+def _each_example(losses: Array) -> Array:
+    return sum(losses, 1) if len(shape(losses)) == 2 else losses
 
 
 guard(__name__)

@@ -38,7 +38,7 @@ from .box import raw
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint
 from .initial import he_normal, normal, truncated_normal, uniform_unit_scaling, zeros
-from .losses import cross_entropy, sigmoid_cross_entropy
+from .losses import cross_entropy, sigmoid_cross_entropy, squared_error
 from .normalization import _move_averages, _normalize_batch, batch_norm
 from .ops import astype, concatenate, conv2d, dropout, matmul, relu, sqrt, stop_gradient
 from .ops.normalize import moments
@@ -46,8 +46,8 @@ from .ops.windows import Padding, Pair
 from .typing import Array, Key, Shape, Tree
 
 __all__ = ["Array", "BatchNorm", "Checkpoint", "Conv2d", "Dropout", "Linear", "Module", "Sequential", "batch_norm",
-           "cross_entropy", "fold_in", "he_normal", "normal", "sigmoid_cross_entropy", "static", "truncated_normal",
-           "uniform_unit_scaling", "zeros"]
+           "cross_entropy", "fold_in", "he_normal", "normal", "sigmoid_cross_entropy", "squared_error", "static",
+           "truncated_normal", "uniform_unit_scaling", "zeros"]
 
 Initialize = Callable[[numpy.random.Generator, Shape], Array]
 

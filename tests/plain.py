@@ -184,3 +184,14 @@ def fold(v, size, stride, padding):
     for n, i, j in itertools.product(*map(range, v.shape[:3])):
         y[n, i * stride[0]:i * stride[0] + v.shape[3], j * stride[1]:j * stride[1] + v.shape[4]] += v[n, i, j]
     return y[:, top:top + size[0], left:left + size[1]]
+
+
+def _rows(losses):
+    """Return one number for each example."""
+    return np.array([np.sum(row) for row in losses])
+
+
+plain.nn = types.SimpleNamespace(
+    cross_entropy=lambda z, y: np.array([np.log(np.exp(row).sum()) - row[label] for row, label in zip(z, y)]),
+    sigmoid_cross_entropy=lambda z, y: -_rows(y * np.log(plain.sigmoid(z)) + (1.0 - y) * np.log(1.0 - plain.sigmoid(z))),
+    squared_error=lambda z, y: _rows((z - y) ** 2))

@@ -262,6 +262,19 @@ def normalized(draw):
     return f, (x, bias, gain) if with_gain else (x, bias)
 
 
+@st.composite
+def labeled(draw, name, values):
+    """Draw scores, (n,) or (n, K), and labels for a loss of minigrad.nn: values(rng, shape) of the same shape, or, if None, classes."""
+    rng, shape = generator(draw), draw(st.sampled_from([(3, 2), (1, 4), (2, 1)] + [(3,), (1,)] * (values is not None)))
+    labels = rng.integers(0, shape[1], shape[0]) if values is None else values(rng, shape)
+    return (lambda m, z: getattr(m.nn, name)(z, on(m, labels))), (array(draw, smooth, shape),)
+
+
+def probabilities(rng, shape):
+    """Return 0, 1 and numbers between them."""
+    return rng.choice([0.0, 0.2, 0.5, 0.9, 1.0], shape)
+
+
 NOT_A_PRIMITIVE = {                                         # exported, but without a derivative of their own
     "capture", "use", "xp", "to_host", "Primitive", "LinearMap", "elementwise", "signed", "linear", "bilinear", "argmax",
     "argmin", "jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian", "BackendError", "DTypeError", "info",
@@ -331,6 +344,9 @@ TABLE = {
     "standardize": Row(with_choice(standardizing)),
     "dropout": Row(with_choice(dropping)),
     "with_derivative": Row(normalized(), KINKED),
+    "nn.cross_entropy": Row(labeled("cross_entropy", None), KINKED),
+    "nn.sigmoid_cross_entropy": Row(labeled("sigmoid_cross_entropy", probabilities), KINKED),
+    "nn.squared_error": Row(labeled("squared_error", smooth)),
     "checkpoint": Row(with_choice(lambda draw, x: lambda m, x: m.checkpoint(
         lambda x: {"a": m.tanh(x) * x, "b": [m.sum(x), x[0]]})(x)), KINKED),
 }

@@ -292,7 +292,7 @@ told(ShapeError, lambda: nn.sigmoid_cross_entropy(ones(3, 1), np.zeros(3, int)),
     sigmoid_cross_entropy(scores, labels): scores and labels do not fit
       scores  (3, 1)  float32
       labels  (3,)    int64
-      help: n examples have scores (n,) and labels (n,)
+      help: n examples have scores and labels (n,), or both (n, outputs)
     """)
 
 # ---------------------------------------------------------------------------------------------------------------- types
@@ -351,6 +351,17 @@ told(DTypeError, lambda: mg.divide(ones(2), ones(2), ones(2)), """
       a  (2,)  float32
       b  (2,)  float32
       c  (2,)  float32
+    """)
+told(ShapeError, lambda: nn.squared_error(ones(3, 1), ones(3)), """
+    squared_error(scores, targets): scores and targets do not fit
+      scores   (3, 1)  float32
+      targets  (3,)    float32
+      help: n examples have scores and targets (n,), or both (n, outputs)
+    """)
+told(DTypeError, lambda: nn.squared_error(ones(2), ["3.5", "4"]), """
+    squared_error(scores, targets): targets are numbers
+      targets  (2,)  <U3
+      help: numpy.asarray(targets, float)
     """)
 told(DTypeError, lambda: grad(lambda x: mg.sum(mg.exp(x, out=ones(2))))(ones(2)), """
     exp(a): its rule fails: elementwise.<locals>.rule() got an unexpected keyword argument 'out'

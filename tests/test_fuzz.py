@@ -55,7 +55,7 @@ def calls():
               "grad, argnums": (lambda argnums, x: mg.grad(scalar, argnums)(x), (0, V)), "jacobian, argnums": (lambda argnums, x: mg.jacobian(mg.sin, argnums)(x), ((0,), V)),
               "grad, called": (lambda *args: mg.grad(scalar)(*args), (V,)), "jacobian, called": (lambda *args: mg.jacobian(mg.sin)(*args), (V,)), "checkpoint, called": (mg.checkpoint(scalar), (V,)),
               "hessian, called": (mg.hessian(scalar), (V,)), "pull": (mg.vjp(scalar, V)[1], (1.0,)), "push": (mg.linearize(scalar, V)[1].push, (V,)), "J.pull": (mg.linearize(scalar, V)[1].pull, (1.0,)),
-              "capture, called": (mg.capture(lambda s, x: (s, x)), (V, V)), "cross_entropy": (nn.cross_entropy, (X, LABELS)), "sigmoid_cross_entropy": (nn.sigmoid_cross_entropy, (np.ones(2), LABELS)),
+              "capture, called": (mg.capture(lambda s, x: (s, x)), (V, V)), "cross_entropy": (nn.cross_entropy, (X, LABELS)), "sigmoid_cross_entropy": (nn.sigmoid_cross_entropy, (np.ones(2), LABELS)), "squared_error": (nn.squared_error, (V, V)),
               "batch_norm": (nn.batch_norm, (X, V, V)), "he_normal": (nn.he_normal, (RNG, (3, 2))), "normal": (nn.normal, (RNG, (3, 2), 0.1)), "truncated_normal": (nn.truncated_normal, (RNG, (3, 2), 0.1)),
               "uniform_unit_scaling": (nn.uniform_unit_scaling, (RNG, (3, 2))), "zeros": (nn.zeros, ((2, 3),)), "Linear.init": (nn.Linear.init, (RNG, 3, 2)), "Conv2d.init": (nn.Conv2d.init, (RNG, 1, 2, 2, 1, 0)),
               "BatchNorm.init": (nn.BatchNorm.init, (3,)), "Linear": (lambda w, b, x: nn.Linear(w, b)(x), (np.ones((3, 2)), np.zeros(2), X)), "Conv2d": (lambda k, b, x: nn.Conv2d(k, b)(x), (K, np.zeros(1), IMAGES)),

@@ -38,6 +38,13 @@ class Column:
         return self.values.max()
 
 
+def both(y):
+    """Return two columns of labels for each example, in the form of y."""
+    if isinstance(y, (list, tuple)):
+        return type(y)([label, label] for label in y)
+    return Column(both(y.values)) if isinstance(y, Column) else np.stack([y, y], 1)
+
+
 FORMS = {"array": np.array, "list": list, "tuple": tuple, "column": Column, "bytes": lambda y: np.array(y, np.uint8),
          "turned": lambda y: np.array([y, y]).T[:, 0]}
 WRONG = {"strings": ["cat", "dog", "cat", "cat"], "digits": ["0", "1", "1", "0"], "objects": np.array(["cat", "dog", None, 1], object),
@@ -45,7 +52,8 @@ WRONG = {"strings": ["cat", "dog", "cat", "cat"], "digits": ["0", "1", "1", "0"]
          "NaN": [0.0, np.nan, 1.0, 1.0], "complex": [0j, 1j, 0j, 1j], "ragged": [[0, 1], [1], [0], [1]],
          "huge": [2 ** 70, 0, 1, 1]}
 LOSSES = {"cross_entropy": (lambda y: nn.cross_entropy(np.eye(4, 2), y), [0, 1, 1, 0]),
-          "sigmoid_cross_entropy": (lambda y: nn.sigmoid_cross_entropy(np.arange(4.0), y), [0, 1, 1, 0])}
+          "sigmoid_cross_entropy": (lambda y: nn.sigmoid_cross_entropy(np.arange(4.0), y), [0, 1, 1, 0]),
+          "several labels": (lambda y: nn.sigmoid_cross_entropy(np.arange(8.0).reshape(4, 2), both(y)), [0, 1, 1, 0])}
 OTHERS = {
     "uniform_flip": lambda y: uniform_flip(y, 0.5, 2, generator(0)), "background_flip": lambda y: background_flip(y, 0.5, 2, generator(0)),
     "long_tail": lambda y: long_tail(y, 1.0, generator(0), 2), "under_sample": lambda y: under_sample(X[:len(y)], y, generator(0))[1:],
@@ -91,7 +99,7 @@ def test_labels_outside_the_classes_are_refused(form):
 def test_labels_that_are_no_integers_are_refused(name, wrong):
     """The error names the labels and the remedy; a sigmoid's labels may be probabilities."""
     call = LOSSES[name][0] if name in LOSSES else OTHERS[name]
-    if name == "sigmoid_cross_entropy" and wrong == "floats":
+    if name in ("sigmoid_cross_entropy", "several labels") and wrong == "floats":
         assert np.isfinite(call(WRONG[wrong])).all()
         return
     with pytest.raises((DTypeError, ShapeError) if wrong == "NaN" else DTypeError, match="labels(.|\n)*"):
@@ -104,3 +112,42 @@ def test_labels_on_each_device(device):
     np.testing.assert_allclose(mg.to_host(found), nn.cross_entropy(np.eye(4, 2), np.array([0, 1, 1, 0])))
     found = nn.sigmoid_cross_entropy(mg.xp.arange(4.0), [0, 1, 1, 0])
     np.testing.assert_allclose(mg.to_host(found), nn.sigmoid_cross_entropy(np.arange(4.0), np.array([0, 1, 1, 0])))
+
+
+def test_several_labels_add_their_losses():
+    """As if each column were a task of its own; numbers between 0 and 1 are probabilities."""
+    rng = generator(0)
+    z, y = rng.normal(0, 3, (5, 3)), np.round(rng.random((5, 3)), 1)
+    expected = np.sum([nn.sigmoid_cross_entropy(z[:, k], y[:, k]) for k in range(3)], 0)
+    np.testing.assert_allclose(nn.sigmoid_cross_entropy(z, y), expected)
+    np.testing.assert_allclose(nn.sigmoid_cross_entropy(np.array([[900.0, -900.0]], "float32"), [[1, 0]]), [0.0])
+    np.testing.assert_allclose(nn.sigmoid_cross_entropy([2, -1], [0.25, 0.5]), nn.sigmoid_cross_entropy([2.0, -1.0], [0.25, 0.5]))
+    for wrong in (y[:, :2], y[:, 0], y[:4], y[..., None]):
+        with pytest.raises(ShapeError, match="scores and labels do not fit"):
+            nn.sigmoid_cross_entropy(z, wrong)
+    for wrong in (y + 0.5, y - 0.5):
+        with pytest.raises(ShapeError, match="labels lie outside 0 ... 1"):
+            nn.sigmoid_cross_entropy(z, wrong)
+
+
+def test_squared_error_by_hand():
+    assert nn.squared_error([1.0, 3.0], [0.5, 5]).tolist() == [0.25, 4.0]
+    assert nn.squared_error([1, 3], [0.5, 5]).tolist() == [0.25, 4.0]
+    assert nn.squared_error(np.array([[1.0, 2.0], [0.0, -1.0]]), Column([[1, 4], [3, 1]])).tolist() == [4.0, 13.0]
+    loss = nn.squared_error(np.ones(2, "float32"), np.array([-2.5, 1e3]))
+    assert loss.dtype == "float32" and loss.tolist() == [12.25, 998001.0]
+    assert mg.grad(lambda z: mg.sum(nn.squared_error(z, [0.5, 5])))(np.array([1.0, 3.0])).tolist() == [1.0, -4.0]
+    for scores, targets in ((np.ones((3, 1)), np.ones(3)), (np.ones(3), np.ones((3, 1))), (np.ones(3), 1.0), (1.0, 1.0), (np.ones((2, 2, 2)), np.ones((2, 2, 2)))):
+        with pytest.raises(ShapeError, match="squared_error\\(scores, targets\\): scores and targets do not fit"):
+            nn.squared_error(scores, targets)
+    for wrong in (["a", "b"], [None, 1], [1j, 2], np.array(["2020-01-01"] * 2, "datetime64[D]")):
+        with pytest.raises(DTypeError, match="targets(.|\n)*numpy.asarray\\(targets, float\\)"):
+            nn.squared_error(np.ones(2), wrong)
+
+
+def test_losses_of_several_outputs_on_each_device(device):
+    z, y = np.array([[1.0, -2.0], [0.5, 3.0]], "float32"), [[0, 1], [1, 0]]
+    for loss in (nn.squared_error, nn.sigmoid_cross_entropy):
+        found = loss(mg.xp.asarray(z), y)
+        assert found.dtype == "float32" and mg.backend.module_of(found) is mg.backend.module_of(mg.xp.asarray(z))
+        np.testing.assert_allclose(mg.to_host(found), loss(z, np.array(y)), rtol=1e-6)
