@@ -6,6 +6,8 @@
         now, record = one_pass(plan, now, rows, clean, number)
     probabilities(now, x)
 
+The record of a pass tells what each example earned; minigrad/README.md adds it up, for a loss of numbers.
+
 Everything random comes from keys, (seed, use, pass, batch): whoever stops after a pass, and goes on later with the same
 `Fitted`, has the same bits as without a stop. estimators.py wraps this for scikit-learn.
 """
@@ -34,7 +36,10 @@ CLEAN, HELD_OUT, ORDER, STEP = range(1, 5)      # the second integer of a key: w
 
 
 class Rows(NamedTuple):
-    """Examples on the host: x, (n, ...), an array or a sparse matrix; y, (n,), labels 0 ... classes - 1."""
+    """Examples on the host: x, (n, ...), an array or a sparse matrix; y, the labels 0 ... classes - 1, (n,).
+
+    With a loss of your own in the plan, y is whatever it takes: numbers, (n,) or (n, outputs).
+    """
     x: Any
     y: NDArray[Any]
 
@@ -54,7 +59,7 @@ class Plan(NamedTuple):
 
     method: "reweight", Algorithm 1; "uniform", plain training; "proportion", weights inverse to the frequency of the
     class. rate, weight_decay: of Adam. batch_size, clean_batch_size: the most examples in a step. seed: of all random
-    numbers.
+    numbers. loss: (output of the model, y) -> the loss of each example, (n,), such as nn.squared_error.
     """
     method: str = "reweight"
     rate: float = 1e-3
@@ -62,6 +67,7 @@ class Plan(NamedTuple):
     batch_size: int = 100
     clean_batch_size: int = 100
     seed: int = 0
+    loss: Callable[[Array, Any], Array] = nn.cross_entropy
 
     def check(self) -> None:
         """Raise DataError for settings out of range."""
@@ -122,8 +128,7 @@ def one_pass(plan: Plan, now: Fitted, rows: Rows, clean: Rows, number: int,
     """
     plan.check()
     used = numpy.arange(len(rows.y)) if used is None else used
-    counts = numpy.bincount(rows.y[used])
-    balance = len(used) / numpy.maximum(counts, 1) / numpy.count_nonzero(counts)        # of "proportion", by class
+    balance = _balance(rows.y[used]) if plan.method == "proportion" else None
     weights, positive, losses = xp.zeros(len(rows.y), "float32"), xp.zeros(len(rows.y), bool), xp.zeros(2, "float32")
     order = generator((plan.seed, ORDER, number)).permutation(used)
     for k, indices in enumerate(numpy.array_split(order, math.ceil(len(used) / plan.batch_size))):
@@ -131,7 +136,7 @@ def one_pass(plan: Plan, now: Fitted, rows: Rows, clean: Rows, number: int,
         if plan.method == "reweight":
             now, w, pair = _reweighted_step(plan, now, batch, clean, key)
         else:
-            now, w, pair = _weighted_step(plan, now, batch, balance if plan.method == "proportion" else None, key)
+            now, w, pair = _weighted_step(plan, now, batch, balance, key)
         weights[at] = w * len(indices)
         positive[at] = w > 0
         losses += xp.stack(pair) * (len(indices) / len(used))
@@ -142,13 +147,19 @@ def one_pass(plan: Plan, now: Fitted, rows: Rows, clean: Rows, number: int,
     return now, Pass(to_host(weights), to_host(positive), loss, clean_loss)
 
 
-def _losses(now: Fitted, batch: Rows, key: Key) -> Callable[[nn.Module], tuple[Array, Tree]]:
+def _balance(y: NDArray[Any]) -> NDArray[Any]:
+    """Return a factor for each class, inverse to its frequency: 1 if all are equally frequent."""
+    counts = numpy.bincount(y)
+    return len(y) / numpy.maximum(counts, 1) / numpy.count_nonzero(counts)
+
+
+def _losses(plan: Plan, now: Fitted, batch: Rows, key: Key) -> Callable[[nn.Module], tuple[Array, Tree]]:
     """Return the function from the model to the losses of a batch, in training mode, and the next running averages."""
     x, y = to_device(batch.x), xp.asarray(batch.y)
 
     def losses(model: nn.Module) -> tuple[Array, Tree]:
-        logits, averages = model.apply(x, now.averages, True, key)
-        return nn.cross_entropy(logits, y), averages
+        scores, averages = model.apply(x, now.averages, True, key)
+        return plan.loss(scores, y), averages
     return losses
 
 
@@ -157,9 +168,9 @@ def _reweighted_step(plan: Plan, now: Fitted, batch: Rows, clean: Rows,
     """Return the next parameters, the weights of the batch, and its mean training and clean loss: Algorithm 1."""
     if len(clean.y) > plan.clean_batch_size:
         clean = clean.take(generator((*key, 0)).choice(len(clean.y), plan.clean_batch_size, replace=False))
-    clean_losses = _losses(now, clean, (*key, 1))
-    r = reweighted_gradient(_losses(now, batch, (*key, 2)), lambda model: mean(clean_losses(model)[0]), now.model,
-                            has_aux=True)
+    clean_losses = _losses(plan, now, clean, (*key, 1))
+    r = reweighted_gradient(_losses(plan, now, batch, (*key, 2)), lambda model: mean(clean_losses(model)[0]),
+                            now.model, has_aux=True)
     return _update(plan, now, r.gradient, r.aux), r.weights, (mean(r.losses), r.clean_loss)
 
 
@@ -167,7 +178,7 @@ def _weighted_step(plan: Plan, now: Fitted, batch: Rows, balance: NDArray[Any] |
                    key: tuple[int, ...]) -> tuple[Fitted, Array, tuple[Array, Array]]:
     """Return the same with equal weights, or with weights in proportion to `balance` of the class."""
     factors = numpy.ones(len(batch.y)) if balance is None else balance[batch.y]
-    weights, losses = xp.asarray(factors / len(batch.y), "float32"), _losses(now, batch, (*key, 2))
+    weights, losses = xp.asarray(factors / len(batch.y), "float32"), _losses(plan, now, batch, (*key, 2))
 
     def total(model: nn.Module) -> tuple[Array, Any]:
         each, averages = losses(model)

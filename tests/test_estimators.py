@@ -26,7 +26,6 @@ import minigrad as mg
 from minigrad import estimators, files, nn, training, tree
 from minigrad.errors import DataError, FileError
 from minigrad.estimators import ReweightedClassifier
-from minigrad.models import mlp
 
 CHECKS = parametrize_with_checks([ReweightedClassifier(max_iter=25, learning_rate_init=0.01)]).args[1]
 SWITCHED_OFF = "check_array_api_input"          # scikit-learn skips it unless SCIPY_ARRAY_API=1 is set before SciPy is imported; then it passes
@@ -519,7 +518,7 @@ def test_only_this_file_imports_scikit_learn():
 def test_defaults_are_those_of_the_classifier():
     names = {"rate": "learning_rate_init", "seed": "random_state"}
     settings = ReweightedClassifier(random_state=0).get_params()
-    assert training.Plan()._asdict() == {name: settings[names.get(name, name)] for name in training.Plan._fields}
+    assert training.Plan()._asdict() == {**{name: settings[names.get(name, name)] for name in training.Plan._fields if name != "loss"}, "loss": nn.cross_entropy}
     assert settings["hidden_layer_sizes"] == inspect.signature(training.default_network).parameters["hidden"].default
 
 
@@ -533,16 +532,6 @@ def test_a_network_is_given_float32():
     X, y, clean = small()
     quick(network=lambda rng, shape, classes: nn.Sequential((note, nn.Linear.init(rng, *shape, classes)))).fit(X.astype(float), y, clean=clean).predict(X)
     assert seen == {"float32"}
-
-
-def test_the_default_network_is_an_mlp_of_flat_examples():
-    network, flat = training.default_network(mg.backend.generator(0), (2, 3), 4, (5, 7)), mlp(mg.backend.generator(0), (6, 5, 7, 4))
-    assert network.layers[2:] == (mg.relu, network.layers[3], mg.relu, network.layers[5]) and len(flat.layers) == 5
-    for a, b in zip(tree.flatten(network)[0], tree.flatten(flat)[0], strict=True):
-        assert np.array_equal(a, b)
-    x = np.random.default_rng(0).normal(size=(9, 2, 3)).astype("float32")
-    assert np.array_equal(network(x), flat(x.reshape(9, 6)))
-    assert [leaf.shape for leaf in tree.flatten(training.default_network(mg.backend.generator(0), (6,), 4))[0]] == [(6, 100), (100,), (100, 4), (4,)]
 
 
 def test_one_pass_uses_each_row_once():
