@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import backend, nn, optim, tree
+from minigrad import backend, nn, optim, training, tree
 from minigrad.backend import generator
+from minigrad.estimators import CleanSet
 from minigrad.models import lenet, mlp, resnet
 
 from .strategies import Layer, Point
@@ -51,15 +52,18 @@ model = nn.Sequential((nn.Conv2d.init(generator(0), 1, 2), nn.BatchNorm.init(2),
 OBJECTS = {
     "Sequential": model, "Linear": model.layers[-1], "Conv2d": model.layers[0], "BatchNorm": model.layers[1],
     "Checkpoint": model.layers[3], "Dropout": model.layers[4], "mlp": mlp(generator(0), (3, 4, 2), normalize=True),
-    "lenet": lenet(generator(0)), "resnet": resnet(generator(0), 8), "Module": Layer({"a": np.ones(2)}, np.zeros(2)),
+    "LeNet": lenet(generator(0)), "resnet": resnet(generator(0), 8), "Module": Layer({"a": np.ones(2)}, np.zeros(2)),
     "Structure": tree.flatten({"a": (1.0, None, "b"), 2: [model, Point(1.0, mg.sin)]})[1], "End": tree.LEAF,
     "state": optim.adam().init(model),
     "Primitive": mg.elementwise(np.exp, mg.exp, name="own"),
     "Reweighted": mg.reweight.reweighted_gradient(lambda p: p * p, mg.sum, np.ones(2)),
+    "Plan": training.Plan(), "Fitted": training.start(model, training.Plan()), "Rows": training.Rows(np.eye(2), np.arange(2)),
+    "Pass": training.Pass(np.ones(2), np.ones(2, bool), 1.0, 2.0), "CleanSet": CleanSet(training.Rows(np.eye(2), np.arange(2)), np.arange(2)),
     "Graph": mg.draw(mg.exp, np.ones(2)), "Operation": mg.draw(mg.exp, np.ones(2)).operations[0]}
 A_PROGRAM = {"LinearMap", "Box", "Bundle", "Forward", "Tape", "Drawing", "Passes", "BatchNormPasses", "Handle", "Kernel", "Captured", "Sums", "with_derivative",        # of one run
              "Optimizer",               # made of closures
-             "Method"}                  # of a class
+             "Method",                  # of a class
+             "ReweightedClassifier"}    # scikit-learn's checks copy and pickle it
 
 
 def test_there_is_an_object_of_every_public_class():
