@@ -50,6 +50,7 @@ COMMANDS = {command.name: command for command in [
     Command("figure6", "paper.grids", "Figure 6: confusion matrices", "11 min", "13 h", "GPU"),
     Command("figure7", "paper.grids", "Figure 7: accuracy during training", "9 min", "10 h", "GPU"),
     Command("contradiction", "pages.contradiction", "imbalance needs high losses, noise low ones", "90 s"),
+    Command("own", "pages.own", "your own table, texts or images with wrong labels", "30 s and more"),
     Command("tour", "pages.tour", "a tour: the engine built on one page, with pictures", "5 s"),
     Command("walkthrough", "pages.walkthrough", "one step of Algorithm 1 in seven pictures", "5 s"),
     Command("nested", "pages.nested", "the exact two loops against the single one", "10 s"),
