@@ -16,8 +16,8 @@ alone and Algorithm 1 are compared; all else is from Algorithm 1:
     predictions.csv     for --predict, or for the examples tested on: the label and the probability of each label
     trust.png           accuracies, the distribution of trust, suspects by label; of images also suspects.png
     results.json        settings and scores
-    model/              for --model, or in Python: experiments.pages.own.load(folder).predict("new.csv"); its inputs.json
-                        says how columns, words or pixels become numbers
+    model/              for --model, or in Python: experiments.pages.own.load(folder).predict("new.csv"); its
+                        inputs.json says how columns, words or pixels become numbers
 
 Scores and suspects are means over the seeds; predictions and model are those of the first.
 """
@@ -25,7 +25,6 @@ import json
 import pathlib
 import platform
 import sys
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
@@ -35,159 +34,16 @@ import minigrad as mg
 from minigrad import MinigradError
 from minigrad.errors import DataError
 from minigrad.files import write_whole
-from minigrad.training import hold_out, listed
 
 from .. import console
 from ..data import own as data
 from ..figures import own as figures
 from ..training.folders import check_folder
-from .own_model import METHODS, Model, Set, fit, load, measure, name_of, network, passes, predictions, read_like, wilson
+from .own_model import load, name_of, predictions
+from .own_training import METHODS, compare, gather, start_progress, wilson
 
 FEW = 30                                        # examples to test on: fewer measure little
 FILES = "suspects.csv", "predictions.csv", "trust.png", "suspects.png", "results.json", "model/network.safetensors"
-
-
-class Sources(NamedTuple):
-    """What was read: Examples, those to test and to predict or None; and how they become numbers."""
-    train: data.Examples
-    clean: data.Examples
-    test: Any
-    predict: Any
-    inputs: Any
-    notes: list
-
-    def numbers(self, part):
-        """Return the Set of some of these examples."""
-        return Set(self.inputs(part), part.labels)
-
-
-# ------------------------------------------------------------------------------------------------- reading
-
-def gather(options):
-    """Read all files, and return the Sources. Raises DataError or FileError for whatever cannot be used."""
-    images = pathlib.Path(options.train).is_dir()
-    for name in ("label", "text", "drop", "categories"):
-        if images and getattr(options, name):
-            raise DataError(f"--{name}: folders of images have no columns\n  help: leave it out")
-    if not images and options.label is None:
-        raise DataError("--label: which column of the CSV file has the labels?\n  help: --label COLUMN")
-    train = data.read(options.train, options.label, options.text, options.drop, None, options.image_size)
-    inputs = (data.Pixels.fit(train) if images else data.Words.fit(train) if options.text
-              else data.Table.fit(train, options.categories))
-    clean = read_like(options.clean, inputs, options.label, True)
-    test = read_like(options.test, inputs, options.label, True) if options.test else None
-    predict = read_like(options.predict, inputs) if options.predict else None
-    _check_labels(train, clean, test)
-    notes = [f"{part.source}: columns not in the training set are not used: {', '.join(part.unused)}"
-             for part in (clean, test, predict) if part and set(part.unused) - {options.label, *options.drop}]
-    return _without_copies(Sources(train, clean, test, predict, inputs, notes))
-
-
-def _check_labels(train, clean, test):
-    classes, counts = np.unique(clean.labels, return_counts=True)
-    missing = np.setdiff1d(train.labels, classes)
-    if len(missing):
-        raise DataError(f"{clean.source}: it has no example of {listed(missing)}, which {train.source} has\n"
-                        "  without one, every training example of such a class would count as harmful\n"
-                        "  help: add some that are known to be right, or leave the class out of the training set")
-    if len(classes) < 2:
-        raise DataError(f"{clean.source}: all labels are {classes[0]!r}: there is nothing to tell apart\n"
-                        "  help: pass examples of two classes or more")
-    if test is None and counts.min() < 2:
-        raise DataError(f"{clean.source}: it has one example of {listed(classes[counts < 2])}, which leaves none to "
-                        "test on\n  help: two of each class at least, better ten; or --test FILE")
-    if test is not None and len(np.setdiff1d(test.labels, classes)):
-        raise DataError(f"{test.source}: the labels {listed(np.setdiff1d(test.labels, classes))} are in no training "
-                        f"example\n  known: {listed(classes)}\n  help: correct them, or leave these examples out")
-
-
-def _without_copies(found):
-    """Leave out of the training set what is also in the clean or the test set: one row for each row there."""
-    def rows(part):
-        X = found.inputs(part)
-        return [row.tobytes() for row in X] if isinstance(X, np.ndarray) else list(part.values)
-    left = {}
-    for part in (found.clean, found.test):
-        for row in rows(part) if part else ():
-            left[row] = left.get(row, 0) + 1
-    kept = []
-    for k, row in enumerate(rows(found.train)):
-        if left.get(row, 0):
-            left[row] -= 1
-        else:
-            kept.append(k)
-    copies = len(found.train.names) - len(kept)
-    if not kept:
-        raise DataError(f"{found.train.source}: all its examples are in the clean or the test set, too\n"
-                        "  help: pass other examples, whose labels may be wrong, to --train")
-    note = [f"{copies} training examples are in the clean or the test set, too: left out of training"] if copies else []
-    return found._replace(train=found.train.take(np.array(kept)), notes=found.notes + note)
-
-
-# ------------------------------------------------------------------------------------------------- comparing
-
-class Comparison(NamedTuple):
-    """What training by all methods found."""
-    scores: dict                # {method: {measure: its mean over the seeds}}
-    tested: data.Examples       # by the first seed
-    trust: np.ndarray           # (n,) for the training set, means over the seeds, as the next two
-    weights: np.ndarray
-    probabilities: np.ndarray   # (n, labels)
-    clean_trust: np.ndarray     # of all seeds
-    model: Model                # of the first seed
-
-
-def compare(found, options, progress):
-    """Train by all methods and with all seeds, and return the Comparison. progress: see `start_progress`."""
-    own, clean = found.numbers(found.train), found.numbers(found.clean)
-    classes, n = np.unique(clean.y), len(own.y)
-    scores, means, clean_trust, first = {method: [] for method in METHODS}, [], [], None
-    for seed in options.seeds:
-        held_out = np.zeros(0, int)
-        if found.test is None:
-            held_out = hold_out(np.searchsorted(classes, clean.y), options.hold_out, seed)
-        tested = found.test or found.clean.take(held_out)
-        rest = np.setdiff1d(np.arange(len(clean.y)), held_out)
-        rows, known, test = own.join(clean.take(rest)), np.arange(n + len(rest)) >= n, found.numbers(tested)
-        for method in METHODS:
-            name = f"{METHODS[method]}, seed {seed}"
-            model = fit(method, rows, known, classes, seed, options, lambda: progress.advance(1, name),  # noqa: B023
-                        network(found.inputs))
-            scores[method].append(measure(test.y, model.predict_proba(test.X), classes))
-            progress.end(name, False)
-        means.append((model.trust_[:n], model.sample_weights_[:n], model.predict_proba(own.X)))
-        clean_trust.append(model.trust_[n:])
-        first = first or (tested, Model(found.inputs, model))
-    mean = {method: {key: None if each[0][key] is None else float(np.mean([one[key] for one in each]))
-                     for key in each[0]} for method, each in scores.items()}
-    trust, weights, p = (sum(each) / len(each) for each in zip(*means))
-    return Comparison(mean, first[0], trust, weights, p, np.concatenate(clean_trust), first[1])
-
-
-class Silent:
-    """Progress that is not shown."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def advance(self, steps, name):
-        """Show nothing."""
-
-    def end(self, name, failed):
-        """Show nothing."""
-
-
-def start_progress(found, options):
-    """Return what shows the progress of all passes."""
-    if options.quiet:
-        return Silent()
-    held = 0 if found.test else options.hold_out
-    clean = round(len(found.clean.names) * (1 - held))
-    total = sum(passes(method, len(found.train.names) + clean, clean, options) for method in METHODS)
-    return console.Progress(total * len(options.seeds), len(METHODS) * len(options.seeds))
 
 
 # ------------------------------------------------------------------------------------------------- what is written
@@ -302,7 +158,8 @@ def parser():
 
 
 def check(options):
-    """Raise DataError for options out of range, or that do not go together."""
+    """Raise DataError for options out of range or that do not go together, FileError if --out cannot be written."""
+    check_folder(options.out)
     limits = {"--passes": options.passes >= 1, "--batch": options.batch >= 1, "--rate": 0 < options.rate < 1,
               "--hold-out": 0 < options.hold_out < 1, "--image-size": 4 <= options.image_size <= 512,
               "--seeds": min(options.seeds) >= 0 and len(set(options.seeds)) == len(options.seeds)}
@@ -318,7 +175,6 @@ def check(options):
     if not options.model and not (options.train and options.clean):
         raise DataError("--train and --clean are both needed\n  help: --train FILE --clean FILE --label COLUMN: "
                         "the clean file has some examples whose labels you have checked")
-    check_folder(options.out)
     old = [name for name in (("predictions.csv",) if options.model else FILES) if (options.out / name).exists()]
     if old and not options.overwrite:
         raise DataError(f"{options.out} already holds {', '.join(old)}\n  help: --out FOLDER, or --overwrite")

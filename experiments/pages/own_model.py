@@ -1,12 +1,9 @@
-"""Networks for data of your own: trained by each method, measured, saved and loaded."""
-import math
+"""Models of data of your own: the network, how a file becomes its input, and the files that keep both."""
 import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
-import scipy.sparse
-from sklearn.metrics import recall_score, roc_auc_score
 
 import minigrad as mg
 from minigrad import nn
@@ -16,25 +13,6 @@ from minigrad.files import write_whole
 
 from ..data import own as data
 from ..training.folders import make_folder
-
-METHODS = {"uniform": "plain training", "proportion": "weights by class", "clean_only": "clean examples alone",
-           "reweight": "Algorithm 1"}
-
-
-class Set(NamedTuple):
-    """Examples as numbers: X (n, ...), labels (n,)."""
-    X: Any
-    y: np.ndarray
-
-    def take(self, indices):
-        """Return the examples with these indices."""
-        return Set(self.X[indices], self.y[indices])
-
-    def join(self, other):
-        """Return these examples and then those of another set."""
-        stack = scipy.sparse.vstack if scipy.sparse.issparse(self.X) else np.concatenate
-        X = stack([self.X, other.X])
-        return Set(X.tocsr() if scipy.sparse.issparse(X) else X, np.concatenate([self.y, other.y]))
 
 
 class Model(NamedTuple):
@@ -113,61 +91,3 @@ def predictions(examples, classifier, X):
 def name_of(examples):
     """Return what the names of these examples are: "row" or "file"."""
     return "row" if examples.names.dtype.kind == "i" else "file"
-
-
-# ------------------------------------------------------------------------------------------------- training
-
-def fit(method, rows, clean, classes, seed, options, progress, network=None):
-    """Return a classifier trained with a method, whose trust_ and sample_weights_ are means over all passes.
-
-    Args:
-        method: of METHODS.
-        rows: the Set to train on.
-        clean: a mask of its rows.
-        classes: all labels.
-        seed: of all random numbers.
-        options: passes, batch and rate.
-        progress: called after each pass.
-        network: see ReweightedClassifier.
-
-    "clean_only" makes as many steps as the others. Raises DataError where the loss becomes infinite or NaN.
-    """
-    count = passes(method, len(clean), int(clean.sum()), options)
-    model = ReweightedClassifier(network, method="uniform" if method == "clean_only" else method, random_state=seed,
-                                 learning_rate_init=options.rate, batch_size=options.batch, max_iter=count)
-    if method == "clean_only":
-        rows, clean = rows.take(np.flatnonzero(clean)), clean[clean]
-    trust, weights = np.zeros((2, len(clean)))
-    for k in range(count):
-        model.partial_fit(rows.X, rows.y, classes, clean=clean)
-        if not math.isfinite(model.loss_curve_[-1]):
-            raise DataError(f"{METHODS[method]}: the loss is {model.loss_curve_[-1]} in pass {k + 1}\n"
-                            f"  help: a rate below {options.rate:g}, --rate {options.rate / 10:g}")
-        trust, weights = trust + model.trust_, weights + model.sample_weights_
-        progress()
-    model.trust_, model.sample_weights_ = trust / count, weights / count
-    return model
-
-
-def passes(method, n, clean, options):
-    """Return the number of passes: of clean examples alone, so many that there are as many steps."""
-    if method != "clean_only":
-        return options.passes
-    return options.passes * -(-n // options.batch) // -(-clean // options.batch)
-
-
-def measure(y, probabilities, classes):
-    """Return accuracy and balanced accuracy in percent, and the area under the ROC curve, of two classes alone."""
-    predicted = classes[probabilities.argmax(1)]
-    balanced = recall_score(y, predicted, labels=np.unique(y), average="macro", zero_division=0)
-    auc = None
-    if len(classes) == 2 and len(np.unique(y)) == 2:
-        auc = float(roc_auc_score(y == classes[1], probabilities[:, 1]))
-    return {"accuracy": 100 * float((y == predicted).mean()), "balanced": 100 * float(balanced), "auc": auc}
-
-
-def wilson(percent, n):
-    """Return the ends of the 95 % interval of a share, in percent, that was measured on n examples (Wilson 1927)."""
-    p, z = percent / 100, 1.96
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return tuple(100 * (middle + side * half) / (1 + z * z / n) for side in (-1, 1))

@@ -1,0 +1,234 @@
+"""Training on data of your own: reading its files, and comparing the methods on them."""
+import math
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+from sklearn.metrics import recall_score, roc_auc_score
+
+from minigrad.errors import DataError
+from minigrad.estimators import ReweightedClassifier
+from minigrad.training import hold_out, listed
+
+from .. import console
+from ..data import own as data
+from .own_model import Model, network, read_like
+
+METHODS = {"uniform": "plain training", "proportion": "weights by class", "clean_only": "clean examples alone",
+           "reweight": "Algorithm 1"}
+
+
+class Set(NamedTuple):
+    """Examples as numbers: X (n, ...), labels (n,)."""
+    X: Any
+    y: np.ndarray
+
+    def take(self, indices):
+        """Return the examples with these indices."""
+        return Set(self.X[indices], self.y[indices])
+
+    def join(self, other):
+        """Return these examples and then those of another set."""
+        stack = scipy.sparse.vstack if scipy.sparse.issparse(self.X) else np.concatenate
+        X = stack([self.X, other.X])
+        return Set(X.tocsr() if scipy.sparse.issparse(X) else X, np.concatenate([self.y, other.y]))
+
+
+class Sources(NamedTuple):
+    """What was read: Examples, those to test and to predict or None; and how they become numbers."""
+    train: data.Examples
+    clean: data.Examples
+    test: Any
+    predict: Any
+    inputs: Any
+    notes: list
+
+    def numbers(self, part):
+        """Return the Set of some of these examples."""
+        return Set(self.inputs(part), part.labels)
+
+
+# ------------------------------------------------------------------------------------------------- reading
+
+def gather(options):
+    """Read all files, and return the Sources. Raises DataError or FileError for whatever cannot be used."""
+    images = pathlib.Path(options.train).is_dir()
+    for name in ("label", "text", "drop", "categories"):
+        if images and getattr(options, name):
+            raise DataError(f"--{name}: folders of images have no columns\n  help: leave it out")
+    if not images and options.label is None:
+        raise DataError("--label: which column of the CSV file has the labels?\n  help: --label COLUMN")
+    train = data.read(options.train, options.label, options.text, options.drop, None, options.image_size)
+    inputs = (data.Pixels.fit(train) if images else data.Words.fit(train) if options.text
+              else data.Table.fit(train, options.categories))
+    clean = read_like(options.clean, inputs, options.label, True)
+    test = read_like(options.test, inputs, options.label, True) if options.test else None
+    predict = read_like(options.predict, inputs) if options.predict else None
+    _check_labels(train, clean, test)
+    notes = [f"{part.source}: columns not in the training set are not used: {', '.join(part.unused)}"
+             for part in (clean, test, predict) if part and set(part.unused) - {options.label, *options.drop}]
+    return _without_copies(Sources(train, clean, test, predict, inputs, notes))
+
+
+def _check_labels(train, clean, test):
+    classes, counts = np.unique(clean.labels, return_counts=True)
+    missing = np.setdiff1d(train.labels, classes)
+    if len(missing):
+        raise DataError(f"{clean.source}: it has no example of {listed(missing)}, which {train.source} has\n"
+                        "  without one, every training example of such a class would count as harmful\n"
+                        "  help: add some that are known to be right, or leave the class out of the training set")
+    if len(classes) < 2:
+        raise DataError(f"{clean.source}: all labels are {listed(classes)}: there is nothing to tell apart\n"
+                        "  help: pass examples of two classes or more")
+    if test is None and counts.min() < 2:
+        raise DataError(f"{clean.source}: it has one example of {listed(classes[counts < 2])}, which leaves none to "
+                        "test on\n  help: two of each class at least, better ten; or --test FILE")
+    if test is not None and len(np.setdiff1d(test.labels, classes)):
+        raise DataError(f"{test.source}: the labels {listed(np.setdiff1d(test.labels, classes))} are in no training "
+                        f"example\n  known: {listed(classes)}\n  help: correct them, or leave these examples out")
+
+
+def _without_copies(found):
+    """Leave out of the training set what is also in the clean or the test set: one row for each row there."""
+    def rows(part):
+        X = found.inputs(part)
+        return [row.tobytes() for row in X] if isinstance(X, np.ndarray) else list(part.values)
+    left = {}
+    for part in (found.clean, found.test):
+        for row in rows(part) if part else ():
+            left[row] = left.get(row, 0) + 1
+    kept = []
+    for k, row in enumerate(rows(found.train)):
+        if left.get(row, 0):
+            left[row] -= 1
+        else:
+            kept.append(k)
+    copies = len(found.train.names) - len(kept)
+    if not kept:
+        raise DataError(f"{found.train.source}: all its examples are in the clean or the test set, too\n"
+                        "  help: pass other examples, whose labels may be wrong, to --train")
+    note = [f"{copies} training examples are in the clean or the test set, too: left out of training"] if copies else []
+    return found._replace(train=found.train.take(np.array(kept)), notes=found.notes + note)
+
+
+# ------------------------------------------------------------------------------------------------- training
+
+def fit(method, rows, clean, classes, seed, options, progress, network=None):
+    """Return a classifier trained with a method, whose trust_ and sample_weights_ are means over all passes.
+
+    Args:
+        method: of METHODS.
+        rows: the Set to train on.
+        clean: a mask of its rows.
+        classes: all labels.
+        seed: of all random numbers.
+        options: passes, batch and rate.
+        progress: called after each pass.
+        network: see ReweightedClassifier.
+
+    "clean_only" makes as many steps as the others. Raises DataError where the loss becomes infinite or NaN.
+    """
+    count = passes(method, len(clean), int(clean.sum()), options)
+    model = ReweightedClassifier(network, method="uniform" if method == "clean_only" else method, random_state=seed,
+                                 learning_rate_init=options.rate, batch_size=options.batch, max_iter=count)
+    if method == "clean_only":
+        rows, clean = rows.take(np.flatnonzero(clean)), clean[clean]
+    trust, weights = np.zeros((2, len(clean)))
+    for k in range(count):
+        model.partial_fit(rows.X, rows.y, classes, clean=clean)
+        if not math.isfinite(model.loss_curve_[-1]):
+            raise DataError(f"{METHODS[method]}: the loss is {model.loss_curve_[-1]} in pass {k + 1}\n"
+                            f"  help: a rate below {options.rate:g}, --rate {options.rate / 10:g}")
+        trust, weights = trust + model.trust_, weights + model.sample_weights_
+        progress()
+    model.trust_, model.sample_weights_ = trust / count, weights / count
+    return model
+
+
+def passes(method, n, clean, options):
+    """Return the number of passes: of clean examples alone, so many that there are as many steps."""
+    if method != "clean_only":
+        return options.passes
+    return options.passes * -(-n // options.batch) // -(-clean // options.batch)
+
+
+def measure(y, probabilities, classes):
+    """Return accuracy and balanced accuracy in percent, and the area under the ROC curve, of two classes alone."""
+    predicted = classes[probabilities.argmax(1)]
+    balanced = recall_score(y, predicted, labels=np.unique(y), average="macro", zero_division=0)
+    auc = None
+    if len(classes) == 2 and len(np.unique(y)) == 2:
+        auc = float(roc_auc_score(y == classes[1], probabilities[:, 1]))
+    return {"accuracy": 100 * float((y == predicted).mean()), "balanced": 100 * float(balanced), "auc": auc}
+
+
+def wilson(percent, n):
+    """Return the ends of the 95 % interval of a share, in percent, that was measured on n examples (Wilson 1927)."""
+    p, z = percent / 100, 1.96
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return tuple(100 * (middle + side * half) / (1 + z * z / n) for side in (-1, 1))
+
+
+class Comparison(NamedTuple):
+    """What training by all methods found."""
+    scores: dict                # {method: {measure: its mean over the seeds}}
+    tested: data.Examples       # by the first seed
+    trust: np.ndarray           # (n,) for the training set, means over the seeds, as the next two
+    weights: np.ndarray
+    probabilities: np.ndarray   # (n, labels)
+    clean_trust: np.ndarray     # of all seeds
+    model: Model                # of the first seed
+
+
+def compare(found, options, progress):
+    """Train by all methods and with all seeds, and return the Comparison. progress: see `start_progress`."""
+    own, clean = found.numbers(found.train), found.numbers(found.clean)
+    classes, n = np.unique(clean.y), len(own.y)
+    scores, means, clean_trust, first = {method: [] for method in METHODS}, [], [], None
+    for seed in options.seeds:
+        held_out = np.zeros(0, int)
+        if found.test is None:
+            held_out = hold_out(np.searchsorted(classes, clean.y), options.hold_out, seed)
+        tested = found.test or found.clean.take(held_out)
+        rest = np.setdiff1d(np.arange(len(clean.y)), held_out)
+        rows, known, test = own.join(clean.take(rest)), np.arange(n + len(rest)) >= n, found.numbers(tested)
+        for method in METHODS:
+            name = f"{METHODS[method]}, seed {seed}"
+            model = fit(method, rows, known, classes, seed, options, lambda: progress.advance(1, name),  # noqa: B023
+                        network(found.inputs))
+            scores[method].append(measure(test.y, model.predict_proba(test.X), classes))
+            progress.end(name, False)
+        means.append((model.trust_[:n], model.sample_weights_[:n], model.predict_proba(own.X)))
+        clean_trust.append(model.trust_[n:])
+        first = first or (tested, Model(found.inputs, model))
+    mean = {method: {key: None if each[0][key] is None else float(np.mean([one[key] for one in each]))
+                     for key in each[0]} for method, each in scores.items()}
+    trust, weights, p = (sum(each) / len(each) for each in zip(*means))
+    return Comparison(mean, first[0], trust, weights, p, np.concatenate(clean_trust), first[1])
+
+
+class Silent:
+    """Progress that is not shown."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def advance(self, steps, name):
+        """Show nothing."""
+
+    def end(self, name, failed):
+        """Show nothing."""
+
+
+def start_progress(found, options):
+    """Return what shows the progress of all passes."""
+    if options.quiet:
+        return Silent()
+    held = 0 if found.test else options.hold_out
+    clean = round(len(found.clean.names) * (1 - held))
+    total = sum(passes(method, len(found.train.names) + clean, clean, options) for method in METHODS)
+    return console.Progress(total * len(options.seeds), len(METHODS) * len(options.seeds))

@@ -1,0 +1,461 @@
+"""One's own data: a real table, real texts and real images with wrong labels, all that is refused, and saved models."""
+import csv
+import importlib
+import inspect
+import json
+import re
+import types
+
+import numpy as np
+import pandas
+import pytest
+from PIL import Image
+from scipy.stats import binomtest
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
+
+from experiments import command_line
+from experiments.data import own as data
+from experiments.figures import own as figures
+from experiments.pages import own, own_model, own_training
+from minigrad import backend
+from minigrad.errors import DataError, FileError
+
+
+def flip(labels, share, rng):
+    """Return labels, a share of which are replaced by another one, and which these are."""
+    classes, wrong = np.unique(labels), rng.random(len(labels)) < share
+    return np.array([rng.choice(classes[classes != label]) if bad else label for label, bad in zip(labels, wrong)]), wrong
+
+
+@pytest.fixture(scope="module")
+def cancer(tmp_path_factory):
+    """Write scikit-learn's table on breast cancer with two columns of strings, 40 % of the training labels wrong; return (folder, wrong)."""
+    folder, rng, frame = tmp_path_factory.mktemp("cancer"), np.random.default_rng(0), load_breast_cancer(as_frame=True).frame
+    frame["hospital"] = rng.choice(["north", "south, by the sea"], len(frame))
+    frame["size"] = np.where(frame["mean radius"] > 14, "large", "small")
+    frame["target"] = np.array(["malignant", "benign"])[frame["target"]]
+    frame = frame.sample(frac=1, random_state=0)
+    clean, test, train = frame[:40], frame[40:200], frame[200:].copy()
+    train["target"], wrong = flip(train["target"].to_numpy(), 0.4, rng)
+    for name, part in {"train": train, "clean": clean, "test": test, "new": test.drop(columns="target")}.items():
+        part.to_csv(folder / f"{name}.csv", index=False)
+    return folder, wrong
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Write threes, fives and eights as PNG; the names of wrong ones say so."""
+    folder, rng = tmp_path_factory.mktemp("digits"), np.random.default_rng(0)
+    X, y = load_digits(return_X_y=True)
+    order = rng.permutation(np.flatnonzero(np.isin(y, [3, 5, 8])))
+    given, wrong = flip(y[order], 0.4, rng)
+    for k, i in enumerate(order[:450]):
+        part = "clean" if k < 60 else "test" if k < 200 else "train"
+        path = folder / part / f"digit {given[k] if part == 'train' else y[i]}"
+        path.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((X[i].reshape(8, 8) * 15.9).astype("uint8")).save(path / f"{i}{'-wrong' * (part == 'train' and bool(wrong[k]))}.png")
+    return folder
+
+
+MODULES = {"network": "http.client urllib.request smtplib imaplib socketserver ftplib poplib http.server xmlrpc.client urllib.parse socket ssl http.cookiejar",
+           "files": "shutil pathlib tarfile zipfile tempfile glob gzip bz2 os fileinput filecmp lzma mailbox io"}
+
+
+def docstrings(module):
+    """Yield the first sixty words of the docstrings in a module of Python."""
+    own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+    for value in [*own, *(inside for value in own if inspect.isclass(value) for inside in vars(value).values())]:
+        words = getattr(value, "__doc__", None)
+        if isinstance(words, str) and len(words.split()) >= 12:
+            yield " ".join(words.split()[:60])
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """Write docstrings of Python's modules on networks and on files; return (folder, wrong)."""
+    folder, rng = tmp_path_factory.mktemp("texts"), np.random.default_rng(0)
+    topic = {text: name for name, modules in MODULES.items() for module in modules.split() for text in docstrings(importlib.import_module(module))}
+    rows = rng.permutation(np.array(sorted(topic.items()), object))
+    rows[280:, 1], wrong = flip(rows[280:, 1], 0.4, rng)
+    for name, part in {"clean": rows[:80], "test": rows[80:280], "train": rows[280:]}.items():
+        with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file, delimiter="\t").writerows([["topic", "text"], *part[:, ::-1]])
+    return folder, wrong
+
+
+def run(capsys, *arguments):
+    """Return status, output and errors of the command."""
+    status = command_line.main(["own", *map(str, arguments)])
+    return status, *capsys.readouterr()
+
+
+
+@pytest.fixture(scope="module")
+def table_run(cancer):
+    folder, out = cancer[0], cancer[0] / "out"
+    assert own.main([*files(folder, test=True, predict="new"), "--label", "target", "--passes", "40", "--quiet", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def image_run(digits):
+    assert own.main([*files(digits, test=True, ending=""), "--image-size", "8", "--passes", "12", "--batch", "32", "--quiet", "--out", str(digits / "out")]) == 0
+    return digits / "out"
+
+
+@pytest.fixture(scope="module")
+def text_run(texts):
+    folder = texts[0]
+    assert own.main([*files(folder, test=True), "--label", "topic", "--text", "text", "--passes", "20", "--quiet", "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+def files(folder, test=False, predict=None, ending=".csv"):
+    """Return the options that name the files of a folder."""
+    names = {"train": "train", "clean": "clean", **({"test": "test"} if test else {}), **({"predict": predict} if predict else {})}
+    return [word for option, name in names.items() for word in (f"--{option}", str(folder / f"{name}{ending}"))]
+
+
+def scores(out):
+    return json.loads((out / "results.json").read_text())["scores"]
+
+
+# ------------------------------------------------------------------------------------------ what it finds
+
+def test_wrong_labels_of_a_table_are_found(cancer, table_run):
+    found = pandas.read_csv(table_run / "suspects.csv")
+    wrong, rows = cancer[1], found["row"] - 1
+    given, right = pandas.read_csv(cancer[0] / "train.csv")["target"], scores(table_run)
+    assert wrong[rows].mean() > 0.9 and wrong[rows].sum() > 0.85 * wrong.sum()
+    assert (found["label"] == given[rows].to_numpy()).all() and list(found) == ["row", "label", "suggestion", "probability", "trust", "weight"]
+    assert (found["suggestion"] != found["label"]).mean() > 0.9 and found["probability"].between(0.5, 1).all()
+    assert (np.diff(found["trust"]) >= 0).all() and (found["trust"] < 0.5).all() and found["weight"].median() < 0.1
+    assert (np.diff(found["weight"])[np.diff(found["trust"]) == 0] >= 0).all()
+    assert right["reweight"]["accuracy"] > right["uniform"]["accuracy"] + 10 and right["reweight"]["auc"] > right["uniform"]["auc"]
+    assert list(right) == ["uniform", "proportion", "clean_only", "reweight"]
+
+
+def test_wrong_labels_of_images_are_found(digits, image_run):
+    found = pandas.read_csv(image_run / "suspects.csv")
+    wrong = found["file"].str.contains("wrong")
+    assert wrong.mean() > 0.85 and wrong.sum() > 0.6 * len([*digits.glob("train/*/*wrong*")])
+    assert (found["label"] == found["file"].str.partition("/")[0]).all() and (image_run / "suspects.png").exists()
+    assert scores(image_run)["reweight"]["accuracy"] > scores(image_run)["uniform"]["accuracy"]
+    assert scores(image_run)["reweight"]["auc"] is None
+
+
+def test_wrong_labels_of_texts_are_found(texts, text_run):
+    found = pandas.read_csv(text_run / "suspects.csv")
+    train = pandas.read_csv(texts[0] / "train.csv", sep="\t")
+    assert texts[1][found["row"] - 1].mean() > 0.65 > 1.4 * texts[1].mean() and len(found) > 0.2 * len(train)
+    assert (found["label"] == train["topic"][found["row"] - 1].to_numpy()).all()
+    assert scores(text_run)["reweight"]["auc"] > scores(text_run)["uniform"]["auc"] + 0.05
+    assert not (text_run / "suspects.png").exists()
+
+
+# ------------------------------------------------------------------------------------------ what is measured and written
+
+@pytest.mark.parametrize("kind", ["image_run", "text_run"])
+def test_scores_are_those_of_scikit_learn(kind, request):
+    out = request.getfixturevalue(kind)
+    table, found = pandas.read_csv(out / "predictions.csv"), scores(out)["reweight"]
+    p = table.filter(like="p(").to_numpy()
+    assert found["accuracy"] == pytest.approx(100 * accuracy_score(table["label"], table["prediction"]))
+    assert found["balanced"] == pytest.approx(100 * balanced_accuracy_score(table["label"], table["prediction"]))
+    assert np.allclose(p.sum(1), 1, atol=1e-3)
+    assert (table["prediction"] == np.array([name[2:-1] for name in table.columns[3:]])[p.argmax(1)]).mean() > 0.99     # p is rounded
+    if p.shape[1] == 2:
+        assert found["auc"] == pytest.approx(roc_auc_score(table["label"] == table.columns[4][2:-1], p[:, 1]), abs=1e-3)
+
+
+def test_what_is_printed(cancer, tmp_path, capsys):
+    """Half of the clean rows are held out, for each seed others; Wilson's interval is SciPy's."""
+    arguments = [*files(cancer[0]), "--label", "target", "--passes", "3", "--seeds", "0", "1", "--batch", "64", "--out", tmp_path]
+    status, text, progress = run(capsys, *arguments)
+    found = scores(tmp_path)
+    assert status == 0 and "30 columns of numbers, 2 of categories; given labels benign: " in text
+    assert "Measured on 20 clean examples held out, of 40 (mean over seeds 0, 1):" in text and "20 examples measure little: --test FILE" in text
+    for method, name in own_training.METHODS.items():
+        low, high = own_training.wilson(found[method]["accuracy"], 20)
+        numbers = re.search(rf"^{name} +([\d.]+)  ([\d.]+) to ([\d.]+) +([\d.]+) +([\d.]+)$", text, re.M).groups()
+        assert np.allclose([float(each) for each in numbers], [found[method]["accuracy"], low, high, found[method]["balanced"], found[method]["auc"]], atol=0.06)
+    exact = binomtest(17, 20).proportion_ci(method="wilson")
+    assert np.allclose(own_training.wilson(85, 20), [100 * exact.low, 100 * exact.high], atol=0.01)
+    assert "8/8 runs done: Algorithm 1, seed 1" in progress
+    held = pandas.read_csv(tmp_path / "predictions.csv")
+    clean = pandas.read_csv(cancer[0] / "clean.csv")["target"]
+    assert len(held) == 20 and (held["label"] == clean[held["row"] - 1].to_numpy()).all()
+    assert (held["label"] == "benign").sum() == round((clean == "benign").sum() / 2)
+    settings = json.loads((tmp_path / "results.json").read_text())
+    assert settings["tested on"] == 20 and settings["settings"]["seeds"] == [0, 1] and settings["settings"]["out"] == str(tmp_path)
+    assert settings["suspects"] == len(pandas.read_csv(tmp_path / "suspects.csv"))
+
+
+@pytest.mark.parametrize("kind, new", [("table_run", "new.csv"), ("image_run", "test"), ("text_run", "test.csv")])
+def test_a_model_that_is_loaded_predicts_the_same(kind, new, request, tmp_path, capsys):
+    out = request.getfixturevalue(kind)
+    before = pandas.read_csv(out / "predictions.csv", dtype=str)
+    status, text, _ = run(capsys, "--model", out / "model", "--predict", out.parent / new, "--out", tmp_path / "a")
+    again = pandas.read_csv(tmp_path / "a" / "predictions.csv", dtype=str)
+    assert status == 0 and "predictions.csv" in text and len(again) > 100
+    assert again.equals(before.drop(columns="label", errors="ignore")) and before.columns[0] == ("file" if kind == "image_run" else "row")
+    frame = own.load(out / "model").predict(out.parent / new)
+    assert (frame["prediction"] == before["prediction"]).all()
+    assert len({*before["prediction"]}) == (3 if kind == "image_run" else 2)
+
+
+def test_the_saved_model_knows_the_trust_of_all_passes(cancer, table_run):
+    model = own.load(table_run / "model").classifier
+    found = pandas.read_csv(table_run / "suspects.csv")
+    assert model.n_iter_ == 40 and np.allclose(model.trust_[found["row"] - 1], found["trust"], atol=1e-4)
+    assert np.allclose(model.sample_weights_[found["row"] - 1], found["weight"], atol=1e-4)
+    assert model.trust_[len(cancer[1]):].mean() > 0.9 and len(model.trust_) == len(cancer[1]) + 40      # the clean rows come last
+
+
+def test_nothing_is_overwritten_unasked(cancer, table_run, capsys, monkeypatch):
+    before = (table_run / "suspects.csv").read_bytes()
+    arguments = [*files(cancer[0]), "--label", "target", "--passes", "1", "--quiet", "--out", table_run]
+    status, _, error = run(capsys, *arguments)
+    assert status == 2 and "already holds suspects.csv, predictions.csv, trust.png, results.json, model/network.safetensors\n  help: --out FOLDER, or --overwrite" in error
+    status, _, error = run(capsys, "--model", table_run / "model", "--predict", cancer[0] / "new.csv", "--out", table_run)
+    assert status == 2 and "already holds predictions.csv\n" in error and (table_run / "suspects.csv").read_bytes() == before
+    monkeypatch.setattr(own, "report", lambda found, result, options: print("reported"))
+    assert run(capsys, *arguments, "--overwrite")[:2][0] == 0
+
+
+# ------------------------------------------------------------------------------------------ numbers by hand
+
+def examples(values, columns=(), names=None, labels=None):
+    return data.Examples("a.csv", np.arange(1, len(values) + 1) if names is None else names, labels, values, tuple(columns))
+
+
+def test_a_table_by_hand():
+    train = examples(np.array([["1", "red", "5"], ["3", "blue", "5"], ["5", "red", "5"]], object), ["a", "b", "c"])
+    table = data.Table.fit(train)
+    scale = np.std([1, 3, 5])
+    assert table == data.Table({"a": [3.0, pytest.approx(scale)], "c": [5.0, 1.0]}, {"b": ["blue", "red"]}) and table.columns == ["a", "c", "b"]
+    other = examples(np.array([["7", "5", "green"], ["-1e0", "6", "blue"]], object), ["a", "c", "b"])
+    assert table(other).dtype == np.float32
+    np.testing.assert_allclose(table(other), [[4 / scale, 0, 0, 0], [-4 / scale, 1, 1, 0]], rtol=1e-6)
+    assert data.from_json(data.to_json(table)) == table
+    names = data.Table.fit(train, ["a", "c"])
+    assert names.categories == {"a": ["1", "3", "5"], "b": ["blue", "red"], "c": ["5"]} and not names.numbers
+
+
+def test_words_are_those_of_scikit_learn():
+    values = np.array(["the cat sat", "the dog sat", "a bird"], object)
+    words = data.Words.fit(examples(values, ["text"]))
+    assert words.words == ["sat", "the"] and words.columns == ["text"] and data.from_json(data.to_json(words)) == words
+    np.testing.assert_allclose(words(examples(values)).toarray(), TfidfVectorizer(min_df=2).fit_transform(values).toarray())
+
+
+@pytest.mark.parametrize("gray", [True, False])
+def test_pixels_by_hand(gray):
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3)).astype("uint8")
+    images = np.repeat(images[..., :1], 3, -1) if gray else images
+    pixels = data.Pixels.fit(examples(images))
+    x = images[..., :1 if gray else 3].astype(float)
+    np.testing.assert_allclose(pixels(examples(images)), (x - x.mean((0, 1, 2))) / x.std((0, 1, 2)), rtol=1e-5, atol=1e-6)
+    assert data.from_json(data.to_json(pixels)) == pixels and pixels.size == 4 and pixels.columns is None
+
+
+@pytest.mark.parametrize("size", [8, 9, 32])
+def test_the_network_for_images_fits_any_size(size):
+    network = own_model.convolutional(backend.generator(0), (size, size, 1), 4)
+    assert network(np.zeros((2, size, size, 1), "float32")).shape == (2, 4)
+
+
+def test_files_of_other_programs_are_read(tmp_path):
+    (tmp_path / "a.csv").write_bytes("\ufeffsize;label;note\r\n 1,5; yes;\"a;b\"\r\n2;no;c\r\n".encode())
+    found = data.read(tmp_path / "a.csv", "label", drop=["note"])
+    assert found.columns == ("size",) and found.labels.tolist() == ["yes", "no"] and found.values.tolist() == [["1,5"], ["2"]]
+    further = data.read(tmp_path / "a.csv", "label", columns=["note"])
+    assert further.unused == ("size",) and further.values.tolist() == [["a;b"], ["c"]] and further.names.tolist() == [1, 2]
+    assert data.read(tmp_path / "a.csv", text="note").values.tolist() == ["a;b", "c"]
+
+
+def test_images_are_turned_resized_and_sorted(tmp_path):
+    picture = Image.new("RGB", (6, 4), "red")
+    exif = picture.getexif()
+    exif[0x0112] = 6                                        # a camera that was held upright
+    picture.paste("blue", (0, 0, 3, 4))
+    for name in ("b/2.jpg", "a/deep/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        picture.save(tmp_path / name, exif=exif)
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    found = data.read(tmp_path, size=4)
+    assert found.names.tolist() == ["a/deep/1.png", "b/2.jpg"] and found.labels.tolist() == ["a", "b"] and found.values.shape == (2, 4, 4, 3)
+    assert (found.values[0, 0] == [0, 0, 255]).all() and (found.values[0, 3] == [255, 0, 0]).all()
+    assert data.read(tmp_path / "b", labeled=False).labels is None
+
+
+def test_rows_of_the_clean_file_are_not_trained_on_twice(cancer, tmp_path):
+    """Three clean rows stand in the training file as well, one of them twice, which is an example of its own."""
+    train, clean = (pandas.read_csv(cancer[0] / f"{name}.csv") for name in ("train", "clean"))
+    pandas.concat([clean[:3].assign(target="benign"), train[:50], clean[:1]]).to_csv(tmp_path / "train.csv", index=False)
+    found = own_training.gather(own.parser().parse_args(["--train", str(tmp_path / "train.csv"), "--clean", str(cancer[0] / "clean.csv"), "--label", "target"]))
+    assert found.train.names.tolist() == [*range(4, 55)]
+    assert found.notes == ["3 training examples are in the clean or the test set, too: left out of training"]
+    assert "note: 3 training examples" in own.describe(found)
+
+
+def test_clean_examples_alone_are_trained_on_for_as_many_steps():
+    options = types.SimpleNamespace(passes=10, batch=100)
+    assert [own_training.passes(method, 1000, 250, options) for method in ("reweight", "clean_only")] == [10, 33]
+    rng = np.random.default_rng(0)
+    rows, clean = own_training.Set(rng.normal(size=(40, 3)).astype("float32"), np.array(["a", "b"] * 20)), np.arange(40) < 8
+    counted = []
+    model = own_training.fit("clean_only", rows, clean, np.array(["a", "b"]), 0, types.SimpleNamespace(passes=2, batch=10, rate=0.01), lambda: counted.append(1))
+    assert len(counted) == model.n_iter_ == 8 and len(model.trust_) == 8 and model.batch_size == 10 and model.learning_rate_init == 0.01
+    with np.errstate(all="ignore"), pytest.raises(DataError, match=r"Algorithm 1: the loss is (inf|nan) in pass \d\n  help: a rate below 1e\+30, --rate 1e\+29"):
+        own_training.fit("reweight", rows, clean, np.array(["a", "b"]), 0, types.SimpleNamespace(passes=5, batch=10, rate=1e30), lambda: None)
+
+
+def test_a_failure_in_training_has_another_status(cancer, tmp_path, capsys, monkeypatch):
+    def fail(*arguments, **settings):
+        raise DataError("it went wrong")
+    monkeypatch.setattr(own_training, "fit", fail)
+    status, _, error = run(capsys, *files(cancer[0]), "--label", "target", "--quiet", "--out", tmp_path)
+    assert status == 1 and error == "error: it went wrong\n" and not [*tmp_path.iterdir()]
+
+
+# ------------------------------------------------------------------------------------------ pictures
+
+def test_the_picture_of_trust(drawn, tmp_path):
+    scores = {"uniform": ("plain", 60.0, 50.0, 70.0), "reweight": ("ours", 90.0, 80.0, 95.0)}
+    trusted, pairs = np.array([0.02, 0.1, 0.6, 0.97, 1.0]), [("cat", "dog"), ("cat", "dog"), ("dog", "cat")]
+    assert figures.trust(scores, trusted, np.array([0.9, 1.0]), pairs, tmp_path / "a.png", "caption").read_bytes()[:4] == b"\x89PNG"
+    left, middle, right = drawn[0].axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["ours", "plain"] and {text.get_text() for text in left.texts} == {"60.0", "90.0"}
+    assert [text.get_text() for text in middle.texts] == ["2 suspects"]
+    assert sum(bar.get_height() for bar in middle.containers[0]) == pytest.approx(100)
+    np.testing.assert_array_equal(right.images[0].get_array(), [[0, 2], [1, 0]])
+    assert [text.get_text() for text in right.get_yticklabels()] == ["cat", "dog"]
+    figures.trust(scores, trusted[2:], np.ones(0), [], tmp_path / "b.png", "caption")
+    assert [text.get_text() for text in drawn[1].axes[2].texts] == ["no suspects"]
+    many = [(f"a class with a long name {k}", f"{k}") for k in range(20)]
+    figures.trust(scores, trusted, trusted, many, tmp_path / "c.png", "caption")
+    assert drawn[2].axes[2].images[0].get_array().shape == (12, 12) and "12 most frequent" in drawn[2].axes[2].get_title()
+
+
+def test_the_picture_of_suspects(drawn, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3)).astype("uint8")
+    figures.suspects(images, [f"{k} → 1" for k in range(9)], tmp_path / "a.png", "caption")
+    panels = [axes for axes in drawn[0].axes if axes.images]
+    assert len(drawn[0].axes) == 16 and [axes.get_title() for axes in panels] == [f"{k} → 1" for k in range(9)]
+    np.testing.assert_array_equal(panels[8].images[0].get_array(), images[8])
+
+
+# ------------------------------------------------------------------------------------------ what is refused
+
+GOOD = {"train.csv": "size,color,label\n1,red,yes\n2,blue,no\n3,red,yes\n4,blue,no\n", "clean.csv": "size,color,label\n1,red,yes\n2,red,yes\n3,blue,no\n5,blue,no\n"}
+LONG = "".join(f"name {k},{'yes' if k % 2 else 'no'}\n" for k in range(150))
+CSV = ["--train", "train.csv", "--clean", "clean.csv", "--label", "label"]
+REFUSED = {
+    "no --train": ({}, ["--label", "label"], "--train and --clean are both needed\n  help: --train FILE"),
+    "no --label": ({}, CSV[:4], "--label: which column of the CSV file has the labels?\n  help: --label COLUMN"),
+    "no such file": ({"train.csv": None}, CSV, "train.csv: it cannot be read (No such file or directory)\n  help: pass a CSV file"),
+    "no such label": ({}, [*CSV[:5], "labels"], "train.csv: there is no column labels\n  columns: size, color, label\n  help: label?"),
+    "a column missing": ({"clean.csv": "size,label\n1,yes\n2,no\n"}, CSV, "clean.csv: there is no column color\n  columns: size, label\n  help: correct its name"),
+    "a value missing": ({"train.csv": "size,color,label\n1,red,yes\n,blue,no\n,red,no\n"}, CSV, "train.csv: column size has no value in row 2 and 1 others\n  help: fill it in"),
+    "a label missing": ({"clean.csv": "size,color,label\n1,red,\n"}, CSV, "clean.csv: column label has no value in row 1\n"),
+    "no text": ({"clean.csv": "size,color,label\n1,,yes\n"}, [*CSV, "--text", "color"], "clean.csv: column color has no value in row 1\n"),
+    "not a number": ({"clean.csv": GOOD["clean.csv"].replace("3,", "three,")}, CSV, "clean.csv: column size has 'three' in row 3, where others have numbers\n  help: correct it, or --categories size"),
+    "infinity": ({"test.csv": "size,color,label\ninf,red,yes\n"}, [*CSV, "--test", "test.csv"], "test.csv: column size has 'inf' in row 1, where"),
+    "a typing error": ({"train.csv": "size,label\n" + "1,yes\n2,no\n" * 10 + "x,no\n"}, CSV, "train.csv: column size has 'x' in row 21, where others have numbers\n"),
+    "too many categories": ({"train.csv": "name,label\n" + LONG}, CSV, "train.csv: column name has 150 different values, such as 'name 0': too many for a category\n  help: --text name if"),
+    "no such category": ({}, [*CSV, "--categories", "colour"], "train.csv: there is no column colour\n  columns: size, color\n"),
+    "a class missing": ({"train.csv": GOOD["train.csv"] + "5,red,maybe\n"}, CSV, "clean.csv: it has no example of 'maybe', which train.csv has\n  without one"),
+    "one class": ({name: "size,label\n1,yes\n2,yes\n" for name in GOOD}, CSV, "clean.csv: all labels are 'yes': there is nothing to tell apart\n"),
+    "one example": ({"clean.csv": "size,color,label\n9,red,yes\n8,red,yes\n3,blue,no\n"}, CSV, "clean.csv: it has one example of 'no', which leaves none to test on\n  help: two of each"),
+    "an unknown label": ({"test.csv": "size,color,label\n1,red,perhaps\n"}, [*CSV, "--test", "test.csv"], "test.csv: the labels 'perhaps' are in no training example\n  known: 'no', 'yes'\n"),
+    "only copies": ({"train.csv": GOOD["clean.csv"]}, CSV, "train.csv: all its examples are in the clean or the test set, too\n"),
+    "no row": ({"train.csv": "size,color,label\n"}, CSV, "train.csv: it has no row below the header\n"),
+    "an empty file": ({"train.csv": ""}, CSV, "train.csv: not a CSV file (No columns to parse from file)\n  help: a header"),
+    "rows too long": ({"train.csv": "size,label\n1,yes,2\n1,yes,3\n"}, CSV, "train.csv: not a CSV file ("),
+    "an open quote": ({"train.csv": 'size,label\n1,"yes\n'}, CSV, "train.csv: not a CSV file ("),
+    "another encoding": ({"train.csv": "size,label\n1,\xe4\n".encode("latin-1")}, CSV, "train.csv: not a text in UTF-8 ("),
+    "nothing left": ({}, [*CSV, "--drop", "size", "color"], "train.csv: no column is left to learn from\n"),
+    "no word twice": ({}, [*CSV, "--text", "size"], "train.csv: no word of column size is in two texts\n"),
+    "passes": ({}, [*CSV, "--passes", "0"], "--passes 0: out of range\n  help: passes and batch from 1"),
+    "batch": ({}, [*CSV, "--batch", "0"], "--batch 0: out of range\n"),
+    "rate": ({}, [*CSV, "--rate", "nan"], "--rate nan: out of range\n"),
+    "hold-out": ({}, [*CSV, "--hold-out", "1"], "--hold-out 1.0: out of range\n"),
+    "image-size": ({}, [*CSV, "--image-size", "3"], "--image-size 3: out of range\n"),
+    "seeds": ({}, [*CSV, "--seeds", "1", "1"], "--seeds [1, 1]: out of range\n"),
+    "a negative seed": ({}, [*CSV, "--seeds", "-1"], "--seeds [-1]: out of range\n"),
+    "--model and --train": ({}, [*CSV, "--model", "m", "--predict", "train.csv"], "--model predicts with a trained model, and trains none\n"),
+    "--model alone": ({}, ["--model", "m"], "--model: there is nothing to predict\n"),
+    "no model": ({}, ["--model", "m", "--predict", "train.csv"], "m: there is no model in it ("),
+    "another JSON": ({"inputs.json": '{"kind": "sound"}'}, ["--model", ".", "--predict", "train.csv"], ".: there is no model in it (it has no kind, which is table, words or pixels)\n"),
+    "half a JSON": ({"inputs.json": '{"kind": "table"}'}, ["--model", ".", "--predict", "train.csv"], ".: there is no model in it ("),
+}
+FOLDERS = ["--train", "train", "--clean", "clean"]
+REFUSED_IMAGES = {
+    "--label": ([], [*FOLDERS, "--label", "x"], "--label: folders of images have no columns\n"),
+    "a file": (["a.csv"], ["--train", "train", "--clean", "a.csv"], "a.csv: this is a file, unlike the training set\n  help: pass folders"),
+    "a class missing": (["-clean/dog"], FOLDERS, "clean: it has no example of 'dog', which train has\n"),
+    "an empty class": (["clean/bird/notes.txt"], FOLDERS, "clean: there is no image in its folder bird\n  help: it needs a folder for each class"),
+    "no classes": (["flat/1.png"], ["--train", "flat", "--clean", "clean"], "flat: there is no folder in it\n"),
+    "no image": (["new/notes.txt"], [*FOLDERS, "--predict", "new"], "new: there is no image in it\n  help: images end in .bmp"),
+    "a broken image": (["train/cat/broken.png"], FOLDERS, "broken.png: this image cannot be read (cannot identify image file"),
+    "half an image": (["train/cat/half.png"], FOLDERS, "half.png: this image cannot be read ("),
+    "16 bits": (["train/cat/deep.png"], FOLDERS, "deep.png: this image cannot be read (it has more than 8 bits for each pixel and channel)\n  help: save it as an 8-bit PNG"),
+}
+
+
+def refused(arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(own, "compare", lambda *args: pytest.fail("training began"))
+    status, _, error = run(capsys, *arguments)
+    assert status == 2 and "\n  help: " in error and "Traceback" not in error and not [*tmp_path.glob("runs/own/*")]
+    return error.removeprefix("error: ")
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_tables_that_cannot_be_trained_on_are_refused(case, tmp_path, capsys, monkeypatch):
+    changes, arguments, says = REFUSED[case]
+    for name, text in (GOOD | changes).items():
+        if text is not None:
+            (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert refused(arguments, tmp_path, capsys, monkeypatch).startswith(says)
+
+
+@pytest.mark.parametrize("case", REFUSED_IMAGES)
+def test_folders_that_cannot_be_trained_on_are_refused(case, tmp_path, capsys, monkeypatch):
+    rng = np.random.default_rng(0)
+    for k in range(8):
+        path = tmp_path / ("train", "clean")[k % 2] / ("cat", "dog")[k // 2 % 2] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8)).astype("uint8")).save(path)
+    changes, arguments, says = REFUSED_IMAGES[case]
+    for name in changes:
+        path = tmp_path / name.removeprefix("-")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.startswith("-"):
+            path.rename(tmp_path / "elsewhere")
+        elif path.stem == "half":
+            path.write_bytes((tmp_path / "train/cat/0.png").read_bytes()[:60])
+        elif path.stem == "deep":
+            Image.fromarray(np.arange(64, dtype="uint16").reshape(8, 8) * 1000).save(path)
+        else:
+            path.write_text("no image")
+    assert says in refused(arguments, tmp_path, capsys, monkeypatch)
+
+
+def test_columns_that_are_not_used_are_named(tmp_path, capsys, monkeypatch):
+    (tmp_path / "train.csv").write_text(GOOD["train.csv"])
+    (tmp_path / "clean.csv").write_text("date,size,color,label\n" + "".join(f"today,{line}\n" for line in GOOD["clean.csv"].splitlines()[1:]))
+    monkeypatch.chdir(tmp_path)
+    found = own_training.gather(own.parser().parse_args(CSV))
+    assert found.notes[0] == "clean.csv: columns not in the training set are not used: date" and found.clean.columns == ("size", "color")
+
+
+def test_a_model_of_tables_refuses_folders(table_run, digits):
+    model = own.load(table_run / "model")
+    with pytest.raises(DataError, match="this is a folder, unlike the training set"):
+        model.predict(digits / "test")
+    with pytest.raises(FileError, match="it cannot be read"):
+        model.predict(digits / "test.csv")
