@@ -32,7 +32,7 @@ pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relativ
 
 def test_the_first_commands_need_nothing_but_what_they_install():
     """.ci/run uses these two lines verbatim."""
-    first, second = re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[0].splitlines()
+    first, second = re.search(r"^## Install$.*?```\n(.*?)```", (ROOT / "README.md").read_text(), re.S | re.M)[1].splitlines()
     assert first == "pip install -e '.[experiments]' && python -m experiments.imbalance"
     assert second == "pip install -e '.[test]' && pytest"
 
