@@ -62,13 +62,13 @@ def read(path, label=None, text=None, drop=(), columns=None, size=32, labeled=Tr
         return _read_images(path, size, labeled)
     frame = _read_frame(path)
     wanted = [text] if text else list(columns or [name for name in frame if name != label and name not in drop])
-    for name in [*wanted, *([label] if label else [])]:
+    for name in [*wanted, *([label] if label else []), *drop]:
         if name not in frame:
             near = difflib.get_close_matches(name, frame, 1)
             raise DataError(f"{path}: there is no column {name}\n  columns: {_some(frame)}\n"
                             f"  help: {f'{near[0]}?' if near else 'correct its name, or add it to the file'}")
         missing = np.flatnonzero(frame[name].isna())
-        if len(missing):
+        if len(missing) and name not in drop:
             raise DataError(f"{path}: column {name} has no value in row {missing[0] + 1}" + _and_others(missing) + "\n"
                             "  help: fill it in, leave out the row, or --drop the column; an empty cell, NA, NaN, None "
                             "and null all count as missing")

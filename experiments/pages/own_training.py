@@ -59,6 +59,9 @@ def gather(options):
             raise DataError(f"--{name}: folders of images have no columns\n  help: leave it out")
     if not images and options.label is None:
         raise DataError("--label: which column of the CSV file has the labels?\n  help: --label COLUMN")
+    if options.text and (options.drop or options.categories or options.text == options.label):
+        raise DataError("--text reads one column besides the labels\n"
+                        "  help: --text COLUMN --label COLUMN, without --drop and --categories")
     train = data.read(options.train, options.label, options.text, options.drop, None, options.image_size)
     inputs = (data.Pixels.fit(train) if images else data.Words.fit(train) if options.text
               else data.Table.fit(train, options.categories))
@@ -66,8 +69,13 @@ def gather(options):
     test = read_like(options.test, inputs, options.label, True) if options.test else None
     predict = read_like(options.predict, inputs) if options.predict else None
     _check_labels(train, clean, test)
-    notes = [f"{part.source}: columns not in the training set are not used: {', '.join(part.unused)}"
-             for part in (clean, test, predict) if part and set(part.unused) - {options.label, *options.drop}]
+    if predict:
+        inputs(predict)                                     # refuses a wrong value now, not after training
+    notes = []
+    for part in filter(None, (clean, test, predict)):
+        unused = [name for name in part.unused if name not in (options.label, *options.drop)]
+        if unused:
+            notes.append(f"{part.source}: columns not in the training set are not used: {', '.join(unused)}")
     return _without_copies(Sources(train, clean, test, predict, inputs, notes))
 
 

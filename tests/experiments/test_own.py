@@ -364,6 +364,7 @@ REFUSED = {
     "no text": ({"clean.csv": "size,color,label\n1,,yes\n"}, [*CSV, "--text", "color"], "clean.csv: column color has no value in row 1\n"),
     "not a number": ({"clean.csv": GOOD["clean.csv"].replace("3,", "three,")}, CSV, "clean.csv: column size has 'three' in row 3, where others have numbers\n  help: correct it, or --categories size"),
     "infinity": ({"test.csv": "size,color,label\ninf,red,yes\n"}, [*CSV, "--test", "test.csv"], "test.csv: column size has 'inf' in row 1, where"),
+    "a number to predict": ({"new.csv": "color,size,label\nred,1 m,yes\n"}, [*CSV, "--predict", "new.csv"], "new.csv: column size has '1 m' in row 1, where"),
     "a typing error": ({"train.csv": "size,label\n" + "1,yes\n2,no\n" * 10 + "x,no\n"}, CSV, "train.csv: column size has 'x' in row 21, where others have numbers\n"),
     "too many categories": ({"train.csv": "name,label\n" + LONG}, CSV, "train.csv: column name has 150 different values, such as 'name 0': too many for a category\n  help: --text name if"),
     "no such category": ({}, [*CSV, "--categories", "colour"], "train.csv: there is no column colour\n  columns: size, color\n"),
@@ -377,6 +378,10 @@ REFUSED = {
     "rows too long": ({"train.csv": "size,label\n1,yes,2\n1,yes,3\n"}, CSV, "train.csv: not a CSV file ("),
     "an open quote": ({"train.csv": 'size,label\n1,"yes\n'}, CSV, "train.csv: not a CSV file ("),
     "another encoding": ({"train.csv": "size,label\n1,\xe4\n".encode("latin-1")}, CSV, "train.csv: not a text in UTF-8 ("),
+    "no such column to drop": ({}, [*CSV, "--drop", "sizes"], "train.csv: there is no column sizes\n  columns: size, color, label\n  help: size?"),
+    "--text and --drop": ({}, [*CSV, "--text", "color", "--drop", "size"], "--text reads one column besides the labels\n  help: --text COLUMN --label COLUMN"),
+    "--text and --categories": ({}, [*CSV, "--text", "color", "--categories", "size"], "--text reads one column besides the labels\n"),
+    "labels as texts": ({}, [*CSV, "--text", "label"], "--text reads one column besides the labels\n"),
     "nothing left": ({}, [*CSV, "--drop", "size", "color"], "train.csv: no column is left to learn from\n"),
     "no word twice": ({}, [*CSV, "--text", "size"], "train.csv: no word of column size is in two texts\n"),
     "passes": ({}, [*CSV, "--passes", "0"], "--passes 0: out of range\n  help: passes and batch from 1"),
@@ -449,7 +454,9 @@ def test_columns_that_are_not_used_are_named(tmp_path, capsys, monkeypatch):
     (tmp_path / "train.csv").write_text(GOOD["train.csv"])
     (tmp_path / "clean.csv").write_text("date,size,color,label\n" + "".join(f"today,{line}\n" for line in GOOD["clean.csv"].splitlines()[1:]))
     monkeypatch.chdir(tmp_path)
-    found = own_training.gather(own.parser().parse_args(CSV))
+    (tmp_path / "new.csv").write_text("label,size,note,color\nyes,1,,red\n")
+    found = own_training.gather(own.parser().parse_args([*CSV, "--predict", "new.csv"]))
+    assert found.notes[1] == "new.csv: columns not in the training set are not used: note" and found.predict.labels is None
     assert found.notes[0] == "clean.csv: columns not in the training set are not used: date" and found.clean.columns == ("size", "color")
 
 
