@@ -6,9 +6,12 @@ import json
 import re
 import types
 
+import matplotlib.figure
 import numpy as np
 import pandas
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import Polygon
 from PIL import Image
 from scipy.stats import binomtest
 from sklearn.datasets import load_breast_cancer, load_digits
@@ -323,28 +326,78 @@ def test_a_failure_in_training_has_another_status(cancer, tmp_path, capsys, monk
 
 # ------------------------------------------------------------------------------------------ pictures
 
-def test_the_picture_of_trust(drawn, tmp_path):
-    scores = {"uniform": ("plain", 60.0, 50.0, 70.0), "reweight": ("ours", 90.0, 80.0, 95.0)}
-    trusted, pairs = np.array([0.02, 0.1, 0.6, 0.97, 1.0]), [("cat", "dog"), ("cat", "dog"), ("dog", "cat")]
-    assert figures.trust(scores, trusted, np.array([0.9, 1.0]), pairs, tmp_path / "a.png", "caption").read_bytes()[:4] == b"\x89PNG"
-    left, middle, right = drawn[0].axes
-    assert [text.get_text() for text in left.get_yticklabels()] == ["ours", "plain"] and {text.get_text() for text in left.texts} == {"60.0", "90.0"}
-    assert [text.get_text() for text in middle.texts] == ["2 suspects"]
-    assert sum(bar.get_height() for bar in middle.containers[0]) == pytest.approx(100)
-    np.testing.assert_array_equal(right.images[0].get_array(), [[0, 2], [1, 0]])
-    assert [text.get_text() for text in right.get_yticklabels()] == ["cat", "dog"]
-    figures.trust(scores, trusted[2:], np.ones(0), [], tmp_path / "b.png", "caption")
-    assert [text.get_text() for text in drawn[1].axes[2].texts] == ["no suspects"]
-    many = [(f"a class with a long name {k}", f"{k}") for k in range(20)]
-    figures.trust(scores, trusted, trusted, many, tmp_path / "c.png", "caption")
-    assert drawn[2].axes[2].images[0].get_array().shape == (12, 12) and "12 most frequent" in drawn[2].axes[2].get_title()
+SCORES = {"uniform": ("plain", 60.0, 50.0, 72.0), "reweight": ("ours", 90.0, 80.0, 95.0)}
+PAIRS = [("cat", "dog")] * 5 + [("dog", "cat")] * 2 + [("dog", "dog")]
 
 
-def test_the_picture_of_suspects(drawn, tmp_path):
+@pytest.fixture
+def at(tmp_path, monkeypatch):
+    """Return a path for a picture that is not written; the runs above write theirs."""
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path, **settings: None)
+    return tmp_path / "a.png"
+
+
+def texts_of(things):
+    return [thing.get_text() for thing in things]
+
+
+def test_the_picture_of_scores(drawn, at):
+    assert figures.trust(SCORES, np.array([0.2, 0.8]), np.ones(1), PAIRS, at, "a caption " * 20) == at
+    axes = drawn[0].axes[0]
+    assert drawn[0].get_suptitle() == "\n".join(["a caption " * 12 + "a caption", "a caption " * 6 + "a caption"])
+    assert texts_of(axes.get_yticklabels()) == ["ours", "plain"] and axes.get_ylim() == (-0.5, 1.6)
+    assert [(text.get_text(), text.xy) for text in axes.texts] == [("90.0", (90.0, 0)), ("60.0", (60.0, 1))]
+    for container, color, middle, low, high, k in zip(axes.containers, ("#d62728", "#7f7f7f"), (90, 60), (80, 50), (95, 72), (0, 1)):
+        line, _, (bars,) = container.lines
+        assert line.get_color() == color and line.get_xydata().tolist() == [[middle, k]] and bars.get_segments()[0].tolist() == [[low, k], [high, k]]
+    assert axes.get_xlabel() == "accuracy, %, with the 95 % interval" and axes.get_title() == "Right labels, not trained on"
+
+
+def test_the_picture_of_trust(drawn, at):
+    """Shares of all examples in each twentieth, the clean ones as an outline; room above the highest for the legend."""
+    figures.trust(SCORES, np.array([0.02, 0.12, 0.13, 0.62, 0.97, 1.0]), np.array([0.9, 1.0, 1.0, 1.0]), PAIRS, at, "caption")
+    axes = drawn[0].axes[1]
+    expected = np.zeros(20)
+    expected[[0, 2, 12, 19]] = [100 / 6, 200 / 6, 100 / 6, 200 / 6]
+    np.testing.assert_allclose([bar.get_height() for bar in axes.containers[0]], expected)
+    outline = next(patch for patch in axes.patches if isinstance(patch, Polygon) and to_hex(patch.get_edgecolor()) == "#1f77b4")
+    assert outline.get_xy()[:, 1].max() == 75 and not outline.get_fill() and to_hex(axes.containers[0][0].get_facecolor()) == "#7f7f7f"
+    assert axes.get_ylim() == pytest.approx((0, 1.3 * 1.05 * 75)) and axes.get_xlim() == (0, 1)
+    assert texts_of(axes.texts) == ["3 suspects"] and texts_of(axes.get_legend().get_texts()) == ["given labels (6)", "labels known to be right (4)"]
+    shade = axes.patches[0]
+    assert (shade.get_x(), shade.get_width(), to_hex(shade.get_facecolor())) == (0, 0.5, "#d62728")
+    assert axes.get_title() == "Who was trusted" and axes.get_ylabel() == "share of the examples, %"
+    assert axes.get_xlabel() == "trust: share of passes with a weight above 0"
+
+
+def test_the_picture_of_suspects_by_label(drawn, at):
+    figures.trust(SCORES, np.ones(3), np.ones(0), PAIRS, at, "caption")
+    axes = drawn[0].axes[2]
+    np.testing.assert_array_equal(axes.images[0].get_array(), [[0, 5], [2, 1]])
+    assert axes.images[0].get_clim() == (0, 5) and axes.images[0].get_cmap().name == "Reds" and axes.get_title() == "Suspects by label"
+    assert [(text.get_text(), text.get_position(), text.get_color()) for text in axes.texts] == [
+        ("0", (0, 0), "black"), ("5", (1, 0), "white"), ("2", (0, 1), "black"), ("1", (1, 1), "black")]
+    assert texts_of(axes.get_yticklabels()) == texts_of(axes.get_xticklabels()) == ["cat", "dog"] and axes.get_xticklabels()[0].get_rotation() == 0
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("label that the network would give", "given label")
+    figures.trust(SCORES, np.ones(3), np.ones(0), [], at, "caption")
+    assert texts_of(drawn[1].axes[2].texts) == ["no suspects"] and not drawn[1].axes[2].axison
+
+
+def test_of_many_classes_the_most_frequent_are_drawn(drawn, at):
+    names = [f"{k:02d}" if k else "00, which is a long name" for k in range(14)]
+    pairs = [(name, names[0]) for k, name in enumerate(names) for _ in range(1 + (k > 2))]      # 01 and 02 least
+    figures.trust(SCORES, np.ones(3), np.ones(1), pairs, at, "caption")
+    axes = drawn[0].axes[2]
+    assert texts_of(axes.get_xticklabels()) == ["00, which is …", *names[3:]] and axes.get_title() == "Suspects by label (the 12 most frequent)"
+    assert axes.images[0].get_array()[:, 0].tolist() == [1, *[2] * 11] and axes.get_xticklabels()[0].get_rotation() == 30
+
+
+def test_the_picture_of_suspects(drawn, at):
     images = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3)).astype("uint8")
-    figures.suspects(images, [f"{k} → 1" for k in range(9)], tmp_path / "a.png", "caption")
+    assert figures.suspects(images, [f"{k} → 1" for k in range(9)], at, "caption " * 20) == at
     panels = [axes for axes in drawn[0].axes if axes.images]
-    assert len(drawn[0].axes) == 16 and [axes.get_title() for axes in panels] == [f"{k} → 1" for k in range(9)]
+    assert drawn[0].get_suptitle().count("\n") == 1 and drawn[0].get_size_inches() == pytest.approx([12, 4.4])
+    assert len(drawn[0].axes) == 16 and not any(axes.axison for axes in drawn[0].axes) and [axes.get_title() for axes in panels] == [f"{k} → 1" for k in range(9)]
     np.testing.assert_array_equal(panels[8].images[0].get_array(), images[8])
 
 
