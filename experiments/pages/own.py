@@ -153,7 +153,7 @@ def parser():
     p.add_argument("--rate", type=float, default=1e-3, help="learning rate of Adam, default 0.001")
     p.add_argument("--out", type=console.folder, default=pathlib.Path("runs", "own"), help="folder, default runs/own")
     p.add_argument("--overwrite", action="store_true", help="replace the files that --out holds")
-    p.add_argument("--quiet", action="store_true", help="show no progress")
+    p.add_argument("--quiet", action="store_true", help="print no progress")
     return p
 
 

@@ -216,27 +216,9 @@ def compare(found, options, progress):
     return Comparison(mean, first[0], trust, weights, p, np.concatenate(clean_trust), first[1])
 
 
-class Silent:
-    """Progress that is not shown."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def advance(self, steps, name):
-        """Show nothing."""
-
-    def end(self, name, failed):
-        """Show nothing."""
-
-
 def start_progress(found, options):
-    """Return what shows the progress of all passes."""
-    if options.quiet:
-        return Silent()
+    """Return the Progress of all passes."""
     held = 0 if found.test else options.hold_out
     clean = round(len(found.clean.names) * (1 - held))
     total = sum(passes(method, len(found.train.names) + clean, clean, options) for method in METHODS)
-    return console.Progress(total * len(options.seeds), len(METHODS) * len(options.seeds))
+    return console.Progress(total * len(options.seeds), len(METHODS) * len(options.seeds), options.quiet)
