@@ -65,13 +65,15 @@ def read(path, label=None, text=None, drop=(), columns=None, size=32, labeled=Tr
     for name in [*wanted, *([label] if label else []), *drop]:
         if name not in frame:
             near = difflib.get_close_matches(name, frame, 1)
-            raise DataError(f"{path}: there is no column {name}\n  columns: {_some(frame)}\n"
+            raise DataError(f"{path}: there is no column {name}\n  columns: {', '.join(frame)}\n"
                             f"  help: {f'{near[0]}?' if near else 'correct its name, or add it to the file'}")
         missing = np.flatnonzero(frame[name].isna())
         if len(missing) and name not in drop:
             raise DataError(f"{path}: column {name} has no value in row {missing[0] + 1}" + _and_others(missing) + "\n"
                             "  help: fill it in, leave out the row, or --drop the column; an empty cell, NA, NaN, None "
                             "and null all count as missing")
+        if name in wanted and name.startswith("Unnamed: "):         # as pandas calls it, the index of a table often
+            raise DataError(f"{path}: a column has no name\n  help: name it, or --drop '{name}'")
     if not wanted:
         raise DataError(f"{path}: no column is left to learn from\n  help: the file needs one besides the label")
     values, labels = frame[wanted].to_numpy(object), frame[label].to_numpy(str) if label else None
@@ -151,7 +153,7 @@ class Table(NamedTuple):
         """
         for name in categories:
             if name not in train.columns:
-                raise DataError(f"{train.source}: there is no column {name}\n  columns: {_some(train.columns)}\n"
+                raise DataError(f"{train.source}: there is no column {name}\n  columns: {', '.join(train.columns)}\n"
                                 "  help: correct the name after --categories")
         new = cls({}, {})
         for name, values in zip(train.columns, train.values.T):
@@ -258,12 +260,6 @@ def from_json(text):
         return KINDS[fields.pop("kind")](**fields)
     except TypeError as error:
         raise ValueError(str(error)) from error
-
-
-def _some(names):
-    """Return the first 20 names as a text."""
-    names = list(names)
-    return ", ".join(map(str, names[:20])) + f" ... ({len(names)})" * (len(names) > 20)
 
 
 def _and_others(rows):

@@ -81,7 +81,7 @@ def table(result):
 def describe(found):
     """Return what is trained on, as a text."""
     labels, counts = np.unique(found.train.labels, return_counts=True)
-    kinds = {data.Table: lambda t: f"{len(t.numbers)} columns of numbers, {len(t.categories)} of categories",
+    kinds = {data.Table: lambda t: f"columns: {len(t.numbers)} of numbers, {len(t.categories)} of categories",
              data.Words: lambda t: f"texts, {len(t.words)} words",
              data.Pixels: lambda t: f"images, {t.size} x {t.size}, {'gray' if len(t.mean) == 1 else 'color'}"}
     shown = ", ".join(f"{label}: {count}" for label, count in list(zip(labels, counts))[:20])
@@ -106,8 +106,8 @@ def report(found, result, options):
     print(f"\nMeasured on {n} clean examples {where} ({seeds}):\n{table(result)}")
     if n < FEW:
         print(f"note: {n} examples measure little: --test FILE, with hundreds whose labels are right, measures more")
-    print(f"\n{len(frame)} of {len(found.train.names)} training labels are suspects: they had no weight in more than "
-          "half of the passes" + (". The first:\n" + frame[:5].to_string(index=False) if len(frame) else ""))
+    print(f"\nSuspects, without weight in more than half of the passes: {len(frame)} of {len(found.train.names)} "
+          "training labels" + (". The first:\n" + frame[:5].to_string(index=False) if len(frame) else ""))
     scores = {method: (METHODS[method], each["accuracy"], *wilson(each["accuracy"], n))
               for method, each in result.scores.items()}
     caption = f"{found.train.source}: {len(found.train.names)} examples, {len(found.clean.names)} clean ones, {seeds}"

@@ -178,7 +178,7 @@ def test_what_is_printed(cancer, tmp_path, capsys):
     arguments = [*files(cancer[0]), "--label", "target", "--passes", "3", "--seeds", "0", "1", "--batch", "64", "--out", tmp_path]
     status, text, progress = run(capsys, *arguments)
     found = scores(tmp_path)
-    assert status == 0 and "30 columns of numbers, 2 of categories; given labels benign: " in text
+    assert status == 0 and "columns: 30 of numbers, 2 of categories; given labels benign: " in text
     assert "Measured on 20 clean examples held out, of 40 (mean over seeds 0, 1):" in text and "20 examples measure little: --test FILE" in text
     for method, name in own_training.METHODS.items():
         low, high = own_training.wilson(found[method]["accuracy"], 20)
@@ -193,6 +193,7 @@ def test_what_is_printed(cancer, tmp_path, capsys):
     assert (held["label"] == "benign").sum() == round((clean == "benign").sum() / 2)
     settings = json.loads((tmp_path / "results.json").read_text())
     assert settings["tested on"] == 20 and settings["settings"]["seeds"] == [0, 1] and settings["settings"]["out"] == str(tmp_path)
+    assert f"more than half of the passes: {settings['suspects']} of 369 training labels" in text
     assert settings["suspects"] == len(pandas.read_csv(tmp_path / "suspects.csv"))
 
 
@@ -243,6 +244,7 @@ def test_a_table_by_hand():
     assert table(other).dtype == np.float32
     np.testing.assert_allclose(table(other), [[4 / scale, 0, 0, 0], [-4 / scale, 1, 1, 0]], rtol=1e-6)
     assert data.from_json(data.to_json(table)) == table
+    assert len(data.Table.fit(examples(np.array([[f"name {k}"] for k in range(100)], object), ["a"])).categories["a"]) == 100
     names = data.Table.fit(train, ["a", "c"])
     assert names.categories == {"a": ["1", "3", "5"], "b": ["blue", "red"], "c": ["5"]} and not names.numbers
 
@@ -404,7 +406,7 @@ def test_the_picture_of_suspects(drawn, at):
 # ------------------------------------------------------------------------------------------ what is refused
 
 GOOD = {"train.csv": "size,color,label\n1,red,yes\n2,blue,no\n3,red,yes\n4,blue,no\n", "clean.csv": "size,color,label\n1,red,yes\n2,red,yes\n3,blue,no\n5,blue,no\n"}
-LONG = "".join(f"name {k},{'yes' if k % 2 else 'no'}\n" for k in range(150))
+LONG = "".join(f"name {k},{'yes' if k % 2 else 'no'}\n" for k in range(101))
 CSV = ["--train", "train.csv", "--clean", "clean.csv", "--label", "label"]
 REFUSED = {
     "no --train": ({}, ["--label", "label"], "--train and --clean are both needed\n  help: --train FILE"),
@@ -419,7 +421,7 @@ REFUSED = {
     "infinity": ({"test.csv": "size,color,label\ninf,red,yes\n"}, [*CSV, "--test", "test.csv"], "test.csv: column size has 'inf' in row 1, where"),
     "a number to predict": ({"new.csv": "color,size,label\nred,1 m,yes\n"}, [*CSV, "--predict", "new.csv"], "new.csv: column size has '1 m' in row 1, where"),
     "a typing error": ({"train.csv": "size,label\n" + "1,yes\n2,no\n" * 10 + "x,no\n"}, CSV, "train.csv: column size has 'x' in row 21, where others have numbers\n"),
-    "too many categories": ({"train.csv": "name,label\n" + LONG}, CSV, "train.csv: column name has 150 different values, such as 'name 0': too many for a category\n  help: --text name if"),
+    "too many categories": ({"train.csv": "name,label\n" + LONG}, CSV, "train.csv: column name has 101 different values, such as 'name 0': too many for a category\n  help: --text name if"),
     "no such category": ({}, [*CSV, "--categories", "colour"], "train.csv: there is no column colour\n  columns: size, color\n"),
     "a class missing": ({"train.csv": GOOD["train.csv"] + "5,red,maybe\n"}, CSV, "clean.csv: it has no example of 'maybe', which train.csv has\n  without one"),
     "one class": ({name: "size,label\n1,yes\n2,yes\n" for name in GOOD}, CSV, "clean.csv: all labels are 'yes': there is nothing to tell apart\n"),
@@ -432,6 +434,7 @@ REFUSED = {
     "an open quote": ({"train.csv": 'size,label\n1,"yes\n'}, CSV, "train.csv: not a CSV file ("),
     "another encoding": ({"train.csv": "size,label\n1,\xe4\n".encode("latin-1")}, CSV, "train.csv: not a text in UTF-8 ("),
     "no such column to drop": ({}, [*CSV, "--drop", "sizes"], "train.csv: there is no column sizes\n  columns: size, color, label\n  help: size?"),
+    "a column without name": ({"train.csv": ",size,label\n0,1,yes\n1,2,no\n"}, CSV, "train.csv: a column has no name\n  help: name it, or --drop 'Unnamed: 0'\n"),
     "--text and --drop": ({}, [*CSV, "--text", "color", "--drop", "size"], "--text reads one column besides the labels\n  help: --text COLUMN --label COLUMN"),
     "--text and --categories": ({}, [*CSV, "--text", "color", "--categories", "size"], "--text reads one column besides the labels\n"),
     "labels as texts": ({}, [*CSV, "--text", "label"], "--text reads one column besides the labels\n"),
