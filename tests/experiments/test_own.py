@@ -314,7 +314,7 @@ def test_clean_examples_alone_are_trained_on_for_as_many_steps():
     counted = []
     model = own_training.fit("clean_only", rows, clean, np.array(["a", "b"]), 0, types.SimpleNamespace(passes=2, batch=10, rate=0.01), lambda: counted.append(1))
     assert len(counted) == model.n_iter_ == 8 and len(model.trust_) == 8 and model.batch_size == 10 and model.learning_rate_init == 0.01
-    with np.errstate(all="ignore"), pytest.raises(DataError, match=r"Algorithm 1: the loss is (inf|nan) in pass \d\n  help: a rate below 1e\+30, --rate 1e\+29"):
+    with np.errstate(all="ignore"), pytest.raises(DataError, match=r"the loss of pass \d is not finite\n  help: "):
         own_training.fit("reweight", rows, clean, np.array(["a", "b"]), 0, types.SimpleNamespace(passes=5, batch=10, rate=1e30), lambda: None)
 
 
