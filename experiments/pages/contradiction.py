@@ -257,9 +257,9 @@ class Contradiction(command.Script):
         return kept, [make_run(options, name, method, seed) for name in TASKS for seed in options.seeds
                       for method in options.methods]
 
-    def statements(self, options, runs):
-        """Return how training differs from test, for each task."""
-        return [f"  {name}: {task(name, options.seeds[0]).statement}" for name in TASKS]
+    def name_task(self, labels):
+        """Return the name of the task of a run with these labels."""
+        return labels["task"]
 
     def report(self, options, runs, lines, caption):
         """Print the table and the verdicts of all runs in the folder, draw the picture, and yield its path."""

@@ -313,11 +313,9 @@ class Figure(command.Script):
                        for bias in options.grid.biases for share in options.shares for clean in options.cleans
                        for seed in options.seeds for entry in options.methods]
 
-    def statements(self, options, runs):
-        """Return how training differs from test, for each kind of task."""
-        first = {(r.labels["bias"], r.labels["share"], r.labels["clean"]): r for r in reversed(runs)}
-        return [f"  {bias} {share}, {clean} clean: {run.task().statement}"
-                for (bias, share, clean), run in reversed(first.items())]
+    def name_task(self, labels):
+        """Return a name for the task of a run with these labels."""
+        return f"{labels['bias']} {labels['share']}, {labels['clean']} clean"
 
     def report(self, options, runs, lines, caption):
         """Print tables and draw pictures; yield the paths."""

@@ -5,13 +5,14 @@ import dataclasses
 import pathlib
 import shlex
 import sys
+import time
 
 import minigrad
 from minigrad import MinigradError
 
 from .. import console
 from ..methods import METHODS
-from ..training.folders import prepare_folder, read_record
+from ..training.folders import add_to_plan, prepare_folder, read_record
 from ..training.pool import default_jobs, run_all
 from ..training.runs import read_lines, split_finished
 
@@ -55,8 +56,15 @@ class Script(abc.ABC):
         """Return the settings to save in the folder, and the runs that the options ask for."""
 
     @abc.abstractmethod
-    def statements(self, options, runs):
-        """Return lines of text: how training differs from test."""
+    def name_task(self, labels):
+        """Return a name for the task of a run with these labels."""
+
+    def statements(self, runs):
+        """Return {name of a task: how training differs from test in it}, of the first run of each task."""
+        first = {}
+        for run in runs:
+            first.setdefault(self.name_task(run.labels), run)
+        return {name: run.task().statement for name, run in first.items()}
 
     @abc.abstractmethod
     def report(self, options, runs, lines, caption):
@@ -170,12 +178,17 @@ def _main(scripts, parsed, executor):
         options = _check_options(script, options)
         plans.append((script, options, *script.plan(options)))
     folders = _group_by_folder(plans)
-    statements = [_describe_start(*plan) for plan in plans]     # fails on bad data before any file is created
+    statements = [script.statements(runs) for script, *_, runs in plans]    # fails on bad data before any file
     with contextlib.ExitStack() as stack:
         for folder, (script, settings, runs) in folders.items():
             stack.enter_context(prepare_folder(folder, settings, parsed[0].resume, 5 + 4 * len(runs), script.grows))
+        for folder in folders:
+            own = [(plan[0], plan[3], texts, given) for plan, texts, given in zip(plans, statements, parsed)
+                   if plan[1].out == folder]
+            add_to_plan(folder, [_describe_command(script, given) for script, *_, given in own],
+                        {name: run for each in own for name, run in _describe_runs(*each[:3]).items()})
         if not parsed[0].quiet:
-            print("\n".join(statements), flush=True)
+            print("\n".join(_describe_start(*plan, texts) for plan, texts in zip(plans, statements)), flush=True)
         failed = run_all([run for *_, runs in plans for run in runs], parsed[0].jobs or default_jobs(), executor,
                          parsed[0].quiet)
         for script, options, _, runs in plans:
@@ -188,10 +201,29 @@ def _main(scripts, parsed, executor):
     return 1 if failed else 0
 
 
-def _describe_start(script, options, settings, runs):
+def _describe_start(script, options, settings, runs, statements):
     """Return a text about the runs that will be trained, and how training differs from test."""
     head = f"{script.name}, {options.mode} mode, {options.data} data, {minigrad.backend.name()}: {len(runs)} runs"
-    return "\n".join([head, *script.statements(options, runs)])
+    return "\n".join([head, *(f"  {name}: {statement}" for name, statement in statements.items())])
+
+
+def _describe_command(script, given):
+    """Return what a folder keeps of a start: the date, the command with its options, and the versions."""
+    facts = dict(line.split(":", 1) for line in minigrad.info().splitlines())
+    return {"date": time.strftime("%Y-%m-%d %H:%M"), "command": script.name,
+            "options": {name: value for name, value in vars(given).items()
+                        if value is not None and value is not False and name != "out"},
+            "versions": {name: facts[name].strip() for name in ("minigrad", "Python", "NumPy", "CuPy", "backend")}}
+
+
+def _describe_runs(script, runs, statements):
+    """Return {name: labels, number of steps and statement of the task} of the runs and of those they start from."""
+    found, runs = {}, list(runs)
+    for run in runs:
+        found[run.name] = {"labels": run.labels, "steps": run.settings.steps,
+                           "statement": statements[script.name_task(run.labels)]}
+        runs += [run.base] if run.base else []
+    return found
 
 
 def _group_by_folder(plans):

@@ -124,9 +124,9 @@ class Imbalance(command.Script):
         return saved, [make_run(options, method, share, seed) for share in options.shares for seed in options.seeds
                        for method in options.methods]
 
-    def statements(self, options, runs):
-        """Return how training differs from test, for each share."""
-        return [f"  share {share}: {task(options.data, share, options.seeds[0]).statement}" for share in options.shares]
+    def name_task(self, labels):
+        """Return a name for the task of a run with these labels."""
+        return f"share {labels['share']}"
 
     def report(self, options, runs, lines, caption):
         """Print the table and draw the pictures of all runs in the folder; yield the paths."""

@@ -1,4 +1,5 @@
 """The folder of an experiment, which one process at a time may write, and the records of runs in it."""
+import contextlib
 import json
 import os
 import re
@@ -27,12 +28,15 @@ def check_lines(lines):
         raise ValueError("the steps of its lines are not increasing integers")
 
 
-def read_record(path):
-    """Return the lines of a record, without a truncated last one; raise FileError for anything else invalid."""
+def read_record(path, check=check_lines):
+    """Return the lines of a record, without a truncated last one; raise FileError for anything else invalid.
+
+    check: raises ValueError unless its argument is a list of valid lines.
+    """
     try:
         *whole, _ = path.read_bytes().split(b"\n")
         lines = [parse_json(line) for line in whole]
-        check_lines(lines)
+        check(lines)
         return lines
     except (OSError, ValueError) as error:
         raise FileError(f"{path}: not a record of a run ({error})\n  help: move it away; --resume then writes it again "
@@ -73,6 +77,41 @@ def prepare_folder(folder, settings, resume, megabytes, grows=False):
         if isinstance(error, MinigradError):
             raise
         raise _unwritable_error(folder, megabytes, error) from error
+
+
+def read_plan(folder):
+    """Return the plan.json of a folder, {"starts": [...], "runs": {name: {...}}}, empty if there is none.
+
+    Raises FileError for another content.
+    """
+    path = folder / "plan.json"
+    if not path.exists():
+        return {"starts": [], "runs": {}}
+    try:
+        plan = parse_json(path.read_bytes())
+        if not (isinstance(plan, dict) and isinstance(plan.get("starts"), list) and isinstance(plan.get("runs"), dict)
+                and all(isinstance(each, dict) for each in (*plan["starts"], *plan["runs"].values()))):
+            raise ValueError("it lacks the starts or the runs")
+        return plan
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: not a plan of runs ({error})\n  help: delete it; --resume writes it again") from error
+
+
+def add_to_plan(folder, starts, runs):
+    """Add starts of commands to the plan.json of a folder, which only `report` reads.
+
+    A plan that is damaged, or of runs that left no results, is replaced.
+
+    Args:
+        folder: the path; its lock is held.
+        starts: a dict for each: date, command, options and versions.
+        runs: {name: {"labels": ..., "steps": ..., "statement": ...}}.
+    """
+    plan = {"starts": [], "runs": {}}
+    with contextlib.suppress(FileError):
+        plan = read_plan(folder) if holds_results(folder) else plan
+    plan = {"starts": [*plan["starts"], *starts], "runs": plan["runs"] | runs}
+    tree.write_whole(folder / "plan.json", json.dumps(plan, indent=1).encode())
 
 
 def make_folder(folder, megabytes=1):
