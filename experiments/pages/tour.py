@@ -17,7 +17,7 @@ import minigrad as mg
 from minigrad import MinigradError
 from minigrad.draw import draw as graph_of
 
-from . import command
+from . import command, html_page
 
 TEXT = pathlib.Path(__file__).parents[1] / "tour.md"
 PICTURES = {        # name: (caption, function that makes the Graph); page: names that the examples define
@@ -31,16 +31,7 @@ PICTURES = {        # name: (caption, function that makes the Graph); page: name
     "gradient": ("The same as a picture: the program ends in sum, its derivative in add.",
                  lambda page: graph_of(mg.grad(lambda x: mg.sum(x * mg.exp(x))), page["array"](3))),
 }
-STYLE = """
-body { max-width: 58em; margin: 2em auto; padding: 0 1em; font: 17px/1.5 Georgia, serif; color: #222 }
-p { max-width: 48em } h1, h2 { line-height: 1.2 } h2 { margin-top: 2em }
-pre { background: #f6f6f3; border-left: 3px solid #d9730d; padding: 0.7em 1em; font-size: 13px; line-height: 1.45;
-      overflow-x: auto }
-code { font-family: Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: 0.88em } pre code { font-size: 1em }
-.prompt { color: #aaa; user-select: none } .output { color: #1f5fa0; font-weight: bold }
-table { border-collapse: collapse } td, th { border: 1px solid #ddd; padding: 0.2em 0.7em; text-align: left }
-figure { margin: 1.5em 0; text-align: center } figure img { max-width: 100%; max-height: 45em }
-figcaption { font-size: 0.9em; color: #555 }
+STYLE = """.prompt { color: #aaa; user-select: none } .output { color: #1f5fa0; font-weight: bold }
 """
 
 
@@ -88,19 +79,15 @@ def _code_block(match):
 
 def write(tour, path):
     """Write the page as HTML, and each of its pictures into a file beside it; return the path."""
-    def figure(match):
+    def picture(match):
         caption, graph = PICTURES[match[1]]
-        picture = path.with_name(f"{path.stem}-{match[1]}.png")
-        graph(tour.names).picture(picture)
-        return (f'<figure><img src="{picture.name}" alt="{html.escape(caption)}">'
-                f"<figcaption>{html.escape(caption)}</figcaption></figure>")
+        file = path.with_name(f"{path.stem}-{match[1]}.png")
+        graph(tour.names).picture(file)
+        return html_page.figure(file.name, caption)
     body = markdown.markdown(tour.text, extensions=["fenced_code", "tables"])
     body = re.sub(r'<pre><code class="language-python">(.*?)</code></pre>', _code_block, body, flags=re.DOTALL)
-    body = re.sub(r"<!-- picture: (\w+) -->", figure, body)
-    title = html.escape(tour.text.splitlines()[0].lstrip("# "))
-    path.write_text(f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-                    f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n", encoding="utf-8")
-    return path
+    body = re.sub(r"<!-- picture: (\w+) -->", picture, body)
+    return html_page.write(path, tour.text.splitlines()[0].lstrip("# "), body, STYLE)
 
 
 def main(arguments=None):
