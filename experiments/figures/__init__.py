@@ -11,7 +11,7 @@ from .imbalance import (
     table,
     weight_over_training,
 )
-from .noise import accuracy_against, accuracy_bars, accuracy_table, confusion
+from .noise import accuracy_against, accuracy_bars, accuracy_rows, accuracy_table, confusion
 from .training import training_curves, weight_histograms, weights_over_training
 
 plt.switch_backend("Agg")               # draws into files, so that no display is needed

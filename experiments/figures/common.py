@@ -57,6 +57,14 @@ def interval(values):
     return mean, float(stdtrit(len(values) - 1, 0.975)) * deviation / math.sqrt(len(values)) if deviation else 0.0
 
 
+def interval_text(values):
+    """Format values as "mean ± half of the 95 % interval (their number)"; "-" if there is none."""
+    if not values:
+        return "-"
+    mean, half = interval(values)
+    return f"{mean:.1f} ± {half:.1f} ({len(values)})" if len(values) > 1 else f"{mean:.1f} (1)"
+
+
 def runs(lines):
     """Return {method: {seed: the lines of that run, by step}}, in the order of the lines."""
     found = collections.defaultdict(lambda: collections.defaultdict(list))

@@ -6,7 +6,20 @@ stated otherwise.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .common import check_one_setting, color, draw_hollow, interval, label, legend, look, runs, save, wrap, write_beside
+from .common import (
+    check_one_setting,
+    color,
+    draw_hollow,
+    interval,
+    interval_text,
+    label,
+    legend,
+    look,
+    runs,
+    save,
+    wrap,
+    write_beside,
+)
 from .paper import NAMES
 
 PLAIN = "uniform"
@@ -40,22 +53,21 @@ def _rows(lines, paper_rows):
             yield method, f"{PLAIN}, {STOPPED} *", stopped, None
 
 
-def _has_early_stopping(rows):
-    return any(STOPPED in name for _, name, *_ in rows)
+def _has_early_stopping(names):
+    return any(STOPPED in name for name in names)
 
 
-def _our_cell(values):
-    if not values:
-        return "-"
-    mean, half = interval(values)
-    return f"{mean:.1f} ± {half:.1f} ({len(values)})" if len(values) > 1 else f"{mean:.1f} (1)"
-
-
-def _paper_cell(value):
+def _paper_cell(method, value):
     if value is None:
         return "-"
     mean, half = value
-    return f"{mean:.1f} (quoted)" if half is None else f"{mean:.2f} ± {half:.2f}"
+    return f"{mean:.1f}{' (quoted)' * ('_quoted' in method)}" if half is None else f"{mean:.2f} ± {half:.2f}"
+
+
+def accuracy_rows(lines, paper_rows):
+    """Return a row of texts for each method: its name, our accuracy, the paper's; see accuracy_table."""
+    return [(name, interval_text(ours), _paper_cell(method, theirs))
+            for method, name, ours, theirs in _rows(lines, paper_rows)]
 
 
 def accuracy_table(lines, paper_rows, title):
@@ -64,12 +76,12 @@ def accuracy_table(lines, paper_rows, title):
     paper_rows: {method: (mean, half of the interval, None if quoted)}. Raises MinigradError for lines of several
     settings.
     """
-    rows = list(_rows(lines, paper_rows))
-    width = max([len(name) for _, name, *_ in rows] + [len("test accuracy %")]) + 1
+    rows = accuracy_rows(lines, paper_rows)
+    width = max([len(name) for name, *_ in rows] + [len("test accuracy %")]) + 1
     head = f"{'test accuracy %':{width}s}{'ours':>20}{'the paper':>20}"
-    body = [f"{name:{width}s}{_our_cell(ours):>20}{_paper_cell(theirs):>20}" for _, name, ours, theirs in rows]
+    body = [f"{name:{width}s}{ours:>20}{theirs:>20}" for name, ours, theirs in rows]
     notes = ["mean ± half of the 95 % interval by Student's t (seeds); the paper's are of five seeds"]
-    if _has_early_stopping(rows):
+    if _has_early_stopping(name for name, *_ in rows):
         notes.append("* ours: at the step with the fewest errors on the biased validation set; the paper's +ES is a"
                      " shorter schedule")
     return "\n".join(["", title, head, "-" * len(head), *body, *notes])
@@ -90,8 +102,8 @@ def accuracy_bars(lines, paper_rows, path, caption):
                 axes.errorbar(mean, k - 0.2, xerr=half, color="#333333", capsize=3, linestyle="none")
         if theirs:
             draw_hollow(axes, theirs[0], k + 0.15, xerr=theirs[1])
-        write_beside(axes, k, _our_cell(ours))
-        write_beside(axes, k, _paper_cell(theirs), COLUMN)
+        write_beside(axes, k, interval_text(ours))
+        write_beside(axes, k, _paper_cell(method, theirs), COLUMN)
     write_beside(axes, -1, "ours (seeds)", weight="bold")
     write_beside(axes, -1, "the paper", COLUMN, weight="bold")
     if paper_rows:
@@ -99,7 +111,8 @@ def accuracy_bars(lines, paper_rows, path, caption):
     legend(figure, [axes])
     axes.set_yticks(range(len(rows)), [name for _, name, *_ in rows], fontsize=8)
     note = "\n* ours: at the step with the fewest errors on the biased validation set"
-    axes.set_xlabel("test accuracy, %: mean ± half of the 95 % interval" + note * _has_early_stopping(rows))
+    stopped = _has_early_stopping(name for _, name, *_ in rows)
+    axes.set_xlabel("test accuracy, %: mean ± half of the 95 % interval" + note * stopped)
     axes.set(xlim=(0, 100), ylim=(len(rows) - 0.4, -1.5))
     figure.suptitle(wrap(f"Test accuracy ({caption})", 100))
     axes.grid(axis="x", alpha=0.3)

@@ -104,3 +104,21 @@ FIGURE_7 = {
     "adaptation_confusion": {"validation": {41_000: 87.0, 50_000: 84.1, 80_000: 70.9}, "train": {}},
     "reweight": {"validation": {41_000: 83.7, 60_000: 84.5, 80_000: 87.3}, "train": {80_000: 62.0}},
 }
+
+
+def accuracies(data, bias, share, clean):
+    """Return {method: (test accuracy, half of the 95 % interval or None)} that the paper reports for a task on CIFAR.
+
+    Tables 1 and 2 count before Figures 4 and 5, which have no intervals. {} for a task that is not in the paper.
+    """
+    standard = {"cifar10": 100, "cifar100": 1000}.get(data)
+    if (bias, share, clean) == ("uniform", 0.4, 1000):
+        return TABLE_1.get(data, {})
+    if bias != "background" or standard is None:
+        return {}
+    if (share, clean) == (0.4, standard):
+        return TABLE_2[data]
+    rows, value = (FIGURE_5[data], share) if clean == standard else (FIGURE_4.get(data, {}), clean)
+    if clean != standard and share != 0.4:
+        return {}
+    return {method: (points[value], None) for method, points in rows.items() if value in points}
