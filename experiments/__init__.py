@@ -27,6 +27,7 @@ class Command(NamedTuple):
     quick: str                  # duration in quick mode,
     night: str = "-"            # in night mode
     paper: str = "-"            # and in paper mode
+    operand: str = ""           # the argument that follows the name, if there is one
 
     @property
     def module(self) -> Any:
@@ -57,6 +58,7 @@ COMMANDS = {command.name: command for command in [
     Command("tables", "pages.tables", "Algorithm 1 beside scikit-learn, on public tables", "3 min"),
     Command("benchmark", "benchmark.benchmark", "the cost of one step, against PyTorch and JAX",
             "20 min; with --growth 30"),
+    Command("report", "pages.report", "a folder of results as one HTML page", "10 s", operand="FOLDER"),
 ]}
 
 

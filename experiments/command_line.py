@@ -6,6 +6,7 @@
     python -m experiments table2 --mode paper        the authors' settings
     python -m experiments table2 figure7 --jobs 2    several with the same options; what they share is trained once
     python -m experiments table2 --help              its options, and the methods
+    python -m experiments report runs/cifar-quick    a folder of results as one page, to be sent to somebody
 
 python -m experiments.table2 is the same as python -m experiments table2.
 """
@@ -25,6 +26,8 @@ def main(arguments=None, executor=None):
     console.prepare()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     names = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
+    if names and names[0] in COMMANDS and COMMANDS[names[0]].operand:
+        names = names[:1]
     options = arguments[len(names):]
     if not names and options in ([], ["-h"], ["--help"]):
         print(overview())

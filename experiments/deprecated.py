@@ -66,7 +66,7 @@ def install():
 
 def replace(name):
     """Put the new module in the place of the one that is being imported under its old name."""
-    if name.partition(".")[0] == PACKAGE:                   # not where multiprocessing runs a main file again
+    if name.removeprefix(f"{PACKAGE}.") in MOVED:           # not where multiprocessing runs a main file again
         sys.modules[name] = _import_new(name)
 
 

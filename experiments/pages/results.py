@@ -1,0 +1,183 @@
+"""The results in a folder, whatever command left them there, as `report` shows them."""
+import csv
+import itertools
+import json
+from typing import Any, NamedTuple
+
+import safetensors
+
+from minigrad import FileError, MinigradError
+
+from ..methods import METHODS
+from ..training.folders import check_lines, parse_json, read_plan, read_record
+
+NOT_LABELS = ("method", "seed", "target")   # the labels that do not distinguish tasks; a target may vary by seed
+ROWS = 30                                   # of a table in a CSV file that are shown
+
+
+class Result(NamedTuple):
+    """A run as the folder holds it.
+
+    Args:
+        name: of its files.
+        source: the name of the record if that holds several runs, else "".
+        labels: method, seed, share ...
+        lines: of its record, none if it has not begun.
+        planned: its number of steps, or None if the folder does not hold it.
+        statement: how training differs from test, or None if the folder does not hold it.
+    """
+    name: str
+    source: str
+    labels: dict[str, Any]
+    lines: list
+    planned: int | None
+    statement: str | None = None
+
+    @property
+    def done(self):
+        """The step of the last line."""
+        return self.lines[-1]["step"] if self.lines else 0
+
+    @property
+    def finished(self):
+        """Whether the last line is that of the last step; a run with an unknown number of steps counts as finished."""
+        return bool(self.lines) and (self.planned is None or self.done >= self.planned)
+
+    @property
+    def task(self):
+        """The labels that distinguish the task from others, with the source, as a JSON text."""
+        return json.dumps([self.source, {k: v for k, v in self.labels.items() if k not in NOT_LABELS}])
+
+
+class Table(NamedTuple):
+    """A table in a CSV file: the rows that are shown, and the number of all."""
+    name: str
+    head: list
+    rows: list
+    count: int
+
+
+class Results(NamedTuple):
+    """Everything in a folder that a report shows; problems: texts about files that cannot be read."""
+    name: str
+    runs: list
+    others: list                # (name, lines) of records that are not of training
+    settings: dict
+    starts: list
+    pictures: list              # paths
+    tables: list
+    problems: list
+
+
+def read_results(folder):
+    """Return the Results in a folder; raise MinigradError if it is not a folder, or holds none.
+
+    Files that cannot be read are named in `problems`.
+    """
+    if not folder.is_dir():
+        what = "it is not a folder" if folder.exists() else "it does not exist"
+        raise MinigradError(f"{folder}: {what}\n  help: the folder of results of a command, such as runs/cifar-quick")
+    problems, records = [], {}
+
+    def attempt(read, path, default):
+        try:
+            return read(path)
+        except (MinigradError, OSError, ValueError, csv.Error) as error:
+            why = str(error).partition("\n")[0].removeprefix(f"{path}: ")
+            problems.append(f"{path.name}: {why.replace(str(path), path.name)}")
+            return default
+    plan = attempt(lambda path: read_plan(folder), folder / "plan.json", {"starts": [], "runs": {}})
+    for path in sorted(folder.glob("*.jsonl")):
+        records[path] = attempt(lambda path: read_record(path, _check), path, None)
+    found = [result for path, lines in records.items() if lines is not None for result in _results(path, lines, plan)]
+    runs = [result for result in found if _is_training(result)]
+    known = {path.stem for path in records}
+    runs += [_planned(name, about) for name, about in plan["runs"].items() if name not in known]
+    runs.sort(key=_order)
+    tables = [attempt(_read_table, path, None) for path in sorted(folder.glob("*.csv"))]
+    results = Results(folder.resolve().name, runs, [(run.name, run.lines) for run in found if not _is_training(run)],
+                      attempt(_read_settings, folder / "settings.json", {}), plan["starts"],
+                      sorted(folder.glob("*.png")), [table for table in tables if table], problems)
+    if not (results.runs or results.others or results.pictures or results.tables or problems):
+        raise MinigradError(f"{folder}: there are no results, pictures or tables in it\n"
+                            "  help: the folder of results of a command, such as runs/cifar-quick")
+    return results
+
+
+def _order(run):
+    """Return a key that sorts runs by task, then by method as in the table of methods, then by seed."""
+    method, names = str(run.labels.get("method", "")), list(METHODS)
+    place = names.index(method.partition("+")[0]) if method.partition("+")[0] in METHODS else len(names)
+    return run.task, place, method, str(run.labels.get("seed", ""))
+
+
+def _labels(line):
+    """Return the labels of a line: the fields before "step"."""
+    return dict(itertools.takewhile(lambda item: item[0] != "step", line.items()))
+
+
+def _split(lines):
+    """Return {labels as a JSON text: the lines of that run}."""
+    found = {}
+    for line in lines:
+        found.setdefault(json.dumps(_labels(line)), []).append(line)
+    return found
+
+
+def _check(lines):
+    """Raise ValueError unless these are the lines of records, one for each set of labels."""
+    if not all(isinstance(line, dict) for line in lines):
+        raise ValueError("a line is not a dict")
+    for own in _split(lines).values():
+        check_lines(own)
+
+
+def _is_training(result):
+    """Return whether a result has what tables and pictures need: method, seed and numbers; or no lines yet."""
+    labels, ends = result.labels, [line.get("test_error") for line in result.lines]
+    return not ends or (isinstance(labels.get("method"), str) and isinstance(labels.get("seed"), int)
+                        and all(isinstance(value, (str, int, float, type(None))) for value in labels.values())
+                        and all(isinstance(value, (int, float)) for value in ends))
+
+
+def _results(path, lines, plan):
+    """Return the Results of a record: one, or several if it holds the lines of several runs."""
+    about, apart = plan["runs"].get(path.stem, {}), _split(lines)
+    if len(apart) > 1 and not about:
+        return [Result(" ".join(map(str, json.loads(labels).values())), path.stem, json.loads(labels), own, None)
+                for labels, own in apart.items()]
+    planned = _planned(path.stem, about)
+    return [planned._replace(labels=planned.labels or (_labels(lines[0]) if lines else {}), lines=lines,
+                             planned=planned.planned or _steps_of(path.with_suffix(".safetensors")))]
+
+
+def _planned(name, about):
+    labels, steps, statement = (about.get(key) for key in ("labels", "steps", "statement"))
+    return Result(name, "", labels if isinstance(labels, dict) else {}, [], steps if isinstance(steps, int) else None,
+                  statement)
+
+
+def _steps_of(checkpoint):
+    """Return the number of steps of the run with this checkpoint; None if there is no valid one."""
+    try:
+        with safetensors.safe_open(checkpoint, framework="numpy") as file:
+            steps = parse_json((file.metadata() or {})["run"])["steps"]
+        return steps if isinstance(steps, int) else None
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError):
+        return None
+
+
+def _read_settings(path):
+    if not path.exists():
+        return {}
+    settings = parse_json(path.read_bytes())
+    if not isinstance(settings, dict):
+        raise FileError(f"{path}: not a dict")
+    return settings
+
+
+def _read_table(path):
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        rows = csv.reader(file)
+        head, some = next(rows, []), list(itertools.islice(rows, ROWS))
+        return Table(path.name, head, some, len(some) + sum(1 for _ in rows))
