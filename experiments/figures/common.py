@@ -57,6 +57,12 @@ def interval(values):
     return mean, float(stdtrit(len(values) - 1, 0.975)) * deviation / math.sqrt(len(values)) if deviation else 0.0
 
 
+def spread_text(values):
+    """Format values as "mean ± standard deviation (their number)"."""
+    mean, deviation = spread(values)
+    return f"{mean:.1f} ± {deviation:.1f} ({len(values)})" if len(values) > 1 else f"{mean:.1f} (1)"
+
+
 def interval_text(values):
     """Format values as "mean ± half of the 95 % interval (their number)"; "-" if there is none."""
     if not values:

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from .common import color, draw_hollow, legend, look, save, spread, wrap, write_beside
+from .common import color, draw_hollow, legend, look, save, spread, spread_text, wrap, write_beside
 from .paper import FIGURE_2
 
 
@@ -22,11 +22,6 @@ def final_errors(lines):
     return errors
 
 
-def _cell(values):
-    mean, deviation = spread(values)
-    return f"{mean:.1f} ± {deviation:.1f} ({len(values)})" if len(values) > 1 else f"{mean:.1f} (1)"
-
-
 def table(lines):
     """Format the test error in percent at the last step: a row per method, a column per share of the majority class."""
     errors = final_errors(lines)
@@ -35,7 +30,7 @@ def table(lines):
     head = f"{'test error %':{width}s}" + "".join(f"{share:>16}" for share in shares)
     rows = [head, "-" * len(head)]
     for method, row in errors.items():
-        cells = (_cell(row[share]) if share in row else "-" for share in shares)
+        cells = (spread_text(row[share]) if share in row else "-" for share in shares)
         rows.append(f"{method:{width}s}" + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(["", *rows, "mean ± standard deviation (seeds); the column is the share of the majority class"])
 
@@ -93,7 +88,7 @@ def all_methods(lines, path, caption, share, paper=False):
         if paper and share in FIGURE_2.get(method, {}):
             theirs, half = FIGURE_2[method][share]
             draw_hollow(axes, theirs, k + 0.15, xerr=half)
-        write_beside(axes, k, _cell(values))
+        write_beside(axes, k, spread_text(values))
     if paper:
         draw_hollow(axes, [], [], label="the paper's value")
     legend(figure, [axes])

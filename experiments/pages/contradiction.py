@@ -28,7 +28,7 @@ from minigrad.models import mlp
 
 from .. import data
 from ..data import imbalance
-from ..figures.common import color, label, legend, save, spread, wrap
+from ..figures.common import color, label, legend, save, spread, spread_text, wrap
 from ..methods import METHODS, TrainsOn, Weighting, find_method
 from ..paper import command
 from ..training.runs import DATA, Problem, Run, Settings
@@ -188,13 +188,11 @@ def table(lines):
 
 
 def _cell(seeds):
-    if not seeds:
-        return "-"
-    mean, deviation = spread(list(seeds.values()))
-    return f"{mean:.1f} ± {deviation:.1f} ({len(seeds)})" if len(seeds) > 1 else f"{mean:.1f} (1)"
+    return spread_text(list(seeds.values())) if seeds else "-"
 
 
-def _about(name):
+def describe_task(name):
+    """Return the share of nines and of wrong labels in a task, on two lines if there are any."""
     how = TASKS[name]
     flip = how.get("flip", data.NO_FLIP)
     flipped = "fours labeled 9" if flip.target else "nines labeled 4"
@@ -222,7 +220,7 @@ def picture(lines, path, caption):
         if methods.get("uniform"):
             axes.hlines(spread(list(methods["uniform"].values()))[0], group - 0.46, group + 0.46, linestyles="--",
                         color="black", linewidth=1.0, label="plain training: below it helps, above it hurts")
-    axes.set_xticks(range(len(errors)), [f"{name}\n{_about(name)}" for name in errors])
+    axes.set_xticks(range(len(errors)), [f"{name}\n{describe_task(name)}" for name in errors])
     axes.set(ylabel="test error, %: mean ± standard deviation", ylim=(0, None))
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)

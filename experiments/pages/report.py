@@ -21,7 +21,7 @@ from .. import console
 from ..training.folders import check_folder
 from . import html_page
 from .html_page import element, table
-from .report_tasks import Draw, comparisons, describe, result_table, task_pictures
+from .report_tasks import Draw, comparisons, describe, explain, result_table, task_pictures
 from .results import ROWS, read_results
 
 STYLE = """
@@ -30,9 +30,12 @@ h3 { margin-top: 2em } .made, .note { color: #555; font-size: 0.9em }
 .scroll { overflow-x: auto; margin: 1em 0 } .scroll table { font-size: 0.88em } thead { background: #f6f6f3 }
 .number { text-align: right; font-variant-numeric: tabular-nums } td.number { white-space: nowrap }
 .statement { border-left: 3px solid #1f5fa0; padding-left: 1em }
+.lines { white-space: pre-line }
 .problems { background: #fdf3e7; border-left: 3px solid #d9730d; padding: 0.5em 1em }
 @media (max-width: 40em) { body { margin: 1em auto; font-size: 16px } h1 { font-size: 1.6em } h2 { font-size: 1.3em }
-  figure { margin: 1em 0 } td, th { padding: 0.15em 0.45em } nav ul, .problems ul { padding-left: 1.2em } }
+  figure { margin: 1em 0; overflow-x: auto; text-align: left } figure img { max-width: none; width: 42em }
+  figcaption { position: sticky; left: 0 } .scroll table { font-size: 0.8em } td, th { padding: 0.15em 0.45em }
+  nav ul, .problems ul { padding-left: 1.2em } }
 @media print { @page { margin: 1.5cm } body { max-width: none; margin: 0; font-size: 10pt } nav { display: none }
   figure, tr, .statement { break-inside: avoid } h2, h3 { break-after: avoid } figure img { max-height: 18cm }
   .scroll { overflow: visible } .scroll table { font-size: 7.5pt } td, th { padding: 0.1em 0.4em } }
@@ -80,11 +83,9 @@ def _task(number, runs, problems):
     finished = [run for run in runs if run.finished]
     statement = next((run.statement for run in runs if run.statement), None)
     parts = [f'<h3 id="task-{number}">{html_page.escape(describe(runs))}</h3>']
-    if statement:
-        parts.append(element("p", f"How training differs from test: {statement}.", kind="statement"))
-    else:
-        parts.append(element("p", "The folder does not hold how training differs from test; the commands of this "
-                             "version save it.", kind="note"))
+    counts = (f"{statement[:1].upper()}{statement[1:]}." if isinstance(statement, str) else
+              "The folder does not hold the numbers of examples.")
+    parts.append(element("p", f"{explain(runs[0].labels)} {counts}", kind="statement"))
     if not finished:
         return [*parts, element("p", f"None of the {len(runs)} runs of this task is finished.")]
     lines = [line for run in finished for line in run.lines]
@@ -119,8 +120,8 @@ def _runs(runs):
         known = bool(seconds) and all(isinstance(each, (int, float)) for each in seconds)
         rows.append([*(run.labels.get(key, run.name if key == "method" else "-") for key in keys or ["method"]),
                      run.done, run.planned or "-", _state(run), f"{last['test_error']:.2f}" if last else "-",
-                     f"{sum(seconds) / 60:.1f}" if known else "-"])
-    head = [*(keys or ["method"]), "steps done", "planned", "state", "test error, %", "minutes"]
+                     f"{sum(seconds):.0f}" if known else "-"])
+    head = [*(keys or ["method"]), "steps done", "planned", "state", "test error, %", "seconds"]
     return table(head, rows, [k for k, name in enumerate(head) if name not in ("method", "state", "data", "network",
                                                                                "bias", "task")])
 
@@ -182,7 +183,7 @@ def body(results, date):
     finished = [run for run in runs if run.finished]
     pictures, redrawn = comparisons(finished, results.settings, _note(runs), problems)
     together = drawn([each for each in pictures if isinstance(each, Draw)], problems)
-    texts = [element("p", each) for each in pictures if isinstance(each, str)]
+    texts = [element("p", each, kind="lines") for each in pictures if isinstance(each, str)]
     others, unknown = _others(results, redrawn), sum(run.planned is None for run in finished)
     head = [element("h1", f"Results: {results.name}"),
             element("p", f"{len(finished)} of {len(runs)} runs are finished. "

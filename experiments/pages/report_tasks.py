@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .. import console, figures
-from ..figures.common import interval_text, label
+from ..figures.common import label, spread_text
 from ..figures.common import runs as by_method
 from . import contradiction, html_page
 
@@ -13,7 +13,7 @@ DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 STANDARD = {"cifar10": 100, "cifar100": 1000}               # clean images in Figure 5
 REDRAWN = {"cifar": ("table?-*.png", "figure[457]-*.png"), "contradiction": ("contradiction.png",),
            "imbalance": ("error.png", "weight.png", "methods-*.png"), "other": ()}     # which the commands draw as well
-BARS = 3                                                    # methods in a table that is also drawn
+BARS = 4                                                    # methods, at least, in a table that is also drawn
 
 
 class Draw(NamedTuple):
@@ -53,13 +53,29 @@ def describe(runs):
     return f"{runs[0].source}: {text}" if runs[0].source else text
 
 
+def explain(labels):
+    """Return how training differs from test by these labels, in a sentence; "" for other records."""
+    which, share = kind(labels), _percent(labels.get("share"))
+    if which == "cifar":
+        to = {"background": "flipped to one class, the background", "uniform": "flipped to random classes"}
+        return (f"In training {share} of the labels are {to.get(labels['bias'], labels['bias'])}; {labels['clean']} "
+                "clean images and the test images have right labels.")
+    if which == "imbalance":
+        return f"In training {share} of the examples are of one class; the clean and the test set are balanced."
+    if which == "contradiction":
+        known = labels["task"] in contradiction.TASKS
+        about = contradiction.describe_task(labels["task"]).replace("\n", " ") if known else f"{share} nines"
+        return f"Fours and nines; in training {about}; the clean and the test set are balanced and labeled correctly."
+    return ""
+
+
 def _paper_values(labels):
     return figures.paper.accuracies(*(labels[key] for key in ("data", "bias", "share", "clean")))
 
 
 def _error_rows(lines, theirs):
     """Return rows for a table of test errors, each with the paper's value."""
-    return [[label(method), interval_text([own[-1]["test_error"] for own in seeds.values()]),
+    return [[label(method), spread_text([own[-1]["test_error"] for own in seeds.values()]),
              "{:.2f} ± {:.2f}".format(*theirs[method]) if method in theirs else "-"]
             for method, seeds in by_method(lines).items()]
 
@@ -71,17 +87,18 @@ def result_table(lines):
     """
     if kind(lines[0]) == "cifar":
         head, rows = "test accuracy, %", figures.accuracy_rows(lines, _paper_values(lines[0]))
+        after = "half of the 95 % interval by Student's t"
     else:
-        head, share = "test error, %", lines[0].get("share")
+        head, share, after = "test error, %", lines[0].get("share"), "standard deviation"
         theirs = figures.paper.FIGURE_2 if kind(lines[0]) == "imbalance" else {}
         rows = _error_rows(lines, {method: row[share] for method, row in theirs.items() if share in row})
     columns = 3 if any(row[2] != "-" for row in rows) else 2
-    note = "At the last step: mean ± half of the 95 % interval by Student's t (number of seeds)."
+    note = f"At the last step: mean ± {after} (number of seeds)."
     if columns == 3:
         note += " The paper's values are of its own networks, data and numbers of steps."
     if any("*" in row[0] for row in rows):
         note += " *: at the step with the fewest errors on the validation set, whose labels are biased too."
-    heads = ["method", f"{head}: ours", "the paper"]
+    heads = ["method", f"{head}: ours" if columns == 3 else head, "the paper"]
     return [html_page.table(heads[:columns], [row[:columns] for row in rows], (1, 2)),
             html_page.element("p", note, kind="note")]
 
@@ -93,7 +110,7 @@ def task_pictures(lines, caption):
     if len(by_method(lines)) >= BARS:
         yield Draw(lambda path: figures.accuracy_bars(lines, _paper_values(lines[0]), path, caption),
                    "Test accuracy of each method; hollow: the paper's values.")
-    if len({line["step"] for line in lines}) < 2:
+    if all(len(own) < 2 for seeds in by_method(lines).values() for own in seeds.values()):
         return
     if any(line.get("validation_error") is not None for line in lines):
         yield Draw(lambda path: figures.training_curves(lines, path, caption),

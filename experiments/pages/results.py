@@ -93,7 +93,7 @@ def read_results(folder):
     runs = [result for result in found if _is_training(result)]
     known = {path.stem for path in records}
     runs += [_planned(name, about) for name, about in plan["runs"].items() if name not in known]
-    runs.sort(key=_order)
+    runs = _in_order(runs, list(plan["runs"]))
     tables = [attempt(_read_table, path, None) for path in sorted(folder.glob("*.csv"))]
     results = Results(folder.resolve().name, runs, [(run.name, run.lines) for run in found if not _is_training(run)],
                       attempt(_read_settings, folder / "settings.json", {}), plan["starts"],
@@ -104,11 +104,30 @@ def read_results(folder):
     return results
 
 
-def _order(run):
-    """Return a key that sorts runs by task, then by method as in the table of methods, then by seed."""
-    method, names = str(run.labels.get("method", "")), list(METHODS)
-    place = names.index(method.partition("+")[0]) if method.partition("+")[0] in METHODS else len(names)
-    return run.task, place, method, str(run.labels.get("seed", ""))
+def _in_order(runs, names):
+    """Return the runs by task, as the plan has them, then by method as in the table of methods, then by seed.
+
+    names: of the runs in the plan.
+    """
+    def of_task(run):
+        planned = names.index(run.name) if run.name in names else len(names)
+        return planned, run.source, [_sortable(value) for value in run.labels.values()]
+
+    def of_run(run):
+        method = str(run.labels.get("method", ""))
+        known = list(METHODS).index(method.partition("+")[0]) if method.partition("+")[0] in METHODS else len(METHODS)
+        return tasks.index(run.task), known, method, _sortable(run.labels.get("seed"))
+    tasks = list(dict.fromkeys(run.task for run in sorted(runs, key=of_task)))
+    return sorted(runs, key=of_run)
+
+
+def _sortable(value):
+    """Return a key that sorts numbers before texts."""
+    return (1, 0, value) if isinstance(value, str) else (0, value or 0, "")
+
+
+def _is_label(value):
+    return isinstance(value, (str, int, float, type(None)))
 
 
 def _labels(line):
@@ -136,7 +155,7 @@ def _is_training(result):
     """Return whether a result has what tables and pictures need: method, seed and numbers; or no lines yet."""
     labels, ends = result.labels, [line.get("test_error") for line in result.lines]
     return not ends or (isinstance(labels.get("method"), str) and isinstance(labels.get("seed"), int)
-                        and all(isinstance(value, (str, int, float, type(None))) for value in labels.values())
+                        and all(map(_is_label, labels.values()))
                         and all(isinstance(value, (int, float)) for value in ends))
 
 
@@ -153,8 +172,8 @@ def _results(path, lines, plan):
 
 def _planned(name, about):
     labels, steps, statement = (about.get(key) for key in ("labels", "steps", "statement"))
-    return Result(name, "", labels if isinstance(labels, dict) else {}, [], steps if isinstance(steps, int) else None,
-                  statement)
+    valid = isinstance(labels, dict) and all(map(_is_label, labels.values()))
+    return Result(name, "", labels if valid else {}, [], steps if isinstance(steps, int) else None, statement)
 
 
 def _steps_of(checkpoint):

@@ -600,7 +600,8 @@ def test_a_page_that_cannot_be_written_is_refused_before_it_is_made(tmp_path, ca
     for work in ("solve", "trace"):
         if hasattr(module, work):
             monkeypatch.setattr(module, work, lambda seed: pytest.fail("something was computed"))
-    assert module.main(["--out", str(tmp_path / "file" / "out")]) == 2
+    operands = [str(tmp_path)] if COMMANDS[name].operand else []
+    assert module.main([*operands, "--out", str(tmp_path / "file" / "out" / "page")]) == 2
     error = capsys.readouterr().err
     assert "results cannot be written there" in error and "help: --out FOLDER" in error and "Traceback" not in error
 
