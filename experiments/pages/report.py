@@ -32,7 +32,8 @@ h3 { margin-top: 2em } .made, .note { color: #555; font-size: 0.9em }
 .statement { border-left: 3px solid #1f5fa0; padding-left: 1em }
 .lines { white-space: pre-line }
 .problems { background: #fdf3e7; border-left: 3px solid #d9730d; padding: 0.5em 1em }
-@media (max-width: 40em) { body { margin: 1em auto; font-size: 16px } h1 { font-size: 1.6em } h2 { font-size: 1.3em }
+@media screen and (max-width: 40em) { body { margin: 1em auto; font-size: 16px }
+  h1 { font-size: 1.6em } h2 { font-size: 1.3em }
   figure { margin: 1em 0; overflow-x: auto; text-align: left } figure img { max-width: none; width: 42em }
   figcaption { position: sticky; left: 0 } .scroll table { font-size: 0.8em } td, th { padding: 0.15em 0.45em }
   nav ul, .problems ul { padding-left: 1.2em } }
@@ -186,7 +187,7 @@ def body(results, date):
     texts = [element("p", each, kind="lines") for each in pictures if isinstance(each, str)]
     others, unknown = _others(results, redrawn), sum(run.planned is None for run in finished)
     head = [element("h1", f"Results: {results.name}"),
-            element("p", f"{len(finished)} of {len(runs)} runs are finished. "
+            element("p", f"{len(finished)} of {len(runs)} runs are finished. " * bool(runs)
                     + f"Of {unknown} of them the folder does not hold the number of steps. " * bool(unknown)
                     + f"This page was made on {date} with minigrad {minigrad.__version__}, of the files in the folder "
                     "alone.", kind="made")]
@@ -196,12 +197,12 @@ def body(results, date):
     contents = [f'<li><a href="#task-{k}">{html_page.escape(describe(own))}</a></li>' for k, own in enumerate(tasks, 1)]
     contents += [f'<li><a href="#{name}">{text}</a></li>' for name, text, there in (
         ("together", "All tasks together", together or texts), ("others", "Other pictures and tables", others),
-        ("runs", "Runs", runs), ("settings", "Settings", True), ("versions", "Versions", True)) if there]
+        ("runs", "Runs", runs), ("settings", "Settings", runs), ("versions", "Versions", runs)) if there]
     return "\n".join([
         *head, "<nav><ul>", *contents, "</ul></nav>",
         *(['<h2 id="tasks">Tasks</h2>'] if tasks else []), *sections,
         *(['<h2 id="together">All tasks together</h2>', *texts, *together] if together or texts else []), *others,
-        *(['<h2 id="runs">Runs</h2>', _runs(runs)] if runs else []), *_settings(results)])
+        *(['<h2 id="runs">Runs</h2>', _runs(runs), *_settings(results)] if runs else [])])
 
 
 def main(arguments=None):

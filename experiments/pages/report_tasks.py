@@ -26,7 +26,7 @@ def kind(labels):
     """Return the experiment that runs with these labels belong to: cifar, contradiction, imbalance or other."""
     if "task" in labels:
         return "contradiction"
-    if {"data", "bias", "share", "clean"} <= {*labels}:
+    if {"data", "network", "bias", "share", "clean"} <= {*labels}:
         return "cifar"
     return "imbalance" if "share" in labels else "other"
 
@@ -42,7 +42,7 @@ def describe(runs):
         targets = sorted({str(run.labels["target"]) for run in runs if "target" in run.labels})
         to = f" to class {', '.join(targets)}" if targets else ""
         text = (f"{DATA.get(labels['data'], labels['data'])}: {_percent(labels['share'])} {labels['bias']} flips{to}, "
-                f"{labels['clean']} clean images" + f", {labels['network']}" * ("network" in labels))
+                f"{labels['clean']} clean images, {labels['network']}")
     elif which == "imbalance":
         text = f"Class imbalance: {_percent(labels['share'])} of the training examples are of one class"
     elif which == "contradiction":

@@ -1,0 +1,373 @@
+"""The page of a folder of results: whatever commands leave there is on it, and nothing else is needed to read it."""
+import base64
+import collections
+import html.parser
+import json
+import os
+import pathlib
+import shutil
+
+import matplotlib.figure
+import numpy as np
+import pytest
+
+from experiments import COMMANDS, command_line, data, figures
+from experiments.pages import contradiction, html_page, report, report_tasks, results
+from experiments.paper import cifar, command, figure2, networks
+from experiments.training.folders import add_to_plan, prepare_folder, read_plan
+from experiments.training.runs import Problem
+from minigrad import FileError, MinigradError, nn
+
+from .test_cifar import Here, colored
+from .test_command import Linear
+
+RESULTS = pathlib.Path(command_line.__file__).parent / "results"
+VOID = {"meta", "img", "br"}
+STARTED = {
+    "imbalance": [["imbalance", "--steps", "4", "--methods", "uniform", "reweight", "fine_tune", "--shares", "0.95", "--seeds", "0", "1"]],
+    "contradiction": [["contradiction", "--steps", "4", "--methods", "uniform", "hard_mining", "low_loss", "reweight", "--seeds", "0"]],
+    "cifar": [["table2", "--methods", "uniform", "reweight", "uniform+ft"],
+              ["figure5", "--methods", "uniform", "reweight", "--shares", "0", "0.4", "--resume"]]}
+
+
+class Page(html.parser.HTMLParser):
+    """A page that is checked while it is read: elements end in order, ids occur once, and it refers to itself alone."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.open, self.ids, self.links, self.pictures, self.tables, self.words, self.items = [], [], [], [], [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert not self.open and len({*self.ids}) == len(self.ids) and {*self.links} <= {f"#{name}" for name in self.ids}
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        assert not {*attributes} & {"srcset", "data", "action", "onload", "style"} and tag not in ("script", "link", "iframe", "object")
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.links += [attributes["href"]] if "href" in attributes else []
+        if tag == "img":
+            kind, _, content = attributes["src"].partition(",")
+            assert kind == "data:image/png;base64" and attributes["alt"]
+            self.pictures.append((attributes["alt"], base64.b64decode(content, validate=True)))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        self.open += [] if tag in VOID else [tag]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        if "style" in self.open:
+            assert "url(" not in text and "@import" not in text
+            return
+        self.words.append(text)
+        if self.open and self.open[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += text
+
+    def table(self, *head):
+        """Return the rows of the only table whose head begins like this."""
+        (rows,) = [rows[1:] for rows in self.tables if tuple(rows[0][:len(head)]) == head]
+        return rows
+
+    def column(self, name):
+        """Return a column of the table of runs."""
+        (table,) = [table for table in self.tables if "steps done" in table[0]]
+        return [row[table[0].index(name)] for row in table[1:]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return {kind: folder} of folders that real commands left, of few steps."""
+    folders, rng = {}, np.random.default_rng(0)
+    source = colored(800, rng), colored(100, rng)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "cifar10", lambda: source)
+        patch.setitem(cifar.MODES, "quick", cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, "exact"))
+        patch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path, **how: pathlib.Path(path).write_bytes(b"old"))
+        patch.setattr(os, "fsync", lambda file: None)
+        patch.setattr(cifar, "problem", lambda network, steps: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), networks._prepare))
+        patch.setattr(figure2, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1))))
+        cifar._source.cache_clear()
+        for kind, starts in STARTED.items():
+            folders[kind] = tmp_path_factory.mktemp("made") / kind
+            for arguments in starts:
+                assert command_line.main([*arguments, "--out", str(folders[kind])], executor=Here()) == 0
+        cifar._source.cache_clear()
+    return folders
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Write a few bytes in the place of each picture, which saves time."""
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path, **how: pathlib.Path(path).write_bytes(b"new"))
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """Return copied(kind) -> a copy of that folder."""
+    return lambda kind: pathlib.Path(shutil.copytree(made[kind], tmp_path / kind))
+
+
+def page_of(folder, *arguments):
+    assert command_line.main(["report", str(folder), *arguments]) == 0
+    return Page(folder / "report.html")
+
+
+def write_lines(path, *lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+# ------------------------------------------------------------------------------------------------ what commands leave
+
+@pytest.mark.parametrize("kind", STARTED)
+def test_the_page_of_what_a_command_left(copied, capsys, kind):
+    folder = copied(kind)
+    page, plan = page_of(folder), read_plan(folder)
+    assert f"written: {folder / 'report.html'}" in capsys.readouterr().out
+    assert f"Results: {kind}" in page.text and f"{len(plan['runs'])} of {len(plan['runs'])} runs are finished." in page.text
+    assert {path.stem for path in folder.glob("*.jsonl")} == {*plan["runs"]} and "Not everything" not in page.text
+    assert collections.Counter(page.column("method")) == collections.Counter(run["labels"]["method"] for run in plan["runs"].values())
+    assert sorted(page.column("steps done"), key=int) == sorted((str(run["steps"]) for run in plan["runs"].values()), key=int)
+    statements = {run["statement"] for run in plan["runs"].values()}
+    assert all(statement[1:] in page.text for statement in statements) and len(statements) == page.text.count("Training: ")
+    assert {name for name, _ in page.table("setting", "value")} == {*json.loads((folder / "settings.json").read_text())}
+    (*_, versions) = page.table("started", "command", "minigrad", "Python", "NumPy", "CuPy", "backend")
+    assert versions[2] in page.text and versions[4].startswith(np.__version__) and versions[6] in ("numpy", "cupy")
+    assert page.pictures and all(content[:4] == b"\x89PNG" for alt, content in page.pictures if "as the folder holds it" not in alt)
+    assert [alt for alt, content in page.pictures if content == b"old"] == []           # all of them are drawn anew
+
+
+def test_final_results_stand_beside_those_of_the_paper(copied, undrawn):
+    folder = copied("cifar")
+    page = page_of(folder)
+    error = json.loads((folder / "cifar10-resnet-8-1-2-background-0.4-100-3-reweight-0.jsonl").read_text().splitlines()[-1])["test_error"]
+    tables = [table for table in page.tables if table[0] == ["method", "test accuracy, %: ours", "the paper"]]
+    rows = [{row[0]: row[1:] for row in table} for table in tables]
+    assert rows[0]["reweight (Ours)"] == [f"{100 - error:.1f} (1)", "86.73 ± 0.48"] and rows[0]["oracle (Weighted)"] == ["-", "79.17 ± 1.36"]
+    assert rows[1]["uniform (Baseline)"][1] == "92.5" and len(rows) == 2                # Figure 5 at 0 %
+    assert [command for _, command, *_ in page.table("started")] == [
+        "table2 --mode quick --data cifar10 --methods uniform reweight uniform+ft",
+        "figure5 --mode quick --data cifar10 --shares 0.0 0.4 --methods uniform reweight --resume"]
+    alts = [alt for alt, _ in page.pictures]
+    assert len([alt for alt in alts if "against the share of flipped labels" in alt]) == 1 and len(alts) == 4
+
+
+def test_errors_are_those_of_figure_2(copied, undrawn):
+    folder = copied("imbalance")
+    errors = [json.loads((folder / f"reweight-0.95-{seed}.jsonl").read_text().splitlines()[-1])["test_error"] for seed in (0, 1)]
+    ours = f"{np.mean(errors):.1f} ± {np.std(errors, ddof=1):.1f} (2)"
+    rows = page_of(folder).table("method", "test error, %: ours", "the paper")
+    assert [row for row in rows if row[0] == "reweight (Ours)"] == [["reweight (Ours)", ours, "1.44 ± 0.58"]]
+    assert [row[0] for row in rows] == ["uniform (Baseline)", "reweight (Ours)", "fine_tune"]      # as in the table of methods
+
+
+def test_the_claims_of_the_contradiction_are_on_its_page(copied, undrawn):
+    page = page_of(copied("contradiction"))
+    assert page.text.count("in these runs") == 4 and "Fours and nines; in training 90% nines, 40% of the fours labeled 9;" in page.text
+    assert [word for word in page.words if word.startswith('Task "')][:3] == [f'Task "{name}"' for name in contradiction.TASKS]
+
+
+# ------------------------------------------------------------------------------------------------ parts of a folder
+
+def test_runs_that_are_not_finished_are_listed_alone(copied, undrawn):
+    folder = copied("imbalance")
+    record = folder / "uniform-0.95-0.jsonl"
+    shutil.copy(record, folder / "other.jsonl")
+    record.write_text(record.read_text().splitlines(keepends=True)[0].replace('"step": 4', '"step": 2') + '{"torn')
+    (folder / "other.jsonl").unlink(), (folder / "uniform-0.95-1.jsonl").unlink(), (folder / "fine_tune-0.95-1.jsonl").write_text("")
+    with prepare_folder(folder, json.loads((folder / "settings.json").read_text()), True, 1):    # another process writes there
+        page = page_of(folder)
+    assert "3 of 6 runs are finished" in page.text and collections.Counter(page.column("state")) == {
+        "finished": 3, "step 2 of 4 (50%)": 1, "not begun": 2}
+    rows = page.table("method", "test error, %: ours")
+    assert [row[0] for row in rows] == ["reweight (Ours)", "fine_tune"] and rows[1][1].endswith("(1)")
+
+
+def test_a_folder_without_a_plan_has_a_page(copied, undrawn):
+    """The number of steps is then that of the checkpoint."""
+    folder = copied("imbalance")
+    (folder / "plan.json").unlink(), (folder / "uniform-0.95-0.safetensors").unlink()
+    (folder / "reweight-0.95-0.safetensors").write_bytes(b"damaged")
+    page = page_of(folder)
+    assert "In training 95 % of the examples are of one class" in page.text and "does not hold the numbers of examples" in page.text
+    assert sorted(page.column("planned")) == ["-", "-", "1", "1", "4", "4"] and "does not hold the versions" in page.text
+    assert page.column("state").count("step 4; how many were planned is not recorded") == 2
+    assert "6 of 6 runs are finished. Of 2 of them the folder does not hold the number of steps." in page.text
+
+
+def test_what_is_damaged_is_named_and_the_rest_is_shown(copied, undrawn, capsys):
+    folder = copied("imbalance")
+    (folder / "uniform-0.95-0.jsonl").write_text("no JSON\n")
+    write_lines(folder / "reweight-0.95-0.jsonl", {"method": "reweight", "share": 0.95, "seed": 0, "step": 2, "test_error": 1.0},
+                {"method": "reweight", "share": 0.95, "seed": 0, "step": 1, "test_error": 1.0})
+    (folder / "settings.json").write_text("[]")
+    (folder / "plan.json").write_text('{"starts": [], "runs": {"a": 1}}')
+    page, out = page_of(folder), capsys.readouterr().out
+    for name in ("uniform-0.95-0.jsonl", "reweight-0.95-0.jsonl", "settings.json", "plan.json"):
+        assert f"{name}: " in page.text and f"left out: {name}: " in out
+    assert "4 of 4 runs are finished" in page.text and str(folder) not in page.text
+
+
+@pytest.mark.parametrize("strange", [{"share": "much"}, {"share": None}, {"seed": "x"}, {"test_error": None}, {"test_error": float("nan")},
+                                     {"method": "$\\x$"}, {"task": "unknown"}, {"bias": "b", "clean": [1], "data": "d"}, {"bias": "b", "clean": 1, "data": "d", "network": 1},
+                                     {"bias": "b", "clean": 1, "data": "d"}, {"test_error": True}, {"step": 4, "noisy_weight": "x"}])
+def test_a_strange_record_stops_no_page(copied, request, strange):
+    if "method" not in strange:                             # matplotlib refuses this one where the picture is written
+        request.getfixturevalue("undrawn")
+    folder = copied("imbalance")
+    line = {"method": "odd", "share": 0.95, "seed": 0} | {key: value for key, value in strange.items() if key != "test_error"}
+    write_lines(folder / "odd.jsonl", {**line, "step": 4, "test_error": 1.0, "train_error": 2.0} | strange)
+    page = page_of(folder)
+    assert str(line["method"]) in page.text and "reweight (Ours)" in page.text and "Traceback" not in page.text
+
+
+def test_texts_of_records_are_text(tmp_path, undrawn):
+    evil = "<script>alert('1')</script>&\"\x00\ud800"
+    folder = tmp_path / "a<b>&c"
+    folder.mkdir()
+    write_lines(folder / "x.jsonl", {"method": evil, evil: evil, "share": 0.9, "seed": 0, "step": 1, "test_error": 3.0})
+    write_lines(folder / "y.jsonl", {"own": evil, "step": 1})
+    (folder / "settings.json").write_text(json.dumps({evil: {"a": evil}}))
+    (folder / "table.csv").write_text("<b>,c\n<i>,&amp;\n")
+    (folder / "plan.json").write_text(json.dumps({"starts": [{"command": evil, "options": {evil: evil}, "versions": {evil: evil}}], "runs": {
+        "z": {"labels": {"method": evil, "seed": 1}, "statement": evil, "steps": 2}}}))
+    page = page_of(folder)
+    assert page.text.count("<script>alert('1')</script>&\"\ufffd\ufffd") >= 8 and "Results: a<b>&c" in page.text
+    assert page.table("<b>", "c") == [["<i>", "&amp;"]]
+
+
+def test_pictures_and_tables_without_records(tmp_path):
+    (tmp_path / "own.png").write_bytes(b"\x89PNG own")
+    (tmp_path / "long.csv").write_text("a,b\n" + "1,2\n" * 100)
+    (tmp_path / "short.csv").write_text("c\n")
+    page = page_of(tmp_path)
+    assert page.pictures == [("own.png, as the folder holds it", b"\x89PNG own")]
+    assert page.table("a", "b") == [["1", "2"]] * results.ROWS and "The first 30 of 100 rows." in page.text and "0 rows." in page.text
+    assert "0 of 0 runs" not in page.text and "Settings" not in page.text
+
+
+def test_a_record_of_several_runs(tmp_path, undrawn):
+    shutil.copy(RESULTS / "imbalance-paper.jsonl", tmp_path)
+    labels = {(line["method"], line["share"], line["seed"]) for line in map(json.loads, (RESULTS / "imbalance-paper.jsonl").read_text().splitlines())}
+    page = page_of(tmp_path)
+    assert len(page.column("method")) == len(labels) and {*page.column("method")} == {method for method, *_ in labels}
+    assert "imbalance-paper: Class imbalance: 99 % of the training examples are of one class" in page.text
+
+
+def test_tasks_differ_by_labels_other_than_method_seed_and_target(tmp_path, undrawn):
+    """In paper mode each seed has its own background."""
+    for seed, target, clean in ((0, 0, 100), (1, 3, 100), (2, 5, 1000)):
+        line = {"data": "cifar10", "network": "resnet-32", "bias": "background", "share": 0.4, "clean": clean, "target": target}
+        write_lines(tmp_path / f"{seed}.jsonl", {**line, "method": "reweight", "seed": seed, "step": 10, "test_error": 20.0 + seed, "train_error": 1.0})
+    page = page_of(tmp_path)
+    assert page.ids[:3] == ["tasks", "task-1", "task-2"]
+    assert "CIFAR-10: 40 % background flips to class 0, 3, 100 clean images, resnet-32" in page.text
+    assert [row for table in page.tables for row in table if row[0] == "reweight (Ours)"] == [
+        ["reweight (Ours)", "79.5 ± 6.4 (2)", "86.73 ± 0.48"], ["reweight (Ours)", "78.0 (1)", "86.9"]]
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+@pytest.mark.parametrize("make, says", [(lambda path: None, "it does not exist"), (lambda path: path.write_text(""), "it is not a folder"),
+                                        (lambda path: path.mkdir(), "there are no results, pictures or tables in it")])
+def test_what_has_no_page_is_refused(tmp_path, capsys, make, says):
+    make(tmp_path / "x")
+    assert report.main([str(tmp_path / "x")]) == 2
+    assert capsys.readouterr() == ("", f"error: {tmp_path / 'x'}: {says}\n  help: the folder of results of a command, such as runs/cifar-quick\n")
+
+
+def test_the_page_goes_where_it_should_and_appears_whole(copied, undrawn, monkeypatch, tmp_path, capsys):
+    folder = copied("imbalance")
+    assert command_line.main(["report", str(folder), "--out", str(tmp_path / "new" / "page.html")]) == 0
+    assert Page(tmp_path / "new" / "page.html").text and not (folder / "report.html").exists()
+    before = (tmp_path / "new" / "page.html").read_bytes()
+
+    def fail(*paths):
+        raise OSError("came to grief")
+    monkeypatch.setattr(os, "replace", fail)
+    assert command_line.main(["report", str(folder), "--out", str(tmp_path / "new" / "page.html")]) == 2
+    assert "page.html: the file cannot be written" in capsys.readouterr().err
+    assert [path.read_bytes() for path in (tmp_path / "new").iterdir()] == [before]
+
+
+def test_a_folder_follows_the_command(capsys):
+    assert COMMANDS["report"].operand == "FOLDER" and not any(entry.operand for name, entry in COMMANDS.items() if name != "report")
+    with pytest.raises(SystemExit) as end:
+        command_line.main(["report"])
+    assert end.value.code == 2 and "required: FOLDER" in capsys.readouterr().err
+    assert command_line.main(["table2", "report"]) == 2 and "report trains no runs" in capsys.readouterr().err
+
+
+def test_a_changed_pictures_caption_names_the_missing_runs():
+    run = results.Result("a", "", {"method": "m", "seed": 0}, [{"step": 4, "test_error": 1.0}], 4)
+    assert report._note([run]) == "1 run" and report._note([run, run]) == "2 runs" and report._note([run, run._replace(planned=5)]) == "1 of 2 runs"
+
+
+# ------------------------------------------------------------------------------------------------ what it is made of
+
+def test_the_plan_grows_with_each_start(tmp_path):
+    assert read_plan(tmp_path) == {"starts": [], "runs": {}}
+    add_to_plan(tmp_path, [{"command": "a"}], {"x": {"steps": 1}})
+    add_to_plan(tmp_path, [{"command": "b"}], {"y": {"steps": 1}})              # the first start left no results
+    assert read_plan(tmp_path) == {"starts": [{"command": "b"}], "runs": {"y": {"steps": 1}}}
+    (tmp_path / "y.jsonl").write_text("{}\n")
+    add_to_plan(tmp_path, [{"command": "c"}], {"y": {"steps": 2}, "z": {"steps": 3}})
+    assert read_plan(tmp_path) == {"starts": [{"command": "b"}, {"command": "c"}], "runs": {"y": {"steps": 2}, "z": {"steps": 3}}}
+    for damage in ("", "[]", "{}", '{"starts": {}, "runs": {}}', '{"starts": [], "runs": []}', '{"starts": [1], "runs": {}}', '{"starts": [], "runs": {"a": 1}}'):
+        (tmp_path / "plan.json").write_text(damage)
+        with pytest.raises(FileError, match=r"plan.json: not a plan of runs \(.*\)\n  help: delete it; --resume writes it again"):
+            read_plan(tmp_path)
+    add_to_plan(tmp_path, [{"command": "d"}], {})
+    assert read_plan(tmp_path) == {"starts": [{"command": "d"}], "runs": {}}
+
+
+def test_the_plan_has_the_runs_that_others_start_from(made):
+    runs = read_plan(made["imbalance"])["runs"]
+    assert runs["fine_tune-0.95-1"]["steps"] == 1 and runs["uniform-0.95-1"] == {
+        "labels": {"method": "uniform", "share": 0.95, "seed": 1}, "steps": 4, "statement": runs["fine_tune-0.95-1"]["statement"]}
+    script = COMMANDS["imbalance"].script
+    _, planned = script.plan(command.parse_options(script, ["--methods", "fine_tune", "--shares", "0.95", "--seeds", "0"]))
+    assert [*command._describe_runs(script, planned, {"share 0.95": "s"})] == ["fine_tune-0.95-0", "uniform-0.95-0"]
+
+
+@pytest.mark.parametrize("task, method, value", [
+    (("cifar10", "uniform", 0.4, 1000), "mentornet_quoted", (76.6, None)), (("cifar100", "uniform", 0.4, 1000), "reweight", (61.34, 2.06)),
+    (("cifar10", "background", 0.4, 100), "reweight", (86.73, 0.48)), (("cifar100", "background", 0.4, 1000), "reweight", (59.30, 0.60)),
+    (("cifar10", "background", 0.2, 100), "uniform", (78.03, None)), (("cifar100", "background", 0.5, 1000), "uniform", (28.86, None)),
+    (("cifar10", "background", 0.4, 15), "reweight", (84.40, None)), (("cifar10", "background", 0.4, 1000), "uniform+ft", (84.37, None)),
+    (("cifar10", "background", 0.4, 16), None, None), (("cifar100", "background", 0.4, 15), None, None), (("cifar10", "background", 0.2, 15), None, None),
+    (("cifar10", "uniform", 0.2, 1000), None, None), (("cifar10", "uniform", 0.4, 100), None, None), (("svhn", "background", 0.4, 100), None, None),
+    (("svhn", "uniform", 0.4, 1000), None, None)])
+def test_the_papers_values_of_a_task(task, method, value):
+    found = figures.paper.accuracies(*task)
+    assert found.get(method) == value and bool(found) == (method is not None)
+
+
+def test_rows_of_accuracies():
+    lines = [{"method": "reweight", "seed": 0, "step": 1, "test_error": 12.34}]
+    rows = figures.accuracy_rows(lines, {"mentornet_quoted": (76.6, None), "uniform": (92.55, None)})
+    assert rows == [("mentornet_quoted (MentorNet)", "-", "76.6 (quoted)"), ("uniform (Baseline)", "-", "92.5"), ("reweight (Ours)", "87.7 (1)", "-")]
+
+
+def test_kinds_of_records():
+    assert [report_tasks.kind(labels) for labels in ({"task": 1, "share": 1}, {"data": 1, "network": 1, "bias": 1, "share": 1, "clean": 1}, {"share": 1}, {"method": 1})] == [
+        "contradiction", "cifar", "imbalance", "other"]
+    runs = [results.Result("a", "", {"method": "m", "seed": 0, "rows": 7}, [], None), results.Result("a", "s", {"method": "m", "seed": 0}, [], None)]
+    assert [report_tasks.describe([run]) for run in runs] == ["rows 7", "s: One task"] and report_tasks.explain(runs[0].labels) == ""
+
+
+def test_parts_of_a_page(tmp_path):
+    assert html_page.element("p", "a < b", kind="note") == '<p class="note">a &lt; b</p>'
+    assert html_page.table(["a", "b"], [[1, "<"]], (1,)) == (
+        '<div class="scroll"><table><thead><tr><th>a</th><th class="number">b</th></tr></thead>\n<tbody>\n<tr><td>1</td>'
+        '<td class="number">&lt;</td></tr>\n</tbody></table></div>')
+    assert html_page.figure("a.png", '"x"') == '<figure><img src="a.png" alt="&quot;x&quot;"><figcaption>&quot;x&quot;</figcaption></figure>'
+    text = html_page.write(tmp_path / "p.html", "a & b", "<p>±</p>", "p { color: red }").read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>") and "<title>a &amp; b</title>" in text and "p { color: red }</style>" in text and "<p>±</p>" in text
+    with pytest.raises(MinigradError):
+        html_page.write(tmp_path / "none" / "p.html", "", "")
