@@ -8,6 +8,7 @@ alone, also while runs are going on. A browser prints it as PDF.
 """
 import base64
 import collections
+import itertools
 import json
 import pathlib
 import sys
@@ -133,25 +134,26 @@ def _settings(results):
     if results.settings:
         parts.append(table(["setting", "value"], [[name, value if isinstance(value, str) else json.dumps(value)]
                                                   for name, value in results.settings.items()]))
-        parts.append(element("p", "null: the default of the mode.", kind="note"))
+        if None in results.settings.values():
+            parts.append(element("p", "null: the default of the mode.", kind="note"))
     else:
         parts.append(element("p", "The folder holds no settings.json."))
     parts.append('<h2 id="versions">Versions</h2>')
     if not results.starts:
         return [*parts, element("p", "The folder does not hold the versions that the results were made with; the "
                                 "commands of this version save them.")]
-    starts = [(start, *(start.get(key) if isinstance(start.get(key), dict) else {} for key in ("options", "versions")))
-              for start in results.starts]
-    names = list(dict.fromkeys(name for *_, versions in starts for name in versions))
-    rows = [[start.get("date", "-"), _command_line(start.get("command", "-"), options),
-             *(versions.get(name, "-") for name in names)] for start, options, versions in starts]
-    return [*parts, table(["started", "command", *names], rows)]
+    for versions, starts in itertools.groupby(results.starts, lambda start: start.get("versions")):
+        rows = [[start.get("date", "-"), _command_line(start)] for start in starts]
+        parts.append(table(["started", "command"], rows))
+        if isinstance(versions, dict):
+            parts.append(table(["with", "version"], versions.items()))
+    return parts
 
 
-def _command_line(name, options):
-    """Return the command as it may be typed again."""
-    words = [str(name)]
-    for option, value in options.items():
+def _command_line(start):
+    """Return the command of a start as it may be typed again."""
+    words, options = [str(start.get("command", "-"))], start.get("options")
+    for option, value in options.items() if isinstance(options, dict) else ():
         words += [f"--{option}", *([] if value is True else map(str, value if isinstance(value, list) else [value]))]
     return " ".join(words)
 
@@ -188,7 +190,7 @@ def body(results, date):
     others, unknown = _others(results, redrawn), sum(run.planned is None for run in finished)
     head = [element("h1", f"Results: {results.name}"),
             element("p", f"{len(finished)} of {len(runs)} runs are finished. " * bool(runs)
-                    + f"Of {unknown} of them the folder does not hold the number of steps. " * bool(unknown)
+                    + f"For {unknown} of them the folder does not hold the number of steps. " * bool(unknown)
                     + f"This page was made on {date} with minigrad {minigrad.__version__}, of the files in the folder "
                     "alone.", kind="made")]
     if problems:

@@ -11,6 +11,7 @@ import matplotlib.figure
 import numpy as np
 import pytest
 
+import minigrad
 from experiments import COMMANDS, command_line, data, figures
 from experiments.pages import contradiction, html_page, report, report_tasks, results
 from experiments.paper import cifar, command, figure2, networks
@@ -136,8 +137,10 @@ def test_the_page_of_what_a_command_left(copied, capsys, kind):
     statements = {run["statement"] for run in plan["runs"].values()}
     assert all(statement[1:] in page.text for statement in statements) and len(statements) == page.text.count("Training: ")
     assert {name for name, _ in page.table("setting", "value")} == {*json.loads((folder / "settings.json").read_text())}
-    (*_, versions) = page.table("started", "command", "minigrad", "Python", "NumPy", "CuPy", "backend")
-    assert versions[2] in page.text and versions[4].startswith(np.__version__) and versions[6] in ("numpy", "cupy")
+    assert [command.split()[0] for _, command in page.table("started", "command")] == [start[0] for start in STARTED[kind]]
+    versions = dict(page.table("with", "version"))
+    assert {*versions} == {"minigrad", "Python", "NumPy", "CuPy", "backend"} and versions["minigrad"] == minigrad.__version__
+    assert versions["NumPy"].startswith(f"{np.__version__}, ") and versions["backend"] == minigrad.backend.name()
     assert page.pictures and all(content[:4] == b"\x89PNG" for alt, content in page.pictures if "as the folder holds it" not in alt)
     assert [alt for alt, content in page.pictures if content == b"old"] == []           # all of them are drawn anew
 
@@ -150,10 +153,11 @@ def test_final_results_stand_beside_those_of_the_paper(copied, undrawn):
     rows = [{row[0]: row[1:] for row in table} for table in tables]
     assert rows[0]["reweight (Ours)"] == [f"{100 - error:.1f} (1)", "86.73 ± 0.48"] and rows[0]["oracle (Weighted)"] == ["-", "79.17 ± 1.36"]
     assert rows[1]["uniform (Baseline)"][1] == "92.5" and len(rows) == 2                # Figure 5 at 0 %
-    assert [command for _, command, *_ in page.table("started")] == [
+    assert [command for _, command in page.table("started")] == [
         "table2 --mode quick --data cifar10 --methods uniform reweight uniform+ft",
         "figure5 --mode quick --data cifar10 --shares 0.0 0.4 --methods uniform reweight --resume"]
     alts = [alt for alt, _ in page.pictures]
+    assert "null: the default of the mode." in page.text
     assert len([alt for alt in alts if "against the share of flipped labels" in alt]) == 1 and len(alts) == 4
 
 
@@ -197,7 +201,7 @@ def test_a_folder_without_a_plan_has_a_page(copied, undrawn):
     assert "In training 95 % of the examples are of one class" in page.text and "does not hold the numbers of examples" in page.text
     assert sorted(page.column("planned")) == ["-", "-", "1", "1", "4", "4"] and "does not hold the versions" in page.text
     assert page.column("state").count("step 4; how many were planned is not recorded") == 2
-    assert "6 of 6 runs are finished. Of 2 of them the folder does not hold the number of steps." in page.text
+    assert "6 of 6 runs are finished. For 2 of them the folder does not hold the number of steps." in page.text
 
 
 def test_what_is_damaged_is_named_and_the_rest_is_shown(copied, undrawn, capsys):
@@ -248,7 +252,7 @@ def test_pictures_and_tables_without_records(tmp_path):
     page = page_of(tmp_path)
     assert page.pictures == [("own.png, as the folder holds it", b"\x89PNG own")]
     assert page.table("a", "b") == [["1", "2"]] * results.ROWS and "The first 30 of 100 rows." in page.text and "0 rows." in page.text
-    assert "0 of 0 runs" not in page.text and "Settings" not in page.text
+    assert "null" not in page.text and "0 of 0 runs" not in page.text and "Settings" not in page.text
 
 
 def test_a_record_of_several_runs(tmp_path, undrawn):
