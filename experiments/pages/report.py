@@ -159,9 +159,9 @@ def _command_line(start):
 
 
 def _others(results, redrawn):
-    """Return what else the folder holds: pictures that were not drawn anew, tables, and other records."""
+    """Return what else the folder holds: pictures that were not drawn anew, and tables."""
     parts, left = [], [path for path in results.pictures if not any(path.match(names) for names in redrawn)]
-    if not (left or results.tables or results.others):
+    if not (left or results.tables):
         return []
     for path in left:
         try:
@@ -169,12 +169,14 @@ def _others(results, redrawn):
         except OSError as error:
             results.problems.append(f"{path.name}: {error.strerror}")
     for each in results.tables:
-        note = f"The first {ROWS} of {each.count} rows." if each.count > ROWS else f"{each.count} rows."
-        parts += [element("h3", each.name), table(each.head, each.rows), element("p", note, kind="note")]
-    for name, lines in results.others:
-        keys = list(dict.fromkeys(key for line in lines[-ROWS:] for key in line))
-        parts += [element("h3", name), table(keys, [[line.get(key, "-") for key in keys] for line in lines[-ROWS:]])]
-    return ['<h2 id="others">Other pictures and tables in the folder</h2>', *parts]
+        parts += [element("h3", each.name), table(each.head, each.rows)]
+        if each.count > ROWS:
+            parts.append(element("p", f"The first {ROWS} of {each.count} rows.", kind="note"))
+    return [f'<h2 id="others">{_name_others(results)} in the folder</h2>', *parts]
+
+
+def _name_others(results):
+    return "Other pictures and tables" if results.runs else "Pictures and tables"
 
 
 # ---------------------------------------------------------------------------------------------- the page
@@ -198,7 +200,7 @@ def body(results, date):
                  *(element("li", text) for text in problems), "</ul></div>"]
     contents = [f'<li><a href="#task-{k}">{html_page.escape(describe(own))}</a></li>' for k, own in enumerate(tasks, 1)]
     contents += [f'<li><a href="#{name}">{text}</a></li>' for name, text, there in (
-        ("together", "All tasks together", together or texts), ("others", "Other pictures and tables", others),
+        ("together", "All tasks together", together or texts), ("others", _name_others(results), others),
         ("runs", "Runs", runs), ("settings", "Settings", runs), ("versions", "Versions", runs)) if there]
     return "\n".join([
         *head, "<nav><ul>", *contents, "</ul></nav>",

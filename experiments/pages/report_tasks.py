@@ -10,6 +10,7 @@ from ..figures.common import runs as by_method
 from . import contradiction, html_page
 
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+FLIPS = {"background": "flipped to one class, the background", "uniform": "flipped to random classes"}
 STANDARD = {"cifar10": 100, "cifar100": 1000}               # clean images in Figure 5
 REDRAWN = {"cifar": ("table?-*.png", "figure[457]-*.png"), "contradiction": ("contradiction.png",),
            "imbalance": ("error.png", "weight.png", "methods-*.png"), "other": ()}     # which the commands draw as well
@@ -41,7 +42,8 @@ def describe(runs):
     if which == "cifar":
         targets = sorted({str(run.labels["target"]) for run in runs if "target" in run.labels})
         to = f" to class {', '.join(targets)}" if targets else ""
-        text = (f"{DATA.get(labels['data'], labels['data'])}: {_percent(labels['share'])} {labels['bias']} flips{to}, "
+        wrong = f"{labels['bias']} flips{to}" if labels["bias"] in FLIPS else f"wrong labels, {labels['bias']}"
+        text = (f"{DATA.get(labels['data'], labels['data'])}: {_percent(labels['share'])} {wrong}, "
                 f"{labels['clean']} clean images, {labels['network']}")
     elif which == "imbalance":
         text = f"Class imbalance: {_percent(labels['share'])} of the training examples are of one class"
@@ -57,9 +59,8 @@ def explain(labels):
     """Return how training differs from test by these labels, in a sentence; "" for other records."""
     which, share = kind(labels), _percent(labels.get("share"))
     if which == "cifar":
-        to = {"background": "flipped to one class, the background", "uniform": "flipped to random classes"}
-        return (f"In training {share} of the labels are {to.get(labels['bias'], labels['bias'])}; {labels['clean']} "
-                "clean images and the test images have right labels.")
+        return (f"In training {share} of the labels are {FLIPS.get(labels['bias'], 'wrong')}; {labels['clean']} clean "
+                "images and the test images have right labels.")
     if which == "imbalance":
         return f"In training {share} of the examples are of one class; the clean and the test set are balanced."
     if which == "contradiction":
@@ -168,7 +169,7 @@ def _draw_against(lines, along, theirs, caption, words, path):
 
 def _on_imbalance(lines, settings, caption):
     """Yield the pictures of Figure 2."""
-    paper = (settings.get("mode"), settings.get("data")) == ("paper", "mnist")
+    paper = settings.get("mode") != "quick" and settings.get("data") == "mnist"
     yield Draw(lambda path: figures.error_against_share(lines, path, caption, paper),
                "Test error against the share of the majority class; the bars are standard deviations over seeds.")
     for share in sorted({line["share"] for line in lines}):

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import safetensors
 
-from minigrad import FileError, MinigradError
+from minigrad import MinigradError
 
 from ..methods import METHODS
 from ..training.folders import check_lines, parse_json, read_plan, read_record
 
 NOT_LABELS = ("method", "seed", "target")   # the labels that do not distinguish tasks; a target may vary by seed
-ROWS = 30                                   # of a table in a CSV file that are shown
+ROWS = 30                                   # of a table that are shown
+LONG = 200                                  # characters of a value that are shown
 
 
 class Result(NamedTuple):
@@ -50,7 +51,7 @@ class Result(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table in a CSV file: the rows that are shown, and the number of all."""
+    """A table that is no record of training: the rows that are shown, and the number of all."""
     name: str
     head: list
     rows: list
@@ -61,7 +62,6 @@ class Results(NamedTuple):
     """Everything in a folder that a report shows; problems: texts about files that cannot be read."""
     name: str
     runs: list
-    others: list                # (name, lines) of records that are not of training
     settings: dict
     starts: list
     pictures: list              # paths
@@ -89,16 +89,23 @@ def read_results(folder):
     plan = attempt(lambda path: read_plan(folder), folder / "plan.json", {"starts": [], "runs": {}})
     for path in sorted(folder.glob("*.jsonl")):
         records[path] = attempt(lambda path: read_record(path, _check), path, None)
-    found = [result for path, lines in records.items() if lines is not None for result in _results(path, lines, plan)]
-    runs = [result for result in found if _is_training(result)]
+    runs, others = [], {}
+    for path, lines in records.items():
+        found = [] if lines is None else _results(path, lines, plan)
+        if all(map(_is_training, found)):
+            runs += found
+        else:
+            others[path] = lines
     known = {path.stem for path in records}
     runs += [_planned(name, about) for name, about in plan["runs"].items() if name not in known]
     runs = _in_order(runs, list(plan["runs"]))
-    tables = [attempt(_read_table, path, None) for path in sorted(folder.glob("*.csv"))]
-    results = Results(folder.resolve().name, runs, [(run.name, run.lines) for run in found if not _is_training(run)],
-                      attempt(_read_settings, folder / "settings.json", {}), plan["starts"],
-                      sorted(folder.glob("*.png")), [table for table in tables if table], problems)
-    if not (results.runs or results.others or results.pictures or results.tables or problems):
+    tables = [_table_of(path.name, lines) for path, lines in others.items()]
+    for path in sorted({*folder.glob("*.json")} - {folder / "settings.json", folder / "plan.json"}):
+        tables += attempt(_read_document, path, [])
+    tables += [attempt(_read_table, path, None) for path in sorted(folder.glob("*.csv"))]
+    results = Results(folder.resolve().name, runs, attempt(_read_settings, folder / "settings.json", {}),
+                      plan["starts"], sorted(folder.glob("*.png")), [table for table in tables if table], problems)
+    if not (results.runs or results.pictures or results.tables or problems):
         raise MinigradError(f"{folder}: there are no results, pictures or tables in it\n"
                             "  help: the folder of results of a command, such as runs/cifar-quick")
     return results
@@ -144,19 +151,21 @@ def _split(lines):
 
 
 def _check(lines):
-    """Raise ValueError unless these are the lines of records, one for each set of labels."""
+    """Raise ValueError unless these are the lines of records, one for each set of labels, or have no steps at all."""
     if not all(isinstance(line, dict) for line in lines):
         raise ValueError("a line is not a dict")
+    if not any("step" in line for line in lines):
+        return
     for own in _split(lines).values():
         check_lines(own)
 
 
 def _is_training(result):
     """Return whether a result has what tables and pictures need: method, seed and numbers; or no lines yet."""
-    labels, ends = result.labels, [line.get("test_error") for line in result.lines]
-    return not ends or (isinstance(labels.get("method"), str) and isinstance(labels.get("seed"), int)
-                        and all(map(_is_label, labels.values()))
-                        and all(isinstance(value, (int, float)) for value in ends))
+    labels, lines = result.labels, result.lines
+    named = isinstance(labels.get("method"), str) and isinstance(labels.get("seed"), int)
+    return not lines or (named and "step" in lines[0] and all(map(_is_label, labels.values()))
+                         and all(isinstance(line.get("test_error"), (int, float)) for line in lines))
 
 
 def _results(path, lines, plan):
@@ -187,16 +196,44 @@ def _steps_of(checkpoint):
 
 
 def _read_settings(path):
-    if not path.exists():
-        return {}
-    settings = parse_json(path.read_bytes())
-    if not isinstance(settings, dict):
-        raise FileError(f"{path}: not a dict")
-    return settings
+    return _read_dict(path) if path.exists() else {}
+
+
+def _read_dict(path):
+    value = parse_json(path.read_bytes())
+    if not isinstance(value, dict):
+        raise ValueError("not a dict")
+    return value
+
+
+def _read_document(path):
+    """Return Tables of a JSON file: one of its values, one of each dict in it, whose dicts are rows."""
+    parts, values = [], {}
+    for name, value in _read_dict(path).items():
+        if isinstance(value, dict) and all(isinstance(row, dict) for row in value.values()):
+            parts.append(_table_of(f"{path.name}: {name}", [{"": key, **row} for key, row in value.items()]))
+        elif isinstance(value, dict):
+            parts.append(_table_of(f"{path.name}: {name}", [{"": key, "value": each} for key, each in value.items()]))
+        else:
+            values[name] = value
+    return [*([_table_of(path.name, [{"": key, "value": value} for key, value in values.items()])] if values else []),
+            *parts]
+
+
+def _table_of(name, lines):
+    """Return the Table of dicts."""
+    head = list(dict.fromkeys(key for line in lines[:ROWS] for key in line))
+    return Table(name, head, [[_brief(line.get(key, "-")) for key in head] for line in lines[:ROWS]], len(lines))
+
+
+def _brief(value):
+    """Return a value as a short text."""
+    text = value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
+    return text if len(text) <= LONG else f"{text[:LONG]} ..."
 
 
 def _read_table(path):
     with open(path, newline="", encoding="utf-8", errors="replace") as file:
         rows = csv.reader(file)
-        head, some = next(rows, []), list(itertools.islice(rows, ROWS))
+        head, *some = [list(map(_brief, row)) for row in itertools.islice(rows, 1 + ROWS)] or [[]]
         return Table(path.name, head, some, len(some) + sum(1 for _ in rows))

@@ -251,8 +251,29 @@ def test_pictures_and_tables_without_records(tmp_path):
     (tmp_path / "short.csv").write_text("c\n")
     page = page_of(tmp_path)
     assert page.pictures == [("own.png, as the folder holds it", b"\x89PNG own")]
-    assert page.table("a", "b") == [["1", "2"]] * results.ROWS and "The first 30 of 100 rows." in page.text and "0 rows." in page.text
-    assert "null" not in page.text and "0 of 0 runs" not in page.text and "Settings" not in page.text
+    assert page.table("a", "b") == [["1", "2"]] * results.ROWS and "The first 30 of 100 rows." in page.text and ["c"] in page.tables[1]
+    assert page.ids == ["others"] and "Other" not in page.text and "0 of 0 runs" not in page.text and "Settings" not in page.text
+
+
+def test_documents_and_lines_without_steps_are_tables(tmp_path):
+    """As the commands own, tables and benchmark leave them."""
+    write_lines(tmp_path / "tables.jsonl", *({"table": "wine", "score": k / 7, "old": 1} for k in range(39)), {"table": "digits", "more": [2]})
+    (tmp_path / "results.json").write_text(json.dumps({"tested on": 7, "scores": {"plain": {"accuracy": 1 / 3, "auc": None}, "ours": {"accuracy": 2, "n": 3}},
+                                                       "settings": {"rate": 0.001, "seeds": [0, 1], "text": "x" * 300}}))
+    (tmp_path / "list.json").write_text("[1]")
+    page = page_of(tmp_path)
+    assert page.table("table", "score", "old")[1] == ["wine", "0.142857", "1"] and "The first 30 of 40 rows." in page.text
+    assert page.table("", "accuracy", "auc", "n") == [["plain", "0.333333", "null", "-"], ["ours", "2", "-", "3"]]
+    assert ["tested on", "7"] in page.tables[1] and page.tables[3][1:] == [["rate", "0.001"], ["seeds", "[0, 1]"], ["text", f"{'x' * 200} ..."]]
+    assert [word for word in page.words if ".json" in word] == ["list.json: not a dict", "tables.jsonl", "results.json", "results.json: scores", "results.json: settings"]
+
+
+def test_labels_of_a_file_are_no_flips(tmp_path, undrawn):
+    labels = {"data": "cifar10", "network": "resnet-32", "bias": "worse_label", "share": 0.4021, "clean": 100, "method": "uniform", "seed": 0}
+    write_lines(tmp_path / "x.jsonl", {**labels, "step": 1, "test_error": 1.0})
+    page = page_of(tmp_path)
+    assert "CIFAR-10: 40.21 % wrong labels, worse_label, 100 clean images, resnet-32" in page.text
+    assert "In training 40.21 % of the labels are wrong; 100 clean images and the test images have right labels." in page.text
 
 
 def test_a_record_of_several_runs(tmp_path, undrawn):
