@@ -161,6 +161,24 @@ def test_final_results_stand_beside_those_of_the_paper(copied, undrawn):
     assert len([alt for alt in alts if "against the share of flipped labels" in alt]) == 1 and len(alts) == 4
 
 
+def test_figures_4_and_5_have_their_own_values_of_the_paper(monkeypatch):
+    drawn, lines = [], []
+    monkeypatch.setattr(figures, "accuracy_against", lambda lines, along, theirs, path, caption, words: drawn.append((along, theirs, words)))
+    for share, clean in ((0.2, 100), (0.4, 100), (0.4, 15)):
+        lines.append({"data": "cifar10", "network": "n", "bias": "background", "share": share, "clean": clean})
+    for each in report_tasks._on_cifar(lines, {}, ""):
+        each.draw("a.png")
+    assert drawn == [("share", {"cifar10": figures.paper.FIGURE_5["cifar10"]}, "share of flipped labels"), ("clean", figures.paper.FIGURE_4, "number of clean images")]
+
+
+def test_the_table_of_runs_has_what_distinguishes_them(copied, undrawn):
+    folder = copied("cifar")
+    assert [table[0] for table in page_of(folder).tables if "steps done" in table[0]] == [
+        ["share", "method", "seed", "steps done", "planned", "state", "test error, %", "seconds"]]
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert '<th class="number">steps done</th>' in text and "<th>state</th>" in text and '<th class="number">the paper</th>' in text
+
+
 def test_errors_are_those_of_figure_2(copied, undrawn):
     folder = copied("imbalance")
     errors = [json.loads((folder / f"reweight-0.95-{seed}.jsonl").read_text().splitlines()[-1])["test_error"] for seed in (0, 1)]
@@ -248,10 +266,10 @@ def test_texts_of_records_are_text(tmp_path, undrawn):
 def test_pictures_and_tables_without_records(tmp_path):
     (tmp_path / "own.png").write_bytes(b"\x89PNG own")
     (tmp_path / "long.csv").write_text("a,b\n" + "1,2\n" * 100)
-    (tmp_path / "short.csv").write_text("c\n")
+    (tmp_path / "short.csv").write_bytes(b"c\xff\n")
     page = page_of(tmp_path)
     assert page.pictures == [("own.png, as the folder holds it", b"\x89PNG own")]
-    assert page.table("a", "b") == [["1", "2"]] * results.ROWS and "The first 30 of 100 rows." in page.text and ["c"] in page.tables[1]
+    assert page.table("a", "b") == [["1", "2"]] * results.ROWS and "The first 30 of 100 rows." in page.text and ["c\ufffd"] in page.tables[1]
     assert page.ids == ["others"] and "Other" not in page.text and "0 of 0 runs" not in page.text and "Settings" not in page.text
 
 
