@@ -7,6 +7,7 @@
 
 Table, Words and Pixels are the three ways from examples to numbers. All errors name the file, the row and the remedy.
 """
+import csv
 import difflib
 import json
 import pathlib
@@ -87,21 +88,27 @@ def _read_frame(path):
     try:
         with open(path, encoding="utf-8-sig") as file:
             header = file.readline()
+        separator = max(",;\t", key=header.count)
+        names = [name.strip() for name in next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])]
         with warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)     # of rows with more values than the header
-            frame = pandas.read_csv(path, sep=max(",;\t", key=header.count), dtype=str, encoding="utf-8-sig",
-                                    index_col=False, skipinitialspace=True)
+            frame = pandas.read_csv(path, sep=separator, dtype=str, encoding="utf-8-sig", index_col=False,
+                                    skipinitialspace=True).rename(columns=str.strip)
     except UnicodeDecodeError as error:
         raise FileError(f"{path}: not a text in UTF-8 ({error})\n  help: save it as CSV in UTF-8") from error
     except OSError as error:
         raise FileError(f"{path}: it cannot be read ({error.strerror or error})\n"
                         "  help: pass a CSV file, or a folder with a folder of images for each class") from error
-    except (ValueError, pandas.errors.ParserWarning) as error:      # ParserError and EmptyDataError are ValueErrors
+    except (ValueError, csv.Error, pandas.errors.ParserWarning) as error:       # ParserError is a ValueError
         raise FileError(f"{path}: not a CSV file ({str(error).strip()})\n"
                         "  help: a header and then rows with as many values, separated by commas") from error
     if not len(frame):
         raise DataError(f"{path}: it has no row below the header\n  help: pass a file with examples")
-    return frame
+    twice = [name for name in names if name and names.count(name) > 1]      # pandas would call the second NAME.1
+    if twice:
+        raise DataError(f"{path}: two columns have the name {twice[0]}\n  help: rename or remove one of them")
+    frame = frame.apply(lambda column: column.str.strip())
+    return frame.mask(frame == "")
 
 
 def _read_images(folder, size, labeled):

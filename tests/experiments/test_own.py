@@ -279,6 +279,9 @@ def test_files_of_other_programs_are_read(tmp_path):
     further = data.read(tmp_path / "a.csv", "label", columns=["note"])
     assert further.unused == ("size",) and further.values.tolist() == [["a;b"], ["c"]] and further.names.tolist() == [1, 2]
     assert data.read(tmp_path / "a.csv", text="note").values.tolist() == ["a;b", "c"]
+    (tmp_path / "b.csv").write_text("size , label\n1 ,yes \n2, no\n")
+    padded = data.read(tmp_path / "b.csv", "label")
+    assert padded.columns == ("size",) and padded.labels.tolist() == ["yes", "no"] and padded.values.tolist() == [["1"], ["2"]]
 
 
 def test_images_are_turned_resized_and_sorted(tmp_path):
@@ -435,6 +438,8 @@ REFUSED = {
     "another encoding": ({"train.csv": "size,label\n1,\xe4\n".encode("latin-1")}, CSV, "train.csv: not a text in UTF-8 ("),
     "no such column to drop": ({}, [*CSV, "--drop", "sizes"], "train.csv: there is no column sizes\n  columns: size, color, label\n  help: size?"),
     "a column without name": ({"train.csv": ",size,label\n0,1,yes\n1,2,no\n"}, CSV, "train.csv: a column has no name\n  help: name it, or --drop 'Unnamed: 0'\n"),
+    "two columns of one name": ({"train.csv": "size,label, label\n1,yes,yes\n2,no,no\n"}, CSV, "train.csv: two columns have the name label\n  help: rename or remove one"),
+    "blanks": ({"train.csv": "size,color,label\n1,red,yes\n2,' ',no\n".replace("'", '"')}, CSV, "train.csv: column color has no value in row 2\n"),
     "--text and --drop": ({}, [*CSV, "--text", "color", "--drop", "size"], "--text reads one column besides the labels\n  help: --text COLUMN --label COLUMN"),
     "--text and --categories": ({}, [*CSV, "--text", "color", "--categories", "size"], "--text reads one column besides the labels\n"),
     "labels as texts": ({}, [*CSV, "--text", "label"], "--text reads one column besides the labels\n"),
