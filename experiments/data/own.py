@@ -11,6 +11,8 @@ import csv
 import difflib
 import json
 import pathlib
+import re
+import textwrap
 import warnings
 from typing import Any, NamedTuple
 
@@ -23,6 +25,7 @@ from minigrad.errors import DataError, FileError
 
 ENDINGS = ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"
 MOST_CATEGORIES, MOST_WORDS = 100, 20_000       # of a column; of all texts
+FORMATTED = re.compile(r"[-+]?[0-9][0-9.,' ]* ?%?")      # 1,234 or 0,5 or 12 %, which are not read as numbers
 NUMBERS = 0.9                                   # a column with so many numbers is one of numbers, with mistakes
 
 
@@ -112,8 +115,12 @@ def _read_frame(path):
 
 
 def _read_images(folder, size, labeled):
-    """Return the images below a folder, resized; with labeled, the label of each is its folder."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    """Return the images below a folder, resized; with labeled, the label of each is its folder.
+
+    Hidden files and folders are left out: some programs write ._1.png beside 1.png.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()
+                   and not any(part.startswith(".") for part in path.relative_to(folder).parts))
     if labeled:
         classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         empty = [path.name for path in classes if not any(path in image.parents for image in paths)]
@@ -130,13 +137,15 @@ def _read_images(folder, size, labeled):
 
 
 def _read_image(path, size):
-    """Return an image (size, size, 3), uint8."""
+    """Return an image (size, size, 3), uint8, with white where it is transparent."""
     try:
         with Image.open(path) as image:
             if image.mode[0] in "IF":
                 raise ValueError("it has more than 8 bits for each pixel and channel")
-            image = ImageOps.exif_transpose(image).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-            return np.asarray(image)
+            image = ImageOps.exif_transpose(image)
+            if image.has_transparency_data:             # where nothing is seen, the color is arbitrary
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+            return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise FileError(f"{path}: this image cannot be read ({error})\n"
                         "  help: save it as an 8-bit PNG or JPEG, or move it away") from error
@@ -147,7 +156,8 @@ def _read_image(path, size):
 class Table(NamedTuple):
     """The columns of a table: numbers are standardized, a category becomes one 0 or 1 for each of its values.
 
-    A category that is not among the values of the training set is all zeros.
+    A category that is not among the values of the training set is all zeros. Columns with the same value in each row
+    of the training set are left out.
     """
     numbers: dict       # name: [mean, standard deviation]
     categories: dict    # name: its values
@@ -167,13 +177,23 @@ class Table(NamedTuple):
             numbers = pandas.to_numeric(values, errors="coerce")
             if name not in categories and np.isfinite(numbers).mean() >= NUMBERS:
                 column = new._numbers(train, name)
-                new.numbers[name] = [float(column.mean()), float(column.std()) or 1.0]
+                if column.min() < column.max():
+                    new.numbers[name] = [float(column.mean()), float(column.std())]
                 continue
-            new.categories[name] = sorted(set(values))
-            if len(new.categories[name]) > MOST_CATEGORIES:
-                raise DataError(f"{train.source}: column {name} has {len(new.categories[name])} different values, such "
-                                f"as {values[0]!r}: too many for a category\n"
+            different = sorted(set(values))
+            odd = [value for value in values if FORMATTED.fullmatch(value)]
+            if name not in categories and len(odd) >= NUMBERS * len(values):
+                raise DataError(f"{train.source}: column {name} has {odd[0]!r}: numbers are written like 1234.5\n"
+                                f"  help: write them so, or --categories {name}")
+            if len(different) > MOST_CATEGORIES:
+                raise DataError(f"{train.source}: column {name} has {len(different)} different values, such "
+                                f"as {textwrap.shorten(values[0], 60)!r}: too many for a category\n"
                                 f"  help: --text {name} if these are texts to learn from, otherwise --drop {name}")
+            if len(different) > 1:
+                new.categories[name] = different
+        if not new.columns:
+            raise DataError(f"{train.source}: no column has different values\n"
+                            "  help: pass more rows, or other columns, to learn from")
         return new
 
     @property

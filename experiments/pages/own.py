@@ -25,6 +25,7 @@ import json
 import pathlib
 import platform
 import sys
+import textwrap
 
 import numpy as np
 import pandas
@@ -81,7 +82,8 @@ def table(result):
 def describe(found):
     """Return what is trained on, as a text."""
     labels, counts = np.unique(found.train.labels, return_counts=True)
-    kinds = {data.Table: lambda t: f"columns: {len(t.numbers)} of numbers, {len(t.categories)} of categories",
+    kinds = {data.Table: lambda t: f"columns: {len(t.numbers)} of numbers, {len(t.categories)} of categories"
+             + f" ({textwrap.shorten(', '.join(t.categories), 80)})" * bool(t.categories),
              data.Words: lambda t: f"texts, {len(t.words)} words",
              data.Pixels: lambda t: f"images, {t.size} x {t.size}, {'gray' if len(t.mean) == 1 else 'color'}"}
     shown = ", ".join(f"{label}: {count}" for label, count in list(zip(labels, counts))[:20])

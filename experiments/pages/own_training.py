@@ -71,9 +71,11 @@ def gather(options):
     _check_labels(train, clean, test)
     if predict:
         inputs(predict)                                     # refuses a wrong value now, not after training
-    notes = []
+    notes, same = [], [name for name in train.columns if inputs.columns and name not in inputs.columns]
+    if same:
+        notes.append(f"{train.source}: columns with the same value in each row are not used: {', '.join(same)}")
     for part in filter(None, (clean, test, predict)):
-        unused = [name for name in part.unused if name not in (options.label, *options.drop)]
+        unused = [name for name in part.unused if name not in (options.label, *options.drop, *same)]
         if unused:
             notes.append(f"{part.source}: columns not in the training set are not used: {', '.join(unused)}")
     return _without_copies(Sources(train, clean, test, predict, inputs, notes))

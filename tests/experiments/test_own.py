@@ -178,7 +178,7 @@ def test_what_is_printed(cancer, tmp_path, capsys):
     arguments = [*files(cancer[0]), "--label", "target", "--passes", "3", "--seeds", "0", "1", "--batch", "64", "--out", tmp_path]
     status, text, progress = run(capsys, *arguments)
     found = scores(tmp_path)
-    assert status == 0 and "columns: 30 of numbers, 2 of categories; given labels benign: " in text
+    assert status == 0 and "columns: 30 of numbers, 2 of categories (hospital, size); given labels benign: " in text
     assert "Measured on 20 clean examples held out, of 40 (mean over seeds 0, 1):" in text and "20 examples measure little: --test FILE" in text
     for method, name in own_training.METHODS.items():
         low, high = own_training.wilson(found[method]["accuracy"], 20)
@@ -236,17 +236,19 @@ def examples(values, columns=(), names=None, labels=None):
 
 
 def test_a_table_by_hand():
-    train = examples(np.array([["1", "red", "5"], ["3", "blue", "5"], ["5", "red", "5"]], object), ["a", "b", "c"])
+    train = examples(np.array([["1", "red", "5", "x", "0"], ["3", "blue", "5", "x", "1"], ["5", "red", "5", "x", "2"]], object), ["a", "b", "c", "same", "d"])
     table = data.Table.fit(train)
     scale = np.std([1, 3, 5])
-    assert table == data.Table({"a": [3.0, pytest.approx(scale)], "c": [5.0, 1.0]}, {"b": ["blue", "red"]}) and table.columns == ["a", "c", "b"]
-    other = examples(np.array([["7", "5", "green"], ["-1e0", "6", "blue"]], object), ["a", "c", "b"])
+    assert table == data.Table({"a": [3.0, pytest.approx(scale)], "d": [1.0, pytest.approx(np.sqrt(2 / 3))]}, {"b": ["blue", "red"]}) and table.columns == ["a", "d", "b"]
+    other = examples(np.array([["7", "1", "green"], ["-1e0", "2", "blue"]], object), ["a", "d", "b"])
     assert table(other).dtype == np.float32
-    np.testing.assert_allclose(table(other), [[4 / scale, 0, 0, 0], [-4 / scale, 1, 1, 0]], rtol=1e-6)
+    np.testing.assert_allclose(table(other), [[4 / scale, 0, 0, 0], [-4 / scale, np.sqrt(1.5), 1, 0]], rtol=1e-6)
     assert data.from_json(data.to_json(table)) == table
     assert len(data.Table.fit(examples(np.array([[f"name {k}"] for k in range(100)], object), ["a"])).categories["a"]) == 100
-    names = data.Table.fit(train, ["a", "c"])
-    assert names.categories == {"a": ["1", "3", "5"], "b": ["blue", "red"], "c": ["5"]} and not names.numbers
+    names = data.Table.fit(train, ["a", "d"])
+    assert names.categories == {"a": ["1", "3", "5"], "b": ["blue", "red"], "d": ["0", "1", "2"]} and not names.numbers
+    parts = examples(np.array([["1.2.3"], ["1.2.4"]], object), ["version"])
+    assert data.Table.fit(parts, ["version"]).categories == {"version": ["1.2.3", "1.2.4"]}
 
 
 def test_words_are_those_of_scikit_learn():
@@ -297,6 +299,23 @@ def test_images_are_turned_resized_and_sorted(tmp_path):
     assert found.names.tolist() == ["a/deep/1.png", "b/2.jpg"] and found.labels.tolist() == ["a", "b"] and found.values.shape == (2, 4, 4, 3)
     assert (found.values[0, 0] == [0, 0, 255]).all() and (found.values[0, 3] == [255, 0, 0]).all()
     assert data.read(tmp_path / "b", labeled=False).labels is None
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_what_is_transparent_becomes_white(mode, tmp_path):
+    alpha = Image.fromarray(np.array([[0, 255], [255, 0]], "uint8"))
+    black = Image.new(mode, (2, 2))
+    black.putalpha(alpha)
+    black.save(tmp_path / "1.png")
+    assert data.read(tmp_path, labeled=False, size=2).values[0, :, :, 1].tolist() == [[255, 0], [0, 255]]
+
+
+def test_hidden_files_are_not_read(tmp_path):
+    for name in ("cat/1.png", "cat/.cache/2.png", "dog/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (2, 2)).save(tmp_path / name)
+    (tmp_path / "cat" / "._1.png").write_text("what macOS writes beside it")
+    assert data.read(tmp_path).names.tolist() == ["cat/1.png", "dog/1.png"]
 
 
 def test_rows_of_the_clean_file_are_not_trained_on_twice(cancer, tmp_path):
@@ -425,6 +444,11 @@ REFUSED = {
     "a number to predict": ({"new.csv": "color,size,label\nred,1 m,yes\n"}, [*CSV, "--predict", "new.csv"], "new.csv: column size has '1 m' in row 1, where"),
     "a typing error": ({"train.csv": "size,label\n" + "1,yes\n2,no\n" * 10 + "x,no\n"}, CSV, "train.csv: column size has 'x' in row 21, where others have numbers\n"),
     "too many categories": ({"train.csv": "name,label\n" + LONG}, CSV, "train.csv: column name has 101 different values, such as 'name 0': too many for a category\n  help: --text name if"),
+    **{f"numbers like {number}": ({"train.csv": f'size,label\n"{number}",yes\n"2{number}",no\n'}, CSV,
+                                  f"train.csv: column size has '{number}': numbers are written like 1234.5\n  help: write them so, or --categories size")
+       for number in ("11.5%", "11 %", "11,5", "1 234")},
+    "rows alike": ({"train.csv": "size,color,label\n1,red,yes\n1,red,no\n"}, CSV, "train.csv: no column has different values\n  help: pass more rows"),
+    "long texts": ({"train.csv": "name,label\n" + LONG.replace("name", "x " * 50)}, CSV, "train.csv: column name has 101 different values, such as 'x x x x x x x x x x x x x x x x x x x x x x x x x x x [...]': too"),
     "no such category": ({}, [*CSV, "--categories", "colour"], "train.csv: there is no column colour\n  columns: size, color\n"),
     "a class missing": ({"train.csv": GOOD["train.csv"] + "5,red,maybe\n"}, CSV, "clean.csv: it has no example of 'maybe', which train.csv has\n  without one"),
     "one class": ({name: "size,label\n1,yes\n2,yes\n" for name in GOOD}, CSV, "clean.csv: all labels are 'yes': there is nothing to tell apart\n"),
@@ -512,13 +536,14 @@ def test_folders_that_cannot_be_trained_on_are_refused(case, tmp_path, capsys, m
 
 
 def test_columns_that_are_not_used_are_named(tmp_path, capsys, monkeypatch):
-    (tmp_path / "train.csv").write_text(GOOD["train.csv"])
-    (tmp_path / "clean.csv").write_text("date,size,color,label\n" + "".join(f"today,{line}\n" for line in GOOD["clean.csv"].splitlines()[1:]))
+    (tmp_path / "train.csv").write_text("\n".join(f"{line},{'1' if k else 'version'}" for k, line in enumerate(GOOD["train.csv"].splitlines())))
+    (tmp_path / "clean.csv").write_text("date,version,size,color,label\n" + "".join(f"today,2,{line}\n" for line in GOOD["clean.csv"].splitlines()[1:]))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "new.csv").write_text("label,size,note,color\nyes,1,,red\n")
     found = own_training.gather(own.parser().parse_args([*CSV, "--predict", "new.csv"]))
-    assert found.notes[1] == "new.csv: columns not in the training set are not used: note" and found.predict.labels is None
-    assert found.notes[0] == "clean.csv: columns not in the training set are not used: date" and found.clean.columns == ("size", "color")
+    assert found.notes[0] == "train.csv: columns with the same value in each row are not used: version"
+    assert found.notes[2] == "new.csv: columns not in the training set are not used: note" and found.predict.labels is None
+    assert found.notes[1] == "clean.csv: columns not in the training set are not used: date" and found.clean.columns == ("size", "color")
 
 
 def test_a_model_of_tables_refuses_folders(table_run, digits):
