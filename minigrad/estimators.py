@@ -12,7 +12,7 @@ import json
 import math
 import numbers
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy
@@ -118,7 +118,8 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
 
     # ------------------------------------------------------------------------------------------ training
 
-    def fit(self, X: Any, y: Any, X_clean: Any = None, y_clean: Any = None, clean: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, X_clean: Any = None, y_clean: Any = None, clean: Any = None,
+            after_pass: Callable[[Self], object] | None = None) -> Self:
         """Train on (X, y), some labels of which may be wrong, with a clean set. Return the classifier itself.
 
         Args:
@@ -128,6 +129,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
             y_clean: its labels.
             clean: the clean set, where it is a part of (X, y): a mask (n,), or indices, of the rows that are known to
                 be right. They are trained on as well.
+            after_pass: called with the classifier after each pass, to show progress or to measure.
 
         Without a clean set, a share of (X, y) takes its place: see clean_fraction.
 
@@ -139,7 +141,8 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         that lacks a class, for settings out of range, and where the loss is not finite. After an error, or Ctrl-C, the
         classifier is what it was before the pass, or before the call if that was the first.
         """
-        return self._fit(X, y, None, (X_clean, y_clean, clean), self.warm_start, self.max_iter, self.early_stopping)
+        return self._fit(X, y, None, (X_clean, y_clean, clean), self.warm_start, self.max_iter, self.early_stopping,
+                         after_pass)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, X_clean: Any = None, y_clean: Any = None,
                     clean: Any = None) -> Self:
@@ -150,11 +153,10 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         """
         return self._fit(X, y, classes, (X_clean, y_clean, clean), True, 1, False)
 
-    def _fit(self, X: Any, y: Any, classes: Any, clean: tuple[Any, Any, Any], goes_on: bool, passes: int,
-             early_stopping: bool) -> Self:
+    def _fit(self, X: Any, y: Any, classes: Any, clean: tuple[Any, Any, Any], goes_on: bool, *training: Any) -> Self:
         before = dict(self.__dict__)                    # what is kept where no pass is completed: an error, or Ctrl-C
         try:
-            return self._train(*self._prepare(X, y, classes, clean, goes_on), passes, early_stopping)
+            return self._train(*self._prepare(X, y, classes, clean, goes_on), *training)
         finally:
             if self.__dict__.get("trust_") is before.get("trust_"):
                 self.__dict__.clear()
@@ -221,7 +223,8 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
     def _fitted(self) -> Fitted:
         return Fitted(self.model_, self.averages_, self._optimizer_state)
 
-    def _train(self, rows: Rows, clean: CleanSet | None, passes: int, early_stopping: bool) -> Self:
+    def _train(self, rows: Rows, clean: CleanSet | None, passes: int, early_stopping: bool,
+               after_pass: Callable[[Self], object] | None = None) -> Self:
         """Train. An error or Ctrl-C in a pass leaves the best parameters of those before."""
         plan, now = self._plan(), self._fitted()
         held_out = self.validation_fraction if early_stopping else 0.0
@@ -242,6 +245,8 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
             self.sample_weights_, self.trust_ = weights / made, positive / made
             self.sample_weights_[unused] = self.trust_[unused] = numpy.nan
             self._record(record, loss)
+            if after_pass:
+                after_pass(self)
         return self
 
     def _record(self, record: Pass, validation_loss: float | None) -> None:
@@ -286,10 +291,10 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
 
     def _check_settings(self) -> None:
         """Raise DataError for settings out of range. Those of the plan are checked there."""
-        for name in ("max_iter", "n_iter_no_change"):
-            check_count(name, getattr(self, name))
-        for name in ("clean_fraction", "validation_fraction"):
-            check_number(name, getattr(self, name), 1.0)
+        check_count("max_iter", self.max_iter)
+        check_count("n_iter_no_change", self.n_iter_no_change)
+        check_number("clean_fraction", self.clean_fraction, 1.0)
+        check_number("validation_fraction", self.validation_fraction, 1.0)
 
     def _check_shape(self, X: Any) -> None:
         if X.shape[1:] != self._shape:
@@ -313,8 +318,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each example: (n,)."""
         best = self.predict_proba(X).argmax(1)
-        labels: NDArray[Any] = self.classes_[best]
-        return labels
+        return numpy.asarray(self.classes_[best])
 
     # ------------------------------------------------------------------------------------------ files
 
@@ -372,8 +376,6 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
     def _arrays(self) -> Tree:
         return {"fitted": self._fitted(), "sample_weights": self.sample_weights_, "trust": self.trust_}
 
-
-# ------------------------------------------------------------------------------------------------- helpers
 
 def _plain(value: Any) -> Any:
     """Return an array or a number of NumPy as JSON has it."""

@@ -65,6 +65,14 @@ def quick(**settings):
     return ReweightedClassifier(**{"random_state": 0, "max_iter": 3, "hidden_layer_sizes": (8,), "batch_size": 16, **settings})
 
 
+def test_a_function_is_called_after_each_pass():
+    X, y, clean = small()
+    seen = []
+    model = ReweightedClassifier(max_iter=3, random_state=0)
+    model.fit(X, y, clean=clean, after_pass=lambda fitted: seen.append((fitted, fitted.n_iter_, fitted.score(X, y))))
+    assert [found[:2] for found in seen] == [(model, 1), (model, 2), (model, 3)] and seen[-1][2] == model.score(X, y)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_wrong_labels_are_withstood_and_found(seed):
     X, noisy, y, clean, X_test, y_test = cancer(seed)

@@ -9,7 +9,7 @@ from sklearn.metrics import recall_score, roc_auc_score
 
 from minigrad.errors import DataError
 from minigrad.estimators import ReweightedClassifier
-from minigrad.training import hold_out, listed
+from minigrad.training import Rows, hold_out, listed
 
 from .. import console
 from ..data import own as data
@@ -17,22 +17,6 @@ from .own_model import Model, network, read_like
 
 METHODS = {"uniform": "plain training", "proportion": "weights by class", "clean_only": "clean examples alone",
            "reweight": "Algorithm 1"}
-
-
-class Set(NamedTuple):
-    """Examples as numbers: X (n, ...), labels (n,)."""
-    X: Any
-    y: np.ndarray
-
-    def take(self, indices):
-        """Return the examples with these indices."""
-        return Set(self.X[indices], self.y[indices])
-
-    def join(self, other):
-        """Return these examples and then those of another set."""
-        stack = scipy.sparse.vstack if scipy.sparse.issparse(self.X) else np.concatenate
-        X = stack([self.X, other.X])
-        return Set(X.tocsr() if scipy.sparse.issparse(X) else X, np.concatenate([self.y, other.y]))
 
 
 class Sources(NamedTuple):
@@ -45,8 +29,8 @@ class Sources(NamedTuple):
     notes: list
 
     def numbers(self, part):
-        """Return the Set of some of these examples."""
-        return Set(self.inputs(part), part.labels)
+        """Return the Rows of some of these examples; y are the labels of the file."""
+        return Rows(self.inputs(part), part.labels)
 
 
 # ------------------------------------------------------------------------------------------------- reading
@@ -124,17 +108,16 @@ def _without_copies(found):
 
 # ------------------------------------------------------------------------------------------------- training
 
-def fit(method, rows, clean, classes, seed, options, progress, network=None):
-    """Return a classifier trained with a method, whose trust_ and sample_weights_ are means over all passes.
+def fit(method, rows, clean, seed, options, progress, network=None):
+    """Return a classifier trained with a method.
 
     Args:
         method: of METHODS.
-        rows: the Set to train on.
+        rows: the Rows to train on.
         clean: a mask of its rows.
-        classes: all labels.
         seed: of all random numbers.
         options: passes, batch and rate.
-        progress: called after each pass.
+        progress: called with the classifier after each pass.
         network: see ReweightedClassifier.
 
     "clean_only" makes as many steps as the others. Raises DataError where the loss is not finite.
@@ -144,13 +127,7 @@ def fit(method, rows, clean, classes, seed, options, progress, network=None):
                                  learning_rate_init=options.rate, batch_size=options.batch, max_iter=count)
     if method == "clean_only":
         rows, clean = rows.take(np.flatnonzero(clean)), clean[clean]
-    trust, weights = np.zeros((2, len(clean)))
-    for _ in range(count):
-        model.partial_fit(rows.X, rows.y, classes, clean=clean)
-        trust, weights = trust + model.trust_, weights + model.sample_weights_
-        progress()
-    model.trust_, model.sample_weights_ = trust / count, weights / count
-    return model
+    return model.fit(rows.x, rows.y, clean=clean, after_pass=progress)
 
 
 def passes(method, n, clean, options):
@@ -158,6 +135,13 @@ def passes(method, n, clean, options):
     if method != "clean_only":
         return options.passes
     return options.passes * -(-n // options.batch) // -(-clean // options.batch)
+
+
+def join(rows, others):
+    """Return these Rows and then others."""
+    sparse = scipy.sparse.issparse(rows.x)
+    x = scipy.sparse.vstack([rows.x, others.x]).tocsr() if sparse else np.concatenate([rows.x, others.x])
+    return Rows(x, np.concatenate([rows.y, others.y]))
 
 
 def measure(y, probabilities, classes):
@@ -199,14 +183,14 @@ def compare(found, options, progress):
             held_out = hold_out(np.searchsorted(classes, clean.y), options.hold_out, seed)
         tested = found.test or found.clean.take(held_out)
         rest = np.setdiff1d(np.arange(len(clean.y)), held_out)
-        rows, known, test = own.join(clean.take(rest)), np.arange(n + len(rest)) >= n, found.numbers(tested)
+        rows, known, test = join(own, clean.take(rest)), np.arange(n + len(rest)) >= n, found.numbers(tested)
         for method in METHODS:
             name = f"{METHODS[method]}, seed {seed}"
-            model = fit(method, rows, known, classes, seed, options, lambda: progress.advance(1, name),  # noqa: B023
+            model = fit(method, rows, known, seed, options, lambda _: progress.advance(1, name),  # noqa: B023
                         network(found.inputs))
-            scores[method].append(measure(test.y, model.predict_proba(test.X), classes))
+            scores[method].append(measure(test.y, model.predict_proba(test.x), classes))
             progress.end(name, False)
-        means.append((model.trust_[:n], model.sample_weights_[:n], model.predict_proba(own.X)))
+        means.append((model.trust_[:n], model.sample_weights_[:n], model.predict_proba(own.x)))
         clean_trust.append(model.trust_[n:])
         first = first or (tested, Model(found.inputs, model))
     mean = {method: {key: None if each[0][key] is None else float(np.mean([one[key] for one in each]))

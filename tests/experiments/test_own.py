@@ -22,7 +22,7 @@ from experiments import command_line
 from experiments.data import own as data
 from experiments.figures import own as figures
 from experiments.pages import own, own_model, own_training
-from minigrad import backend
+from minigrad import backend, training
 from minigrad.errors import DataError, FileError
 
 
@@ -332,12 +332,12 @@ def test_clean_examples_alone_are_trained_on_for_as_many_steps():
     options = types.SimpleNamespace(passes=10, batch=100)
     assert [own_training.passes(method, 1000, 250, options) for method in ("reweight", "clean_only")] == [10, 33]
     rng = np.random.default_rng(0)
-    rows, clean = own_training.Set(rng.normal(size=(40, 3)).astype("float32"), np.array(["a", "b"] * 20)), np.arange(40) < 8
+    rows, clean = training.Rows(rng.normal(size=(40, 3)).astype("float32"), np.array(["a", "b"] * 20)), np.arange(40) < 8
     counted = []
-    model = own_training.fit("clean_only", rows, clean, np.array(["a", "b"]), 0, types.SimpleNamespace(passes=2, batch=10, rate=0.01), lambda: counted.append(1))
-    assert len(counted) == model.n_iter_ == 8 and len(model.trust_) == 8 and model.batch_size == 10 and model.learning_rate_init == 0.01
+    model = own_training.fit("clean_only", rows, clean, 0, types.SimpleNamespace(passes=2, batch=10, rate=0.01), counted.append)
+    assert counted == [model] * model.n_iter_ and model.n_iter_ == 8 and len(model.trust_) == 8 and model.batch_size == 10 and model.learning_rate_init == 0.01
     with np.errstate(all="ignore"), pytest.raises(DataError, match=r"the loss of pass \d is not finite\n  help: "):
-        own_training.fit("reweight", rows, clean, np.array(["a", "b"]), 0, types.SimpleNamespace(passes=5, batch=10, rate=1e30), lambda: None)
+        own_training.fit("reweight", rows, clean, 0, types.SimpleNamespace(passes=5, batch=10, rate=1e30), lambda model: None)
 
 
 def test_a_failure_in_training_has_another_status(cancer, tmp_path, capsys, monkeypatch):
