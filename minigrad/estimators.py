@@ -276,8 +276,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
             X_clean = check_array(X_clean, input_name="X_clean", estimator=self, **INPUT)
             self._check_shape(X_clean)
             check_consistent_length(X_clean, y_clean)
-            codes = encode(column_or_1d(y_clean), self.classes_, "y_clean")
-            chosen = CleanSet(Rows(X_clean, codes), numpy.zeros(0, int))
+            chosen = CleanSet(Rows(X_clean, encode(column_or_1d(y_clean), self.classes_, "y_clean")), numpy.arange(0))
         else:
             return None
         missing = numpy.setdiff1d(rows.y, chosen.rows.y)
