@@ -316,11 +316,12 @@ def default_network(rng: numpy.random.Generator, shape: Shape, classes: int,
     hidden: the number of units of the hidden layer, or of each of several.
     """
     sizes = [math.prod(shape), *numpy.ravel(hidden).tolist(), classes]
-    return nn.Sequential((_flatten, *mlp(rng, sizes).layers))
+    return nn.Sequential((flatten, *mlp(rng, sizes).layers))
 
 
-def _flatten(x: Array) -> Array:
-    return reshape(x, (len(x), -1))
+def flatten(x: Array) -> Array:
+    """Return examples (n, ...) as (n, numbers of each)."""
+    return reshape(x, (len(x), math.prod(x.shape[1:])))
 
 
 guard(__name__)

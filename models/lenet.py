@@ -34,7 +34,7 @@ class LeNet(nn.Module):
                     ("hidden", self.hidden.weight, "inputs: axis 0")]
             raise ShapeError(message("LeNet(x)", "the network is for images of another size", rows,
                                      "lenet(rng, size=(h, w)) is for images of h x w pixels"))
-        scores = self.score(relu(self.hidden(x.reshape(x.shape[0], -1))))
+        scores = self.score(relu(self.hidden(x.reshape(x.shape[0], math.prod(x.shape[1:])))))
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
 

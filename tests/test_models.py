@@ -13,6 +13,7 @@ import minigrad as mg
 from minigrad import nn, reweight, tree
 from minigrad.backend import generator
 from minigrad.models import lenet, mlp, resnet, standard_resnet, wide_resnet
+from minigrad.training import default_network
 
 from .plain import plain
 
@@ -200,6 +201,14 @@ def test_networks_that_cannot_be_are_refused():
                         r"the network is for images of another size\n  x +\(2, 16, 24, 1\).*2 x 3 x 64 values.*\n  hidden +\(128, 100\).*\n  help: lenet\(rng, size=")):
         with pytest.raises(mg.ShapeError, match=text):
             call()
+
+
+@pytest.mark.parametrize("network, image", [(lambda rng: lenet(rng), (28, 28, 1)), (lambda rng: resnet(rng, 8), (8, 8, 3)),
+                                            (lambda rng: default_network(rng, (4, 4, 1), 3), (4, 4, 1))])
+def test_no_images_have_no_scores(network, image):
+    network = network(generator(0))
+    some = network.predict(np.zeros((2, *image), "float32"), network.init_state())
+    assert network.apply(np.zeros((0, *image), "float32"), network.init_state(), False)[0].shape == (0, *some.shape[1:])
 
 
 ROOT = pathlib.Path(__file__).parents[1]

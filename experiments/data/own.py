@@ -27,6 +27,7 @@ ENDINGS = ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tif
 MOST_CATEGORIES, MOST_WORDS = 100, 20_000       # of a column; of all texts
 FORMATTED = re.compile(r"[-+]?[0-9][0-9.,' ]* ?%?")      # 1,234 or 0,5 or 12 %, which are not read as numbers
 NUMBERS = 0.9                                   # a column with so many numbers is one of numbers, with mistakes
+LARGEST, FAR = 1e30, 1e4                        # larger numbers, and more standard deviations, are mistakes
 
 
 class Examples(NamedTuple):
@@ -203,17 +204,30 @@ class Table(NamedTuple):
 
     def __call__(self, examples):
         """Return the examples as an array (n, inputs), float32. Raises DataError for a value that is not a number."""
-        columns = dict(zip(examples.columns, examples.values.T))
-        parts = [(self._numbers(examples, name)[:, None] - mean) / scale for name, (mean, scale) in
-                 self.numbers.items()]
+        columns, parts = dict(zip(examples.columns, examples.values.T)), []
+        for name, (mean, scale) in self.numbers.items():
+            scaled = (self._numbers(examples, name) - mean) / scale
+            far = np.flatnonzero(np.abs(scaled) > FAR)
+            if len(far):
+                raise DataError(f"{examples.source}: column {name} has {columns[name][far[0]]!r} in row "
+                                f"{examples.names[far[0]]}{_and_others(far)}, {abs(scaled[far[0]]):.0e} standard "
+                                f"deviations from the mean in training, {mean:.4g}\n"
+                                f"  help: correct it, leave out the row, or --drop {name}")
+            parts.append(scaled[:, None])
         parts += [columns[name][:, None] == np.array(values, object) for name, values in self.categories.items()]
         return np.concatenate(parts, 1).astype("float32")
+
+    def unknown(self, examples):
+        """Return {column: values of a category that the training set lacks}."""
+        columns = dict(zip(examples.columns, examples.values.T))
+        found = {name: sorted(set(columns[name]) - set(values)) for name, values in self.categories.items()}
+        return {name: values for name, values in found.items() if values}
 
     @staticmethod
     def _numbers(examples, name):
         values = examples.values[:, examples.columns.index(name)]
         numbers = np.asarray(pandas.to_numeric(values, errors="coerce"), float)
-        wrong = np.flatnonzero(~np.isfinite(numbers))
+        wrong = np.flatnonzero(~(np.abs(numbers) <= LARGEST))
         if len(wrong):
             raise DataError(f"{examples.source}: column {name} has {values[wrong[0]]!r} in row "
                             f"{examples.names[wrong[0]]}{_and_others(wrong)}, where others have numbers\n"

@@ -10,6 +10,7 @@ from minigrad import nn
 from minigrad.errors import DataError, FileError
 from minigrad.estimators import ReweightedClassifier
 from minigrad.files import write_whole
+from minigrad.training import flatten
 
 from ..data import own as data
 from ..training.folders import make_folder
@@ -48,16 +49,12 @@ def convolutional(rng, shape, classes):
     height, width, channels = shape
     return nn.Sequential((
         nn.Conv2d.init(rng, channels, 16, 3, padding="same"), mg.relu, _halve,
-        nn.Conv2d.init(rng, 16, 32, 3, padding="same"), mg.relu, _halve, _flatten,
+        nn.Conv2d.init(rng, 16, 32, 3, padding="same"), mg.relu, _halve, flatten,
         nn.Linear.init(rng, -(-height // 4) * -(-width // 4) * 32, 100), mg.relu, nn.Linear.init(rng, 100, classes)))
 
 
 def _halve(x):
     return mg.max_pool2d(x, 2, padding="same")
-
-
-def _flatten(x):
-    return mg.reshape(x, (len(x), -1))
 
 
 def network(inputs):

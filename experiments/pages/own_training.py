@@ -62,6 +62,8 @@ def gather(options):
         unused = [name for name in part.unused if name not in (options.label, *options.drop, *same)]
         if unused:
             notes.append(f"{part.source}: columns not in the training set are not used: {', '.join(unused)}")
+        for name, values in inputs.unknown(part).items() if isinstance(inputs, data.Table) else ():
+            notes.append(f"{part.source}: column {name} has values that the training set lacks: {listed(values)}")
     return _without_copies(Sources(train, clean, test, predict, inputs, notes))
 
 

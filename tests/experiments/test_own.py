@@ -441,6 +441,8 @@ REFUSED = {
     "no text": ({"clean.csv": "size,color,label\n1,,yes\n"}, [*CSV, "--text", "color"], "clean.csv: column color has no value in row 1\n"),
     "not a number": ({"clean.csv": GOOD["clean.csv"].replace("3,", "three,")}, CSV, "clean.csv: column size has 'three' in row 3, where others have numbers\n  help: correct it, or --categories size"),
     "infinity": ({"test.csv": "size,color,label\ninf,red,yes\n"}, [*CSV, "--test", "test.csv"], "test.csv: column size has 'inf' in row 1, where"),
+    "a huge number": ({"train.csv": GOOD["train.csv"] + "-1e31,red,yes\n"}, CSV, "train.csv: column size has '-1e31' in row 5, where others have numbers\n"),
+    "far from the others": ({"test.csv": "size,color,label\n1,red,yes\n9e9,red,yes\n"}, [*CSV, "--test", "test.csv"], "test.csv: column size has '9e9' in row 2, "),
     "a number to predict": ({"new.csv": "color,size,label\nred,1 m,yes\n"}, [*CSV, "--predict", "new.csv"], "new.csv: column size has '1 m' in row 1, where"),
     "a typing error": ({"train.csv": "size,label\n" + "1,yes\n2,no\n" * 10 + "x,no\n"}, CSV, "train.csv: column size has 'x' in row 21, where others have numbers\n"),
     "too many categories": ({"train.csv": "name,label\n" + LONG}, CSV, "train.csv: column name has 101 different values, such as 'name 0': too many for a category\n  help: --text name if"),
@@ -539,10 +541,11 @@ def test_columns_that_are_not_used_are_named(tmp_path, capsys, monkeypatch):
     (tmp_path / "train.csv").write_text("\n".join(f"{line},{'1' if k else 'version'}" for k, line in enumerate(GOOD["train.csv"].splitlines())))
     (tmp_path / "clean.csv").write_text("date,version,size,color,label\n" + "".join(f"today,2,{line}\n" for line in GOOD["clean.csv"].splitlines()[1:]))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "new.csv").write_text("label,size,note,color\nyes,1,,red\n")
+    (tmp_path / "new.csv").write_text("label,size,note,color\nyes,1,,pink\n")
     found = own_training.gather(own.parser().parse_args([*CSV, "--predict", "new.csv"]))
     assert found.notes[0] == "train.csv: columns with the same value in each row are not used: version"
     assert found.notes[2] == "new.csv: columns not in the training set are not used: note" and found.predict.labels is None
+    assert found.notes[3] == "new.csv: column color has values that the training set lacks: 'pink'" and len(found.notes) == 5
     assert found.notes[1] == "clean.csv: columns not in the training set are not used: date" and found.clean.columns == ("size", "color")
 
 
