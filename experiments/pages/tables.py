@@ -40,7 +40,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
-from minigrad import MinigradError
+from minigrad import MinigradError, tree
 from minigrad.backend import generator
 from minigrad.estimators import ReweightedClassifier
 
@@ -183,7 +183,7 @@ def main(arguments=None):
         for table in options.tables:
             task(table, "both", options.seeds[0], options.clean)       # refuses too many clean rows at once
         lines = run_all(tasks, options.jobs or default_jobs())
-        (options.out / "tables.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        tree.write_whole(options.out / "tables.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
         print(figures.table(lines))
         print("written:", figures.picture(lines, options.out / "tables.png"))
         print("records:", options.out / "tables.jsonl")
