@@ -50,8 +50,11 @@ _fold = Kernel("fold", f"raw T windows, {GEOMETRY}", "T x", """
     const ptrdiff_t *at = _ind.get(), *size = windows.shape();          // n y z k
     int y = at[1] + top, z = at[2] + left;
     T total = 0;
-    for (int r = last_window(y, down, size[1]); r >= first_window(y, size[3], down); r--)
-        for (int s = last_window(z, across, size[2]); s >= first_window(z, size[4], across); s--) {
+    int last_r = last_window(y, down, size[1]), last_s = last_window(z, across, size[2]);
+    int rows = last_r - first_window(y, size[3], down) + 1, columns = last_s - first_window(z, size[4], across) + 1;
+    for (int i = 0; i < rows; i++)          // backwards, in NumPy's order; NVRTC 13.0 miscompiles loops that count down
+        for (int j = 0; j < columns; j++) {
+            int r = last_r - i, s = last_s - j;
             ptrdiff_t element[] = {at[0], r, s, y - r * down, z - s * across, at[3]};
             total += windows[element];
         }
