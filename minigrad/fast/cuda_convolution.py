@@ -1,11 +1,14 @@
-"""Convolution on CuPy: the windows as rows of matrices, by a kernel, and products by cuBLAS.
+"""Convolution on CuPy: by a kernel where output channels are few, else by windows as rows of matrices, and cuBLAS.
 
-With few output channels there is little arithmetic for each number in a window, and moving the windows costs more. With
-all of them in the rows of one matrix (im2col), an image is written A B times over, and read as often. So where windows
-overlap from left to right, the image is unfolded downwards alone, and written A times over: a *band* is the part of the
-image that one row of windows covers, one column of A pixels after the other. In it a window is B columns side by side,
-in one piece of memory. Window j of every band is a row of matrix j, and the matrices make a stack, a view of the bands
-in which neighbors overlap. cuBLAS multiplies it in one call.
+The kernel, in conv2d.cu, reads windows where they lie. It is for float32. cuBLAS is as fast or faster where each number
+of a window serves many outputs, and where it may use tensor cores: in float64, and in float32 with "tf32".
+
+There too, moving the windows costs more than multiplying them unless outputs are very many. With all windows in the
+rows of one matrix (im2col), an image is written A B times over, and read as often. So where windows overlap from left
+to right, the image is unfolded downwards alone, and written A times over: a *band* is the part of the image that one
+row of windows covers, one column of A pixels after the other. In it a window is B columns side by side, in one piece of
+memory. Window j of every band is a row of matrix j, and the matrices make a stack, a view of the bands in which
+neighbors overlap. cuBLAS multiplies it in one call.
 
     a band       | | | | | |       B = 3
     window 0     -----             a row of matrix 0
@@ -18,14 +21,25 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from ..backend import module_of
+import numpy
+
+from ..backend import matmul_precision, module_of
 from ..ops.windows import Border, Pair, output_size
 from ..typing import Array
 from .convolution import turn
-from .cublas import STACK, has_kernels, product
+from .cublas import LONGEST, STACK, has_kernels, product
+from .cuda import launch
 from .cuda_windows import fold, unfold
 from .threads import split
 
+# Of the kernel, as measured on an H100:
+TILES = {16: (256, 16), 32: (128, 32)}      # outputs: (pixels, slice), see conv2d.cu. A tile of 64 outputs is no faster
+FEW = 128               # outputs, at most: 1.7 times as fast as cuBLAS for 96; in tiles of 64, 1.3 for 128, 1.0 for 160
+LONG = 2048             # numbers in a window, at most, as a block walks along all of them: 5 times as fast for 1440
+SHORT = 256             # ... with fewer than BLOCKS: two take 27 us for 576 and 88 us for 1980, so about 12 us for 256,
+BLOCKS = 64             # and cuBLAS 13 us and more. 100 blocks are faster than cuBLAS: 28 us for 576, against 34 us
+
+# Of cuBLAS, not measured:
 CHUNK = 1 << 32         # bytes of windows at a time
 SMALL = 1 << 22         # bytes of windows up to which bands do not pay, as they need the rows of the kernel reordered
 OUTPUTS = 256           # ... output channels above which arithmetic takes several times as long, by a data sheet (H100)
@@ -45,6 +59,9 @@ def conv2d(x: Array, k: Array, stride: Pair, padding: Border) -> Any:
     window, outputs = k.shape[:2], k.shape[3]
     counts = output_size(x.shape[1:3], window, stride, padding)
     y = module_of(x).empty((len(x), *counts, outputs), x.dtype)
+    if _kernel_pays(y, k, stride, padding):
+        _conv2d_by_kernel(x, k, stride, padding, y)
+        return y
     if _bands_pay(y, k, stride):
         _conv2d_by_bands(x, k, stride, padding, y)
         return y
@@ -52,6 +69,37 @@ def conv2d(x: Array, k: Array, stride: Pair, padding: Border) -> Any:
     for chunk, rows in _window_rows(x, counts, window, stride, padding):
         product(rows, matrix, out=y[chunk].reshape(len(rows), outputs))
     return y
+
+
+def _kernel_pays(y: Array, k: Array, stride: Pair, padding: Border) -> bool:
+    """Return whether y = conv2d(x, k) is computed by the kernel."""
+    if y.dtype != "float32" or matmul_precision() == "tf32" or math.prod(y.shape[:3]) > LONGEST:
+        return False
+    one_pixel = k.shape[:2] == stride == (1, 1) and padding == ((0, 0), (0, 0))         # a product as it is
+    longest = LONG if math.prod(_grid(y)) >= BLOCKS else SHORT
+    return y.shape[3] <= FEW and math.prod(k.shape[:3]) <= longest and not one_pixel
+
+
+def _tile(y: Array) -> int:
+    """Return the outputs that a block of the kernel computes."""
+    return min(TILES) if y.shape[3] <= min(TILES) else max(TILES)
+
+
+def _grid(y: Array) -> Pair:
+    """Return the number of blocks: along the pixels of y, and along its outputs."""
+    tile = _tile(y)
+    return -(-math.prod(y.shape[:3]) // TILES[tile][0]), -(-y.shape[3] // tile)
+
+
+def _conv2d_by_kernel(x: Array, k: Array, stride: Pair, padding: Border, y: Array) -> None:
+    """Write the convolution of x with k to y, by conv2d.cu."""
+    xp, tile = module_of(x), _tile(y)
+    pixels, depth = TILES[tile]
+    x, k = xp.ascontiguousarray(x), xp.ascontiguousarray(k)
+    count, wide = math.prod(y.shape[:3]), x.shape[3] % 4 == 0 and x.data.ptr % 16 == 0
+    geometry = numpy.array([*x.shape[1:], *y.shape[1:], *k.shape[:2], *stride, padding[0][0], padding[1][0]], "int32")
+    launch(xp, "conv2d.cu", f"conv2d<{pixels}, {tile}, {depth}>", _grid(y), x, k, y, numpy.uint32(count),
+           geometry.view("V48"), numpy.int32(wide))
 
 
 def _bands_pay(y: Array, k: Array, stride: Pair) -> bool:

@@ -1,4 +1,6 @@
-"""Products and convolutions on CuPy: long sums are split, windows overlap in memory, and the numbers are NumPy's."""
+"""Products and convolutions on CuPy: few outputs have a kernel, long sums are split, windows overlap in memory, and the
+numbers are NumPy's."""
+import contextlib
 import itertools
 import threading
 import types
@@ -11,6 +13,9 @@ from minigrad import ShapeError, backend
 from minigrad.backend import generator, to_host
 from minigrad.fast import cublas, cuda, cuda_convolution
 from minigrad.ops import convolution
+from minigrad.ops.windows import output_size
+
+from ..fakecuda import device as standin
 
 pytestmark = pytest.mark.parametrize("device", ["cupy"], indirect=True)
 TYPES = ["float32", "float64"]
@@ -52,7 +57,25 @@ def kernels(monkeypatch):
 
 
 @pytest.fixture
-def by_bands(monkeypatch):
+def launches(monkeypatch):
+    """Note the name of each kernel of conv2d.cu that is launched, and its grid."""
+    noted, launch = [], cuda_convolution.launch
+
+    def note(xp, file, name, grid, *args):
+        noted.append((name, grid))
+        return launch(xp, file, name, grid, *args)
+    monkeypatch.setattr(cuda_convolution, "launch", note)
+    return noted
+
+
+@pytest.fixture
+def by_cublas(monkeypatch):
+    """Leave all convolutions to cuBLAS."""
+    monkeypatch.setattr(cuda_convolution, "FEW", 0)
+
+
+@pytest.fixture
+def by_bands(by_cublas, monkeypatch):
     """Compute by bands wherever windows overlap, however small the arrays."""
     monkeypatch.setattr(cuda_convolution, "SMALL", 0)
     monkeypatch.setattr(cuda_convolution, "BANDS", 1)
@@ -153,6 +176,125 @@ def test_stacks_of_as_many_are_for_the_handle(device, products, a, b, stack):
         close(found, wanted)
 
 
+# -------------------------------------------------------------------------------------------------- by a kernel
+
+@pytest.fixture
+def exact():
+    """On the stand-in, notice the first byte outside of an array."""
+    with standin.exact_allocations() if standin.running() else contextlib.nullcontext():
+        yield
+
+
+def by_kernel(x, k, stride, padding):
+    """The convolution by the kernel, whether it pays or not, of arrays in float32. Its output holds NaN before."""
+    counts = output_size(x.shape[1:3], k.shape[:2], stride, padding)
+    y = mg.xp.full((len(x), *counts, k.shape[3]), np.nan, x.dtype)
+    cuda_convolution._conv2d_by_kernel(x, k, stride, padding, y)
+    return y
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 16, 20, 33, 64, 130])
+@pytest.mark.parametrize("channels", [1, 3, 4, 16, 20])
+def test_the_kernel(device, exact, launches, channels, outputs):
+    """Any channels, some that are read four at a time; any outputs, of one tile or of several; of images with gaps."""
+    for size, window, stride, padding in [
+            ((7, 5), (3, 3), *SAME), ((9, 8), (2, 3), (2, 3), ((0, 2), (3, 1))), ((6, 7), (1, 1), (2, 2), ONE[1]),
+            ((4, 3), (5, 4), (3, 1), ((4, 0), (2, 5))), ((19, 17), (3, 2), *ONE), ((2, 2), (2, 2), *ONE)]:
+        x, k = drawn((2, *size, channels), "float32"), drawn((*window, channels, outputs), "float32", 1)
+        expected, terms = convolution._conv2d(x.astype(float), k, stride, padding), k[..., 0].size
+        close(by_kernel(mg.xp.asarray(x), mg.xp.asarray(k), stride, padding), expected, terms)
+        with_gaps, turned = mg.xp.asarray(np.repeat(x, 2, axis=2))[:, :, ::2], mg.xp.asarray(k[::-1].copy())[::-1]
+        close(by_kernel(with_gaps, turned, stride, padding), expected, terms)
+    assert {name for name, _ in launches} == {"conv2d<256, 16, 16>" if outputs <= 16 else "conv2d<128, 32, 32>"}
+
+
+def test_the_kernel_of_every_geometry(device, exact):
+    """Windows far apart, wider than the image, in borders wider than they are."""
+    for of_image, of_kernel, stride, padding in geometries(60):
+        x, k = drawn(of_image, "float32"), drawn(of_kernel, "float32", 1)
+        expected = convolution._conv2d(x.astype(float), k, stride, padding)
+        close(by_kernel(mg.xp.asarray(x), mg.xp.asarray(k), stride, padding), expected, 80)
+
+
+def test_what_the_kernel_reads_is_aligned(device):
+    """Four numbers are read as one only where they lie at a multiple of 16 bytes: else a device refuses."""
+    x, k = drawn((2, 5, 6, 4), "float32"), drawn((3, 3, 4, 2), "float32", 1)
+    shifted = mg.xp.empty(x.size + 1, "float32")[1:].reshape(x.shape)
+    shifted[...] = mg.xp.asarray(x)
+    found = [to_host(by_kernel(each, mg.xp.asarray(k), *SAME)) for each in (mg.xp.asarray(x), shifted)]
+    np.testing.assert_array_equal(*found)
+    close(found[0], convolution._conv2d(x.astype(float), k, *SAME), 36)
+
+
+def test_the_kernel_spreads_nothing_that_is_not_a_number(device):
+    """What lies outside of an image is 0, whatever its neighbor in memory is; a NaN reaches the windows that hold it."""
+    x, k = drawn((3, 4, 4, 4), "float32"), drawn((3, 3, 4, 3), "float32", 1)
+    x[1] = np.nan
+    x[2, 0, 0, 0] = np.nan
+    y = to_host(by_kernel(mg.xp.asarray(x), mg.xp.asarray(k), *SAME))
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(convolution._conv2d(x, k, *SAME)))
+    assert not np.isnan(y[0]).any() and np.isnan(y[2]).sum() == 4 * 3
+
+
+def test_the_kernel_has_the_same_bits_every_time(device):
+    """And each image has those that it has alone."""
+    x, k = mg.xp.asarray(drawn((5, 9, 9, 16), "float32")), mg.xp.asarray(drawn((3, 3, 16, 16), "float32", 1))
+    first = to_host(by_kernel(x, k, *SAME))
+    np.testing.assert_array_equal(to_host(by_kernel(x, k, *SAME)), first)
+    for i in range(5):
+        np.testing.assert_array_equal(to_host(by_kernel(x[i:i + 1], k, *SAME)), first[i:i + 1])
+
+
+@pytest.mark.parametrize("dtype, k, stride, padding, used", [
+    ("float32", (3, 3, 16, 16), *SAME, True), ("float32", (3, 3, 16, 17), *SAME, True), ("float32", (3, 3, 3, 128), *SAME, True),
+    ("float32", (1, 1, 16, 16), (2, 2), ONE[1], True), ("float32", (1, 1, 16, 16), *SAME, True),
+    ("float32", (1, 1, 16, 16), *ONE, False),               # a product as it is
+    ("float32", (3, 3, 16, 129), *SAME, False),             # many outputs
+    ("float32", (3, 3, 29, 4), *SAME, False),               # long sums in few blocks
+    ("float64", (3, 3, 16, 16), *SAME, False)])             # on tensor cores
+def test_the_kernel_is_for_few_outputs(device, launches, dtype, k, stride, padding, used):
+    x, kernel = drawn((2, 5, 6, k[2]), dtype), drawn(k, dtype, 1)
+    y = cuda_convolution.conv2d(mg.xp.asarray(x), mg.xp.asarray(kernel), stride, padding)
+    close(y, convolution._conv2d(x.astype(float), kernel, stride, padding), kernel[..., 0].size)
+    assert len(launches) == used
+
+
+@pytest.mark.parametrize("y, k, used", [
+    ((100, 8, 8, 64), (3, 3, 64, 64), True),                # 100 blocks
+    ((1, 8, 8, 64), (3, 3, 64, 64), False), ((1, 8, 8, 64), (3, 3, 28, 64), True),
+    ((63, 16, 16, 16), (3, 3, 227, 16), False), ((64, 16, 16, 16), (3, 3, 227, 16), True),
+    ((100, 16, 16, 16), (3, 3, 228, 16), False),            # long sums, in however many blocks
+    ((100, 16, 16, 128), (3, 3, 128, 128), True), ((100, 16, 16, 160), (3, 3, 160, 160), False),
+    (((1 << 15) - 1, 1 << 8, 1 << 8, 1), (3, 3, 1, 1), True), ((1 << 15, 1 << 8, 1 << 8, 1), (3, 3, 1, 1), False)])
+def test_where_the_kernel_pays(device, y, k, used):
+    """Blocks are many, or windows short; pixels can be counted in 32 bits."""
+    one = mg.xp.ones(1, "float32")
+    assert cuda_convolution._kernel_pays(mg.xp.broadcast_to(one, y), mg.xp.broadcast_to(one, k), *SAME) == used
+
+
+def test_the_kernel_leaves_tensor_cores_to_cublas(device, launches, products):
+    x, k = (mg.xp.asarray(drawn(s, "float32")) for s in ((2, 5, 6, 4), (3, 3, 4, 2)))
+    for precision, used in (("tf32", (0, 1)), ("float32", (1, 1))):
+        try:
+            backend.matmul_precision(precision)
+            cuda_convolution.conv2d(x, k, *SAME)
+        finally:
+            backend.matmul_precision("float32")
+        assert (len(launches), len(products)) == used
+
+
+def test_gradients_by_the_kernel_are_those_of_numpy(device, launches):
+    """The pull to the image is a convolution, and so by the kernel; so are derivatives of the second order."""
+    x, k = drawn((2, 5, 6, 4)), drawn((3, 2, 4, 3), key=1)
+
+    def f(both):
+        return mg.sum(mg.tanh(mg.conv2d(*both, (1, 1), "same")))
+    on = mg.xp.asarray(x, "float32"), mg.xp.asarray(k, "float32")
+    for a, b in zip(mg.hvp(f, on, on), mg.hvp(f, (x, k), (x, k)), strict=True):
+        close(a, b, 100)
+    assert len(launches) > 3
+
+
 # ------------------------------------------------------------------------------------------------- windows
 
 def geometries(count):
@@ -197,7 +339,7 @@ def test_by_bands(device, by_bands, products, monkeypatch, dtype, chunk):
     ((8, 32, 32, 16), (3, 3, 16, 257), (1, 1), 1),          # more arithmetic than memory
     ((32, 32, 32, 16), (3, 3, 16, 16), (3, 3), 1),          # windows side by side
     ((32, 8, 8, 16), (3, 3, 16, 16), (1, 1), 1)])           # small arrays
-def test_bands_are_for_many_windows_that_overlap(device, products, s, k, stride, stack):
+def test_bands_are_for_many_windows_that_overlap(device, by_cublas, products, s, k, stride, stack):
     """They save memory: those of A x B windows are 1 / B of the size, and the zeros at the sides."""
     x, kernel = mg.xp.asarray(drawn(s, "float32")), mg.xp.asarray(drawn(k, "float32"))
     y = cuda_convolution.conv2d(x, kernel, stride, SAME[1])
@@ -205,7 +347,7 @@ def test_bands_are_for_many_windows_that_overlap(device, products, s, k, stride,
     close(y[-1:], convolution._conv2d(to_host(x[-1:]).astype(float), to_host(kernel), stride, SAME[1]), 144)
 
 
-def test_bands_are_smaller_than_windows(device, monkeypatch):
+def test_bands_are_smaller_than_windows(device, by_cublas, monkeypatch):
     sizes, unfold = [], cuda_convolution.unfold
     monkeypatch.setattr(cuda_convolution, "unfold", lambda *args: sizes.append(unfold(*args)) or sizes[-1])
     x, k = mg.xp.ones((32, 32, 32, 16), "float32"), mg.xp.ones((3, 3, 16, 16), "float32")
@@ -215,7 +357,7 @@ def test_bands_are_smaller_than_windows(device, monkeypatch):
     assert [each.nbytes for each in sizes] == [3 * x.nbytes * 34 // 32] * 2 + [9 * x.nbytes]
 
 
-def test_windows_of_one_pixel_are_the_image(device, kernels):
+def test_windows_of_one_pixel_are_the_image(device, by_cublas, kernels):
     """A 1 x 1 convolution is a product, and launches no kernel; with a stride or a border it needs one."""
     x, k, g = (mg.xp.asarray(drawn(s)) for s in ((2, 5, 4, 3), (1, 1, 3, 6), (2, 5, 4, 6)))
     close(cuda_convolution.conv2d(x, k, *ONE), to_host(x) @ to_host(k)[0, 0])
