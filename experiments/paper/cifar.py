@@ -48,9 +48,11 @@ class Mode(NamedTuple):
     every: int                  # steps between two evaluations
     sizes: dict                 # of the parts of a task
     variant: str                # of the flips, see flips.py
+    clean: int = 1_000          # number of clean images beside uniform flips
+    pixels: int = 32            # height and width of the images that a network sees
 
 
-MODES = {"quick": Mode(6_000, 500, {"size": 10_000, "validation": 2_000, "tests": 5_000}, "exact"),
+MODES = {"quick": Mode(16_000, 1_000, {"size": 5_000, "validation": 2_000, "tests": 5_000}, "exact", 250, 16),
          "night": Mode(28_000, 1_000, {"validation": 5_000}, "paper"),
          "paper": Mode(80_000, 1_000, {"validation": 5_000}, "paper")}
 
@@ -61,7 +63,7 @@ class Grid(NamedTuple):
     methods: tuple
     biases: tuple = ("background",)
     shares: tuple = (0.4,)
-    cleans: tuple = (None,)     # None: as in the paper, ten for each class with background flips, 1,000 with uniform
+    cleans: tuple = (None,)     # None: ten for each class with background flips, those of the mode with uniform flips
     seeds: tuple = (0,)
     targets: Callable = lambda name, seed: TARGET[name]
 
@@ -162,9 +164,9 @@ def task(name, seed, given=None, **how):
     return made if given is None else data.relabel(made, given)
 
 
-def clean_images(name, bias):
-    """Return the paper's number of clean images, for a data set and a kind of flips."""
-    return 1000 if bias == "uniform" else 10 * CLASSES[name]
+def clean_images(name, bias, mode):
+    """Return the number of clean images for a data set, a kind of flips and a mode; in paper mode it is the paper's."""
+    return MODES[mode].clean if bias == "uniform" else 10 * CLASSES[name]
 
 
 def run_of(options, entry, bias, share, clean, seed):
@@ -175,13 +177,13 @@ def run_of(options, entry, bias, share, clean, seed):
         entry: the Entry.
         bias: "uniform", "background", or the name of the labels of --labels.
         share: of flipped labels.
-        clean: number of clean images; None: as in the paper.
+        clean: number of clean images; None: see clean_images.
         seed: of the run.
     """
     mode, target = MODES[options.mode], None
     if bias == "background":
         target = options.grid.targets(options.data, seed) if options.target is None else options.target
-    clean = clean_images(options.data, bias) if clean is None else clean
+    clean = clean_images(options.data, bias, options.mode) if clean is None else clean
     labels = {"data": options.data, "network": options.network, "bias": bias, "share": share, "clean": clean,
               **({} if target is None else {"target": target}), "method": entry.name, "seed": seed}
     how = {"flip": data.Flip(bias, share, target, mode.variant)}
@@ -189,7 +191,7 @@ def run_of(options, entry, bias, share, clean, seed):
         how = {"flip": data.Flip(variant=mode.variant), "given": options.given.labels}
     return Run("-".join(str(label) for label in labels.values()), labels, entry.trained_by, seed,
                functools.partial(task, options.data, seed, clean=clean, **how, **mode.sizes),
-               problem(options.network, options.steps or mode.steps),
+               problem(options.network, options.steps or mode.steps, mode.pixels),
                settings(entry, options.mode, options.network, options.steps, options.rate,
                         options.batch), options.out,
                run_of(options, entry.base, bias, share, clean, seed) if entry.base else None)
@@ -269,7 +271,7 @@ class Figure(command.Script):
         grid, given = self.grids[options.mode], None
         if options.labels is not None:
             given = self._read_labels(options)
-            cleans = tuple(clean or clean_images(options.data, grid.biases[0]) for clean in grid.cleans)
+            cleans = tuple(clean or clean_images(options.data, grid.biases[0], options.mode) for clean in grid.cleans)
             grid = grid._replace(biases=(given.name,), shares=(given.share,), cleans=cleans)
         values = {which: command.choose_values(getattr(options, which), getattr(grid, which))
                   for which in ("methods", "shares", "cleans", "seeds")}
@@ -309,6 +311,8 @@ class Figure(command.Script):
         """Return the settings to save in the folder, and the runs that the options ask for."""
         saved = {"experiment": "cifar", "mode": options.mode, "steps": options.steps, "rate": options.rate,
                  "batch": options.batch, "labels": options.given and f"{options.given.name}, {options.given.digest}"}
+        if options.mode == "quick":
+            saved |= {"images": MODES["quick"].sizes["size"], "pixels": MODES["quick"].pixels}
         return saved, [run_of(options, entry, bias, share, clean, seed)
                        for bias in options.grid.biases for share in options.shares for clean in options.cleans
                        for seed in options.seeds for entry in options.methods]

@@ -2,7 +2,7 @@
 import functools
 import re
 
-from minigrad import MinigradError, models
+from minigrad import MinigradError, avg_pool2d, models
 
 from .. import data
 from ..training.runs import Problem
@@ -16,12 +16,14 @@ def _init(family, depth, widen, stride, momentum, rng, classes):
     return models.resnet(rng, depth, widen, classes, momentum=momentum, stride=stride)
 
 
-def _prepare(images, rng):
-    return data.scale(images) if rng is None else data.augment(images, rng)
+def _prepare(pixels, images, rng):
+    x = data.scale(images) if rng is None else data.augment(images, rng)
+    block = x.shape[1] // pixels
+    return x if block == 1 else avg_pool2d(x, block)
 
 
-def problem(network, steps):
-    """Return the Problem of a network name.
+def problem(network, steps, pixels=32):
+    """Return the Problem of a network name; it sees images of pixels x pixels: means of blocks, after augmentation.
 
     Names: resnet-32, resnet-20-4 (four times as wide), standard-32 (He et al.), wrn-28-10; for quick runs resnet-8-1-2,
     whose first convolution has stride 2. The running averages of batch norm extend over a fiftieth of the steps, but at
@@ -34,4 +36,4 @@ def problem(network, steps):
         raise MinigradError(f"there is no network {network}\n  help: resnet-8, resnet-32, resnet-20-4 (four times as "
                             "wide), standard-32 (He et al.), wrn-28-10; depths are 6 k + 2, with wrn 6 k + 4")
     momentum = max(min(1.0 - 50.0 / steps, 0.999), 0.9)
-    return Problem(functools.partial(_init, family, depth, widen, stride, momentum), _prepare)
+    return Problem(functools.partial(_init, family, depth, widen, stride, momentum), functools.partial(_prepare, pixels))

@@ -13,7 +13,7 @@ from experiments.training import trainers
 from experiments.training.folders import read_record
 from experiments.training.loop import train
 from experiments.training.runs import is_finished, restore
-from minigrad import MinigradError, tree
+from minigrad import MinigradError, to_host, tree
 from minigrad.backend import generator
 
 NAMES = [name for name, entry in COMMANDS.items() if entry.script and name not in ("imbalance", "contradiction")]
@@ -102,6 +102,17 @@ def test_networks(network, size):
     assert trainers.scores(model, np.zeros((2, 32, 32, 3), "float32"))[0].shape == (2, 10)
     momenta = {layer.momentum for layer in model.layers if hasattr(layer, "momentum")}
     assert momenta == {0.999}
+
+
+def test_images_are_averaged_after_augmentation():
+    """A network of quick mode sees 2 x 2 blocks of what one of the other modes sees."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    whole, half = (cifar.problem("resnet-8", 100, *pixels).prepare for pixels in ((), (16,)))
+    for key in (None, 1):
+        x, y = (to_host(prepare(images, key and generator(key))) for prepare in (whole, half))
+        assert x.shape == (3, 32, 32, 3) and y.dtype == np.float32
+        np.testing.assert_allclose(y, x.reshape(3, 16, 2, 16, 2, 3).mean((2, 4)), rtol=1e-6, atol=1e-6)
+    assert [mode.pixels for mode in cifar.MODES.values()] == [16, 32, 32]
 
 
 # ------------------------------------------------------------------------- a whole figure on made-up images

@@ -1,6 +1,7 @@
 """The page of a folder of results: whatever commands leave there is on it, and nothing else is needed to read it."""
 import base64
 import collections
+import functools
 import html.parser
 import json
 import os
@@ -91,7 +92,7 @@ def made(tmp_path_factory):
         patch.setitem(cifar.MODES, "quick", cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, "exact"))
         patch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path, **how: pathlib.Path(path).write_bytes(b"old"))
         patch.setattr(os, "fsync", lambda file: None)
-        patch.setattr(cifar, "problem", lambda network, steps: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), networks._prepare))
+        patch.setattr(cifar, "problem", lambda network, steps, pixels: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), functools.partial(networks._prepare, pixels)))
         patch.setattr(figure2, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1))))
         cifar._source.cache_clear()
         for kind, starts in STARTED.items():

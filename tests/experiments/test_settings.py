@@ -91,7 +91,7 @@ SMALL = "resnet-8-1-2"
 GRIDS = {
     ("table1", "paper"): ("wrn-28-10", TABLE_1, ["uniform"], [0.4], [1000], [0, 1, 2, 3, 4]),
     ("table1", "night"): ("resnet-20", ["reweight", "uniform", "uniform+short", "clean_only", "uniform+ft"], ["uniform"], [0.4], [1000], [0]),
-    ("table1", "quick"): (SMALL, TABLE_1, ["uniform"], [0.4], [1000], [0]),
+    ("table1", "quick"): (SMALL, TABLE_1, ["uniform"], [0.4], [250], [0]),
     ("table2", "paper"): ("resnet-32", TABLE_2, ["background"], [0.4], [100], [0, 1, 2, 3, 4]),
     ("table2", "night"): ("resnet-20", ["reweight", "uniform", "uniform+es", "clean_only", "uniform+ft"], ["background"], [0.4], [100], [0]),
     ("table2", "quick"): (SMALL, ["uniform", "uniform+es", "random", "oracle", "bootstrap_hard+es", "adaptation", "adaptation_confusion",
@@ -108,7 +108,7 @@ GRIDS = {
     ("figure5", "quick"): (SMALL, ["uniform", "uniform+ft", "reweight"], ["background"], [0.0, 0.2, 0.4], [100], [0]),
     ("figure6", "paper"): ("resnet-32", ["uniform", "reweight"], ["uniform", "background"], [0.4], [1000, 100], [0]),
     ("figure6", "night"): ("resnet-20", ["reweight", "uniform"], ["uniform", "background"], [0.4], [1000, 100], [0]),
-    ("figure6", "quick"): (SMALL, ["uniform", "reweight"], ["uniform", "background"], [0.4], [1000, 100], [0]),
+    ("figure6", "quick"): (SMALL, ["uniform", "reweight"], ["uniform", "background"], [0.4], [250, 100], [0]),
     ("figure7", "paper"): ("resnet-32", ["uniform", "uniform+es", "adaptation_confusion", "reweight"], ["background"], [0.4], [100], [0]),
     ("figure7", "night"): ("resnet-20", ["reweight", "uniform", "uniform+es"], ["background"], [0.4], [100], [0]),
     ("figure7", "quick"): (SMALL, ["uniform", "uniform+es", "adaptation_confusion", "reweight"], ["background"], [0.4], [100], [0]),
@@ -129,7 +129,7 @@ def test_what_a_figure_runs(name, mode):
         assert values(runs, key) == expected, key
     several = len(cleans) if len(biases) == 1 else 1        # of both kinds of flips each has its own number
     assert len(runs) == len(methods) * len(biases) * len(shares) * several * len(seeds)
-    how = {"validation": 2000, "size": 10_000, "tests": 5000} if mode == "quick" else {"validation": 5000}
+    how = {"validation": 2000, "size": 5000, "tests": 5000} if mode == "quick" else {"validation": 5000}
     variant = "exact" if mode == "quick" else "paper"
     for run in runs:
         background = {"target": run.labels["target"]} if run.labels["bias"] == "background" else {}
@@ -138,7 +138,8 @@ def test_what_a_figure_runs(name, mode):
         drawn_by_seed = name == "table2" and mode == "paper"
         assert background.get("target", 3) == ((0, 1, 3, 5, 7)[run.seed] if drawn_by_seed else 3)
     hundred = planned(name, "--mode", mode, "--data", "cifar100")
-    assert values(hundred, "clean") == [1000] if name != "figure4" else cleans
+    ten = {"uniform": 250 if mode == "quick" else 1000, "background": 1000}
+    assert values(hundred, "clean") == ([*dict.fromkeys(ten[bias] for bias in biases)] if name != "figure4" else cleans)
     targets = [run.labels["target"] for run in hundred if run.labels["bias"] == "background"]
     assert set(targets) == ({7, 12, 41, 62, 85} if drawn_by_seed else {41} if targets else set())
     if "background" in biases:
@@ -192,11 +193,11 @@ def test_schedules_on_cifar(name):
     else:
         wide = dataclasses.replace(WHOLE, steps=60_000, drops=(40_000, 50_000)) if PARTS[name] == {} else found
         assert cifar.settings(name, "paper", "wrn-28-10") == wide
-    scale = 6_000 / 80_000                                  # quick mode: the same at a smaller size
+    scale = 16_000 / 80_000                                 # quick mode: the same at a smaller size
     quick = cifar.settings(name, "quick", SMALL)
     steps = round(expected.steps * scale) if name != "adaboost" else 100
     assert dataclasses.replace(quick, rate=0) == dataclasses.replace(expected, steps=steps, rate=0, drops=tuple(round(d * scale) for d in expected.drops),
-                                                       every=1 if name == "adaboost" else 500)
+                                                       every=1 if name == "adaboost" else 1000)
     own = cifar.settings(name, "paper", "resnet-32", steps=800, rate=0.7)
     assert own.steps == (round(expected.steps / 100) if name != "adaboost" else 100) and own.rate == pytest.approx(7 * expected.rate)
 
@@ -222,7 +223,7 @@ def test_networks_by_their_names(network, family, depth, widen, stride, steps, m
 
 
 def test_averages_of_batch_norm_know_how_long_training_is():
-    for arguments, momentum in (([], 1 - 50 / 6000), (["--mode", "paper"], 0.999), (["--steps", "1000"], 0.95)):
+    for arguments, momentum in (([], 1 - 50 / 16000), (["--mode", "paper"], 0.999), (["--steps", "1000"], 0.95)):
         run, = planned("table2", *arguments, "--methods", "uniform", "--seeds", "0")
         assert run.problem.init.args[-1] == pytest.approx(momentum)
 
