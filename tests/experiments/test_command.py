@@ -1,6 +1,7 @@
 """The command line of every experiment: refused options, the effect of one failed run, and the output."""
 import concurrent.futures
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -64,7 +65,7 @@ def small(monkeypatch):
     monkeypatch.setattr(contradiction, "_source", lambda: digits)
     for mode, variant in (("quick", "exact"), ("night", "paper"), ("paper", "paper")):
         monkeypatch.setitem(cifar.MODES, mode, cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, variant))
-    monkeypatch.setattr(cifar, "problem", lambda network, steps: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), networks._prepare))
+    monkeypatch.setattr(cifar, "problem", lambda network, steps, pixels: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), functools.partial(networks._prepare, pixels)))
     monkeypatch.setattr(figure2, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1))))
     monkeypatch.setattr(figure2, "QUICK", dataclasses.replace(figure2.QUICK, steps=4, every=2))
     monkeypatch.setattr(contradiction, "QUICK", dataclasses.replace(contradiction.QUICK, steps=4, every=2))
@@ -325,8 +326,13 @@ def test_folders_from_before_there_were_labels_and_batches(cli, tmp_path):
     assert cli(*arguments)[0] == 0
     path = tmp_path / "out" / "settings.json"
     kept = json.loads(path.read_text())
-    path.write_text(json.dumps({key: kept[key] for key in ("experiment", "mode", "steps", "rate")}))
+    path.write_text(json.dumps({key: kept[key] for key in ("experiment", "mode", "steps", "rate", "images", "pixels")}))
     assert cli(*arguments, "--resume")[0] == 0
+    path.write_text(json.dumps({key: kept[key] for key in ("experiment", "mode", "steps", "rate")}))     # the old quick mode
+    status, out, err = cli(*arguments, "--resume")
+    assert status == 2 and "images: None there, 200 now" in err and "pixels: None there, 32 now" in err
+    assert cli("table2", "--mode", "night", *arguments[1:], out="night")[0] == 0
+    assert not {"images", "pixels"} & {*json.loads((tmp_path / "night" / "settings.json").read_text())}  # which goes on
 
 
 @pytest.mark.parametrize("name", SWEPT)
