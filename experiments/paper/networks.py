@@ -36,4 +36,5 @@ def problem(network, steps, pixels=32):
         raise MinigradError(f"there is no network {network}\n  help: resnet-8, resnet-32, resnet-20-4 (four times as "
                             "wide), standard-32 (He et al.), wrn-28-10; depths are 6 k + 2, with wrn 6 k + 4")
     momentum = max(min(1.0 - 50.0 / steps, 0.999), 0.9)
-    return Problem(functools.partial(_init, family, depth, widen, stride, momentum), functools.partial(_prepare, pixels))
+    return Problem(functools.partial(_init, family, depth, widen, stride, momentum),
+                   functools.partial(_prepare, pixels))
