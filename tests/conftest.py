@@ -7,6 +7,7 @@ Tests on CuPy need a GPU or the stand-in for CUDA (fakecuda/); -m cupy selects t
 requirements.py.
 """
 import collections
+import contextlib
 import os
 
 import pytest
@@ -93,6 +94,13 @@ def cupy():
     """Switch minigrad to CuPy; the value is the module."""
     for _ in _switched("cupy"):
         yield backend.cupy_or_reason()[0]
+
+
+@pytest.fixture
+def exact():
+    """On the stand-in, notice the first byte outside of an array."""
+    with standin.exact_allocations() if standin.running() else contextlib.nullcontext():
+        yield
 
 
 def _without_c(monkeypatch):

@@ -53,6 +53,11 @@ class Linear(nn.Module):
         return y[:, 0] if y.shape[1] == 1 else y
 
 
+def linear_problem(network, steps, pixels):
+    """Stand in for cifar.problem, with a linear model in the place of every network."""
+    return Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), functools.partial(networks._prepare, pixels))
+
+
 @pytest.fixture
 def small(monkeypatch):
     """Reduce every experiment to four steps of linear models, with synthetic images instead of downloads."""
@@ -65,7 +70,7 @@ def small(monkeypatch):
     monkeypatch.setattr(contradiction, "_source", lambda: digits)
     for mode, variant in (("quick", "exact"), ("night", "paper"), ("paper", "paper")):
         monkeypatch.setitem(cifar.MODES, mode, cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, variant))
-    monkeypatch.setattr(cifar, "problem", lambda network, steps, pixels: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), functools.partial(networks._prepare, pixels)))
+    monkeypatch.setattr(cifar, "problem", linear_problem)
     monkeypatch.setattr(figure2, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1))))
     monkeypatch.setattr(figure2, "QUICK", dataclasses.replace(figure2.QUICK, steps=4, every=2))
     monkeypatch.setattr(contradiction, "QUICK", dataclasses.replace(contradiction.QUICK, steps=4, every=2))

@@ -1,7 +1,6 @@
 """The page of a folder of results: whatever commands leave there is on it, and nothing else is needed to read it."""
 import base64
 import collections
-import functools
 import html.parser
 import json
 import os
@@ -15,13 +14,13 @@ import pytest
 import minigrad
 from experiments import COMMANDS, command_line, data, figures
 from experiments.pages import contradiction, html_page, report, report_tasks, results
-from experiments.paper import cifar, command, figure2, networks
+from experiments.paper import cifar, command, figure2
 from experiments.training.folders import add_to_plan, prepare_folder, read_plan
 from experiments.training.runs import Problem
 from minigrad import FileError, MinigradError, nn
 
 from .test_cifar import Here, colored
-from .test_command import Linear
+from .test_command import Linear, linear_problem
 
 RESULTS = pathlib.Path(command_line.__file__).parent / "results"
 VOID = {"meta", "img", "br"}
@@ -92,7 +91,7 @@ def made(tmp_path_factory):
         patch.setitem(cifar.MODES, "quick", cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, "exact"))
         patch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path, **how: pathlib.Path(path).write_bytes(b"old"))
         patch.setattr(os, "fsync", lambda file: None)
-        patch.setattr(cifar, "problem", lambda network, steps, pixels: Problem(lambda rng, k: Linear(nn.Linear.init(rng, 3072, k)), functools.partial(networks._prepare, pixels)))
+        patch.setattr(cifar, "problem", linear_problem)
         patch.setattr(figure2, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1))))
         cifar._source.cache_clear()
         for kind, starts in STARTED.items():
@@ -386,7 +385,7 @@ def test_the_plan_has_the_runs_that_others_start_from(made):
     (("cifar10", "background", 0.4, 15), "reweight", (84.40, None)), (("cifar10", "background", 0.4, 1000), "uniform+ft", (84.37, None)),
     (("cifar10", "background", 0.4, 16), None, None), (("cifar100", "background", 0.4, 15), None, None), (("cifar10", "background", 0.2, 15), None, None),
     (("cifar10", "uniform", 0.2, 1000), None, None), (("cifar10", "uniform", 0.4, 100), None, None), (("svhn", "background", 0.4, 100), None, None),
-    (("svhn", "uniform", 0.4, 1000), None, None)])
+    (("svhn", "uniform", 0.4, 1000), None, None), (("cifar10", "uniform", 0.4, cifar.MODES["quick"].clean), "reweight", (86.92, 0.19))])
 def test_the_papers_values_of_a_task(task, method, value):
     found = figures.paper.accuracies(*task)
     assert found.get(method) == value and bool(found) == (method is not None)

@@ -1,6 +1,5 @@
 """Products and convolutions on CuPy: few outputs have a kernel, long sums are split, windows overlap in memory, and the
 numbers are NumPy's."""
-import contextlib
 import itertools
 import threading
 import types
@@ -14,8 +13,6 @@ from minigrad.backend import generator, to_host
 from minigrad.fast import cublas, cuda, cuda_convolution
 from minigrad.ops import convolution
 from minigrad.ops.windows import output_size
-
-from ..fakecuda import device as standin
 
 pytestmark = pytest.mark.parametrize("device", ["cupy"], indirect=True)
 TYPES = ["float32", "float64"]
@@ -177,13 +174,6 @@ def test_stacks_of_as_many_are_for_the_handle(device, products, a, b, stack):
 
 
 # -------------------------------------------------------------------------------------------------- by a kernel
-
-@pytest.fixture
-def exact():
-    """On the stand-in, notice the first byte outside of an array."""
-    with standin.exact_allocations() if standin.running() else contextlib.nullcontext():
-        yield
-
 
 def by_kernel(x, k, stride, padding):
     """The convolution by the kernel, whether it pays or not, of arrays in float32. Its output holds NaN before."""
