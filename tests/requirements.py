@@ -9,6 +9,7 @@ machine that should have everything.
 """
 import functools
 import importlib
+import importlib.util
 import os
 import pathlib
 import platform
@@ -25,7 +26,8 @@ from .fakecuda import device as standin
 
 DATA = pathlib.Path(os.environ.get("MINIGRAD_DATA", "nowhere")).expanduser()
 PROC, ROOT = pathlib.Path("/proc/self"), pathlib.Path(__file__).parent.parent
-BENCH, DEV, KERNEL_CHECK, NATIVE = (f"pip install -e '.[{extra}]'" for extra in ("bench", "dev", "kernel-check", "native"))
+BENCH, CLUSTER, DEV, KERNEL_CHECK, MPI, NATIVE = (f"pip install -e '.[{extra}]'"
+                                                 for extra in ("bench", "cluster", "dev", "kernel-check", "mpi", "native"))
 
 
 def _importable(name, remedy):
@@ -75,6 +77,18 @@ def _on_demand(name):
     return None if name in required() else f"it takes long: MINIGRAD_REQUIRE={name} runs it"
 
 
+def _mpi():
+    """Look for mpi4py without importing it, which starts MPI in this process, and for mpiexec."""
+    if importlib.util.find_spec("mpi4py") is None:
+        return f"mpi4py is not installed: {MPI}"
+    return None if mpiexec() else f"mpiexec was not found: {MPI}"
+
+
+def mpiexec():
+    """Return the path of mpiexec, of this environment first; None if there is none."""
+    return shutil.which("mpiexec", path=os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ.get("PATH", "")]))
+
+
 def _folder(name):
     return None if (DATA / name).is_dir() else f"the folder {name} is not in $MINIGRAD_DATA"
 
@@ -88,6 +102,8 @@ MISSING = {                                                 # name: () -> the re
     "gpu": lambda: backend.cupy_or_reason()[1] and f"no GPU: {backend.cupy_or_reason()[1]}",
     "standin": _standin,                                    # whether it can be built; the next one, whether this process runs on it
     "fakecuda": lambda: None if standin.running() else "python -m tests.fakecuda pytest runs it, on a stand-in for CUDA",
+    "mpi": _mpi,
+    "dask": lambda: _importable("distributed", CLUSTER),
     "mypy": lambda: _importable("mypy", DEV),
     "cc": _cc,
     "sanitizers": _sanitizers,                              # only on demand, as are builds
