@@ -14,6 +14,8 @@ import difflib
 import itertools
 import sys
 
+from minigrad.distributed import world
+
 from . import COMMANDS, console, deprecated
 from .paper import command
 
@@ -38,6 +40,9 @@ def main(arguments=None, executor=None):
         return 2
     chosen = [COMMANDS[name] for name in dict.fromkeys(names)]
     if chosen[0].script is None:
+        if world().size > 1:
+            print(f"error: {names[0]} runs in one process\n  help: leave out mpiexec", file=sys.stderr)
+            return 2
         return chosen[0].module.main(options)
     return command.main([each.script for each in chosen], options, executor)
 

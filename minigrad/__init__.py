@@ -11,6 +11,7 @@ A derivative at a point is a linear map that can be applied both ways. To read t
     losses.py      the loss of each example (normalization.py: batch normalization)
     nn.py          layers: a module is a tree of arrays (initial.py: initial values of parameters)
     optim.py       sgd and adam: pairs of pure functions
+    distributed.py many ranks that compute one thing: the sum over ranks as a linear map
     reweight.py    Learning to Reweight Examples, one linearization applied both ways
     models.py      networks, which lie in the folder models of the repository
     training.py    passes over data in batches, by Algorithm 1 or plainly
@@ -22,18 +23,19 @@ and below them, when you want to know:
 
     errors.py      how an error explains itself (boundary.py: also one that nobody thought of)
     backend.py     xp: NumPy or CuPy; where the table of faster forms is looked up
+    communicators.py  how ranks exchange arrays: MPI, or one rank alone
     tree.py        nested dicts, lists, tuples and modules of arrays (files.py: their files)
     typing.py      the types in signatures
     deprecated.py  old names that still work for one version
     __main__.py    `python -m minigrad` prints what it runs on
     fast/          what makes it fast: one table, operation -> (its form in C, in NumPy, in CuPy)
 """
-from . import backend, boundary, check, deprecated, nn, ops, optim, reweight, tree
+from . import backend, boundary, check, deprecated, distributed, nn, ops, optim, reweight, tree
 from .backend import to_host, use, xp
 from .check import check_buffers, check_derivatives
 from .core import LinearMap, Primitive
 from .draw import draw
-from .errors import BackendError, DTypeError, FileError, MinigradError, ShapeError, TraceError
+from .errors import BackendError, DTypeError, FileError, MinigradError, RankError, ShapeError, TraceError
 from .fast.capture import capture
 from .fast.info import info
 from .functions import checkpoint, with_derivative
@@ -43,11 +45,11 @@ from .reweight import example_weights, reweighted_gradient
 from .transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
 
 __all__ = [
-    "BackendError", "DTypeError", "FileError", "LinearMap", "MinigradError", "Primitive", "ShapeError", "TraceError",
-    "backend", "bilinear", "broadcast_to", "capture", "check", "check_buffers", "check_derivatives", "checkpoint",
-    "draw", "elementwise", "example_weights", "grad", "hessian", "hvp", "info", "jacobian", "jvp", "linear",
-    "linearize", "nn", "optim", "reweight", "reweighted_gradient", "signed", "sum_to", "to_host", "tree", "use",
-    "value_and_grad", "vjp", "with_derivative", "xp"
+    "BackendError", "DTypeError", "FileError", "LinearMap", "MinigradError", "Primitive", "RankError", "ShapeError",
+    "TraceError", "backend", "bilinear", "broadcast_to", "capture", "check", "check_buffers", "check_derivatives",
+    "checkpoint", "distributed", "draw", "elementwise", "example_weights", "grad", "hessian", "hvp", "info", "jacobian",
+    "jvp", "linear", "linearize", "nn", "optim", "reweight", "reweighted_gradient", "signed", "sum_to", "to_host",
+    "tree", "use", "value_and_grad", "vjp", "with_derivative", "xp"
 ]
 __all__ += ops.__all__
 

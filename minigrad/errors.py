@@ -46,6 +46,10 @@ class BackendError(MinigradError, RuntimeError):
     """An array module that cannot run here, or arrays of two modules in one operation."""
 
 
+class RankError(MinigradError, RuntimeError):
+    """Ranks of a program that do not do the same thing, or one that no longer answers."""
+
+
 class SizeError(MinigradError, MemoryError):
     """An array that does not fit into memory."""
 

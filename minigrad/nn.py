@@ -35,13 +35,14 @@ from . import deprecated, tree
 from .backend import as_array, is_array, module_of, xp
 from .boundary import explains, guard, guard_class
 from .box import raw
+from .communicators import several
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint
 from .initial import he_normal, normal, truncated_normal, uniform_unit_scaling, zeros
 from .losses import cross_entropy, sigmoid_cross_entropy, squared_error
 from .normalization import _move_averages, _normalize_batch, batch_norm
 from .ops import astype, concatenate, conv2d, dropout, matmul, relu, sqrt, stop_gradient
-from .ops.normalize import moments
+from .ops.normalize import moments, moments_over
 from .ops.windows import Padding, Pair
 from .typing import Array, Key, Shape, Tree
 
@@ -219,17 +220,22 @@ class BatchNorm(Module):
     state: {"mean", "var"}, each moved by average <- momentum * average + (1 - momentum) * batch statistic (the variance
     without Bessel's correction) once in every call of apply in training; it keeps its type. Ioffe & Szegedy, 2015.
     Raises ShapeError in training where each channel has only one value.
+
+    comm: the communicator of ranks that train on parts of one batch (distributed.py): the statistics are then those of
+    the whole batch, and the averages the same on all ranks. None: each rank has statistics of its own.
     """
     gain: Array
     bias: Array
     momentum: float = static(default=0.9)
     eps: float = static(default=1e-5)
+    comm: Any = static(default=None)
 
     @classmethod
     @deprecated.flags(rectify=(lambda layer: Sequential((layer, relu)), "Sequential((layer, relu))"))
-    def init(cls, channels: int, gain: bool = True, momentum: float = 0.9, eps: float = 1e-5) -> Self:
+    def init(cls, channels: int, gain: bool = True, momentum: float = 0.9, eps: float = 1e-5,
+             comm: Any = None) -> Self:
         """Return a layer with gain 1 (or none) and bias 0."""
-        return cls(xp.ones(channels, "float32") if gain else None, zeros(channels), momentum, eps)
+        return cls(xp.ones(channels, "float32") if gain else None, zeros(channels), momentum, eps, comm)
 
     def init_state(self) -> Tree:
         """Return the averages of a standard normal: mean 0, variance 1, in float32 at least."""
@@ -248,14 +254,15 @@ class BatchNorm(Module):
         if not train:
             y = self._evaluate(x, state)
             return relu(y) if then_relu else y, state
-        count = math.prod(shape(x)[:-1])
-        if count == 1:
+        comm, count = several(self.comm), math.prod(shape(x)[:-1])
+        if count == 1 and comm is None:
             raise ShapeError(message("BatchNorm(x)", "each channel has one value, which is its own mean: all "
                                      "examples would have the same output", [("x", x, "")],
                                      "model.predict(x, state) uses the running averages of training"))
-        statistics = moments(stop_gradient(x))
-        y = _normalize_batch(x, self.gain, self.bias, self.eps, then_relu, statistics)
-        return y, self._move(state, *statistics) if state and math.prod(shape(x)) else state
+        plain = stop_gradient(x)
+        statistics = moments(plain) if comm is None else moments_over(plain, comm)
+        y = _normalize_batch(x, self.gain, self.bias, self.eps, then_relu, statistics, comm)
+        return y, self._move(state, *statistics[:2]) if state and (comm or math.prod(shape(x))) else state
 
     def _evaluate(self, x: Array, state: Tree) -> Array:
         if state is None:

@@ -1,12 +1,15 @@
 """Batch normalization, with its gain and bias. Public as nn.batch_norm and nn.BatchNorm."""
 from __future__ import annotations
 
+from typing import Any
+
 import numpy
 
 from . import deprecated
 from .backend import as_array, is_float
 from .boundary import guard
 from .box import raw
+from .communicators import Communicator, several
 from .core import replaceable
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import with_derivative
@@ -15,18 +18,22 @@ from .typing import Array
 
 
 @deprecated.flags(rectify=(relu, "relu(batch_norm(x, gain, bias))"))
-def batch_norm(x: Array, gain: Array | None, bias: Array, eps: float = 1e-5) -> Array:
+def batch_norm(x: Array, gain: Array | None, bias: Array, eps: float = 1e-5, comm: Any = None) -> Array:
     """Return standardize(x, all axes but the last) * gain + bias.
 
-    gain: (channels,) or None for 1; bias: (channels,). Ioffe & Szegedy, 2015, Algorithm 1. Raises ShapeError,
+    gain: (channels,) or None for 1; bias: (channels,). comm: the communicator of ranks whose x are parts of one batch;
+    None: x is the whole. Ioffe & Szegedy, 2015, Algorithm 1. Raises ShapeError,
     DTypeError.
     """
-    return _normalize_batch(x, gain, bias, eps)
+    return _normalize_batch(x, gain, bias, eps, comm=several(comm))
 
 
 def _normalize_batch(x: Array, gain: Array | None, bias: Array, eps: float, then_relu: bool = False,
-                     statistics: tuple[Array, Array] | None = None) -> Array:
-    """Return batch_norm, or relu of it if `then_relu`. statistics: moments(x), if the caller has them."""
+                     statistics: tuple[Array, ...] | None = None, comm: Communicator | None = None) -> Array:
+    """Return batch_norm, or relu of it if `then_relu`.
+
+    statistics: moments(x), or moments_over(x, comm), if the caller has them.
+    """
     x, gain, bias = (v if v is None or hasattr(v, "dtype") else as_array(v) for v in (x, gain, bias))
     rows = [("x", x, ""), *([] if gain is None else [("gain", gain, "")]), ("bias", bias, "")]
     if not all(is_float(v) for _, v, _ in rows):
@@ -39,15 +46,15 @@ def _normalize_batch(x: Array, gain: Array | None, bias: Array, eps: float, then
         dtype = numpy.result_type(*(raw(v).dtype for _, v, _ in rows))
         wide = numpy.result_type(dtype, "float32")
         x, gain, bias = (v if v is None else astype(v, wide) for v in (x, gain, bias))
-        return astype(_normalize_batch(x, gain, bias, eps, then_relu), dtype)
-    return _batch_norm(x, gain, bias, eps=eps, then_relu=then_relu, statistics=statistics)
+        return astype(_normalize_batch(x, gain, bias, eps, then_relu, comm=comm), dtype)
+    return _batch_norm(x, gain, bias, eps=eps, then_relu=then_relu, statistics=statistics, comm=comm)
 
 
 @with_derivative
 def _batch_norm(x: Array, gain: Array | None, bias: Array, eps: float, then_relu: bool,
-                statistics: tuple[Array, Array] | None) -> Array:
+                statistics: tuple[Array, ...] | None, comm: Communicator | None = None) -> Array:
     """Return the definition. `statistics` spare a faster form a walk over x: here they are computed anew."""
-    y = standardize(x, tuple(range(len(shape(x)) - 1)), eps)
+    y = standardize(x, tuple(range(len(shape(x)) - 1)), eps, comm)
     y = (y if gain is None else y * gain) + bias
     return relu(y) if then_relu else y
 

@@ -32,10 +32,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy
 
-from . import core, deprecated, tree
+from . import core, deprecated, distributed, tree
 from .backend import is_array, is_readable, module_of
 from .boundary import guard
 from .box import Box, raw
+from .communicators import find
 from .core import replaceable
 from .errors import ShapeError, message, shape
 from .ops import astype, maximum, stop_gradient, sum, where
@@ -56,15 +57,20 @@ class Reweighted(NamedTuple):
     not_finite: Array   # an integer: how many examples have no weight because l_i, u_i or L is not finite
 
 
-def normalize(scores: Array) -> Array:
+def normalize(scores: Array, comm: Any = None) -> Array:
     """Return w = max(u, 0) / (Σ max(u, 0) + δ), with δ = 1 where the sum is 0: line 11. w >= 0, and Σ w is 1 or 0.
 
-    A score that is NaN or infinite counts as 0. The sum is computed in float32 or a wider type.
+    A score that is NaN or infinite counts as 0. The sum is computed in float32 or a wider type. comm: the communicator
+    of ranks whose scores are parts of one batch, over which the sum goes; None: the scores are the batch.
     """
     u = maximum(where(_finite(scores), scores, 0.0), 0.0)
     u = astype(u, numpy.result_type(scores.dtype, numpy.float32))
-    total = sum(u)
+    total = _over_ranks(sum(u), comm)
     return astype(u / (total + astype(stop_gradient(total) == 0, total.dtype)), scores.dtype)
+
+
+def _over_ranks(x: Array, comm: Any) -> Array:
+    return x if comm is None else distributed.allsum(x, comm)
 
 
 def _finite(x: Array) -> Array:
@@ -78,7 +84,7 @@ def _check_per_example(losses: Array, call: str) -> None:
 
 
 def reweighted_gradient(losses: Callable[[Params], Any], clean_loss: Callable[[Params], Array], params: Params,
-                        has_aux: bool = False) -> Reweighted:
+                        has_aux: bool = False, comm: Any = None) -> Reweighted:
     """Return the gradient of the reweighted loss: Algorithm 1, lines 4 to 13, by one linearization read both ways.
 
     Args:
@@ -86,6 +92,7 @@ def reweighted_gradient(losses: Callable[[Params], Any], clean_loss: Callable[[P
         clean_loss: clean_loss(params) -> scalar, the mean loss of the clean batch.
         params: any tree.
         has_aux: whether losses returns a pair.
+        comm: the communicator of ranks that each have a part of the batch, see below; None: the batch is here.
 
     The weights are constants of the update: no derivative flows through them. Raises ShapeError unless there is one
     loss per example and one clean loss.
@@ -104,22 +111,36 @@ def reweighted_gradient(losses: Callable[[Params], Any], clean_loss: Callable[[P
     To leave such examples out of the gradient, on NumPy the network is run once more, when there are any. On a GPU,
     where looking for them would wait for the device, the whole gradient of such a batch is 0; so it is on NumPy if the
     second run does not reproduce the losses of the others (it draws other random numbers, or the examples are coupled).
+
+    **Many ranks.** With a communicator, `losses` are those of this rank's examples and `clean_loss` is this rank's part
+    of the clean loss, distributed.mean_part(l): the parts add up. Both are called with parameters that went through
+    distributed.share. Gradient, clean loss and not_finite are then those of the whole batch, the same on
+    all ranks; weights, scores and losses those of this rank's examples.
     """
+    if comm is not None:
+        comm = find(comm)
+        losses, clean_loss = _shared(losses, comm), _shared(clean_loss, comm)
     L, v = value_and_grad(clean_loss)(params)                                       # lines 8-10
+    L = _over_ranks(L, comm)
     l, J, aux = linearize(losses if has_aux else lambda p: (losses(p), None), params, has_aux=True)     # line 4
     u = J.push(v)                                                                   # lines 5-10
     _check_per_example(u, "reweighted_gradient(losses, ...)")
     good = _finite(l) & _finite(u) & _finite(L)
-    w = stop_gradient(normalize(where(good, u, 0.0)))                               # line 11
-    all_good = good.all()
+    w = stop_gradient(normalize(where(good, u, 0.0), comm))                         # line 11
+    bad = _over_ranks((~good).sum(), comm)
+    all_good = bad == 0
     if not is_readable(good):
         leaves, structure = tree.flatten(J.pull(w))                                 # lines 12-13
         gradient = tree.unflatten(structure, _zero_unless(all_good, *leaves))
     elif all_good:
         gradient = J.pull(w)
     else:
-        gradient = _pull_without(~good, (lambda p: losses(p)[0]) if has_aux else losses, params, l, w)
-    return Reweighted(gradient, w, u, l, L, aux, (~good).sum())
+        gradient = _pull_without(~good, (lambda p: losses(p)[0]) if has_aux else losses, params, l, w, comm)
+    return Reweighted(gradient, w, u, l, L, aux, bad)
+
+
+def _shared(f: Callable[[Params], Any], comm: Any) -> Callable[[Params], Any]:
+    return lambda params: f(distributed.share(params, comm))
 
 
 @replaceable
@@ -128,15 +149,17 @@ def _zero_unless(condition: Array, *leaves: Array) -> tuple[Array, ...]:
     return tuple(where(condition, leaf, 0.0) for leaf in leaves)
 
 
-def example_weights(losses: Callable[[Params], Array], clean_loss: Callable[[Params], Array], params: Params) -> Array:
+def example_weights(losses: Callable[[Params], Array], clean_loss: Callable[[Params], Array], params: Params,
+                    comm: Any = None) -> Array:
     """Return the weights of Algorithm 1, lines 4 to 11, in forward mode: (n,). No tape of the noisy batch is kept.
 
     The arguments are those of reweighted_gradient, and so is the weight 0 of examples that are not finite.
     """
-    L, v = value_and_grad(clean_loss)(params)
+    L, v = value_and_grad(clean_loss if comm is None else _shared(clean_loss, comm))(params)
+    L = _over_ranks(L, comm)
     l, u = jvp(losses, (params,), (v,))
     _check_per_example(u, "example_weights(losses, ...)")
-    return normalize(where(_finite(l) & _finite(L), u, 0.0))
+    return normalize(where(_finite(l) & _finite(L), u, 0.0), comm)
 
 
 def example_weights_unrolled(losses: Callable[[Params], Array], clean_loss: Callable[[Params], Array], params: Params,
@@ -172,7 +195,8 @@ def example_weights_unrolled(losses: Callable[[Params], Array], clean_loss: Call
 
 # ------------------------------------------------------------------------- examples that are not finite
 
-def _pull_without(bad: Array, losses: Callable[[Params], Array], params: Params, l: Array, w: Array) -> Tree:
+def _pull_without(bad: Array, losses: Callable[[Params], Array], params: Params, l: Array, w: Array,
+                  comm: Any = None) -> Tree:
     """Return Σ w_i ∇l_i over the examples that are not bad: lines 12-13, on NumPy.
 
     Pulling w back along the tape does not do: the zeros in w meet the NaN that the forward pass left there, and
@@ -182,6 +206,7 @@ def _pull_without(bad: Array, losses: Callable[[Params], Array], params: Params,
     gradient = J.pull(w)
     same = numpy.allclose(raw(again)[~bad], raw(l)[~bad], rtol=1e-3)
     same = same and all(_finite(g).all() for g in tree.flatten(gradient)[0])
+    same = _over_ranks(numpy.asarray(int(not same)), comm) == 0
     return gradient if same else tree.map(lambda g: where(False, g, 0.0), gradient)
 
 

@@ -10,8 +10,8 @@ import minigrad as mg
 from minigrad import nn
 
 ROOT = pathlib.Path(mg.__file__).parent.parent
-LAYERS = [{"typing"}, {"errors", "deprecated"}, {"boundary"}, {"backend", "files"}, {"tree"}, {"box"}, {"core"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"},
-          {"losses", "normalization", "initial"}, {"nn", "optim", "reweight", "check", "draw"}, {"models"}, {"training"}, {"estimators"}, {"fast"}, {"__main__"}]      # the ground floor, and the wing
+LAYERS = [{"typing"}, {"errors", "deprecated"}, {"boundary"}, {"backend", "files"}, {"communicators"}, {"tree"}, {"box"}, {"core"}, {"kinds"}, {"ops"}, {"transforms"}, {"functions"},
+          {"losses", "normalization", "initial", "distributed"}, {"nn", "optim", "reweight", "check", "draw"}, {"models"}, {"training"}, {"estimators"}, {"fast"}, {"__main__"}]      # the ground floor, and the wing
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ROOMS = [{"deprecated", "console"}, {"data"}, {"methods"}, {"training"}, {"figures"}, {"paper"}, {"pages", "benchmark"}, {"command_line"},
          {"commands", "__main__"}]                          # of the experiments: each may import those before it
@@ -126,7 +126,7 @@ def test_tests_are_skipped_by_requirements_alone():
 
 
 def test_engine_needs_little_more_than_numpy():
-    allowed = {"numpy", "safetensors", "threadpoolctl", "cupy", "matplotlib", "cuda"}       # the last only with CuPy
+    allowed = {"numpy", "safetensors", "threadpoolctl", "cupy", "matplotlib", "cuda", "mpi4py"}       # the last two only with CuPy, and under mpiexec
     names = {name for path in (ROOT / "minigrad").rglob("*.py") for name in imported(path) if (path.stem, name) != ("estimators", "sklearn")}
     import sys
     assert names - set(LEVEL) - set(sys.stdlib_module_names) - {p.stem for p in (ROOT / "minigrad/ops").glob("*.py")} <= allowed

@@ -73,6 +73,11 @@ class Weighting(NamedTuple):
 
     row_type = Row              # of the numbers of a step
 
+    @property
+    def divides(self):
+        """Whether its batch can be divided among ranks: whether its rule is of one of the three kinds in rules.py."""
+        return self.rule is by_weights or isinstance(self.rule, (ByLosses, ByCleanLoss))
+
 
 class Boosted(NamedTuple):
     """A method that trains many weak learners, one in each round, on the baseline part of the task.
@@ -93,7 +98,8 @@ class Boosted(NamedTuple):
     first: Callable = np.ones_like
     costs: Callable = np.ones_like
 
-    base = None                 # these methods start from no other run,
+    divides = False             # these methods have no batches,
+    base = None                 # start from no other run,
     classes = None              # and handle any number of classes
     row_type = boosting.Round   # of the numbers of a round
 

@@ -9,6 +9,9 @@ memory: the memory that the rule returned in the previous step. known, now: see 
     ByLosses(weigh)         the weights depend on the losses: linearize, weigh, pull the weights back
     ByCleanLoss(...)        the weights depend on the clean loss: Algorithm 1
 
+Where a run is trained on many ranks (known.comm), losses and batch are those of this rank's part of the batch. The
+three kinds do what one rank would; other rules, which look at the whole batch in their own way, do not.
+
 A rule with parameters is a frozen dataclass, so that a run can be sent to another process together with its method.
 
 Where the authors' published code differs from the paper, the paper's definition is implemented, and a note mentions it.
@@ -37,6 +40,7 @@ from minigrad import (
     value_and_grad,
     xp,
 )
+from minigrad.distributed import mean_part, part, share, whole
 
 from .step import Step
 
@@ -44,7 +48,7 @@ from .step import Step
 def by_weights(losses, params, batch, clean, memory, known, now):
     """Update by the gradient of sum w_i l_i, where w = batch.weights, (n,), comes from the method's `weigh`."""
     def total(params):
-        l, aux = losses(params, batch)
+        l, aux = losses(share(params, known.comm), batch)
         return sum(batch.weights * l), (l, aux)
     (_, (l, aux)), gradient = value_and_grad(total, has_aux=True)(params)
     return Step(gradient, batch.weights, l, aux, memory)
@@ -57,8 +61,9 @@ class ByLosses:
 
     def __call__(self, losses, params, batch, clean, memory, known, now):
         """Update by the gradient of sum w_i l_i."""
-        l, J, aux = linearize(lambda params: losses(params, batch), params, has_aux=True)
-        w, new = self.weigh(l, memory, known, now)
+        l, J, aux = linearize(lambda params: losses(share(params, known.comm), batch), params, has_aux=True)
+        w, new = self.weigh(whole(l, known.comm), memory, known, now)
+        w = part(w, known.comm)
         return Step(J.pull(astype(w, l.dtype)), w, l, aux, new)
 
 
@@ -175,12 +180,14 @@ class ByCleanLoss:
     def __call__(self, losses, params, batch, clean, memory, known, now):
         """Update by the gradient of sum w_i l_i, with the weights w of Algorithm 1."""
         def clean_loss(params):
-            return mean(losses(params, clean)[0]) + (_decay(params, known.decay) if self.decay else 0.0)
+            decay = _decay(params, known.decay) / known.comm.size if self.decay else 0.0
+            return mean_part(losses(params, clean)[0], known.comm) + decay
         if self.redraw:
-            w = reweight.example_weights(lambda params: losses(params, batch)[0], clean_loss, params)
+            w = reweight.example_weights(lambda params: losses(params, batch)[0], clean_loss, params, known.comm)
             again = batch._replace(key=nn.fold_in(batch.key, 1), weights=w)
             return by_weights(losses, params, again, clean, memory, known, now)
-        r = reweight.reweighted_gradient(lambda params: losses(params, batch), clean_loss, params, has_aux=True)
+        r = reweight.reweighted_gradient(lambda params: losses(params, batch), clean_loss, params, has_aux=True,
+                                         comm=known.comm)
         return Step(r.gradient, r.weights, r.losses, r.aux, memory, r.clean_loss)
 
 

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad import MinigradError
+from minigrad.distributed import Alone, Communicator
 
 
 class Batch(NamedTuple):
@@ -19,6 +20,7 @@ class Known(NamedTuple):
     frequencies: np.ndarray     # (classes,), of the labels in training: their sum is 1
     precision: np.ndarray       # (classes,), label precision: P(label is right | label); for oracles only
     decay: float                # the optimizer's weight decay
+    comm: Communicator = Alone()        # of the ranks, each of which has a part of the batch
 
 
 class Now(NamedTuple):

@@ -2,6 +2,7 @@
 import abc
 import contextlib
 import dataclasses
+import os
 import pathlib
 import shlex
 import sys
@@ -9,11 +10,13 @@ import time
 
 import minigrad
 from minigrad import MinigradError
+from minigrad.distributed import Alone, world
 
 from .. import console
 from ..methods import METHODS
+from ..training import ranks, train
 from ..training.folders import add_to_plan, prepare_folder, read_record
-from ..training.pool import default_jobs, run_all
+from ..training.pool import add_bases, default_jobs, run_all
 from ..training.runs import read_lines, split_finished
 
 
@@ -147,7 +150,8 @@ def parse_options(script, arguments):
 def main(scripts, arguments, executor=None):
     """Run one or several scripts from the command line; return the exit status.
 
-    The runs of all scripts are trained in one sweep, each once; then every script reports.
+    The runs of all scripts are trained in one sweep, each once; then every script reports. Where mpiexec has started
+    several ranks, all of them train one run after the other, see training/ranks.py.
 
     Args:
         scripts: a list of Scripts.
@@ -156,49 +160,74 @@ def main(scripts, arguments, executor=None):
 
     Returns 0, 1 if a run failed, 2 for an error before training, 130 after Ctrl-C.
     """
-    parsed = [make_parser(script).parse_args(arguments) for script in scripts]
-    try:
-        return _main(scripts, parsed, executor)
-    except (MinigradError, OSError) as error:
-        print(f"error: {console.reason(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        names = [script.name for script in scripts]
-        again = shlex.join([*names, *[a for a in map(str, arguments) if a != "--resume"], "--resume"])
-        print("\nstopped; everything up to the last line of the record is kept. Continue with:\n"
-              f"  python -m experiments {again}")
-        return 130
+    comm = Alone()
+    with contextlib.ExitStack() as stack:
+        try:
+            comm = world()
+            if comm.rank > 0:                               # rank 0 prints what all have to say
+                for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr):
+                    stack.enter_context(redirect(stack.enter_context(open(os.devnull, "w"))))
+            return _main(scripts, [make_parser(script).parse_args(arguments) for script in scripts], executor, comm)
+        except (MinigradError, OSError) as error:
+            print(f"error: {ranks.tell(comm, error)}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            comm.lost = comm.size > 1                       # others may wait for this rank: the end of it ends them
+            names = [script.name for script in scripts]
+            again = shlex.join([*names, *[a for a in map(str, arguments) if a != "--resume"], "--resume"])
+            print("\nstopped; everything up to the last line of the record is kept. Continue with:\n"
+                  f"  python -m experiments {again}")
+            return 130
 
 
-def _main(scripts, parsed, executor):
+def _main(scripts, parsed, executor, comm):
     if parsed[0].backend:
         minigrad.use(parsed[0].backend)
     plans = []
     for script, options in zip(scripts, parsed):
         options = _check_options(script, options)
         plans.append((script, options, *script.plan(options)))
+    runs = [run for *_, some in plans for run in some]
+    ranks.check_methods(runs, comm)
+    if comm.size > 1 and parsed[0].jobs:
+        raise MinigradError(f"--jobs {parsed[0].jobs}: {comm.size} ranks train one run at a time\n"
+                            "  help: leave out --jobs, or mpiexec")
+    ranks.share_machine(comm)
+    with contextlib.ExitStack() as stack:
+        ranks.on_first(comm, lambda: _prepare(plans, parsed, stack))
+        if comm.size > 1:
+            failed = ranks.train_all(ranks.on_first(comm, lambda: add_bases(runs)), comm, train, parsed[0].quiet)
+        else:
+            failed = run_all(runs, parsed[0].jobs or default_jobs(), executor, parsed[0].quiet)
+        if comm.rank == 0:
+            _report_all(plans, failed)
+    return 1 if failed else 0
+
+
+def _prepare(plans, parsed, stack):
+    """Check the data and the folders, and write the plan of what will be run; the stack releases the folders."""
     folders = _group_by_folder(plans)
     statements = [script.statements(runs) for script, *_, runs in plans]    # fails on bad data before any file
-    with contextlib.ExitStack() as stack:
-        for folder, (script, settings, runs) in folders.items():
-            stack.enter_context(prepare_folder(folder, settings, parsed[0].resume, 5 + 4 * len(runs), script.grows))
-        for folder in folders:
-            own = [(plan[0], plan[3], texts, given) for plan, texts, given in zip(plans, statements, parsed)
-                   if plan[1].out == folder]
-            add_to_plan(folder, [_describe_command(script, given) for script, *_, given in own],
-                        {name: run for each in own for name, run in _describe_runs(*each[:3]).items()})
-        if not parsed[0].quiet:
-            print("\n".join(_describe_start(*plan, texts) for plan, texts in zip(plans, statements)), flush=True)
-        failed = run_all([run for *_, runs in plans for run in runs], parsed[0].jobs or default_jobs(), executor,
-                         parsed[0].quiet)
-        for script, options, _, runs in plans:
-            try:
-                _report(script, options, runs, failed)
-            except Exception as error:                      # the other scripts still report
-                failed[f"the report of {script.name}"] = console.reason(error)
+    for folder, (script, settings, runs) in folders.items():
+        stack.enter_context(prepare_folder(folder, settings, parsed[0].resume, 5 + 4 * len(runs), script.grows))
+    for folder in folders:
+        own = [(plan[0], plan[3], texts, given) for plan, texts, given in zip(plans, statements, parsed)
+               if plan[1].out == folder]
+        add_to_plan(folder, [_describe_command(script, given) for script, *_, given in own],
+                    {name: run for each in own for name, run in _describe_runs(*each[:3]).items()})
+    if not parsed[0].quiet:
+        print("\n".join(_describe_start(*plan, texts) for plan, texts in zip(plans, statements)), flush=True)
+
+
+def _report_all(plans, failed):
+    """Let each script report; print what failed."""
+    for script, options, _, runs in plans:
+        try:
+            _report(script, options, runs, failed)
+        except Exception as error:                          # the other scripts still report
+            failed[f"the report of {script.name}"] = console.reason(error)
     for name, why in failed.items():
         print(f"failed: {why if why.startswith(name) else f'{name}: {why}'}", file=sys.stderr)
-    return 1 if failed else 0
 
 
 def _describe_start(script, options, settings, runs, statements):

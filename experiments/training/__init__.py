@@ -5,6 +5,7 @@ folders.py   the folder of an experiment
 trainers.py  one step: gradient descent, or boosting
 loop.py      the one loop, which a killed run resumes
 pool.py      runs side by side, each in a process of its own
+ranks.py     one run on many ranks, which mpiexec started
 """
 from .. import deprecated
 from .loop import train

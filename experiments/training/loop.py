@@ -10,26 +10,41 @@ import time
 import numpy as np
 
 from minigrad import tree
+from minigrad.distributed import check_equal
 
 from .folders import make_folder
+from .ranks import as_first, learned_on_first, on_first
 from .runs import has_full_record, identity, out_of_memory_error, read_lines, read_position, restore, write_record
-from .trainers import trainer_of
+from .trainers import ALONE, trainer_of
 
 SAVE_INTERVAL = 240.0           # seconds between two checkpoints, at most
 
 
-def train(run, progress=lambda steps, line: None):
+def train(run, progress=lambda steps, line: None, comm=ALONE):
     """Train a run to its end, from its last checkpoint if there is one; return the lines of the record.
 
     A run with a full record is not trained again, unless another run starts from it and its checkpoint is missing.
 
     progress(steps, line) is called after every step with the number of steps taken, and after every evaluation with its
-    line, else None; the first call has minus the number of steps that are not repeated.
+    line, else None; the first call has minus the number of steps that are not repeated. comm: the communicator of the
+    ranks that train the run together, see ranks.py.
 
     Raises NotFinite when a loss is not finite, and OutOfMemory when a step does not fit in memory; the last checkpoint
     and the record up to it are kept. Raises FileError where the folder cannot be created or written, where the
     checkpoint or the record is damaged or of another run, and where the run that this one starts from is not finished.
+    Raises RankError where ranks do not have the same parameters.
     """
+    start, lines, rows, before = on_first(comm, lambda: _open(run))
+    progress(-start, lines[-1] if lines else None)
+    if start < run.settings.steps:
+        with np.errstate(over="ignore", invalid="ignore"):  # fetch_rows reports what is not finite
+            _steps(run, start, lines, rows, before, progress, comm)
+        gc.collect()                                        # a trainer and its captured step are a reference cycle
+    return lines
+
+
+def _open(run):
+    """Return the step to start at, the lines up to there, the rows since the last one, and all lines of the record."""
     make_folder(run.folder)
     start, lines, rows, before = 0, [], [], read_lines(run)
     if run.checkpoint.exists():
@@ -37,17 +52,12 @@ def train(run, progress=lambda steps, line: None):
     elif has_full_record(run) and not run.is_base:           # the checkpoint was deleted, and no run needs it
         start, lines = run.settings.steps, before
     write_record(run, lines, before)
-    progress(-start, lines[-1] if lines else None)
-    if start < run.settings.steps:
-        with np.errstate(over="ignore", invalid="ignore"):  # fetch_rows reports what is not finite
-            _steps(run, start, lines, rows, before, progress)
-        gc.collect()                                        # a trainer and its captured step are a reference cycle
-    return lines
+    return start, lines, rows, before
 
 
-def _steps(run, start, lines, rows, before, progress):
-    trainer = trainer_of(run)
-    learned = restore(run, trainer) if start else trainer.init()
+def _steps(run, start, lines, rows, before, progress, comm):
+    trainer, writes = trainer_of(run, comm), comm.rank == 0
+    learned = learned_on_first(comm, trainer, lambda: restore(run, trainer) if start else trainer.init())
     start_time = saved = time.perf_counter()
     for step in range(start, run.settings.steps):
         try:
@@ -63,10 +73,13 @@ def _steps(run, start, lines, rows, before, progress):
                     "seconds": time.perf_counter() - start_time}
             lines.append(line)
             rows, start_time = [], time.perf_counter()
-            write_record(run, lines, before)
-        if line or time.perf_counter() - saved > SAVE_INTERVAL:
+            if writes:
+                write_record(run, lines, before)
+        if line or as_first(comm, time.perf_counter() - saved > SAVE_INTERVAL):
             rows, saved = trainer.fetch_rows(rows, step), time.perf_counter()
-            tree.save(run.checkpoint, learned, {"run": identity(run), "record": json.dumps(lines),
-                                                "step": str(step + 1), "rows": json.dumps(rows)})
+            check_equal(learned, comm)
+            if writes:
+                tree.save(run.checkpoint, learned, {"run": identity(run), "record": json.dumps(lines),
+                                                    "step": str(step + 1), "rows": json.dumps(rows)})
         if line:
             progress(0, line)

@@ -48,7 +48,7 @@ def run_all(runs, jobs, executor=None, quiet=False):
     `jobs` processes on this machine. quiet: whether to show no progress.
     Raises KeyboardInterrupt at Ctrl-C or SIGTERM, after all workers have stopped; checkpoints are kept.
     """
-    runs = _add_bases(runs)
+    runs = add_bases(runs)
     ended = {}                                              # {name: reason of failure, or None}
     with contextlib.ExitStack() as stack:
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
@@ -61,7 +61,7 @@ def run_all(runs, jobs, executor=None, quiet=False):
     return {run.name: ended[run.name] for run in runs if ended[run.name]}
 
 
-def _add_bases(runs):
+def add_bases(runs):
     """Return the runs in an order in which each follows its base, bases included, and each name occurs once.
 
     Runs whose checkpoint is needed by an unfinished run get is_base=True.

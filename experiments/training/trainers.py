@@ -12,6 +12,7 @@ import numpy as np
 
 from minigrad import FileError, capture, mean, optim, stack, to_host, tree, xp
 from minigrad.backend import generator
+from minigrad.distributed import Alone, part, synchronize
 
 from ..data import Part
 from ..methods import (
@@ -29,6 +30,8 @@ from ..methods import (
     samplers,
 )
 from .runs import DIVERGED, INIT, MASKS, METHOD, REBUILD, STEPS, is_finished, not_finite_error, restore
+
+ALONE = Alone()
 
 
 def scores(model, images, state=None, train=True, key=None):
@@ -54,9 +57,13 @@ def _percent_wrong(decisions, labels):
 
 
 class _Trainer:
-    """The base class of trainers, with the task of a run, and `examples`, the part that its method trains on."""
+    """The base class of trainers, with the task of a run, and `examples`, the part that its method trains on.
 
-    def __init__(self, run):
+    comm: the communicator of the ranks that train this run together.
+    """
+
+    def __init__(self, run, comm=ALONE):
+        self.comm = comm
         self.run, self.method, self.task, self.problem = run, run.method, run.task(), run.problem
         self.examples, self.classes = self._training_set(), self.task.classes
         self.frequencies = np.bincount(self.examples.labels, minlength=self.classes) / len(self.examples)
@@ -78,11 +85,12 @@ class Descent(_Trainer):
     """Stochastic gradient descent with momentum, by the sampler, rule and criterion of a method.
 
     learned: {"params": {"model", "layer"}, "state": running averages of batch norm, "momentum", "memory" of the rule}.
-    On a GPU a step is a CUDA graph, and its output is in the memory of the graph, which the next step overwrites.
+    On a GPU a step is a CUDA graph, and its output is in the memory of the graph, which the next step overwrites. Many
+    ranks draw the same batch, and each takes its part of it.
     """
 
-    def __init__(self, run):
-        super().__init__(run)
+    def __init__(self, run, comm=ALONE):
+        super().__init__(run, comm)
         s = run.settings
         self.rate = optim.piecewise(s.rate, s.drops)
         self.optimizer = optim.sgd(momentum=s.momentum, weight_decay=s.decay)
@@ -91,7 +99,7 @@ class Descent(_Trainer):
         self.true, right = xp.asarray(self.examples.true), ~self.examples.wrong
         precision = [np.mean(right[self.examples.labels == c]) if (self.examples.labels == c).any() else 0.0
                      for c in range(self.classes)]
-        self.known = Known(self.frequencies, np.array(precision), s.decay)
+        self.known = Known(self.frequencies, np.array(precision), s.decay, comm)
         self.update = capture(self._update)
 
     def _training_set(self):
@@ -104,7 +112,7 @@ class Descent(_Trainer):
 
     def template(self):
         """Return new parameters, and the initial running averages, momentum and memory of the rule."""
-        model = self.problem.init(generator((self.run.seed, INIT)), self.classes)
+        model = synchronize(self.problem.init(generator((self.run.seed, INIT)), self.classes), self.comm)
         layer = criteria.adaptation_layer(np.eye(self.classes)) if self.method.layer else None
         memory = self.method.memory(generator((self.run.seed, METHOD))) if self.method.memory else None
         params = {"model": model, "layer": layer}
@@ -139,15 +147,17 @@ class Descent(_Trainer):
         chosen = self.method.sampler(self.examples.labels, self.method.batch or run.settings.batch, rng)
         indices, labels, rate = xp.asarray(chosen), self.examples.labels[chosen], self.rate(t)
         now = Now(t, run.settings.steps, rate, labels, rng)
-        batch = Batch(self.problem.prepare(self.images[indices], rng), self.labels[indices], self._key(t, 0),
-                      xp.asarray(self.method.weigh(self.known, now), np.float32))
-        parts = batch, self._clean(rng, t), self.true[indices], np.asarray(rate, np.float32)
+        images, mine = self.problem.prepare(self.images[indices], rng), part(indices, self.comm)
+        batch = Batch(part(images, self.comm), self.labels[mine], self._key(t, 0),
+                      xp.asarray(part(self.method.weigh(self.known, now), self.comm), np.float32))
+        parts = batch, self._clean(rng, t), self.true[mine], np.asarray(rate, np.float32)
         if self.method.host:
             return self._update(learned, *tree.map(xp.asarray, parts), now=now)
         return self.update(learned, *parts)
 
     def _key(self, t, which):
-        return np.array([self.run.seed % 2**32, MASKS, t, which], np.uint32)
+        key = [self.run.seed % 2**32, MASKS, t, which]
+        return np.array(key if self.comm.size == 1 else [*key, self.comm.rank], np.uint32)
 
     def _update(self, learned, batch, clean, true, rate, now=NOT_GIVEN):
         """Do the part of a step that runs on the device, and is captured unless the method has host=True.
@@ -174,8 +184,8 @@ class Descent(_Trainer):
         chosen = samplers.with_repetition(self.task.clean.labels, count, rng) if count else np.arange(
             len(self.task.clean))
         indices = xp.asarray(chosen)
-        return Batch(self.problem.prepare(self.clean_images[indices], rng), self.clean_labels[indices],
-                     self._key(t, 1))
+        images = self.problem.prepare(self.clean_images[indices], rng)
+        return Batch(part(images, self.comm), self.clean_labels[part(indices, self.comm)], self._key(t, 1))
 
     def _row(self, r, labels, true):
         """Return a Row as one array on the device, in few kernel launches and without synchronizing."""
@@ -191,13 +201,24 @@ class Descent(_Trainer):
     def fetch_rows(self, rows, t):
         """Return the rows as lists on the host; raise NotFinite for a loss that is not finite or above DIVERGED."""
         new = [row for row in rows if not isinstance(row, list)]
-        host = to_host(xp.stack(new)).astype(float) if new else np.zeros((0, len(Row._fields)))
+        host = self._over_ranks(to_host(xp.stack(new)).astype(float)) if new else np.zeros((0, len(Row._fields)))
         all_rows = Row(*host.T)
         largest = np.maximum(np.abs(all_rows.loss), np.abs(all_rows.clean_loss))
         if not (largest < DIVERGED).all():                  # NaN compares as False
             k = int(np.argmin(largest < DIVERGED))
             raise not_finite_error(self.run, t + 2 - len(host) + k, largest[k])
         return [row for row in rows if isinstance(row, list)] + host.tolist()
+
+    def _over_ranks(self, rows):
+        """Return the rows of the whole batches from those of this rank's parts: sums, and two means."""
+        if self.comm.size == 1:
+            return rows
+        count = rows[:, [Row._fields.index("wrong"), Row._fields.index("right")]].sum(1, keepdims=True)
+        loss, clean_loss = Row._fields.index("loss"), Row._fields.index("clean_loss")
+        sums = self.comm.allsum(np.hstack([rows, rows[:, [loss]] * count, count]))
+        total = sums[:, :-2]
+        total[:, loss], total[:, clean_loss] = sums[:, -2] / sums[:, -1], rows[:, clean_loss]
+        return total
 
     def line(self, learned, rows, t):
         """Return losses and errors after step t, and the distribution of weights since the last line."""
@@ -222,8 +243,8 @@ class Descent(_Trainer):
 class Boosting(_Trainer):
     """Boosting, one round a step; learned: the Ensemble of boosting.py, with votes on the test and validation sets."""
 
-    def __init__(self, run):
-        super().__init__(run)
+    def __init__(self, run, comm=ALONE):
+        super().__init__(run, comm)
         self.costs = self.method.costs(self.frequencies)[self.examples.labels]
         sets = [self.task.test, *([self.task.validation] if self.task.validation is not None else [])]
         self.x, *self.others = (to_host(self.problem.prepare(xp.asarray(part.images), None)).reshape(len(part), -1)
@@ -263,9 +284,9 @@ class Boosting(_Trainer):
                                  if 0 < examples.wrong.sum() < len(examples) else None)}
 
 
-def trainer_of(run):
-    """Return a new trainer for a run: Boosting or Descent."""
-    return (Boosting if isinstance(run.method, Boosted) else Descent)(run)
+def trainer_of(run, comm=ALONE):
+    """Return a new trainer for a run on these ranks: Boosting or Descent."""
+    return (Boosting if isinstance(run.method, Boosted) else Descent)(run, comm)
 
 
 def confusion(trainer, learned, part=None):

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy
 
+from ..communicators import Communicator
 from ..ops.normalize import moments as plain_moments
+from ..ops.normalize import moments_over
 from ..typing import Array
 from .elementwise import select
 from .products import column_sums
@@ -43,15 +45,20 @@ def _tile(a: Array, x: Array) -> Array:
 
 
 def batch_norm(x: Array, gain: Array | None, bias: Array, eps: float, then_relu: bool,
-               statistics: tuple[Array, Array] | None) -> Any:
+               statistics: tuple[Array, ...] | None, comm: Communicator | None = None) -> Any:
     """Return y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative.
 
-    statistics: moments(x), if they are known already.
+    statistics: moments(x), or moments_over(x, comm), if they are known already.
     """
-    if not x.size:
+    if not x.size and comm is None:
         return NotImplemented
-    passes = Passes(x, gain, bias, statistics or plain_moments(x), eps, then_relu)
+    passes = Passes(x, gain, bias, statistics or statistics_of(x, comm), eps, then_relu, comm)
     return passes.y, passes.push, passes.pull
+
+
+def statistics_of(x: Array, comm: Communicator | None) -> tuple[Array, ...]:
+    """Return moments(x), or moments_over(x, comm) if there is a communicator."""
+    return plain_moments(x) if comm is None else moments_over(x, comm)
 
 
 class Passes:
@@ -63,22 +70,23 @@ class Passes:
         pull    v A + c B + C                  B = -A r^2 mean(c v)              C = -A mean(v)      v = g where y > 0
 
     and the cotangents of gain and bias are r sum(c v) and sum(v). Push and pull each walk over their arrays twice: for
-    the sums over the batch, and for the rest. Of large arrays only x and y are stored; c is computed again.
+    the sums over the batch, and for the rest. Of large arrays only x and y are stored; c is computed again. With a
+    communicator the means are over the batches of all ranks; the cotangents of gain and bias are parts that add up.
     """
 
-    def __init__(self, x: Array, gain: Array | None, bias: Array, statistics: tuple[Array, Array], eps: float,
-                 then_relu: bool) -> None:
-        self.x, self.bias, self.then_relu, self.has_gain = x, bias, then_relu, gain is not None
+    def __init__(self, x: Array, gain: Array | None, bias: Array, statistics: tuple[Array, ...], eps: float,
+                 then_relu: bool, comm: Communicator | None = None) -> None:
+        self.x, self.bias, self.then_relu, self.has_gain, self.comm = x, bias, then_relu, gain is not None, comm
         self.y = numpy.empty(x.shape, numpy.result_type(x, bias, bias if gain is None else gain))
         self.mean, self.r = statistics[0], 1.0 / numpy.sqrt(statistics[1] + eps)
         self.A = self.r if gain is None else gain * self.r
-        self.n, self.chunks = x.size / x.shape[-1], split_rows(x)
+        self.n, self.chunks = x.size / x.shape[-1] if comm is None else statistics[2], split_rows(x)
         self.normalize()
 
     def push(self, t: Array | None, t_gain: Array | None, t_bias: Array | None) -> Array:
         """Return the tangent of y; None is zero."""
         t, A = (self.x, 0.0 * self.A) if t is None else (t, self.A)     # whatever t is, it is then multiplied by 0
-        sums = self.sums(t)
+        sums = self.over_ranks(self.sums(t))
         B = (0.0 if t_gain is None else self.r * t_gain) - A * self.r ** 2 * (sums[1] / self.n)
         C = (0.0 if t_bias is None else t_bias) - A * (sums[0] / self.n)
         return self.slope(t, A, B, C)
@@ -86,8 +94,13 @@ class Passes:
     def pull(self, g: Array) -> tuple[Array, Array | None, Array]:
         """Return the cotangents of x, gain (None if there is no gain) and bias."""
         v, sums = self.gated_sums(g) if self.then_relu else (g, self.sums(g))
-        B, C = -self.A * self.r ** 2 * (sums[1] / self.n), -self.A * (sums[0] / self.n)
+        of_all = self.over_ranks(sums)
+        B, C = -self.A * self.r ** 2 * (of_all[1] / self.n), -self.A * (of_all[0] / self.n)
         return self.slope_of_gated(v, self.A, B, C), self.r * sums[1] if self.has_gain else None, sums[0]
+
+    def over_ranks(self, sums: Array) -> Array:
+        """Return the sums over all ranks of these sums."""
+        return sums if self.comm is None else self.comm.allsum(sums)
 
     # ------------------------------------------------------- the walks over memory, which native_batch_norm.py replaces
 

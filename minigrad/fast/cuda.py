@@ -20,6 +20,8 @@ from typing import Any
 import numpy
 
 from ..backend import module_of
+from ..communicators import Communicator
+from ..ops.normalize import moments_over
 from ..typing import Array, Shape
 from .cublas import has_kernels
 from .elementwise import SMALL
@@ -174,28 +176,31 @@ _normalize_slope = Kernel("normalize_slope", """
     """)
 
 
-def batch_norm(x: Array, gain: Array, bias: Array, eps: float, then_relu: bool, statistics: Any) -> Any:
+def batch_norm(x: Array, gain: Array, bias: Array, eps: float, then_relu: bool, statistics: Any,
+               comm: Communicator | None = None) -> Any:
     """Return y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative."""
-    statistics = statistics or moments(x)
+    statistics = statistics or (moments(x) if comm is None else moments_over(x, comm))
     if statistics is NotImplemented or not has_kernels(x, bias, *statistics, *([] if gain is None else [gain])):
         return NotImplemented
-    passes = BatchNormPasses(x, gain, bias, statistics, eps, then_relu)
+    passes = BatchNormPasses(x, gain, bias, statistics, eps, then_relu, comm)
     return passes.y, passes.push, passes.pull
 
 
 class BatchNormPasses:
     """y, push and pull of a batch normalization: what batch_norm.Passes computes, with its equations and names."""
 
-    def __init__(self, x: Array, gain: Array, bias: Array, statistics: Any, eps: float, then_relu: bool) -> None:
-        self.x, (self.mean, self.var) = module_of(x).ascontiguousarray(x), statistics
+    def __init__(self, x: Array, gain: Array, bias: Array, statistics: Any, eps: float, then_relu: bool,
+                 comm: Communicator | None = None) -> None:
+        self.x, self.comm = module_of(x).ascontiguousarray(x), comm
+        self.mean, self.var, self.n = statistics if comm else (*statistics, float(x.size // x.shape[-1]))
         self.has_gain, self.gain = gain is not None, 1.0 if gain is None else gain
         self.eps, self.then_relu = eps, then_relu
         self.y = _normalize(self.x, self.mean, self.var, self.gain, bias, eps, then_relu)
 
     def _slope(self, v: Any, sums: Any, t_gain: Any, t_bias: Any, gate_v: bool, gate_slope: bool) -> Array:
-        n = float(self.x.size // self.x.shape[-1])
-        return _normalize_slope(v, self.x, self.y, self.mean, self.var, self.gain, *sums, t_gain, t_bias, self.eps, n,
-                                gate_v, gate_slope)
+        of_all = sums if self.comm is None else self.comm.allsum(sums)
+        return _normalize_slope(v, self.x, self.y, self.mean, self.var, self.gain, *of_all, t_gain, t_bias, self.eps,
+                                self.n, gate_v, gate_slope)
 
     def push(self, t: Array, t_gain: Array, t_bias: Array) -> Array:
         """Return the tangent of y; None is zero."""

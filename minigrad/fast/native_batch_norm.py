@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy
 
-from ..ops.normalize import moments as plain_moments
+from ..communicators import Communicator
 from ..typing import Array, Shape
-from .batch_norm import Passes, join_moments
+from .batch_norm import Passes, join_moments, statistics_of
 from .elementwise import SMALL
 from .native import address, contiguous, kernels
 from .threads import map_chunks, split_rows, sum_chunks
@@ -44,13 +44,14 @@ def moments(x: Array) -> Any:
 
 
 def batch_norm(x: Array, gain: Array | None, bias: Array, eps: float, then_relu: bool,
-               statistics: tuple[Array, Array] | None) -> Any:
+               statistics: tuple[Array, ...] | None, comm: Communicator | None = None) -> Any:
     """Return y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative."""
     library = kernels(x, bias, bias if gain is None else gain, *statistics or ())
-    if not (library and x.ndim > 1 and x.size and bias.shape == x.shape[-1:]
+    if not (library and x.ndim > 1 and (x.size or comm) and bias.shape == x.shape[-1:]
             and (gain is None or gain.shape == bias.shape)):
         return NotImplemented
-    passes = _NativePasses(library, contiguous(x), gain, bias, statistics or plain_moments(x), eps, then_relu)
+    statistics = statistics or statistics_of(x, comm)
+    passes = _NativePasses(library, contiguous(x), gain, bias, statistics, eps, then_relu, comm)
     return passes.y, passes.push, passes.pull
 
 

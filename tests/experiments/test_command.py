@@ -729,7 +729,7 @@ def test_ctrl_c_says_how_to_continue_all_commands(cli, monkeypatch):
 def test_the_time_left_counts_the_run_that_just_ended(monkeypatch, capsys):
     """In an executor, which reports no single steps: a line after each of four runs, and the first knows the speed."""
     monkeypatch.setattr(pool, "attempt", lambda run: time.sleep(0.01))
-    monkeypatch.setattr(pool, "_add_bases", lambda runs: runs)
+    monkeypatch.setattr(pool, "add_bases", lambda runs: runs)
     runs = [types.SimpleNamespace(name=str(k), base=None, settings=types.SimpleNamespace(steps=10)) for k in range(4)]
     assert pool.run_all(runs, 1, Here()) == {}
     lines = capsys.readouterr().err.splitlines()

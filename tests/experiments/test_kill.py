@@ -208,7 +208,7 @@ def test_another_executor_and_bases_first(tmp_path):
         pool.run_all([run, run_of(tmp_path, "uniform", 1)], 2, threads)
     assert is_finished(run) and is_finished(run.base) and run.base.method.name == "uniform"
     third = dataclasses.replace(run, name="third", base=run)            # a base of a base is pulled in as well
-    assert [each.name for each in pool._add_bases([third])] == [run.base.name, run.name, "third"]
+    assert [each.name for each in pool.add_bases([third])] == [run.base.name, run.name, "third"]
     before = run.base.checkpoint.stat().st_mtime_ns
     pool.run_all([run], 1, concurrent.futures.ThreadPoolExecutor(1))
     assert run.base.checkpoint.stat().st_mtime_ns == before
