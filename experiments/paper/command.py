@@ -192,7 +192,9 @@ def _main(scripts, parsed, executor, comm):
     if comm.size > 1 and parsed[0].jobs:
         raise MinigradError(f"--jobs {parsed[0].jobs}: {comm.size} ranks train one run at a time\n"
                             "  help: leave out --jobs, or mpiexec")
-    ranks.share_machine(comm)
+    places = ranks.share_machine(comm)
+    if places and not parsed[0].quiet:
+        print(places)
     with contextlib.ExitStack() as stack:
         ranks.on_first(comm, lambda: _prepare(plans, parsed, stack))
         if comm.size > 1:

@@ -75,9 +75,12 @@ def check_methods(runs, comm):
 
 
 def share_machine(comm):
-    """Divide the cores and the GPUs of each machine among its ranks, unless mpiexec has done so."""
+    """Divide the cores and the GPUs of each machine among its ranks, unless mpiexec has done so; return who is where.
+
+    mpiexec names a rank that was killed by its process.
+    """
     if comm.size == 1:
-        return
+        return ""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     everyone = comm.gather((platform.node(), cores))
     ours = everyone.count((platform.node(), cores))         # ranks that may use the same cores
@@ -86,6 +89,8 @@ def share_machine(comm):
     if backend.name() == "cupy":
         before = [node for node, _ in everyone[:comm.rank]].count(platform.node())
         xp.cuda.Device(before % xp.cuda.runtime.getDeviceCount()).use()
+    places = comm.gather(f"process {os.getpid()} on {platform.node()}")
+    return "\n".join(f"rank {rank}: {place}" for rank, place in enumerate(places))
 
 
 def train_all(runs, comm, train, quiet=False):
