@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib
 import logging
 import math
 import os
 import time
+import warnings
 import zlib
 from typing import Any
 
@@ -271,17 +273,25 @@ SUM = 0                         # ncclRedOp_t
 @functools.cache
 def _nccl(ranks: MPICommunicator, xp: Any) -> Any:
     """Return the communicator of NCCL for these ranks; None, with a warning, where they lack NCCL or share a GPU."""
-    own = None
-    if getattr(xp.cuda.nccl, "available", False):
+    own, nccl = None, _module_of_nccl(xp)
+    if nccl is not None:
         properties = xp.cuda.runtime.getDeviceProperties(xp.cuda.device.get_device_id())
         own = bytes(properties["uuid"])
     everyone = ranks._gather(own)
     if None in everyone or len({*everyone}) < ranks.size:
-        why = "NCCL is not installed" if None in everyone else "several ranks share a GPU"
+        why = "NCCL is not installed on all ranks" if None in everyone else "several ranks share a GPU"
         logging.getLogger(__name__).warning("arrays on GPUs are summed on the host: %s", why)
         return None
-    unique = ranks._gather(xp.cuda.nccl.get_unique_id() if ranks.rank == 0 else None)[0]
-    return xp.cuda.nccl.NcclCommunicator(ranks.size, unique, ranks.rank)
+    unique = ranks._gather(nccl.get_unique_id() if ranks.rank == 0 else None)[0]
+    return nccl.NcclCommunicator(ranks.size, unique, ranks.rank)
+
+
+def _module_of_nccl(xp: Any) -> Any:
+    """Return CuPy's module for NCCL; None where that is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")                     # of what is missing
+        nccl = importlib.import_module(f"{xp.__name__}.cuda.nccl")
+    return nccl if getattr(nccl, "available", False) else None
 
 
 def _sum_by_nccl(nccl: Any, x: Array) -> Array:

@@ -32,7 +32,7 @@ from .backend import module_of, to_host
 from .boundary import guard
 from .box import Box, raw
 from .communicators import Alone, Communicator, MPICommunicator, find, world
-from .core import LinearMap, Primitive
+from .core import LinearMap, Primitive, replaceable
 from .errors import RankError, shape
 from .functions import _bundle, _unpack
 from .ops import collectives, concatenate, mean, pad, reshape, sum, where
@@ -79,7 +79,7 @@ def mean_part(x: Array, comm: Any = None) -> Array:
     ranks = find(comm)
     if ranks.size == 1:
         return mean(x)
-    return sum(x) / ranks.allsum(module_of(raw(x)).asarray(shape(x)[0], raw(x).dtype))
+    return sum(x) / ranks.allsum(module_of(raw(x)).full((), shape(x)[0], raw(x).dtype))
 
 
 def broadcast(x: Tree, root: int = 0, comm: Any = None) -> Tree:
@@ -128,13 +128,19 @@ def _sum_together(gs: list[Array], comm: Communicator) -> tuple[Array, ...]:
     sums: dict[int, Array] = {}
     for dtype in dict.fromkeys(raw(g).dtype for g in gs):
         some = [k for k, g in enumerate(gs) if raw(g).dtype == dtype]
-        total = collectives.allsum(concatenate([reshape(gs[k], -1) for k in some]), comm)
+        total = collectives.allsum(_join(*[gs[k] for k in some]), comm)
         start = 0
         for k in some:
             end = start + math.prod(shape(gs[k]))
             sums[k] = reshape(total[start:end], shape(gs[k]))
             start = end
     return tuple(sums[k] for k in range(len(gs)))
+
+
+@replaceable
+def _join(*xs: Array) -> Array:
+    """Return the elements of all arrays, of one type, in one row."""
+    return concatenate([reshape(x, -1) for x in xs])
 
 
 _share = Primitive(lambda xs, comm: xs, _share_rule, "share")

@@ -141,6 +141,11 @@ def steps(comm):
     return {(name, dtype): step(name, dtype, comm) for name in MODELS for dtype in ("float64", "float32")}
 
 
+def step_on_device(comm):
+    assert mg.backend.name() == "cupy"
+    return step("lenet", "float32", comm)
+
+
 # ------------------------------------------------------------------------------------------------ MPI
 
 def pairs(comm):

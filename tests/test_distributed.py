@@ -217,6 +217,70 @@ def test_a_bad_time_out_is_told(monkeypatch, value):
         communicators._timeout()
 
 
+# ------------------------------------------------------------------------------------------------ GPUs
+
+class Twin(Alone):
+    """A rank whose only other rank has just the same, so that a sum over both is twice its own."""
+    def __init__(self):
+        super().__init__()
+        self.size, self.calls = 2, 0
+
+    def _same(self, number):
+        return True
+
+    def _gather(self, value):
+        return [value, value]
+
+    def _sum(self, x):
+        self.calls += 1
+        return x + x
+
+
+def test_a_step_over_ranks_can_be_captured(cupy):
+    """It is the one that runs as it is, bit for bit: nothing in it waits for the device, and sums are in the graph."""
+    comm = Twin()
+    model, (x, y), (xc, yc) = rank_programs.data("resnet-8", "float32")
+    model = distributed.synchronize(model, comm)
+
+    def step(state, x, y, xc, yc):
+        model, averages = state
+        def losses(model):
+            scores, new = model.apply(x, averages)
+            return nn.cross_entropy(scores, y), new
+        r = mg.reweighted_gradient(losses, lambda model: distributed.mean_part(nn.cross_entropy(model(xc), yc), comm), model, has_aux=True, comm=comm)
+        return (tree.map(lambda p, g: p - 0.05 * g, model, r.gradient), r.aux), (r.weights, r.clean_loss, r.not_finite)
+    captured, state, plain = mg.capture(step), (model, model.init_state()), (model, model.init_state())
+    for _ in range(4):
+        state, outputs = captured(state, x, y, xc, yc)
+        plain, expected = step(plain, *map(cupy.asarray, (x, y, xc, yc)))
+    assert captured.launches > 100 and comm.calls == (4 + 2) * (7 * 7 + 6)
+    for a, b in zip(tree.flatten((state, outputs))[0], tree.flatten((plain, expected))[0], strict=True):
+        np.testing.assert_array_equal(mg.to_host(a), mg.to_host(b))
+
+
+@pytest.mark.parametrize("dtype", [*communicators.NCCL, "complex64"])
+def test_sums_by_nccl(cupy, dtype):
+    """A stand-in for NCCL gets addresses, number and type of the elements, and the stream; here it copies them."""
+    x, calls = cupy.asarray(np.arange(12).reshape(3, 4).T.astype(dtype)), []
+
+    class Copies:
+        def allReduce(self, source, to, count, kind, operation, stream):
+            size = {0: 1, 1: 1, 2: 4, 3: 4, 4: 8, 5: 8, 6: 2, 7: 4, 8: 8}[kind]
+            cupy.cuda.runtime.memcpyAsync(to, source, count * size, cupy.cuda.runtime.memcpyDeviceToDevice, stream)
+            calls.append(count)
+    total = communicators._sum_by_nccl(Copies(), x)
+    assert total.dtype == x.dtype and calls == [24 if dtype == "complex64" else 12]
+    np.testing.assert_array_equal(mg.to_host(total), mg.to_host(x))
+
+
+@pytest.mark.needs("mpi", "fakecuda")
+def test_arrays_on_gpus_that_ranks_share(tmp_path):
+    """There is one device, so NCCL is left out with a warning, and MPI sums copies on the host."""
+    expected = rank_programs.step("lenet", "float32", Alone())
+    for found in ranks.mpi("tests.rank_programs", "step_on_device", size=2, folder=tmp_path, MINIGRAD_BACKEND="cupy"):
+        assert_equal(found, expected, 1e-6)
+
+
 # ------------------------------------------------------------------------------------------------ MPI
 
 @pytest.mark.needs("mpi")

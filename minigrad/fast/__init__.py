@@ -50,7 +50,7 @@ from typing import Any
 
 import numpy
 
-from .. import backend, core, kinds, losses, normalization, ops, optim, reweight
+from .. import backend, core, distributed, kinds, losses, normalization, ops, optim, reweight
 from ..ops.dropout import _keep  # ops.dropout is the function
 from . import (
     batch_norm,
@@ -109,6 +109,7 @@ TABLE: dict[Form, tuple[Form | None, Form | None, Form | None]] = {
     optim._adam_steps: (None, None, cuda_leaves.adam),
     normalization._move_averages: (None, None, cuda.move_averages),
     reweight._zero_unless: (None, None, cuda_leaves.zero_unless),
+    distributed._join: (None, None, cuda_leaves.join),
     # the two exceptions: value, push and pull
     normalization._batch_norm: (native_batch_norm.batch_norm, batch_norm.batch_norm, cuda.batch_norm),
     losses._cross_entropy: (None, None, cuda.cross_entropy),

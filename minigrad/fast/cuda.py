@@ -113,6 +113,8 @@ def _sums(a: Array, x: Array, mean: Array, y: Array, kind: int, gated: bool) -> 
     xp, channels = module_of(a), a.shape[-1]
     a, x, mean, y = (xp.ascontiguousarray(each) for each in (a, x, mean, y))
     count, width = a.size // channels, _power(channels, WIDTH)
+    if not count:
+        return xp.zeros((2, channels), a.dtype)
     groups = -(-channels // width)
     blocks = min(-(-count * width // (4 * THREADS)), max(SUM_BLOCKS // groups, 1))
     partial = xp.empty((blocks, 2, channels), "float64") if blocks > 1 else None
@@ -180,7 +182,8 @@ def batch_norm(x: Array, gain: Array, bias: Array, eps: float, then_relu: bool, 
                comm: Communicator | None = None) -> Any:
     """Return y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative."""
     statistics = statistics or (moments(x) if comm is None else moments_over(x, comm))
-    if statistics is NotImplemented or not has_kernels(x, bias, *statistics, *([] if gain is None else [gain])):
+    rows = bias.astype(x.dtype) if comm and not x.size else x       # a rank without examples does what the others do
+    if statistics is NotImplemented or not has_kernels(rows, bias, *statistics, *([] if gain is None else [gain])):
         return NotImplemented
     passes = BatchNormPasses(x, gain, bias, statistics, eps, then_relu, comm)
     return passes.y, passes.push, passes.pull

@@ -2,6 +2,7 @@
 
 The kernels are in leaves.cu.
 """
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -48,6 +49,17 @@ def copy(pairs: Iterable[tuple[Array, Array]]) -> None:
             to[...] = source
     if rows:
         _launch(xp, "copy_words", rows)
+
+
+def join(*leaves: Array) -> Any:
+    """Return the elements of all leaves in one row, without a table of addresses from the host."""
+    if not all(map(on_device, leaves)) or len({leaf.dtype for leaf in leaves}) > 1:
+        return NotImplemented
+    xp = module_of(*leaves)
+    ends = list(itertools.accumulate(leaf.size for leaf in leaves))
+    joined = xp.empty(ends[-1], leaves[0].dtype)
+    copy([(joined[end - leaf.size:end], xp.ascontiguousarray(leaf).reshape(-1)) for end, leaf in zip(ends, leaves)])
+    return joined
 
 
 def zero_unless(condition: Array, *leaves: Array) -> Any:

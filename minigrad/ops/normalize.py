@@ -24,7 +24,7 @@ def _mean_over(axes: Shape, comm: Communicator | None, x: Array) -> Callable[...
     """Return the function from arrays of the shape of x to their means over these axes, and over all ranks."""
     if comm is None:
         return lambda *vs: tuple([mean(v, axes, keepdims=True) for v in vs])
-    count = allsum(module_of(raw(x)).asarray(math.prod([shape(x)[axis] for axis in axes]), raw(x).dtype), comm)
+    count = allsum(module_of(raw(x)).full((), math.prod([shape(x)[axis] for axis in axes]), raw(x).dtype), comm)
 
     def means(*vs: Array) -> tuple[Array, ...]:
         sums = allsum(stack([sum(v, axes, keepdims=True) for v in vs]), comm)       # one message

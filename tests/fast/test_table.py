@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import backend, core, fast, kinds, losses, normalization, ops, optim, reweight
+from minigrad import backend, core, distributed, fast, kinds, losses, normalization, ops, optim, reweight
 from minigrad.fast import (
     convolution,
     cuda,
@@ -313,6 +313,12 @@ def zeroed(draw):
     return (np.asarray(draw(st.booleans())), *(drawn(draw, draw(SHAPES), types, special=True) for _ in range(draw(st.integers(1, 4))))), {}
 
 
+@row(exact=True)
+def joined(draw):
+    types = [draw(st.sampled_from([*REALS, "complex64"]))]
+    return tuple(drawn(draw, draw(SHAPES), types, special=True) for _ in range(draw(st.integers(1, 4)))), {}
+
+
 @row()
 def scored(draw):
     n, classes = draw(st.integers(1, 6)), draw(st.integers(1, 5))
@@ -352,6 +358,7 @@ ROWS = {
     optim._adam_steps: all_adapted,
     normalization._move_averages: averages,
     reweight._zero_unless: zeroed,
+    distributed._join: joined,
     normalization._batch_norm: normalized,
     losses._cross_entropy: scored,
 }
