@@ -40,9 +40,8 @@ from .transforms import _Form, as_type_of
 from .typing import Array, Tree
 
 T = TypeVar("T")
-__all__ = ["Alone", "Communicator", "MPICommunicator", "allmean", "allsum", "broadcast", "check_equal",
-           "mean_part", "part", "rank", "share", "size", "synchronize", "whole",
-           "world"]
+__all__ = ["Alone", "Communicator", "MPICommunicator", "allmean", "allsum", "broadcast", "check_equal", "mean_part",
+           "part", "rank", "share", "size", "synchronize", "whole", "world"]
 
 
 def rank(comm: Any = None) -> int:

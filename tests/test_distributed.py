@@ -1,7 +1,9 @@
 """Many ranks compute what one does: derivatives to third order, layers, Algorithm 1. On threads, and on MPI where there is one."""
 import copy
 import pickle
+import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -273,11 +275,27 @@ def test_sums_by_nccl(cupy, dtype):
     np.testing.assert_array_equal(mg.to_host(total), mg.to_host(x))
 
 
+@pytest.mark.parametrize("uuids, available, why", [("ab", True, None), ("aa", True, "several ranks share a GPU"), ("ab", False, "NCCL is not installed on all ranks")])
+def test_nccl_is_used_if_each_rank_has_a_gpu(monkeypatch, caplog, uuids, available, why):
+    """All ranks get a communicator with the id that rank 0 made, or none does, with a warning."""
+    def program(comm):
+        cupy, nccl = types.ModuleType(f"cupy{comm.rank}"), types.ModuleType("nccl")
+        cupy.cuda = types.SimpleNamespace(device=types.SimpleNamespace(get_device_id=lambda: 7), runtime=types.SimpleNamespace(
+            getDeviceProperties=lambda device: {"uuid": (uuids[comm.rank] * (device == 7)).encode()}))
+        nccl.available, nccl.get_unique_id = available or comm.rank == 0, lambda: f"made by {comm.rank}"
+        nccl.NcclCommunicator = lambda *args: args
+        monkeypatch.setitem(sys.modules, f"cupy{comm.rank}.cuda.nccl", nccl)
+        return communicators._nccl(comm, cupy)
+    assert ranks.run(2, program) == ([None, None] if why else [(2, "made by 0", 0), (2, "made by 0", 1)])
+    assert [record.getMessage() for record in caplog.records] == [f"arrays on GPUs are summed on the host: {why}"] * (2 if why else 0)
+
+
 @pytest.mark.needs("mpi", "fakecuda")
-def test_arrays_on_gpus_that_ranks_share(tmp_path):
-    """There is one device, so NCCL is left out with a warning, and MPI sums copies on the host."""
+@pytest.mark.parametrize("aware", "01")
+def test_arrays_on_gpus_without_nccl(tmp_path, aware):
+    """MPI sums copies on the host, or the arrays themselves: the memory of the stand-in's device is read by any MPI."""
     expected = rank_programs.step("lenet", "float32", Alone())
-    for found in ranks.mpi("tests.rank_programs", "step_on_device", size=2, folder=tmp_path, MINIGRAD_BACKEND="cupy"):
+    for found in ranks.mpi("tests.rank_programs", "step_on_device", size=2, folder=tmp_path, MINIGRAD_BACKEND="cupy", MINIGRAD_CUDA_AWARE_MPI=aware):
         assert_equal(found, expected, 1e-6)
 
 
