@@ -103,6 +103,12 @@ class Alone(Communicator):
     def __init__(self) -> None:
         super().__init__(0, 1)
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
 
 class MPICommunicator(Communicator):
     """The ranks of a communicator of mpi4py. Its messages never meet those that the program sends itself.

@@ -63,6 +63,7 @@ OBJECTS = {
 A_PROGRAM = {"LinearMap", "Box", "Bundle", "Forward", "Tape", "Drawing", "Passes", "BatchNormPasses", "Handle", "Kernel", "Captured", "Sums", "with_derivative",        # of one run
              "Optimizer",               # made of closures
              "Method",                  # of a class
+             "Communicator", "Alone", "MPICommunicator",        # of a process
              "ReweightedClassifier"}    # scikit-learn's checks copy and pickle it
 
 
