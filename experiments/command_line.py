@@ -14,10 +14,12 @@ import difflib
 import itertools
 import sys
 
+from minigrad import MinigradError
 from minigrad.distributed import world
 
 from . import COMMANDS, console, deprecated
 from .paper import command
+from .training import executors
 
 
 def main(arguments=None, executor=None):
@@ -39,12 +41,18 @@ def main(arguments=None, executor=None):
         print(f"error: {refusal}", file=sys.stderr)
         return 2
     chosen = [COMMANDS[name] for name in dict.fromkeys(names)]
-    if chosen[0].script is None:
-        if world().size > 1:
-            print(f"error: {names[0]} runs in one process\n  help: leave out mpiexec", file=sys.stderr)
-            return 2
-        return chosen[0].module.main(options)
-    return command.main([each.script for each in chosen], options, executor)
+    try:
+        if chosen[0].script is None:
+            if world().size > 1:
+                raise MinigradError(f"{names[0]} runs in one process\n  help: leave out mpiexec")
+            return chosen[0].module.main(options)
+        with executors.open_executor(executors.asked_for(options)) as found:    # the other ranks of MPI end here
+            return command.main([each.script for each in chosen], options, executor or found)
+    except MinigradError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:                               # while it waits for workers
+        return 130
 
 
 def run_module(module, *names):

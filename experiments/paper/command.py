@@ -32,6 +32,7 @@ class Options:
     batch: int | None
     backend: str | None
     jobs: int | None
+    executor: str | None
     out: pathlib.Path | None
     resume: bool
     quiet: bool
@@ -100,6 +101,8 @@ def make_parser(script):
     how = p.add_argument_group("how to run it")
     how.add_argument("--backend", choices=("numpy", "cupy"), help="default: cupy if it works")
     how.add_argument("--jobs", type=int, help="number of concurrent runs, default one for each core (one on a GPU)")
+    how.add_argument("--executor", metavar="E", help="run on other machines: dask=ADDRESS, those of a Dask scheduler; "
+                     "mpi, those that mpiexec starts this command on")
     how.add_argument("--out", type=console.folder, help="folder for results, default runs/...")
     how.add_argument("--resume", action="store_true",
                      help="continue the runs in the folder" + ", also with more --steps than before" * script.grows)
@@ -138,6 +141,9 @@ def _check_options(script, options):
             raise MinigradError(f"--{name} {value}: it must be at least {least}, and finite")
     if min(options.seeds or [0]) < 0:
         raise MinigradError(f"--seeds {min(options.seeds)}: a seed must not be negative")
+    if options.executor and options.jobs:
+        raise MinigradError("--jobs beside --executor: its workers decide how many runs go on at once\n"
+                            "  help: leave out --jobs")
     options = script.check(script.Options(**vars(options)))
     return dataclasses.replace(options, out=options.out or pathlib.Path("runs", script.folder(options)))
 
@@ -163,7 +169,7 @@ def main(scripts, arguments, executor=None):
     comm = Alone()
     with contextlib.ExitStack() as stack:
         try:
-            comm = world()
+            comm = Alone() if executor else world()
             if comm.rank > 0:                               # rank 0 prints what all have to say
                 for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr):
                     stack.enter_context(redirect(stack.enter_context(open(os.devnull, "w"))))

@@ -25,9 +25,9 @@ def train(run, progress=lambda steps, line: None, comm=ALONE):
 
     A run with a full record is not trained again, unless another run starts from it and its checkpoint is missing.
 
-    progress(steps, line) is called after every step with the number of steps taken, and after every evaluation with its
-    line, else None; the first call has minus the number of steps that are not repeated. comm: the communicator of the
-    ranks that train the run together, see ranks.py.
+    progress(steps, line) is called after every step with 1 and None, and after every checkpoint with 0 and the line of
+    the evaluation before it, or None; the first call has minus the number of steps that are not repeated. comm: the
+    communicator of the ranks that train the run together, see ranks.py.
 
     Raises NotFinite when a loss is not finite, and OutOfMemory when a step does not fit in memory; the last checkpoint
     and the record up to it are kept. Raises FileError where the folder cannot be created or written, where the
@@ -81,5 +81,4 @@ def _steps(run, start, lines, rows, before, progress, comm):
             if writes:
                 tree.save(run.checkpoint, learned, {"run": identity(run), "record": json.dumps(lines),
                                                     "step": str(step + 1), "rows": json.dumps(rows)})
-        if line:
             progress(0, line)

@@ -1,5 +1,7 @@
 """Concurrent training of independent runs, each in its own process with one thread, with one progress bar.
 
+The processes are on this machine, or those of an executor: see executors.py.
+
 One thread for each run is the fastest use of the cores, since matrix products this small gain little from more threads,
 and it makes the results independent of the number of concurrent runs.
 """
@@ -16,19 +18,18 @@ import threading
 
 from tqdm import tqdm
 
-from minigrad import FileError, MinigradError, backend
+from minigrad import FileError, MinigradError, backend, tree
 
 from ..console import Progress, reason
-from .loop import train
+from . import loop
+from .folders import make_folder
 from .runs import has_full_record
+from .workers import Stopped, Stretch, attempt, continue_run, environment, read_files
 
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "MINIGRAD_THREADS")
+POLL = 2.0                              # seconds between two looks at how many workers there are
 REPORT = 10                             # steps between two messages to the progress bar
 DEATHS = 3                              # deaths of its worker after which a run is tried alone, once
-
-
-class Stopped(Exception):
-    """Exception raised in a worker when the whole program is being stopped."""
 
 
 def default_jobs():
@@ -44,8 +45,9 @@ def run_all(runs, jobs, executor=None, quiet=False):
     start from it. If a worker process dies (out of memory, killed), its run continues from its checkpoint in another
     process; after three deaths it is tried alone, and fails if that worker dies too.
 
-    executor: any concurrent.futures.Executor whose workers see the same files, such as mpi4py's MPIPoolExecutor; None:
-    `jobs` processes on this machine. quiet: whether to show no progress.
+    executor: any concurrent.futures.Executor, whose workers need not see the same files; None: `jobs` processes on this
+    machine. It stays open. If it has a method room(), that returns how many runs to submit at a time. quiet: whether to
+    show no progress.
     Raises KeyboardInterrupt at Ctrl-C or SIGTERM, after all workers have stopped; checkpoints are kept.
     """
     runs = add_bases(runs)
@@ -86,27 +88,57 @@ def _has_readable_record(run):
         return False
 
 
-def attempt(run, progress=lambda steps, line: None):
-    """Train a run; return None, or if it fails the reason, a text that can be sent to another process."""
-    try:
-        train(run, progress)
-    except Stopped:
-        raise
-    except Exception as error:
-        return reason(error)
-
-
 def _run_in_executor(executor, runs, ended, progress):
-    """Train the runs in a given executor, which does not report single steps."""
-    def end(run, why):
-        progress.advance(run.settings.steps, run.name)
-        progress.end(run.name, bool(why))
+    """Train the runs in a given executor, a stretch at a time: what comes back is written here, and goes on from there.
+
+    The files of a run never go back: there is one stretch of it at a time, and the next one begins with these files.
+    """
+    begun, going = set(), {}
+
+    def submit(run):
+        try:
+            make_folder(run.folder)
+            return executor.submit(continue_run, run, read_files(run), backend.name(), loop.SAVE_INTERVAL)
+        except concurrent.futures.BrokenExecutor:
+            raise
+        except Exception as error:                          # the run fails, and no other
+            return _failed_future(error)
+
+    def take(run, future):
+        stretch = _get_outcome(future, lambda error: Stretch(_describe_loss(error)))
+        why = stretch.why
+        try:
+            for name, data in stretch.files.items():        # the record first, as in the loop
+                tree.write_whole(run.folder / name, data)
+        except OSError as error:
+            why = why or reason(error)
+        if run.name not in begun:
+            begun.add(run.name)
+            progress.advance(-stretch.skipped, run.name)
+        progress.advance(stretch.taken, run.name, stretch.line)
+        if why or stretch.ended:
+            ended[run.name] = why
+            progress.end(run.name, bool(why))
     try:
-        with executor:
-            _run_in_order(executor, attempt, runs, ended, {}, end)
+        _run_in_order(submit, runs, ended, going, take, getattr(executor, "room", lambda: None))
     except concurrent.futures.BrokenExecutor as error:
         raise MinigradError(f"the executor broke down: {error}\n"
                             "  help: --resume continues from the checkpoints") from error
+    finally:
+        for future in going:                                # after Ctrl-C: what has not begun never will
+            future.cancel()
+
+
+def _failed_future(error):
+    future = concurrent.futures.Future()
+    future.set_exception(error)
+    return future
+
+
+def _describe_loss(error):
+    """Return the reason why a run fails whose stretch did not return."""
+    text, remedy = reason(error), "\n  help: --resume continues from the last checkpoint that came back"
+    return text if "\n  help: " in text else text + remedy
 
 
 def _run_in_processes(runs, jobs, ended, progress, stack):
@@ -157,12 +189,13 @@ def _run_in_pool(runs, workers, shared, ended, going, progress):
         going: see _run_in_order.
         progress: the progress bar.
     """
-    def end(run, why):
+    def take(run, future):
+        ended[run.name] = why = _get_outcome(future, reason)
         progress.end(run.name, bool(why))
     context, sender, stop = shared
     with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (sender, stop)) as pool:
         try:
-            _run_in_order(pool, _attempt_in_worker, runs, ended, going, end, workers)
+            _run_in_order(lambda run: pool.submit(_attempt_in_worker, run), runs, ended, going, take, lambda: workers)
         except BaseException:
             signal.signal(signal.SIGINT, signal.SIG_IGN)                    # ignore a second Ctrl-C
             stop.value = True
@@ -175,55 +208,44 @@ def _is_ready(run, ended):
     return run.base is None or run.base.name in ended
 
 
-def _run_in_order(pool, work, runs, ended, going, end, most=None):
-    """Call work(run) in the executor for each run that has not ended, once its base has; then end(run, why).
+def _run_in_order(submit, runs, ended, going, take, room):
+    """Submit each run that has not ended, once its base has, and again until it has ended too.
 
     Args:
-        pool: the executor.
-        work: run -> None, or the reason of failure.
-        runs: the runs.
-        ended: {name: reason of failure, or None}, filled here.
+        submit: run -> a future.
+        runs: the runs; the first of those that can go on does.
+        ended: {name: reason of failure, or None}.
         going: {future: run} of the submitted runs, changed here.
-        end: called with each run that ended, and its reason or None.
-        most: number of runs to submit at a time; None: no limit.
+        take: called with a run and its future that is done; it fills `ended` if the run has ended.
+        room: () -> the number of runs to submit at a time, or None for no limit; it may raise BrokenExecutor.
     """
-    waiting = [run for run in runs if run.name not in ended]
     while True:
-        ready = [run for run in waiting if _is_ready(run, ended)][:None if most is None else most - len(going)]
-        waiting = [run for run in waiting if run not in ready]
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)              # inherited by workers started here
-        going.update({pool.submit(work, run): run for run in ready})
-        signal.signal(signal.SIGINT, handler)
+        busy, most = {run.name for run in going.values()}, room()
+        ready = [run for run in runs if run.name not in ended and run.name not in busy and _is_ready(run, ended)]
+        ready = ready[:None if most is None else max(most - len(going), 0)]
+        if ready:
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)          # inherited by workers started here
+            for run in ready:
+                going[submit(run)] = run
+            signal.signal(signal.SIGINT, handler)
         if not going:
             return
-        done, _ = concurrent.futures.wait(going, return_when=concurrent.futures.FIRST_COMPLETED)
+        done, _ = concurrent.futures.wait(going, POLL, concurrent.futures.FIRST_COMPLETED)
         for future in done:
-            why = _get_outcome(future)
-            run = going.pop(future)
-            ended[run.name] = why
-            end(run, why)
+            take(going[future], future)                     # if it raises, the run is still among those that go on
+            del going[future]
 
 
-def _get_outcome(future):
-    """Return the result of a future, or its exception as text; raise BrokenExecutor, Stopped and KeyboardInterrupt."""
+def _get_outcome(future, failed):
+    """Return the result of a future, or failed(error); raise BrokenExecutor, Stopped and KeyboardInterrupt."""
     try:
         return future.result()
+    except concurrent.futures.CancelledError:               # nobody else cancels: a scheduler is gone
+        raise concurrent.futures.BrokenExecutor("it gave up a run") from None
     except (concurrent.futures.BrokenExecutor, Stopped):
         raise
     except Exception as error:                              # an error of the executor, such as a lost task
-        return reason(error)
-
-
-@contextlib.contextmanager
-def environment(changes):
-    """Set environment variables for the processes started in this context."""
-    saved = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in saved.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        return failed(error)
 
 
 def _show_messages(messages, progress):

@@ -24,7 +24,7 @@ from experiments.data import Images
 from experiments.methods import METHODS
 from experiments.pages import contradiction, nested
 from experiments.paper import cifar, command, figure2, figure3, networks
-from experiments.training import pool, runs, trainers
+from experiments.training import pool, runs, trainers, workers
 from experiments.training.folders import prepare_folder, read_record
 from experiments.training.runs import NotFinite, Problem, is_finished
 from minigrad import FileError, MinigradError, nn, tree
@@ -726,11 +726,12 @@ def test_ctrl_c_says_how_to_continue_all_commands(cli, monkeypatch):
     assert out.count("--resume") == 1
 
 
-def test_the_time_left_counts_the_run_that_just_ended(monkeypatch, capsys):
+def test_the_time_left_counts_the_run_that_just_ended(tmp_path, monkeypatch, capsys):
     """In an executor, which reports no single steps: a line after each of four runs, and the first knows the speed."""
-    monkeypatch.setattr(pool, "attempt", lambda run: time.sleep(0.01))
+    monkeypatch.setattr(pool, "continue_run", lambda *args: time.sleep(0.01) or workers.Stretch(None, taken=10))
+    monkeypatch.setattr(pool, "read_files", lambda run: {})
     monkeypatch.setattr(pool, "add_bases", lambda runs: runs)
-    runs = [types.SimpleNamespace(name=str(k), base=None, settings=types.SimpleNamespace(steps=10)) for k in range(4)]
+    runs = [types.SimpleNamespace(name=str(k), base=None, folder=tmp_path, settings=types.SimpleNamespace(steps=10)) for k in range(4)]
     assert pool.run_all(runs, 1, Here()) == {}
     lines = capsys.readouterr().err.splitlines()
     assert [line[:13] for line in lines] == ["1/4 runs done", "2/4 runs done", "3/4 runs done", "4/4 runs done"]
