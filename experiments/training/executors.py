@@ -84,7 +84,8 @@ def _dask(address):
         import distributed
     except ImportError as error:
         raise _missing_error(f"dask={address}", "cluster", error) from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)             # what matters is raised here
+    for logger in "distributed", "distributed.client":      # what matters is raised here
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):   # a graph holds checkpoints
         client = _connect(distributed, address)
         try:
