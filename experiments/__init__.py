@@ -58,6 +58,7 @@ COMMANDS = {command.name: command for command in [
     Command("tables", "pages.tables", "Algorithm 1 beside scikit-learn, on public tables", "3 min"),
     Command("benchmark", "benchmark.benchmark", "the cost of one step, against PyTorch and JAX",
             "20 min; with --growth 30"),
+    Command("ranks", "benchmark.ranks", "what many ranks cost, measured and modeled", "2 min"),
     Command("report", "pages.report", "a folder of results as one HTML page", "10 s", operand="FOLDER"),
 ]}
 

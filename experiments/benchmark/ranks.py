@@ -1,7 +1,7 @@
 """What many ranks cost: messages, bytes and time of a step of Algorithm 1 on this machine, and a model of many GPUs.
 
-    python -m experiments.benchmark.ranks               1, 2 and 4 ranks, one thread each: tables and a JSON file
-    python -m experiments.benchmark.ranks --ranks 1 2 8
+    python -m experiments.ranks                     1, 2 and 4 ranks, one thread each: tables and a JSON file
+    python -m experiments.ranks --ranks 1 2 8
 
 The batch is the same however many ranks divide it. Ranks that share a core take turns: their time says little, their
 messages and bytes are those of any machine.
@@ -170,7 +170,7 @@ def model_table(rows):
 
 def main(arguments=None):
     """Measure, print and write; return the exit status."""
-    p = console.Parser(prog="python -m experiments.benchmark.ranks", description=__doc__)
+    p = console.Parser(prog="python -m experiments.ranks", description=__doc__)
     p.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="numbers of ranks to measure")
     p.add_argument("--steps", type=int, default=20, help="steps to measure (default 20)")
     p.add_argument("--out", type=console.folder, default=RESULTS, help=f"folder of the JSON file (default {RESULTS})")

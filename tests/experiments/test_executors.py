@@ -103,8 +103,8 @@ def test_what_a_failing_run_reached_comes_back(tmp_path, elsewhere, monkeypatch)
     """The loss is not finite in step 30; the checkpoint of step 20 is kept, under its own name."""
     run, fetch = run_of(tmp_path / "here"), loop.trainer_of
 
-    def trainer_of(run):
-        trainer = fetch(run)
+    def trainer_of(run, comm):
+        trainer = fetch(run, comm)
         step = trainer.step
         trainer.step = lambda learned, t: step(learned, t) if t < 30 else 1 / 0
         return trainer
