@@ -4,6 +4,7 @@ What would silently lose the derivative raises an error that says what to write 
 """
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -13,8 +14,23 @@ from .errors import TracedAttributeError, TraceError, message, shape
 from .typing import Array, Shape
 
 ops: Any = None     # minigrad.ops, which is written with boxes: it puts itself here once it is there
+linalg: Any = None  # ... and so does minigrad.linalg
 
 _PLAIN = "minigrad.stop_gradient(x) is its plain value, a constant to every derivative"
+
+
+class _OnType:
+    """An attribute of a class that its objects have as None.
+
+    NumPy looks for __array_ufunc__ at the type, and then calls it for `array + box` and `numpy.exp(box)`. CuPy looks at
+    the object, and leaves `array + box` to the box if it finds None there.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return self.value if instance is None else None
 
 
 class Box:
@@ -24,7 +40,7 @@ class Box:
     tape).
     """
     __slots__ = ("value", "trace", "tag")
-    __array_ufunc__ = None           # NumPy and CuPy then leave `array + box` to the box
+    __array_ufunc__ = _OnType(lambda *args, **params: _call_ufunc(*args, **params))
 
     def __init__(self, value: Array, trace: Any, tag: Any) -> None:
         self.value, self.trace, self.tag = value, trace, tag
@@ -50,9 +66,29 @@ class Box:
         return int(self.value.size)
 
     @property
+    def nbytes(self) -> int:
+        """The memory of the value in bytes."""
+        return int(self.value.nbytes)
+
+    @property
     def T(self) -> Array:
         """The value with its axes reversed."""
         return ops.transpose(self)
+
+    @property
+    def mT(self) -> Array:
+        """The value with its last two axes exchanged."""
+        return ops.swapaxes(self, -1, -2)
+
+    @property
+    def real(self) -> Box:
+        """The value itself: what is differentiated is real."""
+        return self
+
+    @property
+    def imag(self) -> Array:
+        """Zeros."""
+        return raw(self).imag
 
     def __repr__(self) -> str:
         return f"Box({self.value!r})"
@@ -143,44 +179,6 @@ class Box:
     def __iter__(self) -> Iterator[Array]:
         return (self[i] for i in range(len(self)))
 
-    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
-        """Return minigrad.sum(x, axis, keepdims)."""
-        return ops.sum(self, axis, keepdims)
-
-    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
-        """Return minigrad.mean(x, axis, keepdims)."""
-        return ops.mean(self, axis, keepdims)
-
-    def var(self, axis: int | tuple[int, ...] | None = None, ddof: int = 0, keepdims: bool = False) -> Array:
-        """Return minigrad.var(x, axis, ddof, keepdims)."""
-        return ops.var(self, axis, ddof, keepdims)
-
-    def std(self, axis: int | tuple[int, ...] | None = None, ddof: int = 0, keepdims: bool = False) -> Array:
-        """Return minigrad.std(x, axis, ddof, keepdims)."""
-        return ops.std(self, axis, ddof, keepdims)
-
-    def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
-        """Return minigrad.max(x, axis, keepdims)."""
-        return ops.max(self, axis, keepdims)
-
-    def min(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
-        """Return minigrad.min(x, axis, keepdims)."""
-        return ops.min(self, axis, keepdims)
-
-    def argmax(self, axis: int | None = None) -> Array:
-        """Return minigrad.argmax(x, axis)."""
-        return ops.argmax(self, axis)
-
-    def argmin(self, axis: int | None = None) -> Array:
-        """Return minigrad.argmin(x, axis)."""
-        return ops.argmin(self, axis)
-
-    def ravel(self) -> Array:
-        """Return minigrad.ravel(x)."""
-        return ops.ravel(self)
-
-    flatten = ravel
-
     def reshape(self, *shape: Any) -> Array:
         """Return minigrad.reshape(x, shape), the shape as one tuple or as several integers."""
         return ops.reshape(self, shape[0] if len(shape) == 1 else shape)
@@ -188,26 +186,6 @@ class Box:
     def transpose(self, *axes: Any) -> Array:
         """Return minigrad.transpose(x, axes), the axes as one tuple or as several integers."""
         return ops.transpose(self, axes[0] if len(axes) == 1 else axes or None)
-
-    def swapaxes(self, axis1: int, axis2: int) -> Array:
-        """Return minigrad.swapaxes(x, axis1, axis2)."""
-        return ops.swapaxes(self, axis1, axis2)
-
-    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Array:
-        """Return minigrad.squeeze(x, axis)."""
-        return ops.squeeze(self, axis)
-
-    def astype(self, dtype: Any) -> Array:
-        """Return minigrad.astype(x, dtype)."""
-        return ops.astype(self, dtype)
-
-    def clip(self, a_min: Any = None, a_max: Any = None) -> Array:
-        """Return minigrad.clip(x, a_min, a_max)."""
-        return ops.clip(self, a_min, a_max)
-
-    def take(self, indices: Any, axis: int | None = None) -> Array:
-        """Return minigrad.take(x, indices, axis)."""
-        return ops.take(self, indices, axis)
 
     def copy(self) -> Box:
         """Return x itself: nothing writes to a traced value."""
@@ -284,30 +262,80 @@ class Box:
         self._refuse("pickle", "return the value from the differentiated function first")
 
     def __array_function__(self, function: Any, types: Any, args: Any, params: Any) -> Any:
-        """Return the value of a NumPy function that looks at the form alone or has no derivative; refuse any other."""
+        """Return the value of a function of NumPy: minigrad's of that name, or of plain values if it has no derivative.
+
+        Raises TraceError for any other.
+        """
         if function in _PLAIN_FUNCTIONS:
             return function(*_plain(args), **_plain(params))
-        name = function.__name__
-        instead = f"{name}(x)" if hasattr(ops, name) else _ELSEWHERE.get(name)
-        help = f"write minigrad.{instead}" if instead else (
-            "minigrad has no such function: write it with those that it has")
-        self._refuse(f"{function.__module__}.{name}(x)", help)
+        home, name = function.__module__, function.__name__
+        own = getattr(linalg, name, None) if home == "numpy.linalg" else _operation(name)
+        if own is None:
+            self._refuse(f"{home}.{name}(x)", "minigrad has no such function: write it with those that it has")
+        return own(*args, **params)
+
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
+        """Return minigrad, whose functions have NumPy's names."""
+        return sys.modules["minigrad"]
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_") or not hasattr(numpy.ndarray, name):
             raise AttributeError(f"'Box' object has no attribute {name!r}")
-        help = f"write minigrad.{_ELSEWHERE[name]}" if name in _ELSEWHERE else "write it with the functions of minigrad"
         raise TracedAttributeError(message(f"x.{name}", "a traced value has no such attribute", [("x", self, "")],
-                                           help))
+                                           "write it with the functions of minigrad"))
 
 
 _PLAIN_FUNCTIONS = {getattr(numpy, name) for name in """
     allclose argmax argmin argsort argwhere array_equal array_equiv array_repr array_str array2string can_cast
     count_nonzero empty_like flatnonzero full_like iscomplexobj isclose isrealobj min_scalar_type ndim nonzero ones_like
     result_type searchsorted shape shares_memory size zeros_like""".split()}
-_ELSEWHERE = {"dot": "matmul(a, b)", "outer": "tensordot(a, b, 0)", "amax": "max(x)", "amin": "min(x)",
-              "norm": "sqrt(sum(square(x)))", "vstack": "stack(arrays)", "hstack": "concatenate(arrays)",
-              "sort": "take(x, numpy.argsort(x))"}                      # what to write for those of another name
+_PLAIN_UFUNCS = {getattr(numpy, name) for name in """
+    equal greater greater_equal isfinite isinf isnan less less_equal logical_and logical_not logical_or logical_xor
+    not_equal signbit""".split()}
+_REDUCED = {numpy.add: "sum", numpy.multiply: "prod", numpy.maximum: "max", numpy.minimum: "min"}
+
+
+def _operation(name: str) -> Any:
+    """Return minigrad's operation of this name, None if it has none."""
+    return getattr(ops, name) if name in ops.__all__ else None
+
+
+def _call_ufunc(box: Box, ufunc: Any, method: str, *args: Any, **params: Any) -> Any:
+    """Return what a ufunc of NumPy returns, by minigrad's operation; see Box.__array_function__."""
+    if method == "__call__" and not params:
+        if ufunc in _PLAIN_UFUNCS:
+            return ufunc(*_plain(args))
+        own = _operation(ufunc.__name__)
+        if own is not None:
+            return own(*args)
+    if method == "reduce" and ufunc in _REDUCED and _operation(_REDUCED[ufunc]):
+        return _operation(_REDUCED[ufunc])(*args, **{"axis": 0, **params})
+    if "out" in params:
+        box._refuse(f"numpy.{ufunc.__name__}(..., out=y)", "y = y + x in place of y += x")
+    call = f"numpy.{ufunc.__name__}" + f".{method}" * (method != "__call__")
+    return box._refuse(f"{call}(x)", "minigrad has no such function: write it with those that it has")
+
+
+def _method(name: str) -> Any:
+    def method(self: Box, *args: Any, **params: Any) -> Any:
+        return getattr(ops, name)(self, *args, **params)
+    method.__name__, method.__doc__ = name, f"Return minigrad.{name}(x, ...)."
+    return method
+
+
+def _plain_method(name: str) -> Any:
+    def method(self: Box, *args: Any, **params: Any) -> Any:
+        return getattr(raw(self), name)(*_plain(args), **params)
+    method.__name__, method.__doc__ = name, f"Return x.{name}(...) of the plain value: it has no derivative."
+    return method
+
+
+for _name in """astype argmax argmin clip cumprod cumsum diagonal dot max mean min prod ravel repeat round squeeze std sum
+    swapaxes take var""".split():
+    setattr(Box, _name, _method(_name))
+for _name in "all any argsort nonzero searchsorted".split():
+    setattr(Box, _name, _plain_method(_name))
+Box.flatten = Box.ravel     # type: ignore[attr-defined]
 
 
 def raw(x: Any) -> Any:

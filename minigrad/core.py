@@ -301,9 +301,9 @@ def run(trace: Any, f: Callable[..., Any], leaves: Iterable[Array], tags: Iterab
     try:
         return f(*[Box(x, trace, tag) for x, tag in zip(leaves, tags)])
     except (TypeError, ValueError) as error:
-        if "__array_ufunc__=None" in str(error) or "setting an array element with a sequence" in str(error):
-            error.add_note("  a function or array of NumPy met a traced value (a Box), whose derivative would be lost\n"
-                           "  help: write minigrad.exp(x) for numpy.exp(x), and so on; build arrays by stack, where")
+        if "setting an array element with a sequence" in str(error):
+            error.add_note("  an array of NumPy met a traced value (a Box), whose derivative would be lost\n"
+                           "  help: build arrays by stack, concatenate or where")
         raise
     finally:
         trace.closed = True
