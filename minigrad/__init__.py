@@ -31,7 +31,7 @@ and below them, when you want to know:
     fast/          what makes it fast: one table, operation -> (its form in C, in NumPy, in CuPy)
 """
 from . import backend, boundary, check, deprecated, distributed, nn, ops, optim, reweight, tree
-from .backend import to_host, use, xp
+from .backend import from_dlpack, to_host, use, xp
 from .check import check_buffers, check_derivatives
 from .core import LinearMap, Primitive
 from .draw import draw
@@ -47,7 +47,7 @@ from .transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_
 __all__ = [
     "BackendError", "DTypeError", "FileError", "LinearMap", "MinigradError", "Primitive", "RankError", "ShapeError",
     "TraceError", "backend", "bilinear", "broadcast_to", "capture", "check", "check_buffers", "check_derivatives",
-    "checkpoint", "distributed", "draw", "elementwise", "example_weights", "grad", "hessian", "hvp", "info", "jacobian",
+    "checkpoint", "distributed", "draw", "elementwise", "example_weights", "from_dlpack", "grad", "hessian", "hvp", "info", "jacobian",
     "jvp", "linear", "linearize", "nn", "optim", "reweight", "reweighted_gradient", "signed", "sum_to", "to_host",
     "tree", "use", "value_and_grad", "vjp", "with_derivative", "xp"
 ]

@@ -131,6 +131,27 @@ def to_host(x: Array) -> NDArray[Any]:
     return x.get() if on_device(x) else numpy.asarray(x)
 
 
+@explains
+def from_dlpack(x: Any) -> Array:
+    """Return an array of NumPy or CuPy on the memory of x, an array or tensor of another library: without a copy.
+
+    x: of PyTorch, JAX or any other library with the DLPack protocol, on the CPU or on a GPU. To go the other way, pass
+    arrays as they are: torch.from_dlpack(y). Raises DTypeError for objects without that protocol, BackendError for one
+    on a GPU where CuPy cannot run.
+    """
+    if not hasattr(x, "__dlpack_device__"):
+        raise DTypeError(f"from_dlpack(x): a {type(x).__name__} has no __dlpack__\n  help: xp.asarray(x)")
+    if int(x.__dlpack_device__()[0]) in _HOST:
+        return numpy.from_dlpack(x)
+    module, reason = cupy_or_reason()
+    if module is None:
+        raise BackendError(f"from_dlpack(x): x is on a GPU, and {reason}\n  help: {INSTALL}; or move x to the CPU first")
+    return module.from_dlpack(x)
+
+
+_HOST = 1, 3            # DLPack's numbers for memory of the CPU, and for that pinned for a GPU
+
+
 def on_device(x: Any) -> bool:
     """Return whether x is an array of CuPy."""
     kind = type(x)

@@ -258,6 +258,12 @@ class Box:
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         self._refuse("numpy.asarray(x)", "compute with functions of minigrad; " + _PLAIN)
 
+    def __dlpack__(self, **how: Any) -> NoReturn:
+        self._refuse("x.__dlpack__()")
+
+    def __dlpack_device__(self) -> NoReturn:
+        self._refuse("from_dlpack(x)")
+
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         self._refuse("pickle", "return the value from the differentiated function first")
 

@@ -69,7 +69,7 @@ def calls():
               "example_weights_unrolled": (reweight.example_weights_unrolled, (mg.sin, scalar, V, 1.0)), "tree.map": (tree.map, (lambda x: x, {"a": V})), "tree.flatten": (tree.flatten, ({"a": V},)),
               "tree.unflatten": (tree.unflatten, (tree.flatten({"a": V})[1], [V])), "tree.paths": (tree.paths, ({"a": V},)), "tree.size": (tree.size, ({"a": V},)), "tree.register": (tree.register, (Strange, len, len)),
               "tree.load": (tree.load, ("/none", {"a": V})), "tree.save": (tree.save, ("/none/none", {"a": V}, {"a": "b"})), "generator": (backend.generator, (7,)), "matmul_precision": (backend.matmul_precision, ("float32",)),
-              "as_array": (backend.as_array, (V,)), "check_derivatives": (check.check_derivatives, (scalar, V)), "draw": (mg.draw, (scalar, V)),
+              "as_array": (backend.as_array, (V,)), "from_dlpack": (mg.from_dlpack, (V,)), "check_derivatives": (check.check_derivatives, (scalar, V)), "draw": (mg.draw, (scalar, V)),
               "text of draw": (lambda *args: str(mg.draw(*args)), (scalar, V)), "check_buffers": (mg.check_buffers, (scalar, V))}
     return found
 
