@@ -9,7 +9,7 @@ A derivative at a point is a linear map that can be applied both ways. To read t
     transforms.py  jvp, linearize, vjp, grad, value_and_grad, hvp, jacobian, hessian
     functions.py   checkpoint and with_derivative: a whole function as one primitive
     losses.py      the loss of each example (normalization.py: batch normalization)
-    nn.py          layers: a module is a tree of arrays (initial.py: initial values of parameters)
+    nn.py          layers: a module is a tree of arrays (module.py, layers.py; initial.py: initial values of parameters)
     optim.py       sgd and adam: pairs of pure functions
     distributed.py many ranks that compute one thing: the sum over ranks as a linear map
     reweight.py    Learning to Reweight Examples, one linearization applied both ways

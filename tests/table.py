@@ -350,3 +350,7 @@ TABLE = {
     "checkpoint": Row(with_choice(lambda draw, x: lambda m, x: m.checkpoint(
         lambda x: {"a": m.tanh(x) * x, "b": [m.sum(x), x[0]]})(x)), KINKED),
 }
+
+from . import rows_nn  # noqa: E402   its rows are made with the functions above
+
+TABLE |= rows_nn.ROWS

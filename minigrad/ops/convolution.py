@@ -10,6 +10,8 @@ In memory each is one product with the matrix of all windows, one in each row (i
 """
 from __future__ import annotations
 
+from typing import Any
+
 from ..backend import module_of
 from ..core import Primitive
 from ..errors import ShapeError, message, shape
@@ -88,7 +90,7 @@ def conv2d(x: Array, k: Array, stride: int | Pair = 1, padding: Padding = 0) -> 
     return _conv(x, k, stride=stride, padding=border)
 
 
-def conv1d(x: Array, k: Array, stride: int = 1, padding: Padding | Pair = 0) -> Array:
+def conv1d(x: Array, k: Array, stride: int = 1, padding: str | int | Pair = 0) -> Array:
     """Return the convolution of sequences x with kernels k: conv2d of images of height 1.
 
     y[n, i, o] = sum over a, c of x[n, i s + a, c] k[a, c, o]. x: (n, length, c); k: (A, c, o). padding: "valid",
@@ -97,7 +99,7 @@ def conv1d(x: Array, k: Array, stride: int = 1, padding: Padding | Pair = 0) -> 
     if len(shape(x)) != 3 or len(shape(k)) != 3:
         raise ShapeError(message("conv1d(x, k)", "sequences and kernels have three axes", [("x", x, ""), ("k", k, "")],
                                  "x has shape (n, length, channels), k (window, channels in, channels out)"))
-    sides: Padding = padding if isinstance(padding, str) else (0, padding)
+    sides: Any = padding if isinstance(padding, str) else (0, padding)
     return squeeze(conv2d(expand_dims(x, 1), expand_dims(k, 0), (1, stride), sides), 1)
 
 
@@ -114,7 +116,7 @@ def conv_transpose2d(x: Array, k: Array, stride: int | Pair = 1, padding: Paddin
     if len(shape(k)) != 4 or shape(k)[3] != shape(x)[3]:
         raise ShapeError(message(call, "channels differ, or the kernel has not four axes", [("x", x, ""), ("k", k, "")],
                                  f"a kernel for this x has shape (A, B, channels out, {shape(x)[3]})"))
-    count, window, stride = shape(x)[1:3], shape(k)[:2], _pair(stride, f"{call}: stride")
+    count, window, stride = shape(x)[1:3], (shape(k)[0], shape(k)[1]), _pair(stride, f"{call}: stride")
     more = _pair(output_padding, f"{call}: output_padding", least=0)
     border = _border(call, [n * d for n, d in zip(count, stride)], window, stride, padding)
     height, width = [(n - 1) * d + w - sum(p) + e for n, d, w, p, e in zip(count, stride, window, border, more)]
