@@ -22,13 +22,9 @@ key     integers, or arrays of them, from which dropout draws its masks in train
 Layers without state or randomness implement `__call__`; the others implement `apply`. The base class derives the other
 method.
 
-Two layers share a parameter where the differentiated function puts it into both: the gradient there is the sum, and an
-optimizer keeps them tied, as it sees one. An array that is merely the same object in two places of a tree is two
-parameters, with a gradient for each.
-
-    def loss(params): return f({**params, "head": params["embedding"].T})       # params has no "head"
-
-layers.py holds the layers that are functions of one array, module.py the base of all.
+To tie weights, put one parameter into both places inside the differentiated function, as in
+`dataclasses.replace(model, head=nn.Linear(model.embedding.weight.T))`: its gradient is the sum. The same array in two
+places of a tree is two parameters, with a gradient for each.
 """
 from __future__ import annotations
 
@@ -46,9 +42,20 @@ from .communicators import several
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint
 from .initial import he_normal, normal, truncated_normal, uniform_unit_scaling, zeros
-from .layers import Conv1d, Conv2d, ConvTranspose2d, Embedding, GroupNorm, LayerNorm, Linear
+from .layers import (
+    HAND_ON,
+    Conv1d,
+    Conv2d,
+    ConvTranspose2d,
+    Embedding,
+    GroupNorm,
+    LayerNorm,
+    Linear,
+    Module,
+    _check_array,
+    static,
+)
 from .losses import cross_entropy, sigmoid_cross_entropy, squared_error
-from .module import HAND_ON, Module, _check_array, static
 from .normalization import _move_averages, _normalize_batch, batch_norm, group_norm, layer_norm
 from .ops import astype, dropout, relu, sqrt, stop_gradient
 from .ops.normalize import moments, moments_over

@@ -277,7 +277,7 @@ def probabilities(rng, shape):
 
 NOT_A_PRIMITIVE = {                                         # exported, but without a derivative of their own
     "capture", "use", "xp", "to_host", "Primitive", "LinearMap", "elementwise", "signed", "linear", "bilinear", "argmax",
-    "argmin", "jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian", "BackendError", "DTypeError", "info",
+    "argmin", "jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacfwd", "jacobian", "jacrev", "BackendError", "DTypeError", "info",
     "FileError", "MinigradError", "check_buffers", "check_derivatives", "draw", "example_weights", "reweighted_gradient", "RankError", "ShapeError", "TraceError"}
 
 TABLE = {

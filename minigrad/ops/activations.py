@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from ..backend import as_array
-from ..errors import RequirementError
 from ..kinds import elementwise
 from ..typing import Array
 from .elementwise import Unary, _bell, expm1, multiply, sigmoid, square, where
@@ -19,14 +18,11 @@ def gelu(x: Array, approximate: bool = True) -> Array:
     """Return x P(x), with the normal distribution's P(x) = erfc(-x / sqrt(2)) / 2. Hendrycks & Gimpel, 2016.
 
     approximate: whether P is (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as in JAX; its error is below 0.0005.
-    Otherwise erfc is that of minigrad.special; RequirementError where there is none.
+    Otherwise erfc is that of minigrad.special, which needs SciPy.
     """
     if approximate:
         return multiply(x, sigmoid(multiply(x, 2.0 * math.sqrt(2.0 / math.pi) * (1.0 + 0.044715 * square(x)))))
-    try:
-        special: Any = importlib.import_module("minigrad.special")
-    except ImportError as error:
-        raise RequirementError("gelu(x, approximate=False): erfc is missing\n  help: approximate=True") from error
+    special: Any = importlib.import_module("minigrad.special")          # which is written with these operations
     return multiply(multiply(x, 0.5), special.erfc(multiply(x, -math.sqrt(0.5))))
 
 
