@@ -95,21 +95,23 @@ class _Hole:
     """The place of a traced value."""
 
 
-def _replace(x: Any, kind: type, put: Callable[[Any], Any], done: dict[int, Any] | None = None) -> Any:
+def _replace(x: Any, kind: type, put: Callable[[Any], Any], done: dict[Any, Any] | None = None) -> Any:
     """Return x, a tree or a function, with put(value) for each value of this kind in it: x itself if it holds none.
 
-    done: id of a function that was met -> its replacement.
+    done: a function that was met -> its replacement.
     """
     done = {} if done is None else done
-    if type(x) is kind or id(x) in done:
-        return put(x) if type(x) is kind else done[id(x)]
+    if type(x) is kind:
+        return put(x)
     if type(x) is types.FunctionType:
-        done[id(x)] = x                                     # for one that calls itself
+        if x in done:
+            return done[x]
+        done[x] = x
     parts, join = _opened(x)
     new = [_replace(part, kind, put, done) for part in parts]
     y = x if all(map(operator.is_, parts, new)) else join(new)
     if type(x) is types.FunctionType:
-        done[id(x)] = y
+        done[x] = y
     return y
 
 
@@ -123,10 +125,14 @@ def _opened(x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
         full = [cell for cell in x.__closure__ or () if cell != types.CellType()]           # variables with a value
 
         def join(new: list[Any]) -> Any:
-            cells = {id(cell): cell if cell.cell_contents is v else types.CellType(v) for cell, v in zip(full, new[2:])}
+            cells = {id(cell): cell if cell.cell_contents is v is not x else types.CellType(v)
+                     for cell, v in zip(full, new[2:])}
             f = types.FunctionType(x.__code__, x.__globals__, x.__name__, new[0],
                                    tuple([cells.get(id(cell), cell) for cell in x.__closure__ or ()]))
             f.__kwdefaults__ = new[1]
+            for cell in cells.values():
+                if cell.cell_contents is x:                 # it calls itself
+                    cell.cell_contents = f
             return f
         return [x.__defaults__, x.__kwdefaults__, *[cell.cell_contents for cell in full]], join
     node = tree._node(type(x))

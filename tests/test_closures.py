@@ -44,8 +44,8 @@ def by_defaults(u, w):
 
 def repeating(u, w):
     """Return a function that calls itself, and so holds itself."""
-    def f(x, depth=1):
-        return f(x, depth - 1) if depth and False else block(u, x, w)
+    def f(x, depth=2):
+        return f(x, depth - 1) if depth else block(u, x, w)
     return f
 
 

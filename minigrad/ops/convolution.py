@@ -97,7 +97,8 @@ def conv1d(x: Array, k: Array, stride: int = 1, padding: str | int | Pair = 0) -
     "same", an integer, or (before, after). Raises ShapeError.
     """
     if len(shape(x)) != 3 or len(shape(k)) != 3 or shape(x)[2] != shape(k)[1]:
-        raise ShapeError(message("conv1d(x, k)", "channels differ, or there are not three axes", [("x", x, ""), ("k", k, "")],
+        rows = [("x", x, ""), ("k", k, "")]
+        raise ShapeError(message("conv1d(x, k)", "channels differ, or there are not three axes", rows,
                                  "x has shape (n, length, channels), k (window, channels in, channels out)"))
     sides: Any = padding if isinstance(padding, str) else (0, padding)
     return squeeze(conv2d(expand_dims(x, 1), expand_dims(k, 0), (1, stride), sides), 1)
