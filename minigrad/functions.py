@@ -62,6 +62,7 @@ def checkpoint(f: Callable[P, R]) -> Callable[P, R]:
     @named(f, "checkpoint")
     def checkpointed(*xs: P.args, **params: P.kwargs) -> R:
         boxes: list[Any] = []
+        tree.flatten((xs, params))                          # raises for what is no tree
 
         def take(box: Box) -> Any:
             """Leave a hole in place of a traced value, and pass that as an argument; leave one that has ended."""
