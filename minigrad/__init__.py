@@ -6,11 +6,11 @@ A derivative at a point is a linear map that can be applied both ways. To read t
     box.py         a value that a derivative watches: it acts as an array
     kinds.py       elementwise, signed, linear, bilinear: a derivative stated once
     ops/           the table of derivatives: elementwise, shaping, reductions, products, windows, convolution ...
-    transforms.py  jvp, linearize, vjp, grad, value_and_grad, hvp, jacobian, hessian
+    transforms.py  jvp, linearize, vjp, grad, value_and_grad, hvp (jacobians.py: jacobian, hessian)
     functions.py   checkpoint and with_derivative: a whole function as one primitive
     losses.py      the loss of each example (normalization.py: batch normalization)
-    nn.py          layers: a module is a tree of arrays (initial.py: initial values of parameters)
-    optim.py       sgd and adam: pairs of pure functions
+    nn.py          layers: a module is a tree of arrays (layers.py; initial.py: initial values of parameters)
+    optim.py       sgd, adam and rmsprop: pairs of pure functions (schedules.py: their rates)
     distributed.py many ranks that compute one thing: the sum over ranks as a linear map
     reweight.py    Learning to Reweight Examples, one linearization applied both ways
     models.py      networks, which lie in the folder models of the repository
@@ -39,17 +39,19 @@ from .errors import BackendError, DTypeError, FileError, MinigradError, RankErro
 from .fast.capture import capture
 from .fast.info import info
 from .functions import checkpoint, with_derivative
+from .jacobians import hessian, jacfwd, jacobian, jacrev
 from .kinds import bilinear, broadcast_to, elementwise, linear, signed, sum_to
 from .ops import *  # noqa: F403
 from .reweight import example_weights, reweighted_gradient
-from .transforms import grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp
+from .transforms import grad, hvp, jvp, linearize, value_and_grad, vjp
 
 __all__ = [
     "BackendError", "DTypeError", "FileError", "LinearMap", "MinigradError", "Primitive", "RankError", "ShapeError",
     "TraceError", "backend", "bilinear", "broadcast_to", "capture", "check", "check_buffers", "check_derivatives",
-    "checkpoint", "distributed", "draw", "elementwise", "example_weights", "from_dlpack", "grad", "hessian", "hvp", "info", "jacobian",
-    "jvp", "linear", "linearize", "nn", "optim", "reweight", "reweighted_gradient", "signed", "sum_to", "to_host",
-    "tree", "use", "value_and_grad", "vjp", "with_derivative", "xp"
+    "checkpoint", "distributed", "draw", "elementwise", "example_weights", "from_dlpack", "grad", "hessian", "hvp",
+    "info", "jacfwd", "jacobian", "jacrev", "jvp", "linear", "linearize", "nn", "optim", "reweight",
+    "reweighted_gradient", "signed", "sum_to", "to_host", "tree", "use", "value_and_grad", "vjp", "with_derivative",
+    "xp"
 ]
 __all__ += ops.__all__
 

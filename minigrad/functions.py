@@ -8,6 +8,9 @@ Arguments and results of such a primitive come in bundles, so that a derivative 
 """
 from __future__ import annotations
 
+import functools
+import operator
+import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
@@ -45,41 +48,99 @@ def checkpoint(f: Callable[P, R]) -> Callable[P, R]:
     """Return f without stored intermediates: a derivative keeps the arguments alone, and runs f again.
 
     It trades time (one more run of f) for memory. Arguments and results are trees; f must be a pure function of its
-    arguments: a traced value that it takes from outside raises TraceError. Any order of derivative, in any mix.
-    Griewank & Walther, Algorithm 799: revolve, 2000.
+    arguments and of what it holds: traced values in its closure, its defaults and its object (a method's, a model that
+    is called) are arguments, too. One from elsewhere, such as a global variable, raises TraceError. Any order of
+    derivative, in any mix. Griewank & Walther, Algorithm 799: revolve, 2000.
 
     >>> from minigrad import grad
     >>> f = checkpoint(lambda x: x * x * x)
     >>> float(grad(grad(f))(2.0))
     12.0
     """
+    name = title(f, "checkpoint")
+
     @named(f, "checkpoint")
     def checkpointed(*xs: P.args, **params: P.kwargs) -> R:
-        leaves, structure = tree.flatten((xs, params))
-        watched = [k for k, leaf in enumerate(leaves) if type(leaf) is Box]
-        plain = [None if k in watched else leaf for k, leaf in enumerate(leaves)]   # a stored box would make a cycle
+        boxes: list[Any] = []
+        tree.flatten((xs, params))                          # raises for what is no tree
+
+        def take(box: Box) -> Any:
+            """Leave a hole in place of a traced value, and pass that as an argument; leave one that has ended."""
+            if not box.trace.closed:
+                boxes.append(box)
+            return box if box.trace.closed else _Hole()
+        hollow = _replace((f, xs, params), Box, take)       # a stored box would make a cycle
         outs: list[Any] = []                                # the results, known once f has run
         out_structure: Any = None
 
         def inside(*boxed: Any) -> tuple[Any, ...]:
-            """Call f with new values of the watched leaves, and return its floating-point results."""
+            """Call f with new values in the holes, and return its floating-point results."""
             nonlocal outs, out_structure
-            full = list(plain)
-            for k, leaf in zip(watched, boxed):
-                full[k] = leaf
-            args, settings = tree.unflatten(structure, full)
-            outs, out_structure = tree.flatten(f(*args, **settings))
+            values = iter(boxed)
+            full, args, settings = _replace(hollow, _Hole, lambda hole: next(values))
+            outs, out_structure = tree.flatten(full(*args, **settings))
             for out in outs:
-                if watched and getattr(getattr(out, "dtype", None), "kind", "") == "c":
-                    raise DTypeError(message(title(f, "checkpoint"), NO_DERIVATIVE, [("f(...)", out, "")], REAL))
+                if boxed and getattr(getattr(out, "dtype", None), "kind", "") == "c":
+                    raise DTypeError(message(name, NO_DERIVATIVE, [("f(...)", out, "")], REAL))
             floats = tuple(out for out in outs if is_float(out))
             outs = [None if is_float(out) else out for out in outs]
             return floats
-        y = _recompute(inside, title(f, "checkpoint"))(_bundle(*[leaves[k] for k in watched]))
+        y = _recompute(inside, name)(_bundle(*boxes))
         floats = iter(_unpack(y, len(raw(y))))
         result: R = tree.unflatten(out_structure, [next(floats) if out is None else out for out in outs])
         return result
     return checkpointed
+
+
+class _Hole:
+    """The place of a traced value."""
+
+
+def _replace(x: Any, kind: type, put: Callable[[Any], Any], done: dict[Any, Any] | None = None) -> Any:
+    """Return x, a tree or a function, with put(value) for each value of this kind in it: x itself if it holds none.
+
+    done: a function that was met -> its replacement.
+    """
+    done = {} if done is None else done
+    if type(x) is kind:
+        return put(x)
+    if type(x) is types.FunctionType:
+        if x in done:
+            return done[x]
+        done[x] = x
+    parts, join = _opened(x)
+    new = [_replace(part, kind, put, done) for part in parts]
+    y = x if all(map(operator.is_, parts, new)) else join(new)
+    if type(x) is types.FunctionType:
+        done[x] = y
+    return y
+
+
+def _opened(x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """Return the parts of a tree, or what a function holds, and the function that makes the like of x of new ones."""
+    if type(x) is types.MethodType:
+        return [x.__func__, x.__self__], lambda new: types.MethodType(*new)
+    if type(x) is functools.partial:
+        return [x.func, x.args, x.keywords], lambda new: functools.partial(new[0], *new[1], **new[2])
+    if type(x) is types.FunctionType:
+        full = [cell for cell in x.__closure__ or () if cell != types.CellType()]           # variables with a value
+
+        def join(new: list[Any]) -> Any:
+            cells = {id(cell): cell if cell.cell_contents is v is not x else types.CellType(v)
+                     for cell, v in zip(full, new[2:])}
+            f = types.FunctionType(x.__code__, x.__globals__, x.__name__, new[0],
+                                   tuple([cells.get(id(cell), cell) for cell in x.__closure__ or ()]))
+            f.__kwdefaults__ = new[1]
+            for cell in cells.values():
+                if cell.cell_contents is x:                 # it calls itself
+                    cell.cell_contents = f
+            return f
+        return [x.__defaults__, x.__kwdefaults__, *[cell.cell_contents for cell in full]], join
+    node = tree._node(type(x))
+    if node is None:
+        return [], lambda new: x
+    names, children, static = node.split(x)
+    return list(children), lambda new: node.join(tuple(names), new, static)
 
 
 def _recompute(f: Callable[..., tuple[Any, ...]], name: str) -> Primitive:
@@ -87,7 +148,7 @@ def _recompute(f: Callable[..., tuple[Any, ...]], name: str) -> Primitive:
     def evaluate(xs: Iterable[Any]) -> Bundle:
         outs = f(*xs)
         if any(type(out) is Box for out in outs):
-            raise TraceError(f"{name}: it uses a traced value from outside\n"
+            raise TraceError(f"{name}: it uses a traced value from outside its arguments and its closure\n"
                              "  help: pass as an argument whatever is differentiated: checkpoint(f)(params, x)")
         return Bundle(outs)
 

@@ -21,195 +21,50 @@ key     integers, or arrays of them, from which dropout draws its masks in train
 
 Layers without state or randomness implement `__call__`; the others implement `apply`. The base class derives the other
 method.
+
+To tie weights, put one parameter into both places inside the differentiated function, as in
+`dataclasses.replace(model, head=nn.Linear(model.embedding.weight.T))`: its gradient is the sum. The same array in two
+places of a tree is two parameters, with a gradient for each.
 """
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Self, dataclass_transform
+from typing import Any, Self
 
 import numpy
 
-from . import deprecated, tree
-from .backend import as_array, is_array, module_of, xp
-from .boundary import explains, guard, guard_class
+from . import deprecated
+from .backend import as_array, module_of, xp
+from .boundary import guard
 from .box import raw
 from .communicators import several
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import checkpoint
 from .initial import he_normal, normal, truncated_normal, uniform_unit_scaling, zeros
+from .layers import (
+    HAND_ON,
+    Conv1d,
+    Conv2d,
+    ConvTranspose2d,
+    Embedding,
+    GroupNorm,
+    LayerNorm,
+    Linear,
+    Module,
+    _check_array,
+    static,
+)
 from .losses import cross_entropy, sigmoid_cross_entropy, squared_error
-from .normalization import _move_averages, _normalize_batch, batch_norm
-from .ops import astype, concatenate, conv2d, dropout, matmul, relu, sqrt, stop_gradient
+from .normalization import _move_averages, _normalize_batch, batch_norm, group_norm, layer_norm
+from .ops import astype, dropout, relu, sqrt, stop_gradient
 from .ops.normalize import moments, moments_over
-from .ops.windows import Padding, Pair
-from .typing import Array, Key, Shape, Tree
+from .typing import Array, Key, Tree
 
-__all__ = ["Array", "BatchNorm", "Checkpoint", "Conv2d", "Dropout", "Linear", "Module", "Sequential", "batch_norm",
-           "cross_entropy", "fold_in", "he_normal", "normal", "sigmoid_cross_entropy", "squared_error", "static",
+__all__ = ["Array", "BatchNorm", "Checkpoint", "Conv1d", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding",
+           "GroupNorm", "LayerNorm", "Linear", "Module", "Sequential", "batch_norm", "cross_entropy", "fold_in",
+           "group_norm", "he_normal", "layer_norm", "normal", "sigmoid_cross_entropy", "squared_error", "static",
            "truncated_normal", "uniform_unit_scaling", "zeros"]
-
-Initialize = Callable[[numpy.random.Generator, Shape], Array]
-
-
-def static(default: Any = dataclasses.MISSING) -> Any:
-    """Return a field that is not a parameter but a setting, part of the structure of the tree.
-
-    Write nn.static(default=1): a type checker sees no default that is passed by position.
-    """
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-@dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
-class Module:
-    """The base of all layers: subclasses become frozen dataclasses and nodes of trees."""
-
-    def __init_subclass__(cls) -> None:
-        deprecated.methods(cls, state="init_state")
-        guard_class(cls)
-        dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
-        fields = dataclasses.fields(cls)        # type: ignore[arg-type]      # the line above makes it a dataclass
-        names = tuple(f.name for f in fields if not f.metadata.get("static"))
-        settings = tuple(f.name for f in fields if f.metadata.get("static"))
-
-        def split(module: Module) -> tuple[tuple[str, ...], list[Any], tuple[Any, ...]]:
-            return names, [getattr(module, n) for n in names], tuple(getattr(module, n) for n in settings)
-
-        def join(names: tuple[str, ...], children: list[Any], static: tuple[Any, ...]) -> Module:
-            module = object.__new__(cls)                    # without the checks and the cost of a frozen __init__
-            vars(module).update(zip(names, children), **dict(zip(settings, static)))
-            return module
-        tree.register(cls, split, join)
-
-    def __call__(self, x: Array) -> Array:
-        """Return the value for x: that of `apply` in training, without state and key. To predict, call `predict`."""
-        if type(self).apply is Module.apply:
-            raise DTypeError(f"{type(self).__name__} has neither __call__ nor apply\n  help: write one of them")
-        return self.apply(x)[0]
-
-    def apply(self, x: Array, state: Tree = None, train: bool = True, key: Key | None = None) -> tuple[Array, Tree]:
-        """Return the value for x and the next state. state, train, key: see the top of this file."""
-        inside = [value for value in vars(self).values() if value is not None and not hasattr(value, "dtype")]
-        if inside and _needs_apply(tree.flatten(self)[1]):
-            raise DTypeError(f"{type(self).__name__}.apply: a layer inside keeps averages or drops elements: it needs "
-                             "state and key\n  help: write apply (and init_state) in place of __call__, as Sequential "
-                             "does")
-        return self(x), state
-
-    @explains
-    def predict(self, x: Any, state: Tree = None, batch_size: int = 500,
-                prepare: Callable[[Any], Array] | None = None) -> Array:
-        """Return the value for x in evaluation, where the output of an example does not depend on the others.
-
-        Args:
-            x: the examples, (n, ...): an array, or a sparse matrix with a `prepare` for it.
-            state: the running averages that training returned; None for a model without.
-            batch_size: the number of examples evaluated at a time.
-            prepare: a function from the examples of a batch to the model's input, such as one that moves them to the
-                device or scales them; None: they are the input.
-        """
-        x = x if hasattr(x, "shape") else as_array(x)
-        batches = [x[i:i + batch_size] for i in range(0, max(x.shape[0], 1), batch_size)]
-        return concatenate([self.apply(prepare(batch) if prepare else batch, state, False)[0] for batch in batches])
-
-    def init_state(self) -> Tree:
-        """Return the running averages that this module begins with: None if it has none."""
-        return None
-
-    state = deprecated.Method("init_state")
-
-    def __repr__(self) -> str:
-        inside = (f"{f.name}={_brief(getattr(self, f.name))}"
-                  for f in dataclasses.fields(self))        # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(inside)})"
-
-
-def _needs_apply(structure: tree.Structure) -> bool:
-    """Return whether a module here, in any container or setting, has an `apply` of its own and is not a container."""
-    cls = structure.node
-    if cls in (tree.LEAF, tree.STATIC):
-        return False
-    own = issubclass(cls, Module) and cls.apply not in (Module.apply, Sequential.apply, Checkpoint.apply)
-    return own or any(map(_needs_apply, (*structure.children, tree.flatten(structure.static)[1])))
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_brief, value))})"
-    if hasattr(value, "shape"):
-        return f"{value.dtype}{list(value.shape)}"
-    return getattr(value, "__name__", repr(value))
-
-
-# ---------------------------------------------------------------------------------------------------- layers
-
-class Linear(Module):
-    """The layer x W + b: (..., inputs) to (..., outputs). weight: (inputs, outputs); bias: (outputs,) or None."""
-    weight: Array
-    bias: Array = None
-
-    @classmethod
-    @deprecated.keywords(initialise="initialize")
-    def init(cls, rng: numpy.random.Generator, inputs: int, outputs: int, bias: bool = True,
-             initialize: Initialize = he_normal) -> Self:
-        """Return a layer with weights drawn by initialize(rng, shape) and biases 0. rng: see backend.generator."""
-        return cls(initialize(rng, (inputs, outputs)), zeros(outputs) if bias else None)
-
-    def __call__(self, x: Array) -> Array:
-        """Return x W + b. Raises ShapeError where the number of inputs differs."""
-        _check_array("Linear(x)", x)
-        if shape(x)[-1:] != shape(self.weight)[:1]:
-            rows = [("x", x, "inputs: last axis"), ("weight", self.weight, "inputs: axis 0")]
-            raise ShapeError(message("Linear(x)", "the number of inputs differs", rows,
-                                     f"x needs shape (..., {shape(self.weight)[0]}); x.reshape(n, -1) flattens images"))
-        return _add_bias("Linear(x)", matmul(x, self.weight), self.bias)
-
-
-def _check_array(call: str, x: Any) -> None:
-    """Raise DTypeError where x only looks like an array: it has a shape, and rules of its own."""
-    plain = raw(x)
-    if type(plain) is numpy.ndarray or not hasattr(x, "shape"):
-        return
-    if not is_array(plain) and not isinstance(plain, numpy.generic):
-        kind = f"{type(x).__name__} of {type(x).__module__.partition('.')[0]}"
-        raise DTypeError(message(call, f"x is a {kind}, not an array", [("x", x, "")],
-                                 "x.to_numpy() of a table, x.toarray() of a sparse matrix"))
-
-
-def _add_bias(call: str, y: Array, bias: Array | None) -> Array:
-    """Return y + bias, the bias having one element for each channel of y; y itself if there is no bias."""
-    if bias is None:
-        return y
-    if shape(bias) != shape(y)[-1:]:
-        raise ShapeError(message(call, "one bias for each output is needed", [("y", y, "outputs: last axis"),
-                                                                              ("bias", bias, "")]))
-    return y + bias
-
-
-class Conv2d(Module):
-    """The layer conv2d(x, kernel) + bias: (n, h, w, inputs) to (n, rows, columns, outputs).
-
-    kernel: (A, B, inputs, outputs); bias: (outputs,) or None; stride and padding as in conv2d.
-    """
-    kernel: Array
-    bias: Array = None
-    stride: int | Pair = static(default=1)
-    padding: Padding = static(default=0)
-
-    @classmethod
-    @deprecated.keywords(window="kernel_size", initialise="initialize")
-    def init(cls, rng: numpy.random.Generator, inputs: int, outputs: int, kernel_size: int | Pair = 3,
-             stride: int | Pair = 1, padding: Padding = 0, bias: bool = True,
-             initialize: Initialize = he_normal) -> Self:
-        """Return a layer with a kernel drawn by initialize(rng, shape) and biases 0. rng: see backend.generator."""
-        A, B = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-        return cls(initialize(rng, (A, B, inputs, outputs)), zeros(outputs) if bias else None, stride, padding)
-
-    def __call__(self, x: Array) -> Array:
-        """Return conv2d(x, kernel) + bias. Raises ShapeError."""
-        _check_array("Conv2d(x)", x)
-        return _add_bias("Conv2d(x)", conv2d(x, self.kernel, self.stride, self.padding), self.bias)
 
 
 class BatchNorm(Module):
@@ -337,6 +192,9 @@ class Checkpoint(Module):
         """Return what the layer returns."""
         y, next_state = checkpoint(lambda layer, x: layer.apply(x, state, train, key))(self.layer, x)
         return y, stop_gradient(next_state)
+
+
+HAND_ON.update((Sequential.apply, Checkpoint.apply))
 
 
 def fold_in(key: Key | None, *parts: Any) -> Any:

@@ -1,6 +1,7 @@
-"""Batch normalization, with its gain and bias. Public as nn.batch_norm and nn.BatchNorm."""
+"""Normalization with gain and bias. Public as nn.batch_norm and nn.BatchNorm, and so on."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy
@@ -13,7 +14,7 @@ from .communicators import Communicator, several
 from .core import replaceable
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import with_derivative
-from .ops import astype, relu, standardize
+from .ops import add, astype, multiply, relu, reshape, standardize
 from .typing import Array
 
 
@@ -66,6 +67,40 @@ def _move_averages(momentum: float, mean: Array, var: Array, batch_mean: Array,
     def move(old: Array, now: Array) -> Array:
         return astype(momentum * old + (1.0 - momentum) * now, old.dtype)
     return move(mean, batch_mean), move(var, batch_var)
+
+
+def layer_norm(x: Array, gain: Array | None, bias: Array | None = None, eps: float = 1e-5) -> Array:
+    """Return standardize(x, the last axes) * gain + bias, over as many axes as gain has. Ba, Kiros & Hinton, 2016.
+
+    gain: the shape of x without its first axes; None for 1, over the last axis. bias: the same shape, or None for 0.
+    Raises ShapeError.
+    """
+    count = 1 if gain is None else len(shape(gain))
+    rows = [(name, v, "") for name, v in (("x", x), ("gain", gain), ("bias", bias)) if v is not None]
+    if not count or len(shape(x)) < count or any(shape(v) != shape(x)[-count:] for _, v, _ in rows[1:]):
+        raise ShapeError(message("layer_norm(x, gain, bias)", "shapes differ", rows,
+                                 "gain and bias have the shape of x, without its first axes"))
+    return _affine(standardize(x, tuple(range(-count, 0)), eps), gain, bias)
+
+
+def group_norm(x: Array, groups: int, gain: Array | None, bias: Array | None = None, eps: float = 1e-5) -> Array:
+    """Return x standardized over each example's pixels and each group of channels, * gain + bias. Wu & He, 2018.
+
+    x: (n, ..., channels); gain, bias: (channels,), or None for 1 and 0. As many groups as channels: instance
+    normalization. Raises ShapeError.
+    """
+    s, rows = shape(x), [(name, v, "") for name, v in (("x", x), ("gain", gain), ("bias", bias)) if v is not None]
+    if type(groups) is not int or len(s) < 2 or groups < 1 or s[-1] % groups or any(shape(v) != s[-1:]
+                                                                                    for _, v, _ in rows[1:]):
+        raise ShapeError(message("group_norm(x, groups, gain, bias)", f"no {groups!r} equal groups of channels", rows,
+                                 "x has shape (n, ..., channels), gain and bias (channels,); groups divides channels"))
+    parts = reshape(x, (s[0], math.prod(s[1:-1]), groups, s[-1] // groups))
+    return _affine(reshape(standardize(parts, (1, 3), eps), s), gain, bias)
+
+
+def _affine(y: Array, gain: Array | None, bias: Array | None) -> Array:
+    y = y if gain is None else multiply(y, gain)
+    return y if bias is None else add(y, bias)
 
 
 guard(__name__)

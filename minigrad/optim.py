@@ -17,23 +17,23 @@ be differentiated (example_weights_unrolled does), also with respect to its rate
 """
 from __future__ import annotations
 
-import builtins
 import functools
 import itertools
-import math
 import numbers
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy
 
 from . import deprecated, tree
 from .backend import as_array, is_readable, module_of
-from .boundary import explains, guard
+from .boundary import guard
 from .box import Box, raw
 from .core import replaceable
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
 from .ops import add, astype, multiply, sqrt, square, sum, where
+from .schedules import cosine as cosine
+from .schedules import piecewise as piecewise
 from .typing import Array, Rate, Tree
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -224,11 +224,11 @@ def _sgd_step(p: Array, g: Array, m: Array, rate: Any, momentum: Any, decay: Any
 
 @_takes_rate("beta1", "beta2", "eps", "weight_decay", "decays")
 def adam(*, beta1: Rate = 0.9, beta2: Rate = 0.999, eps: Rate = 1e-8, weight_decay: Rate = 0.0,
-         decays: Callable[[Array], bool] = has_matrix_shape) -> Optimizer:
+         decays: Callable[[Array], bool] = has_matrix_shape, eps_root: Rate = 0.0) -> Optimizer:
     """Return Adam: m, v are averages of g and g^2, corrected for their bias to 0;  p <- p - rate m / (sqrt(v) + eps).
 
     Kingma & Ba, 2015, Algorithm 1; Loshchilov & Hutter, 2019. Where v is 0 the derivative of its root counts as 0: the
-    first step from rest, m / (|g| + eps), has the derivative 1 / eps at g = 0.
+    first step from rest, m / (|g| + eps), has the derivative 1 / eps at g = 0. eps_root removes that kink.
 
     State: {"mean", "square": float32 at least, "count": steps taken}.
 
@@ -238,12 +238,14 @@ def adam(*, beta1: Rate = 0.9, beta2: Rate = 0.999, eps: Rate = 1e-8, weight_dec
         eps: added to the root.
         weight_decay: subtracts rate decay p from each leaf p with decays(p), apart from the averages (AdamW).
         decays: which leaves decay: leaf -> bool.
+        eps_root: added to v below the root, as in Optax.
 
     Raises DTypeError for a hyper-parameter that is no number and MinigradError for a beta outside [0, 1); update raises
     ShapeError where gradient and parameters differ.
     """
-    b1, b2, tiny, decay = (_number("adam", name, value) for name, value in (
-        ("beta1", beta1), ("beta2", beta2), ("eps", eps), ("weight_decay", weight_decay)))
+    b1, b2, tiny, below, decay = (_number("adam", name, value) for name, value in (
+        ("beta1", beta1), ("beta2", beta2), ("eps", eps), ("eps_root", eps_root), ("weight_decay", weight_decay)))
+    tiny = tiny if _is_zero(below) else (tiny, below)       # for which there is no faster form
     for name, beta in (("beta1", b1), ("beta2", b2)):
         if type(beta) is float and not 0.0 <= beta < 1.0:
             raise MinigradError(f"adam: {name} = {beta} lies outside [0, 1)\n  help: beta1=0.9, beta2=0.999")
@@ -281,16 +283,59 @@ def _adam_steps(rate: Any, b1: Any, b2: Any, fair1: Any, fair2: Any, eps: Any, d
 @replaceable
 def _adam_step(p: Array, g: Array, m: Array, v: Array, rate: Any, b1: Any, b2: Any, fair1: Any, fair2: Any, eps: Any,
                decay: Any) -> tuple[Array, Array, Array]:
-    """Return the parameters and the averages of one leaf after the step. fair1, fair2: 1 - b1^t, 1 - b2^t."""
+    """Return the parameters and the averages of one leaf after the step. fair1, fair2: 1 - b1^t, 1 - b2^t.
+
+    eps: a number, or the pair (eps, eps_root).
+    """
+    eps, eps_root = eps if type(eps) is tuple else (eps, 0.0)
     wide, dtype = m.dtype, p.dtype
     p, g = astype(p, wide), astype(g, wide)
     m = add(multiply(_like(b1, m), m), multiply(_like(1.0 - b1, m), g))
     v = add(multiply(_like(b2, v), v), multiply(_like(1.0 - b2, v), multiply(g, g)))
-    unbiased = v / _like(fair2, v)
-    root = where(raw(unbiased) > 0, sqrt(where(raw(unbiased) > 0, unbiased, 1.0)), raw(unbiased))
-    change = (m / _like(fair1, m)) / (root + _like(eps, v))
+    change = (m / _like(fair1, m)) / (_root(v / _like(fair2, v), eps_root) + _like(eps, v))
     change = change if _is_zero(decay) else _axpy(decay, p, change)
     return astype(_axpy(-rate, change, p), dtype), m, v
+
+
+def _root(v: Array, eps_root: Any) -> Array:
+    """Return sqrt(v + eps_root); where that is 0, so is its derivative."""
+    v = v if _is_zero(eps_root) else v + _like(eps_root, v)
+    return where(raw(v) > 0, sqrt(where(raw(v) > 0, v, 1.0)), raw(v))
+
+
+def rmsprop(*, decay: Rate = 0.99, eps: Rate = 1e-8, momentum: Rate = 0.0, eps_root: Rate = 0.0) -> Optimizer:
+    """Return RMSprop: v <- decay v + (1 - decay) g^2;  then sgd(momentum=momentum) with g / (sqrt(v + eps_root) + eps).
+
+    This is the form and the default of PyTorch; that of Optax and TensorFlow has eps = 0 and a larger eps_root. v
+    begins at 0 and is not corrected. State: that of sgd, and "square": float32 at least. Tieleman & Hinton, 2012.
+
+    Raises DTypeError for a hyper-parameter that is no number; update raises ShapeError as that of sgd does.
+    """
+    d, tiny, below = (_number("rmsprop", *pair) for pair in (("decay", decay), ("eps", eps), ("eps_root", eps_root)))
+    inner = sgd(momentum=momentum)
+
+    def init(params: Tree) -> Tree:
+        return {"square": _zeros_like(params), **inner.init(params)}
+
+    def update(gradient: Tree, state: Tree, params: Tree, rate: Rate) -> tuple[Tree, Tree]:
+        structure, (_, *columns) = _leaves("rmsprop.update", gradient, state, params, ["square"])
+        rows = [(astype(g, v.dtype), v) for g, v in zip(*columns)]
+        square = [add(multiply(_like(d, v), v), multiply(_like(1.0 - d, v), multiply(g, g))) for g, v in rows]
+        scaled = [g / (_root(v, below) + _like(tiny, v)) for (g, _), v in zip(rows, square)]
+        params, moved = inner.update(tree.unflatten(structure, scaled)[0], state, params, rate)
+        return params, {"square": tree.unflatten(structure, square)[0], **moved}
+    return Optimizer(init, update)
+
+
+def ema(average: Tree, params: Tree, decay: Rate, step: Any = None) -> Tree:
+    """Return the average of parameters, moved towards those after a step: a <- decay a + (1 - decay) p.
+
+    With step = 0, 1, ... the bias to what the average was at first is taken away, as in Adam: p of k steps ago then has
+    the weight decay^k / (1 + decay + ... + decay^step). `average` keeps its types: begin with float32 at least.
+    """
+    d = _number("ema", "decay", decay)
+    move = _number("ema", "step", 1.0 - d if step is None else (1.0 - d) / (1.0 - d ** (step + 1)))
+    return tree.map(lambda a, p: _axpy(move, astype(p, a.dtype) - a, a), average, params)
 
 
 # ------------------------------------------------------------------------------------------------- gradients
@@ -314,31 +359,6 @@ def clip_by_global_norm(gradient: Tree, max_norm: Rate) -> Tree:
     def scaled(g: Array) -> Array:
         return astype(multiply(astype(g, _wide(g)), astype(scale, _wide(g))), g.dtype)
     return tree.unflatten(structure, [scaled(g) for g in leaves])
-
-
-# ------------------------------------------------------------------------------------------------- schedules
-
-def piecewise(rate: Rate, boundaries: Iterable[int], factor: Rate = 0.1) -> Callable[[Any], Any]:
-    """Return the schedule that multiplies the rate by `factor` at each of the boundaries (steps)."""
-    @explains
-    def schedule(step: Any) -> Any:
-        return rate * factor ** builtins.sum(step >= b for b in boundaries)
-    return schedule
-
-
-def cosine(rate: Rate, steps: int, warmup: int = 0) -> Callable[[Any], Any]:
-    """Return the schedule that rises to the rate in `warmup` steps, then falls to 0 along half a cosine until `steps`.
-
-    The step may be an array of a device: nothing is read from it.
-    """
-    @explains
-    def schedule(step: Any) -> Any:
-        xp = module_of(step)
-        done = xp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
-        rising, falling = (step + 1) / max(warmup, 1), 0.5 * (1.0 + xp.cos(math.pi * done))
-        return rate * xp.where(xp.asarray(step < warmup), rising, falling)
-    return schedule
-
 
 guard(__name__)
 deprecated.names(__name__, Optimiser="Optimizer", matrices="has_matrix_shape")

@@ -6,8 +6,7 @@
     grad(f)              gradient             of a scalar function
     value_and_grad(f)    value, gradient
     hvp(f, x, v)         H v                  forward over backward
-    jacobian(f)          all of J             row by row or column by column, whichever is fewer
-    hessian(f)           all of H
+    jacobian(f)          all of J             (jacobians.py, with hessian)
 
 They nest in any combination, to any depth. Arguments and results may be any tree (tree.py) of floating-point arrays.
 The types are, with Ta the tangents of a:
@@ -22,7 +21,6 @@ between f and the last push or pull; where f fills a buffer twice, use a new one
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar, overload
 
@@ -35,11 +33,10 @@ from .box import raw
 from .core import Forward, LinearMap, Tape, run, unbox
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
 from .kinds import as_integers
-from .ops import astype, reshape, stack, stop_gradient
+from .ops import astype, stop_gradient
 from .typing import Array, Tree
 
-__all__ = ["jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian",
-           "stop_gradient"]
+__all__ = ["jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "stop_gradient"]
 NO_DERIVATIVE = "only real floating-point results have derivatives"
 REAL = "keep the real and imaginary parts as two arrays: only real numbers have derivatives here"
 
@@ -304,7 +301,9 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
 
     The gradient has the structure, shapes and dtypes of that argument; where argnums is a tuple, it is a tuple of
     gradients. With has_aux, f returns (y, aux) and the function returns (gradient, aux). Raises ShapeError unless f
-    returns one scalar, and DTypeError unless that and the argument are real floating-point numbers.
+    returns one scalar, and DTypeError unless that and the argument are real floating-point numbers. In a tree, None,
+    strings, functions and settings (nn.static) stay what they are; an integer raises DTypeError, as in JAX, since it
+    might have been meant as a parameter. Pass integers as other arguments or by keyword.
 
     >>> float(grad(grad(lambda x: x ** 3))(2.0))
     12.0
@@ -356,67 +355,3 @@ def hvp(f: Callable[[X], Any], x: X, v: Tree) -> X:
     """
     product: X = jvp(grad(f), (x,), (v,))[1]
     return product
-
-
-def jacobian(f: Callable[P, Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[P, Any]:
-    """Return the function that returns all partial derivatives: for y of shape sy and x of shape sx, shape sy + sx.
-
-    For trees, the result is the tree of y with the tree of x in place of each leaf, as in JAX. With has_aux, f returns
-    (y, aux) and the function returns (jacobian, aux). It is built from pulls if y has no more elements than x, else
-    from pushes.
-
-    >>> import numpy as np
-    >>> jacobian(lambda x: x * x)(np.array([1.0, 2.0]))
-    array([[2., 0.],
-           [0., 4.]])
-    """
-    @named(f, "jacobian")
-    def full(*xs: Tree, **params: Any) -> Any:
-        chosen, inner = _bind(f, argnums, xs, params, "jacobian(f)")
-        y, push, pull, aux = _linearize(inner, chosen, has_aux, "jacobian(f)")
-        (ins, structure), (outs, out_structure) = tree.float_leaves(chosen, "jacobian(f)"), tree.flatten(y)
-        if sum(math.prod(shape(out)) for out in outs) <= sum(math.prod(shape(x)) for x in ins):
-            rows = [_sweep(pull, out_structure, outs, i, ins, 0) for i in range(len(outs))]
-        else:
-            columns = [_sweep(lambda t: push(*t), structure, ins, j, outs, -1) for j in range(len(ins))]
-            rows = [list(row) for row in zip(*columns)]
-        trees = [tree.unflatten(structure, row) for row in rows]
-        J = tree.unflatten(out_structure, trees if isinstance(argnums, (tuple, list)) else [t[0] for t in trees])
-        return (J, aux) if has_aux else J
-    return full
-
-
-def _sweep(walk: Callable[[Tree], Tree], structure: tree.Structure, leaves: list[Any], chosen: int,
-           others: list[Any], axis: int) -> list[Array]:
-    """Push or pull every unit vector of one leaf, and stack the results for each leaf at the other end.
-
-    The axes of the chosen leaf come first in the stack (axis 0) or last (axis -1).
-    """
-    s, results = shape(leaves[chosen]), []
-    for k in range(math.prod(s)):
-        unit = [_full_like(leaf, 0.0) for leaf in leaves]
-        if s:
-            unit[chosen].reshape(-1)[k] = 1.0
-        else:
-            unit[chosen] = _full_like(leaves[chosen], 1.0)
-        results.append(tree.flatten(walk(tree.unflatten(structure, unit)))[0])
-    joined = [s + shape(x) if axis == 0 else shape(x) + s for x in others]
-    if not results:
-        return [module_of(raw(x)).zeros(s, raw(x).dtype) for s, x in zip(joined, others)]
-    return [reshape(stack([r[i] for r in results], axis), s) for i, s in enumerate(joined)]
-
-
-def hessian(f: Callable[P, Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[P, Any]:
-    """Return the function that returns all second derivatives: jacobian(jacobian(f)).
-
-    For y of shape sy and x of shape sx the result has shape sy + sx + sx and is symmetric in the two x; for a scalar f
-    of a vector it is a symmetric matrix. With has_aux, f returns (y, aux) and the function returns (hessian, aux).
-
-    >>> import numpy as np
-    >>> hessian(lambda x: x[0] * x[1])(np.array([1.0, 2.0]))
-    array([[0., 1.],
-           [1., 0.]])
-    """
-    second: Callable[..., Any] = jacobian(jacobian(f, argnums, has_aux), argnums, has_aux)
-    second.__name__ = second.__qualname__ = title(f, "hessian")
-    return second

@@ -45,9 +45,11 @@ LEFT_OUT = ("minigrad/__main__.py", "minigrad/fast/cuda", "minigrad/fast/cublas.
 EXPERIMENTS = "tests/experiments/test_"
 TESTS = {                                                   # the first entry that matches the file
     "minigrad/ops/": ["tests/ops", "tests/test_errors.py", "tests/test_models_by_hand.py"],
+    "minigrad/schedules.py": ["tests/test_optim.py", "tests/test_updates_by_hand.py"],
     "minigrad/optim.py": ["tests/test_optim.py", "tests/test_updates_by_hand.py", "tests/test_errors.py"],
+    "minigrad/layers.py": ["tests/test_layers.py", "tests/test_nn.py", "tests/test_models_by_hand.py", "tests/test_errors.py"],
     "minigrad/nn.py": ["tests/test_nn.py", "tests/test_models.py", "tests/test_models_by_hand.py", "tests/test_copies.py", "tests/test_errors.py"],
-    "minigrad/normalization.py": ["tests/test_nn.py", "tests/ops", "tests/test_models_by_hand.py"],
+    "minigrad/normalization.py": ["tests/test_layers.py", "tests/test_nn.py", "tests/ops", "tests/test_models_by_hand.py"],
     "minigrad/initial.py": ["tests/test_nn.py", "tests/test_models_by_hand.py"],
     "minigrad/losses.py": ["tests/test_losses.py", "tests/test_nn.py", "tests/test_errors.py"], "minigrad/reweight.py": ["tests/test_reweight.py", "tests/test_errors.py"],
     **dict.fromkeys(("minigrad/tree.py", "minigrad/files.py"), ["tests/test_tree.py", "tests/test_copies.py", "tests/test_errors.py"]),

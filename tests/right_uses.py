@@ -52,6 +52,7 @@ def gradients(model: Line, x: NDArray[Any]) -> None:
     assert_type(mg.hvp(lambda model: loss(model, x), model, model), Line)
     mg.jacobian(losses)(model)[0].slope
     H, size = mg.hessian(loss_and_size, has_aux=True)(model, x)
+    mg.jacfwd(mg.jacrev(losses), argnums=0)(model).sum()
 
 
 def linear_maps(model: Line, x: NDArray[Any]) -> None:
@@ -96,6 +97,8 @@ def operations(x: NDArray[Any]) -> None:
     y = mg.where(x > 0, x, 0.0) + mg.clip(x, -1.0) + mg.std(x, -1, ddof=1)
     y = mg.concatenate([x, mg.reshape(x, (-1,))]) + mg.stack((x, x), axis=1) + mg.pad(x, [(1, 1), (0, 2)])
     y = mg.getitem(x, (slice(1, None), None, [0, 1])) + mg.dropout(x, 0.5, key=(0, 7))
+    y = mg.gelu(mg.silu(x), approximate=True) + mg.leaky_relu(mg.elu(x, alpha=0.5), negative_slope=0.1) + mg.selu(x)
+    y = mg.conv1d(x, x, stride=2, padding=(1, 0)) + mg.conv_transpose2d(x, x, (1, 2), padding="same", output_padding=1)
     cube = mg.elementwise(lambda x: x ** 3, lambda y, x: 3 * x ** 2, name="cube")
     assert_type(cube, mg.Primitive)
     y = cube(x) + mg.linear(np.cumsum, lambda g, s: g)(x) + mg.checkpoint(lambda x: x * x)(x)
@@ -107,6 +110,9 @@ def layers(x: NDArray[Any]) -> None:
     model = nn.Sequential((nn.Conv2d.init(rng, 3, 16, kernel_size=(5, 3), padding="same"), nn.BatchNorm.init(16), mg.relu,
                            nn.Dropout(0.2), nn.Checkpoint(nn.Linear.init(rng, 3, 2, initialize=nn.uniform_unit_scaling))))
     assert_type(nn.Linear.init(rng, 3, 2), nn.Linear)
+    nn.Sequential((nn.Embedding.init(rng, 10, 4), nn.LayerNorm.init(4), nn.Conv1d.init(rng, 4, 2, padding="same")))
+    nn.Sequential((nn.ConvTranspose2d.init(rng, 3, 4, 2, stride=2), nn.GroupNorm.init(2, channels=4)))
+    nn.layer_norm(x, None, eps=1e-6) + nn.group_norm(x, 2, x, x)
     assert_type(model.predict(x, state=model.init_state(), batch_size=10, prepare=np.sqrt), Any)
     y, state = model.apply(x, model.init_state(), train=False, key=nn.fold_in(0, 3))
     assert_type(mg.grad(lambda model: nn.cross_entropy(model(x), [0, 1]).sum())(model), Any)
@@ -119,6 +125,9 @@ def optimizers(params: Line, gradient: Line) -> None:
     assert_type(optimizer, optim.Optimizer)
     params, state = optimizer.update(optim.clip_by_global_norm(gradient, 1.0), optimizer.init(params), params, rate(3))
     optimizer.update(gradient, state, params, np.float32(0.1))
+    assert_type(optim.rmsprop(decay=0.9, momentum=0.9), optim.Optimizer)
+    optim.adam(eps_root=1e-8).update(gradient, state, params, optim.piecewise(0.1, [40], warmup=5)(3))
+    optim.ema(params, params, 0.999, step=3)
 
 
 def aliases() -> None:

@@ -277,8 +277,9 @@ def probabilities(rng, shape):
 
 NOT_A_PRIMITIVE = {                                         # exported, but without a derivative of their own
     "capture", "use", "xp", "to_host", "Primitive", "LinearMap", "elementwise", "signed", "linear", "bilinear", "argmax",
-    "argmin", "jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian", "BackendError", "DTypeError", "info",
-    "FileError", "MinigradError", "check_buffers", "check_derivatives", "draw", "from_dlpack", "example_weights", "reweighted_gradient", "RankError", "ShapeError", "TraceError"}
+    "BackendError", "DTypeError", "FileError", "MinigradError", "RankError", "ShapeError", "TraceError", "argmin",
+    "check_buffers", "check_derivatives", "draw", "example_weights", "from_dlpack", "grad", "hessian", "hvp", "info",
+    "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "reweighted_gradient", "value_and_grad", "vjp"}
 
 TABLE = {
     "add": Row(binary("add", smooth, smooth) | beside("add")),
@@ -350,3 +351,7 @@ TABLE = {
     "checkpoint": Row(with_choice(lambda draw, x: lambda m, x: m.checkpoint(
         lambda x: {"a": m.tanh(x) * x, "b": [m.sum(x), x[0]]})(x)), KINKED),
 }
+
+from . import rows_nn  # noqa: E402   its rows are made with the functions above
+
+TABLE |= rows_nn.ROWS

@@ -51,7 +51,8 @@ model = nn.Sequential((nn.Conv2d.init(generator(0), 1, 2), nn.BatchNorm.init(2),
                        nn.Dropout(0.3), mg.ravel, nn.Linear.init(generator(0), 2, 2)))
 OBJECTS = {
     "Sequential": model, "Linear": model.layers[-1], "Conv2d": model.layers[0], "BatchNorm": model.layers[1],
-    "Checkpoint": model.layers[3], "Dropout": model.layers[4], "mlp": mlp(generator(0), (3, 4, 2), normalize=True),
+    **{layer.__name__: layer.init(generator(0), 2, 3) for layer in (nn.Conv1d, nn.ConvTranspose2d, nn.Embedding)},
+    "LayerNorm": nn.LayerNorm.init(3), "GroupNorm": nn.GroupNorm.init(2, 4), "Checkpoint": model.layers[3], "Dropout": model.layers[4], "mlp": mlp(generator(0), (3, 4, 2), normalize=True),
     "LeNet": lenet(generator(0)), "resnet": resnet(generator(0), 8), "Module": Layer({"a": np.ones(2)}, np.zeros(2)),
     "Structure": tree.flatten({"a": (1.0, None, "b"), 2: [model, Point(1.0, mg.sin)]})[1], "End": tree.LEAF,
     "state": optim.adam().init(model),

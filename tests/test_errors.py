@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import re
 import textwrap
+import types
 
 import numpy as np
 import pytest
@@ -564,8 +565,8 @@ told(DTypeError, lambda: mg.add(ones(3), b=ones(3)), """
       b  (3,)  float32
       help: pass a, b in this order, without names
     """)
-told(TraceError, lambda: grad(lambda w: mg.sum(mg.checkpoint(lambda x: x * w)(ones(3))))(ones(3)), """
-    checkpoint(<lambda>): it uses a traced value from outside
+told(TraceError, lambda: grad(lambda w: mg.sum(mg.checkpoint(lambda x, held=types.SimpleNamespace(w=w): x * held.w)(ones(3))))(ones(3)), """
+    checkpoint(<lambda>): it uses a traced value from outside its arguments and its closure
       help: pass as an argument whatever is differentiated: checkpoint(f)(params, x)
     """)
 told(ShapeError, lambda: reweighted_gradient(lambda p: mg.mean(p), lambda p: mg.sum(p), ones(3)), """

@@ -37,12 +37,19 @@ def scalar(x):
 
 def calls():
     """Return valid calls of all public functions: {name: (function, arguments)}."""
-    found = {name: (getattr(mg, name), (X,)) for name in """abs argmax argmin cos exp expm1 flip log log1p log_softmax logsumexp max mean min negative ravel relu sigmoid sin softmax softplus sqrt square
+    found = {name: (getattr(mg, name), (X,)) for name in """abs argmax argmin cos exp expm1 flip log log1p log_softmax logsumexp max mean min negative ravel relu selu sigmoid silu sin softmax softplus sqrt square
         squeeze std stop_gradient sum tanh transpose var to_host""".split()}
     found |= {name: (getattr(mg, name), (X, V)) for name in "add divide maximum minimum multiply power subtract".split()}
     found |= {f"{name} over axes": (getattr(mg, name), (X, 0)) for name in "argmax argmin flip log_softmax logsumexp max mean min softmax sum standardize".split()}
     found |= {"var over axes": (mg.var, (X, 0, 1, True)), "std over axes": (mg.std, (X, (0, 1), 1, True)), "sum, kept": (mg.sum, (X, -1, True)), "astype": (mg.astype, (X, "float32")),
               "avg_pool2d": (mg.avg_pool2d, (IMAGES, 2, 2, 0)), "max_pool2d": (mg.max_pool2d, (IMAGES, 2, 2, 0)), "unfold": (mg.unfold, (IMAGES, 2, 1, 0)), "conv2d": (mg.conv2d, (IMAGES, K, 1, "same")),
+              "gelu": (mg.gelu, (X,)), "elu": (mg.elu, (X, 0.5)), "leaky_relu": (mg.leaky_relu, (X, 0.5)), "conv1d": (mg.conv1d, (IMAGES[0], K[0], 1, "same")), "conv_transpose2d": (mg.conv_transpose2d, (IMAGES, K, 2, "same", 1)),
+              "layer_norm": (nn.layer_norm, (X, V, V)), "group_norm": (nn.group_norm, (X, 3, V, V)), "Embedding": (lambda w, x: nn.Embedding(w)(x), (X, LABELS)), "LayerNorm": (lambda g, b, x: nn.LayerNorm(g, b)(x), (V, V, X)),
+              "GroupNorm": (lambda g, b, n, x: nn.GroupNorm(g, b, n)(x), (V, V, 3, X)), "Conv1d": (lambda k, b, x: nn.Conv1d(k, b)(x), (K[0], np.zeros(1), IMAGES[0])), "ConvTranspose2d": (lambda k, b, x: nn.ConvTranspose2d(k, b)(x), (K, np.zeros(1), IMAGES)),
+              "Embedding.init": (nn.Embedding.init, (RNG, 3, 2)), "LayerNorm.init": (nn.LayerNorm.init, (3,)), "GroupNorm.init": (nn.GroupNorm.init, (3, 6)), "Conv1d.init": (nn.Conv1d.init, (RNG, 1, 2, 2, 1, 0)),
+              "ConvTranspose2d.init": (nn.ConvTranspose2d.init, (RNG, 1, 2, 2, 1, 0)), "jacfwd": (mg.jacfwd, (mg.sin, 0)), "jacrev": (mg.jacrev, (mg.sin, 0)), "jacfwd, called": (lambda *args: mg.jacfwd(mg.sin)(*args), (V,)),
+              "rmsprop": (lambda d, e, m, r: optim.rmsprop(decay=d, eps=e, momentum=m, eps_root=r), (0.9, 0.1, 0.9, 0.1)), "rmsprop.update": (optim.rmsprop().update, ({"w": V}, optim.rmsprop().init({"w": V}), {"w": V}, 0.1)),
+              "ema": (optim.ema, ({"w": V}, {"w": V}, 0.9, 2)),
               "fold": (mg.fold, (np.ones((2, 3, 3, 2, 2, 1)), (4, 4), (1, 1), ((0, 0), (0, 0)))), "clip": (mg.clip, (X, 0.2, 0.8)), "concatenate": (mg.concatenate, ([X, X], 0)), "stack": (mg.stack, ([X, X], 0)),
               "crop": (mg.crop, (X, 1)), "pad": (mg.pad, (X, 1, 0.5)), "dropout": (mg.dropout, (X, 0.5, 7)), "expand_dims": (mg.expand_dims, (X, 0)), "getitem": (mg.getitem, (X, (0, 1))), "matmul": (mg.matmul, (X, V)),
               "moveaxis": (mg.moveaxis, (X, 0, 1)), "scatter_add": (mg.scatter_add, (V, (5,), np.array([0, 1, 1]))), "reshape": (mg.reshape, (X, (3, 2))), "swapaxes": (mg.swapaxes, (X, 0, 1)), "take": (mg.take, (X, LABELS, 1)),
@@ -62,7 +69,7 @@ def calls():
               "BatchNorm": (lambda gain, bias, x: nn.BatchNorm(gain, bias)(x), (V, V, X)), "Dropout": (lambda rate, x, key: nn.Dropout(rate).apply(x, None, True, key), (0.5, X, 1)),
               "Sequential": (lambda layers, x: nn.Sequential(layers)(x), ((MODEL, mg.relu), X)), "Checkpoint": (lambda layer, x: nn.Checkpoint(layer)(x), (MODEL, X)),
               "BatchNorm.apply": (nn.BatchNorm(V, V).apply, (X, {"mean": V, "var": V}, False)), "predict": (MODEL.predict, (X, None, 2)), "Sequential.apply": (nn.Sequential((MODEL, nn.Dropout(0.5))).apply, (X, None, True, 1)), "fold_in": (nn.fold_in, (7, 1)),
-              "sgd": (lambda momentum, decay: optim.sgd(momentum=momentum, weight_decay=decay), (0.9, 0.1)), "adam": (lambda beta1, beta2: optim.adam(beta1=beta1, beta2=beta2), (0.9, 0.99)), "piecewise": (lambda *args: optim.piecewise(*args)(3), (0.1, (2, 4), 0.1)), "cosine": (lambda *args: optim.cosine(*args)(3), (0.1, 10, 2)),
+              "sgd": (lambda momentum, decay: optim.sgd(momentum=momentum, weight_decay=decay), (0.9, 0.1)), "adam": (lambda beta1, beta2: optim.adam(beta1=beta1, beta2=beta2), (0.9, 0.99)), "piecewise": (lambda *args: optim.piecewise(*args)(3), (0.1, (2, 4), 0.1, 2)), "cosine": (lambda *args: optim.cosine(*args)(3), (0.1, 10, 2)),
               "sgd.init": (optim.sgd(momentum=0.9).init, ({"w": V},)), "sgd.update": (optim.sgd().update, ({"w": V}, optim.sgd().init({"w": V}), {"w": V}, 0.1)),
               "adam.update": (optim.adam().update, ({"w": V}, optim.adam().init({"w": V}), {"w": V}, 0.1)), "normalize": (reweight.normalize, (V,)),
               "reweighted_gradient": (reweight.reweighted_gradient, (mg.sin, scalar, V)), "example_weights": (reweight.example_weights, (mg.sin, scalar, V)),

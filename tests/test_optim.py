@@ -113,10 +113,21 @@ def test_a_saved_state_goes_on(name, tmp_path):
     equal((whole, end), (first + rest, state))
 
 
+def test_averages_and_schedules_read_nothing_from_a_device(device):
+    p, q = [tree.map(mg.xp.asarray, x) for x in drawn(8, 2, "float32")]
+    schedule, step = optim.piecewise(0.1, (3, 5), warmup=4), mg.xp.asarray(4)
+    with without_host_reads():
+        found, rate = optim.ema(p, q, 0.9, step=step), schedule(step)
+    for a, b in zip(tree.flatten(found)[0], tree.flatten(optim.ema(p, q, 0.9, step=4))[0], strict=True):
+        np.testing.assert_allclose(mg.to_host(a), mg.to_host(b), rtol=1e-6)
+        assert a.dtype == np.float32
+    np.testing.assert_allclose(float(rate), schedule(4))
+
+
 def test_a_captured_step_counts(device):
     """The same numbers as eager steps, with a rate that is an array on the device, like all inputs of a captured step."""
     rate = optim.cosine(0.1, 5, warmup=2)
-    for optimizer in (OPTIMIZERS["adam"], OPTIMIZERS["momentum"]):
+    for optimizer in (OPTIMIZERS["adam"], OPTIMIZERS["momentum"], optim.adam(eps_root=1e-3), optim.rmsprop(momentum=0.9)):
         p, *gradients = [tree.map(mg.xp.asarray, g) for g in drawn(2, 7, "float32")]
 
         def step(state, g, rate, optimizer=optimizer):
@@ -144,13 +155,16 @@ def test_types_stay_whatever_the_hyper_parameters_are(kind, dtype):
     p, *gradients = drawn(3, 4, dtype)
     wide = np.result_type(dtype, np.float32)
     for optimizer in (optim.sgd(), optim.sgd(momentum=number(1), nesterov=True, weight_decay=number(1)),
-                      optim.adam(beta1=number(0), beta2=number(0), eps=number(1), weight_decay=number(1))):
+                      optim.adam(beta1=number(0), beta2=number(0), eps=number(1), weight_decay=number(1)),
+                      optim.adam(eps_root=number(1)), optim.rmsprop(decay=number(0), eps=number(1), momentum=number(1), eps_root=number(1))):
         for some in (gradients, [tree.map(lambda x: x.astype("float64"), g) for g in gradients]):
             found, state = trained(optimizer, some, p, lambda t: number(1))
             assert {leaf.dtype.name for leaf in tree.flatten(found)[0]} == {dtype}
             count = state.pop("count", None)
             assert {leaf.dtype for leaf in tree.flatten(state)[0]} <= {wide}
             assert count is None or count.dtype == "int64" and count == 3
+        average = optim.ema(p, gradients[0], number(0.5 if kind not in ("int",) else 0), step=2)
+        assert {leaf.dtype.name for leaf in tree.flatten(average)[0]} == {dtype}
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-7, 1e-4, 1.0, 300.0, 6e4])
@@ -181,6 +195,11 @@ def test_derivatives_by_the_hyper_parameters():
     check_derivatives(two(lambda m, d: optim.sgd(momentum=m, nesterov=True, weight_decay=d)), 0.1, 0.9, 0.1, order=1)
     check_derivatives(two(lambda b, c, e, d: optim.adam(beta1=b, beta2=c, eps=e, weight_decay=d)), 0.1, 0.9, 0.99, 0.1, 0.1, order=1)
     check_derivatives(two(optim.adam), 0.1, order=2)
+    check_derivatives(two(lambda b, e, m, r: optim.rmsprop(decay=b, eps=e, momentum=m, eps_root=r)), 0.1, 0.9, 0.1, 0.5, 0.1, order=1)
+    check_derivatives(two(lambda e, r: optim.adam(eps=e, eps_root=r)), 0.1, 0.1, 0.2, order=2)
+    for optimizer in (optim.adam(eps_root=0.1), optim.rmsprop(eps_root=0.1)):              # smooth at rest, where others have a kink
+        check_derivatives(lambda g, optimizer=optimizer: optimizer.update(g, optimizer.init(p), p, 1.0)[0], rest, order=3)
+    check_derivatives(lambda a, d: optim.ema(a, g, d, step=3), p, 0.9, order=1)
     adam = optim.adam(eps=0.5)
     J = mg.linearize(lambda g: adam.update(g, adam.init(p), p, 1.0)[0], rest)[1]
     for leaf, there in zip(tree.flatten(J.push(g))[0], tree.flatten(g)[0], strict=True):
@@ -201,7 +220,8 @@ def test_what_does_not_belong_together_is_refused():
     with pytest.raises(mg.DTypeError, match="nesterov without momentum"):
         optim.sgd(nesterov=True)
     for bad in ("fast", None, [0.1], np.ones(2), True, 1j):
-        for call in (lambda: optim.sgd(momentum=bad), lambda: optim.adam(eps=bad), lambda: optim.clip_by_global_norm(p, bad),
+        for call in (lambda: optim.rmsprop(eps_root=bad), lambda: optim.adam(eps_root=bad), lambda: optim.ema(p, p, bad),
+                     lambda: optim.sgd(momentum=bad), lambda: optim.adam(eps=bad), lambda: optim.clip_by_global_norm(p, bad),
                      lambda: adam.update(p, adam.init(p), p, bad), lambda: sgd.update(p, sgd.init(p), p, bad)):
             with pytest.raises(mg.DTypeError, match="number"):
                 call()

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import nn, tree
+from minigrad import nn, optim, tree
 from minigrad.backend import generator
 from minigrad.reweight import reweighted_gradient
 
@@ -41,6 +41,48 @@ def test_pooling():
     x = generator(0).standard_normal((2, 8, 8, 3))
     np.testing.assert_allclose(mg.max_pool2d(x, 3, 2), nhwc(F.max_pool2d(nchw(x), 3, 2)))
     np.testing.assert_allclose(mg.avg_pool2d(x, 3, 2, 1), nhwc(F.avg_pool2d(nchw(x), 3, 2, 1)), atol=1e-12)
+
+
+@pytest.mark.parametrize("stride, padding, more", [(1, 0, 0), (2, 1, 1), (3, 0, (2, 1))])
+def test_transposed_convolution(stride, padding, more):
+    x, k = generator(0).standard_normal((2, 4, 3, 5)), generator(1).standard_normal((3, 2, 4, 5))
+    y = F.conv_transpose2d(nchw(x), torch.tensor(k.transpose(3, 2, 0, 1).copy()), stride=stride, padding=padding, output_padding=more)
+    np.testing.assert_allclose(mg.conv_transpose2d(x, k, stride, padding, more), nhwc(y), atol=1e-12)
+
+
+def test_convolution_in_one_dimension_and_norms():
+    x, k, gain, bias = (generator(n).standard_normal(s) for n, s in enumerate([(2, 7, 6), (3, 6, 4), 6, 6]))
+    y = F.conv1d(nchw(x), torch.tensor(k.transpose(2, 1, 0).copy()), stride=2, padding=1)
+    np.testing.assert_allclose(mg.conv1d(x, k, 2, 1), nhwc(y), atol=1e-12)
+    tgain, tbias = torch.tensor(gain), torch.tensor(bias)
+    np.testing.assert_allclose(nn.layer_norm(x, gain, bias), F.layer_norm(torch.tensor(x), (6,), tgain, tbias).numpy(), atol=1e-12)
+    np.testing.assert_allclose(nn.layer_norm(x, np.ones((7, 6))), F.layer_norm(torch.tensor(x), (7, 6)).numpy(), atol=1e-12)
+    np.testing.assert_allclose(nn.group_norm(x, 3, gain, bias), nhwc(F.group_norm(nchw(x), 3, tgain, tbias)), atol=1e-12)
+
+
+def test_activations_and_their_slopes_also_at_0():
+    x = np.array([-3.0, -0.5, 0.0, 0.7, 4.0])
+    for f, theirs in ((mg.silu, F.silu), (mg.gelu, lambda x: F.gelu(x, approximate="tanh")), (mg.elu, F.elu), (mg.selu, F.selu),
+                      (mg.leaky_relu, F.leaky_relu), (lambda x: mg.elu(x, 0.3), lambda x: F.elu(x, 0.3))):
+        t = torch.tensor(x, requires_grad=True)
+        y = theirs(t)
+        y.sum().backward()
+        np.testing.assert_allclose(f(x), y.detach().numpy(), atol=1e-12)
+        np.testing.assert_allclose(mg.grad(lambda x: mg.sum(f(x)))(x), t.grad.numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{}, {"momentum": 0.9, "decay": 0.9, "eps": 1e-3}])
+def test_rmsprop(settings):
+    p, t = np.ones(3), torch.ones(3, dtype=torch.float64, requires_grad=True)
+    ours, theirs = optim.rmsprop(**settings), torch.optim.RMSprop(
+        [t], lr=0.1, **{{"decay": "alpha"}.get(key, key): value for key, value in settings.items()})
+    state = ours.init(p)
+    for n in range(4):
+        g = generator(n).standard_normal(3)
+        p, state = ours.update(g, state, p, 0.1)
+        t.grad = torch.tensor(g)
+        theirs.step()
+    np.testing.assert_allclose(p, t.detach().numpy(), rtol=1e-12)
 
 
 def test_algorithm_1_by_double_backward_through_batch_norm():

@@ -46,15 +46,41 @@ def test_sgd(momentum, nesterov, decay):
     same(updated(optim.sgd(momentum=momentum, nesterov=nesterov, weight_decay=decay), 0.3), by_hand(move, decay))
 
 
-@pytest.mark.parametrize("settings", [{}, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3}])
+@pytest.mark.parametrize("settings", [{}, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3}, {"eps_root": 1e-4}])
 def test_adam(settings):
     beta1, beta2, eps = (settings.get(key, default) for key, default in (("beta1", 0.9), ("beta2", 0.999), ("eps", 1e-8)))
+    root = settings.get("eps_root", 0.0)
 
     def move(p, g, memory, t):
         m, v = memory or (0.0, 0.0)
         m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
-        return p - 0.02 * (m / (1 - beta1 ** (t + 1))) / (np.sqrt(v / (1 - beta2 ** (t + 1))) + eps), (m, v)
+        return p - 0.02 * (m / (1 - beta1 ** (t + 1))) / (np.sqrt(v / (1 - beta2 ** (t + 1)) + root) + eps), (m, v)
     same(updated(optim.adam(**settings), 0.02), by_hand(move))
+
+
+@pytest.mark.parametrize("settings", [{}, {"decay": 0.8, "momentum": 0.9, "eps": 1e-3}, {"eps": 0.0, "eps_root": 1e-4}])
+def test_rmsprop(settings):
+    d, eps, momentum, root = ({"decay": 0.99, "eps": 1e-8, "momentum": 0.0, "eps_root": 0.0, **settings}[key]
+                              for key in ("decay", "eps", "momentum", "eps_root"))
+
+    def move(p, g, memory, t):
+        v, m = memory or (0.0, 0.0)
+        v = d * v + (1 - d) * g * g
+        m = momentum * m + g / (np.sqrt(v + root) + eps)
+        return p - 0.02 * m, (v, m)
+    same(updated(optim.rmsprop(**settings), 0.02), by_hand(move))
+
+
+def test_averages_of_parameters():
+    """By definition: the parameters of k steps ago have the weight decay^k, and with a step these add up to 1."""
+    plain = fair = {key: np.full_like(p, 7.0) for key, p in P.items()}
+    for t, now in enumerate(GRADIENTS):
+        plain, fair = optim.ema(plain, now, 0.8), optim.ema(fair, now, 0.8, step=t)
+        weights = 0.8 ** np.arange(t, -1, -1)
+        for key in P:
+            total = sum(w * g[key] for w, g in zip(weights, GRADIENTS))
+            np.testing.assert_allclose(fair[key], total / weights.sum(), rtol=1e-12)
+            np.testing.assert_allclose(plain[key], 0.8 ** (t + 1) * 7.0 + 0.2 * total, rtol=1e-12)
 
 
 def test_adam_with_decoupled_decay():
@@ -75,7 +101,7 @@ def test_tiny_gradients_meet_eps():
     np.testing.assert_allclose(optimizer.update(g, optimizer.init(p), p, 0.1)[0], [0.95], rtol=1e-9)
 
 
-@pytest.mark.parametrize("optimizer", [optim.sgd(), optim.sgd(momentum=0.9), optim.adam()])
+@pytest.mark.parametrize("optimizer", [optim.sgd(), optim.sgd(momentum=0.9), optim.adam(), optim.rmsprop()])
 def test_a_gradient_of_another_form_is_refused(optimizer):
     for other in ({"w": P["w"]}, {"w": P["w"], "c": P["b"]}, [P["w"], P["b"]]):
         with pytest.raises(MinigradError):
@@ -88,13 +114,16 @@ def test_what_is_used_where_nobody_says():
     assert {key: value for key, value in given(optim.sgd).items() if key != "decays"} == {
         "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
     assert {key: value for key, value in given(optim.adam).items() if key != "decays"} == {
-        "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
+        "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "eps_root": 0.0}
+    assert given(optim.rmsprop) == {"decay": 0.99, "eps": 1e-8, "momentum": 0.0, "eps_root": 0.0}
 
 
 def test_schedules_step_by_step():
     rate = optim.piecewise(0.5, (3, 5), 0.2)
     np.testing.assert_allclose([rate(t) for t in range(7)], [0.5] * 3 + [0.1] * 2 + [0.02] * 2)
     assert optim.piecewise(1.0, (1,))(1) == pytest.approx(0.1)
+    rate = optim.piecewise(2.0, iter([3, 5]), 0.5, warmup=4)
+    np.testing.assert_allclose([rate(t) for t in range(7)], [0.5, 1.0, 1.5, 1.0, 1.0, 0.5, 0.5])
     rate = optim.cosine(2.0, 12, 4)
     np.testing.assert_allclose([rate(t) for t in range(4)], [0.5, 1.0, 1.5, 2.0])
     np.testing.assert_allclose([rate(4 + t) for t in range(12)], [1 + np.cos(np.pi * min(t / 8, 1)) for t in range(12)], atol=1e-12)

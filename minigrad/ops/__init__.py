@@ -2,7 +2,8 @@
 import sys
 
 from .. import box
-from .convolution import conv2d
+from .activations import elu, gelu, leaky_relu, selu, silu
+from .convolution import conv1d, conv2d, conv_transpose2d
 from .dropout import dropout
 from .elementwise import (
     abs,
@@ -54,12 +55,13 @@ from .shaping import (
 from .windows import avg_pool2d, fold, max_pool2d, unfold
 
 __all__ = [
-    "abs", "add", "argmax", "argmin", "astype", "avg_pool2d", "clip", "concatenate", "conv2d", "cos", "crop",
-    "divide", "dropout", "exp", "expand_dims", "expm1", "flip", "fold", "getitem", "log", "log1p", "log_softmax",
-    "logsumexp", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "moveaxis", "multiply",
-    "negative", "pad", "power", "ravel", "relu", "reshape", "scatter_add", "sigmoid", "sin", "softmax", "softplus",
-    "sqrt", "square", "squeeze", "stack", "standardize", "std", "stop_gradient", "subtract", "sum", "swapaxes",
-    "take", "tanh", "tensordot", "transpose", "unfold", "var", "where"
+    "abs", "add", "argmax", "argmin", "astype", "avg_pool2d", "clip", "concatenate", "conv1d", "conv2d",
+    "conv_transpose2d", "cos", "crop", "divide", "dropout", "elu", "exp", "expand_dims", "expm1", "flip", "fold",
+    "gelu", "getitem", "leaky_relu", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d",
+    "maximum", "mean", "min", "minimum", "moveaxis", "multiply", "negative", "pad", "power", "ravel", "relu", "reshape",
+    "scatter_add", "selu", "sigmoid", "silu", "sin", "softmax", "softplus", "sqrt", "square", "squeeze", "stack",
+    "standardize", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh", "tensordot", "transpose",
+    "unfold", "var", "where"
 ]
 
 box.ops = sys.modules[__name__]        # what the operators of a box are written with

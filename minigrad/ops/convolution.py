@@ -10,12 +10,15 @@ In memory each is one product with the matrix of all windows, one in each row (i
 """
 from __future__ import annotations
 
+from typing import Any
+
 from ..backend import module_of
 from ..core import Primitive
 from ..errors import ShapeError, message, shape
 from ..kinds import bilinear
 from ..typing import Array, Shape
-from .windows import Border, Padding, Pair, _fold, _unfold, as_pairs, check_image
+from .shaping import expand_dims, squeeze
+from .windows import Border, Padding, Pair, _border, _fold, _pair, _unfold, as_pairs, check_image, output_size
 
 
 def _rows(x: Array, window: Pair, stride: Pair, padding: Border) -> tuple[Array, Shape]:
@@ -85,3 +88,40 @@ def conv2d(x: Array, k: Array, stride: int | Pair = 1, padding: Padding = 0) -> 
     A, B = shape(k)[:2]
     _, stride, border = as_pairs("conv2d(x, k)", x, (A, B), stride, padding)
     return _conv(x, k, stride=stride, padding=border)
+
+
+def conv1d(x: Array, k: Array, stride: int = 1, padding: str | int | Pair = 0) -> Array:
+    """Return the convolution of sequences x with kernels k: conv2d of images of height 1.
+
+    y[n, i, o] = sum over a, c of x[n, i s + a, c] k[a, c, o]. x: (n, length, c); k: (A, c, o). padding: "valid",
+    "same", an integer, or (before, after). Raises ShapeError.
+    """
+    if len(shape(x)) != 3 or len(shape(k)) != 3 or shape(x)[2] != shape(k)[1]:
+        rows = [("x", x, ""), ("k", k, "")]
+        raise ShapeError(message("conv1d(x, k)", "channels differ, or there are not three axes", rows,
+                                 "x has shape (n, length, channels), k (window, channels in, channels out)"))
+    sides: Any = padding if isinstance(padding, str) else (0, padding)
+    return squeeze(conv2d(expand_dims(x, 1), expand_dims(k, 0), (1, stride), sides), 1)
+
+
+def conv_transpose2d(x: Array, k: Array, stride: int | Pair = 1, padding: Padding = 0,
+                     output_padding: int | Pair = 0) -> Array:
+    """Return the adjoint of conv2d, which makes images larger: <conv_transpose2d(x, k), v> = <x, conv2d(v, k)>.
+
+    x: (n, rows, columns, o); k: (A, B, c, o), as for conv2d; the result is (n, height, width, c), with
+    height = (rows - 1) stride + A - padding above and below + output_padding, or rows stride where padding is "same"
+    and no window is smaller than the stride. output_padding: below the stride. Raises ShapeError.
+    """
+    call = "conv_transpose2d(x, k)"
+    check_image(call, x)
+    if len(shape(k)) != 4 or shape(k)[3] != shape(x)[3]:
+        raise ShapeError(message(call, "channels differ, or the kernel has not four axes", [("x", x, ""), ("k", k, "")],
+                                 f"a kernel for this x has shape (A, B, channels out, {shape(x)[3]})"))
+    count, window, stride = shape(x)[1:3], (shape(k)[0], shape(k)[1]), _pair(stride, f"{call}: stride")
+    more = _pair(output_padding, f"{call}: output_padding", least=0)
+    border = _border(call, [n * d for n, d in zip(count, stride)], window, stride, padding)
+    height, width = [(n - 1) * d + w - sum(p) + e for n, d, w, p, e in zip(count, stride, window, border, more)]
+    if min(height, width) < 1 or output_size((height, width), window, stride, border) != count:
+        raise ShapeError(message(call, "no image has this convolution", [("x", x, ""), ("k", k, "")],
+                                 "output_padding is below the stride, and padding narrower than the result"))
+    return _conv_input(x, k, size=(height, width), stride=stride, padding=border)

@@ -2,7 +2,7 @@
 
 At kinks and where slopes are infinite a derivative is a convention. In the whole library:
 
-    relu(x), abs(x)          0 at 0
+    relu(x), abs(x)          0 at 0; leaky_relu and elu have the slope from the left there
     maximum(a, b), minimum   1/2 for each where they are equal; clip is made of them
     max(x), min(x)           1 for the first of equal elements, 0 for the others; so in every window of max_pool2d
     where(c, a, b), dropout  0 for the side that is not chosen, and where an element is dropped

@@ -29,9 +29,11 @@ CALLS = {
     "crop": lambda m, x: m.crop(x, 0), "concatenate": lambda m, x: m.concatenate([x, x], None) if m is mg else np.array([x, x]),
     "stack": lambda m, x: m.stack([x, x]), "broadcast_to": lambda m, x: m.broadcast_to(x, (2, 3)),
     "sum_to": lambda m, x: m.sum_to(x, ()), "standardize": lambda m, x: m.standardize(x, (), 0.1),
+    **{name: lambda m, x, name=name: getattr(m, name)(x) for name in "silu gelu leaky_relu elu selu".split()},
     "dropout": lambda m, x: m.dropout(x, 0.3, 2), "checkpoint": lambda m, x: m.checkpoint(lambda x: m.exp(x) * 2.0)(x)}
 REFUSED = {                                                 # a number has too few axes for these
     "matmul": lambda m, x: m.matmul(x, x), "swapaxes": lambda m, x: m.swapaxes(x, 0, 0), "conv2d": lambda m, x: m.conv2d(x, x),
+    "conv1d": lambda m, x: m.conv1d(x, x), "conv_transpose2d": lambda m, x: m.conv_transpose2d(x, x),
     "max_pool2d": lambda m, x: m.max_pool2d(x, 2), "avg_pool2d": lambda m, x: m.avg_pool2d(x, 2),
     "unfold": lambda m, x: m.unfold(x, 2), "fold": lambda m, x: m.fold(x, (2, 2), 1, 0)}
 
@@ -74,6 +76,7 @@ ON_LISTS = {**CALLS, **REFUSED, **{name: lambda m, x, name=name: getattr(m, name
             "stack": lambda m, x: m.stack([x, x], 1), "sum_to": lambda m, x: m.sum_to(x, (1, 2)),
             "tensordot": lambda m, x: m.tensordot(x, x, 1), "standardize": lambda m, x: m.standardize(x, 0),
             "where": lambda m, x: m.where([[True, False], [False, True]], x, [0.0, 5.0]),
+            "conv1d": lambda m, x: m.conv1d(IMAGE[0], np.ones((2, 2, 1)).tolist()), "conv_transpose2d": lambda m, x: m.conv_transpose2d(IMAGE, np.ones((2, 2, 1, 2)).tolist()),
             "conv2d": lambda m, x: m.conv2d(IMAGE, np.ones((2, 2, 2, 1)).tolist()), "max_pool2d": lambda m, x: m.max_pool2d(IMAGE, 2),
             "avg_pool2d": lambda m, x: m.avg_pool2d(IMAGE, 2), "unfold": lambda m, x: m.unfold(IMAGE, 2),
             "fold": lambda m, x: m.fold(np.ones((1, 3, 3, 2, 2, 2)).tolist(), (4, 4), (1, 1), ((0, 0), (0, 0)))}
