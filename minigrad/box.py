@@ -4,6 +4,8 @@ What would silently lose the derivative raises an error that says what to write 
 """
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -98,6 +100,12 @@ class Box:
     def __rpow__(self, other: Any) -> Array:
         return ops.power(other, self)
 
+    def __mod__(self, other: Any) -> Array:
+        return ops.mod(self, other)
+
+    def __rmod__(self, other: Any) -> Array:
+        return ops.mod(other, self)
+
     def __neg__(self) -> Array:
         return ops.negative(self)
 
@@ -107,7 +115,31 @@ class Box:
     def __abs__(self) -> Array:
         return ops.abs(self)
 
-    # ------------------------------------------------------ comparisons: plain, as their derivative is zero
+    # ----------------------------------------- comparisons and rounding: plain, as their derivative is zero
+
+    def __floordiv__(self, other: Any) -> Array:
+        return ops.floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Array:
+        return ops.floor_divide(other, self)
+
+    def __divmod__(self, other: Any) -> Array:
+        return ops.divmod(self, other)
+
+    def __rdivmod__(self, other: Any) -> Array:
+        return ops.divmod(other, self)
+
+    def __round__(self, digits: int | None = None) -> Array:
+        return ops.round(self, digits or 0)
+
+    def __trunc__(self) -> int:
+        return int(raw(self))
+
+    def __floor__(self) -> Any:
+        return math.floor(raw(self))
+
+    def __ceil__(self) -> Any:
+        return math.ceil(raw(self))
 
     def __lt__(self, other: Any) -> Array:
         return raw(self) < raw(other)
@@ -143,13 +175,13 @@ class Box:
     def __iter__(self) -> Iterator[Array]:
         return (self[i] for i in range(len(self)))
 
-    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, **how: Any) -> Array:
         """Return minigrad.sum(x, axis, keepdims)."""
-        return ops.sum(self, axis, keepdims)
+        return ops.sum(self, axis, keepdims, **how)
 
-    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, **how: Any) -> Array:
         """Return minigrad.mean(x, axis, keepdims)."""
-        return ops.mean(self, axis, keepdims)
+        return ops.mean(self, axis, keepdims, **how)
 
     def var(self, axis: int | tuple[int, ...] | None = None, ddof: int = 0, keepdims: bool = False) -> Array:
         """Return minigrad.var(x, axis, ddof, keepdims)."""
@@ -159,13 +191,13 @@ class Box:
         """Return minigrad.std(x, axis, ddof, keepdims)."""
         return ops.std(self, axis, ddof, keepdims)
 
-    def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+    def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, **how: Any) -> Array:
         """Return minigrad.max(x, axis, keepdims)."""
-        return ops.max(self, axis, keepdims)
+        return ops.max(self, axis, keepdims, **how)
 
-    def min(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+    def min(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, **how: Any) -> Array:
         """Return minigrad.min(x, axis, keepdims)."""
-        return ops.min(self, axis, keepdims)
+        return ops.min(self, axis, keepdims, **how)
 
     def argmax(self, axis: int | None = None) -> Array:
         """Return minigrad.argmax(x, axis)."""
@@ -236,36 +268,6 @@ class Box:
     def __complex__(self) -> NoReturn:
         self._refuse("complex(x)")
 
-    def __round__(self, digits: int | None = None) -> NoReturn:
-        self._refuse("round(x)")
-
-    def __trunc__(self) -> NoReturn:
-        self._refuse("trunc(x)")
-
-    def __floor__(self) -> NoReturn:
-        self._refuse("floor(x)")
-
-    def __ceil__(self) -> NoReturn:
-        self._refuse("ceil(x)")
-
-    def __floordiv__(self, other: Any) -> NoReturn:
-        self._refuse("x // y")
-
-    def __rfloordiv__(self, other: Any) -> NoReturn:
-        self._refuse("y // x")
-
-    def __mod__(self, other: Any) -> NoReturn:
-        self._refuse("x % y")
-
-    def __rmod__(self, other: Any) -> NoReturn:
-        self._refuse("y % x")
-
-    def __divmod__(self, other: Any) -> NoReturn:
-        self._refuse("divmod(x, y)")
-
-    def __rdivmod__(self, other: Any) -> NoReturn:
-        self._refuse("divmod(y, x)")
-
     def __index__(self) -> NoReturn:
         self._refuse("using x as an index or a size")
 
@@ -286,14 +288,16 @@ class Box:
     def __array_function__(self, function: Any, types: Any, args: Any, params: Any) -> Any:
         """Return the value of a NumPy function that looks at the form alone or has no derivative; refuse any other."""
         if function in _PLAIN_FUNCTIONS:
-            return function(*_plain(args), **_plain(params))
+            return function(*plain(args), **plain(params))
         name = function.__name__
         instead = f"{name}(x)" if hasattr(ops, name) else _ELSEWHERE.get(name)
         help = f"write minigrad.{instead}" if instead else (
             "minigrad has no such function: write it with those that it has")
         self._refuse(f"{function.__module__}.{name}(x)", help)
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __getattr__(self, name: str) -> Any:
+        if name in _METHODS:
+            return functools.partial(getattr(ops, name), self)
         if name.startswith("_") or not hasattr(numpy.ndarray, name):
             raise AttributeError(f"'Box' object has no attribute {name!r}")
         help = f"write minigrad.{_ELSEWHERE[name]}" if name in _ELSEWHERE else "write it with the functions of minigrad"
@@ -305,9 +309,9 @@ _PLAIN_FUNCTIONS = {getattr(numpy, name) for name in """
     allclose argmax argmin argsort argwhere array_equal array_equiv array_repr array_str array2string can_cast
     count_nonzero empty_like flatnonzero full_like iscomplexobj isclose isrealobj min_scalar_type ndim nonzero ones_like
     result_type searchsorted shape shares_memory size zeros_like""".split()}
-_ELSEWHERE = {"dot": "matmul(a, b)", "outer": "tensordot(a, b, 0)", "amax": "max(x)", "amin": "min(x)",
-              "norm": "sqrt(sum(square(x)))", "vstack": "stack(arrays)", "hstack": "concatenate(arrays)",
-              "sort": "take(x, numpy.argsort(x))"}                      # what to write for those of another name
+_METHODS = "all any argpartition argsort cumprod cumsum diagonal prod repeat round trace".split()  # mg.f(x, ...)
+_ELSEWHERE = {"dot": "matmul(a, b)", "outer": "tensordot(a, b, 0)",
+              "norm": "sqrt(sum(square(x)))"}                           # what to write for those of another name
 
 
 def raw(x: Any) -> Any:
@@ -317,8 +321,8 @@ def raw(x: Any) -> Any:
     return x
 
 
-def _plain(x: Any) -> Any:
+def plain(x: Any) -> Any:
     """Return x with the plain values of all that is traced in it."""
     if isinstance(x, (list, tuple, dict)):
-        return {k: _plain(v) for k, v in x.items()} if isinstance(x, dict) else type(x)([_plain(part) for part in x])
+        return {k: plain(v) for k, v in x.items()} if isinstance(x, dict) else type(x)([plain(part) for part in x])
     return raw(x)

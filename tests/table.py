@@ -350,3 +350,9 @@ TABLE = {
     "checkpoint": Row(with_choice(lambda draw, x: lambda m, x: m.checkpoint(
         lambda x: {"a": m.tanh(x) * x, "b": [m.sum(x), x[0]]})(x)), KINKED),
 }
+
+from . import rows_numpy  # noqa: E402
+
+TABLE |= rows_numpy.ROWS
+TABLE |= {name: Row(TABLE[name].cases | row.cases, row.analytic) for name, row in rows_numpy.MASKED.items()}
+NOT_A_PRIMITIVE |= rows_numpy.WITHOUT

@@ -2,10 +2,12 @@
 import sys
 
 from .. import box
+from . import joining, more_elementwise, ordering
 from .convolution import conv2d
 from .dropout import dropout
 from .elementwise import (
     abs,
+    absolute,
     add,
     astype,
     clip,
@@ -13,6 +15,9 @@ from .elementwise import (
     divide,
     exp,
     expm1,
+    fabs,
+    fmax,
+    fmin,
     log,
     log1p,
     maximum,
@@ -29,11 +34,15 @@ from .elementwise import (
     stop_gradient,
     subtract,
     tanh,
+    true_divide,
     where,
 )
+from .joining import *  # noqa: F403
+from .more_elementwise import *  # noqa: F403
 from .normalize import standardize
+from .ordering import *  # noqa: F403
 from .products import matmul, tensordot
-from .reductions import argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, std, sum, var
+from .reductions import amax, amin, argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, std, sum, var
 from .shaping import (
     concatenate,
     crop,
@@ -54,12 +63,14 @@ from .shaping import (
 from .windows import avg_pool2d, fold, max_pool2d, unfold
 
 __all__ = [
-    "abs", "add", "argmax", "argmin", "astype", "avg_pool2d", "clip", "concatenate", "conv2d", "cos", "crop",
-    "divide", "dropout", "exp", "expand_dims", "expm1", "flip", "fold", "getitem", "log", "log1p", "log_softmax",
-    "logsumexp", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "moveaxis", "multiply",
-    "negative", "pad", "power", "ravel", "relu", "reshape", "scatter_add", "sigmoid", "sin", "softmax", "softplus",
-    "sqrt", "square", "squeeze", "stack", "standardize", "std", "stop_gradient", "subtract", "sum", "swapaxes",
-    "take", "tanh", "tensordot", "transpose", "unfold", "var", "where"
+    "abs", "absolute", "add", "amax", "amin", "argmax", "argmin", "astype", "avg_pool2d", "clip", "concatenate",
+    "conv2d", "cos", "crop", "divide", "dropout", "exp", "expand_dims", "expm1", "fabs", "flip", "fmax", "fmin",
+    "fold", "getitem", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d", "maximum", "mean",
+    "min", "minimum", "moveaxis", "multiply", "negative", "pad", "power", "ravel", "relu", "reshape", "scatter_add",
+    "sigmoid", "sin", "softmax", "softplus", "sqrt", "square", "squeeze", "stack", "standardize", "std",
+    "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh", "tensordot", "transpose", "true_divide", "unfold",
+    "var", "where"
 ]
+__all__ += joining.__all__ + more_elementwise.__all__ + ordering.__all__
 
 box.ops = sys.modules[__name__]        # what the operators of a box are written with
