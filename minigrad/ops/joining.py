@@ -5,7 +5,7 @@ Argument names and results are NumPy's. Each is made of the operations in shapin
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from .. import backend
 from ..backend import is_array, module_of
 from ..box import Box, raw
-from ..errors import ShapeError, shape
+from ..errors import shape
 from ..kinds import as_shape, broadcast_to, linear
 from ..typing import Array
 from .by_numpy import by_numpy, constant, is_traced, leaves, row
@@ -23,17 +23,14 @@ from .reductions import sum
 from .shaping import (
     concatenate,
     expand_dims,
-    flip,
     getitem,
     moveaxis,
     ndim,
-    one_axis,
     ravel,
     reshape,
     scatter_add,
     stack,
     swapaxes,
-    take,
     transpose,
 )
 
@@ -93,33 +90,6 @@ column_stack = row("column_stack", lambda tup: hstack([transpose(atleast_2d(x)) 
 
 
 
-@by_numpy
-def array_split(ary: Array, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Array]:
-    """Return the parts of an array between these indices, or so many parts, the first ones longer by 1 if needed."""
-    axis = one_axis(axis, ndim(ary), "array_split")
-    n, points = shape(ary)[axis], as_shape(indices_or_sections, "array_split")
-    if not isinstance(indices_or_sections, Sequence | numpy.ndarray):
-        count = points[0]
-        points = tuple([i * (n // count) + builtins.min(i, n % count) for i in range(1, count)])
-    return [getitem(ary, (slice(None),) * axis + (slice(*ends),)) for ends in zip((0, *points), (*points, n))]
-
-
-@by_numpy
-def split(ary: Array, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Array]:
-    """Return the parts of an array between these indices, or so many equal parts. Raises ShapeError."""
-    n = shape(ary)[one_axis(axis, ndim(ary), "split")]
-    if isinstance(indices_or_sections, int) and n % indices_or_sections:
-        raise ShapeError(f"split(ary): {n} elements make no {indices_or_sections} equal parts\n  help: array_split")
-    return array_split(ary, indices_or_sections, axis)
-
-
-vsplit = row("vsplit", lambda ary, indices_or_sections: split(ary, indices_or_sections, 0),
-             "Return split(ary, indices_or_sections, 0).")
-hsplit = row("hsplit", lambda ary, indices_or_sections: split(ary, indices_or_sections, builtins.min(ndim(ary) - 1, 1)),
-             "Return the parts along the second axis, or along the only one, as split does.")
-dsplit = row("dsplit", lambda ary, indices_or_sections: split(ary, indices_or_sections, 2),
-             "Return split(ary, indices_or_sections, 2).")
-
 # ------------------------------------------------------------------------------------------ repeating and turning
 
 _roll = linear(lambda x, shift, axis: module_of(x).roll(x, shift, axis), lambda g, s, shift, axis: roll(
@@ -136,35 +106,28 @@ def roll(a: Array, shift: int | Sequence[int], axis: int | Sequence[int] | None 
     return _roll(a, shift=shifts * (len(axes) if len(shifts) == 1 else 1), axis=axes)
 
 
-@by_numpy
-def repeat(a: Array, repeats: int | Sequence[int], axis: int | None = None) -> Array:
-    """Return each element of a, in turn, this number of times, or as often as its own number says, along an axis."""
-    if axis is None:
-        a, axis = ravel(a), 0
-    index = numpy.arange(shape(a)[axis]).repeat(numpy.asarray(as_shape(repeats, "repeat")))
-    return take(a, module_of(raw(a)).asarray(index), axis)
+def _rearranged(name: str, doc: str) -> Callable[..., Any]:
+    """Return NumPy's function of this name, which moves elements: on the indices of a, it tells where each is from."""
+    def f(a: Array, *args: Any, **params: Any) -> Any:
+        a = array(a)
+        xp, flat = module_of(raw(a)), ravel(a)
+        found = getattr(xp, name)(xp.arange(a.size).reshape(a.shape), *args, **params)
+        parts = [reshape(getitem(flat, i.ravel()), i.shape) for i in (found if isinstance(found, list) else [found])]
+        return parts if isinstance(found, list) else parts[0]
+    return row(name, f, doc)
 
 
-@by_numpy
-def tile(A: Array, reps: int | Sequence[int]) -> Array:
-    """Return A, side by side, this number of times along each axis; axes of A are counted from the last."""
-    counts = as_shape(reps, "tile")
-    s = (1,) * (len(counts) - ndim(A)) + shape(A)
-    counts = (1,) * (len(s) - len(counts)) + counts
-    blocks = reshape(A, tuple([n for length in s for n in (1, length)]))
-    copies = broadcast_to(blocks, tuple([n for pair in zip(counts, s) for n in pair]))
-    return reshape(copies, tuple([count * n for count, n in zip(counts, s)]))
-
-
-@by_numpy
-def rot90(m: Array, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Array:
-    """Return m turned k times by 90 degrees, from the first of two axes towards the second."""
-    y = m if k % 2 == 0 else swapaxes(m, *axes)
-    return y if k % 4 == 0 else flip(y, axes if k % 4 == 2 else axes[k % 4 // 2])
-
-
-fliplr = row("fliplr", lambda m: flip(m, 1), "Return flip(m, 1).")
-flipud = row("flipud", lambda m: flip(m, 0), "Return flip(m, 0).")
+repeat = _rearranged("repeat", "Return each element of a, in turn, `repeats` times, one number or one for each.")
+tile = _rearranged("tile", "Return a, side by side, `reps` times along each axis.")
+rot90 = _rearranged("rot90", "Return a turned k times by 90 degrees, from the first of two axes towards the second.")
+fliplr = _rearranged("fliplr", "Return flip(a, 1).")
+flipud = _rearranged("flipud", "Return flip(a, 0).")
+diagonal = _rearranged("diagonal", "Return the elements (i, i + offset) of two axes, as the last axis of the result.")
+split = _rearranged("split", "Return a list of the parts of a between these indices, or of so many equal parts.")
+array_split = _rearranged("array_split", "Return what split does; the first parts are longer by 1 where needed.")
+vsplit = _rearranged("vsplit", "Return split along the first axis.")
+hsplit = _rearranged("hsplit", "Return split along the second axis, or along the only one.")
+dsplit = _rearranged("dsplit", "Return split along the third axis.")
 
 # ------------------------------------------------------------------------------------------ diagonals and triangles
 
@@ -176,27 +139,13 @@ trace = row("trace", lambda a, offset=0, axis1=0, axis2=1: sum(diagonal(a, offse
             "Return the sum of the elements of a diagonal, as `diagonal` does.")
 
 
-def _on_diagonal(x: Array, rows: int, columns: int, k: int) -> tuple[Array, Array]:
-    """Return the indices of the elements (i, i + k)."""
-    i = module_of(raw(x)).arange(builtins.max(-k, 0), builtins.max(-k, 0, builtins.min(rows, columns - k)))
-    return i, i + k
-
-
-@by_numpy
-def diagonal(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
-    """Return the elements (i, i + offset) of two axes, as the last axis of the result."""
-    x = moveaxis(a, (axis1, axis2), (-2, -1))
-    rows, columns = shape(x)[-2:]
-    return getitem(x, (..., *_on_diagonal(x, rows, columns, offset)))
-
-
 @by_numpy
 def diag(v: Array, k: int = 0) -> Array:
     """Return the diagonal k of a matrix, or the matrix with the vector v on it."""
     if ndim(v) != 1:
         return diagonal(v, k)
-    n = shape(v)[0] + abs(k)
-    return scatter_add(v, (n, n), _on_diagonal(v, n, n, k))
+    n, i = shape(v)[0] + abs(k), module_of(raw(v)).arange(shape(v)[0])
+    return scatter_add(v, (n, n), (i - builtins.min(k, 0), i + builtins.max(k, 0)))
 
 
 # ------------------------------------------------------------------------------------------ grids and choices

@@ -17,7 +17,7 @@ from ..backend import as_array, module_of
 from ..box import raw
 from ..kinds import elementwise, signed
 from ..typing import Array
-from .by_numpy import Flat, by_numpy, constant
+from .by_numpy import Flat, constant
 from .elementwise import Binary, Unary, multiply, piecewise_linear, sigmoid, sin, sqrt, square, where
 
 __all__ = [
@@ -100,7 +100,6 @@ def nan_to_num(x: Array, copy: bool = True, nan: float = 0.0, posinf: Any = None
     return where(xp.isfinite(value), x, xp.nan_to_num(value, nan=nan, posinf=posinf, neginf=neginf))
 
 
-@by_numpy
 def sinc(x: Array) -> Array:
     """Return sin(pi x) / (pi x), and 1 at 0: by its series there, which has derivatives of any order."""
     z = multiply(math.pi, x)

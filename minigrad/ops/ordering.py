@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
-from ..backend import as_array, module_of
+from ..backend import as_array, is_readable, module_of
 from ..box import raw
 from ..core import Primitive
 from ..errors import ShapeError, shape
@@ -70,7 +70,8 @@ def _scan(x: Array) -> Array:
     return x
 
 
-_cumsum: Primitive = linear(lambda x: x.cumsum(0), lambda g, s: flip(_cumsum(flip(g, 0)), 0), "cumsum")
+_cumsum: Primitive = linear(lambda x: x.cumsum(None if x.ndim == 1 else 0), lambda g, s: flip(_cumsum(flip(g, 0)), 0),
+                            "cumsum")
 cumsum = row("cumsum", lambda a, axis=None, dtype=None: _along("cumsum", _cumsum, chosen(a, None, 0, dtype), axis),
              "Return the sums of the elements up to each one, along an axis; of the flattened a for None.")
 cumprod = row("cumprod", lambda a, axis=None, dtype=None: _along("cumprod", _scan, chosen(a, None, 1, dtype), axis),
@@ -136,8 +137,8 @@ def quantile(a: Array, q: Array, axis: Axis = None, *, keepdims: bool = False, m
     """
     axes = as_axes(axis, ndim(a), "quantile")
     n, plain = _count(a, axes), as_array(raw(q), raw(a))
-    if method != "linear" or not n or not (0 <= plain.min(initial=1) <= plain.max(initial=0) <= 1):
-        raise ShapeError(f"quantile(a, q, method={method!r}): {n} elements, q from {plain.min()} to {plain.max()}\n"
+    if method != "linear" or not n or is_readable(plain) and not ((plain >= 0) & (plain <= 1)).all():
+        raise ShapeError(f"quantile(a, q, method={method!r}): {n} elements, q {plain}\n"
                          "  help: method 'linear', at least one element, q from 0 to 1")
     rows = sort(moveaxis(_rows(a, axes), 0, 1), 0)
     low = floor(plain * (n - 1.0)).astype(int)
