@@ -141,8 +141,9 @@ def quantile(a: Array, q: Array, axis: Axis = None, *, keepdims: bool = False, m
         raise ShapeError(f"quantile(a, q, method={method!r}): {n} elements, q {plain}\n"
                          "  help: method 'linear', at least one element, q from 0 to 1")
     rows = sort(moveaxis(_rows(a, axes), 0, 1), 0)
-    low = floor(plain * (n - 1.0)).astype(int)
-    w = reshape(multiply(q, n - 1.0) - low, shape(low) + (1,))
+    below = floor(plain * (n - 1.0))
+    low = below.astype(int)
+    w = reshape(multiply(q, n - 1.0) - below, shape(low) + (1,))
     w = astype(w, rows.dtype) if isinstance(q, (int, float)) else w
     y = rows[low] + w * (rows[low + (low < n - 1)] - rows[low])
     last = rows[-1]
