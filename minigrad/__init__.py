@@ -11,6 +11,7 @@ A derivative at a point is a linear map that can be applied both ways. To read t
     losses.py      the loss of each example (normalization.py: batch normalization)
     nn.py          layers: a module is a tree of arrays (layers.py; initial.py: initial values of parameters)
     optim.py       sgd, adam and rmsprop: pairs of pure functions (schedules.py: their rates)
+    special.py     erf, gammaln and their like, by SciPy's names
     distributed.py many ranks that compute one thing: the sum over ranks as a linear map
     reweight.py    Learning to Reweight Examples, one linearization applied both ways
     models.py      networks, which lie in the folder models of the repository
@@ -30,7 +31,7 @@ and below them, when you want to know:
     __main__.py    `python -m minigrad` prints what it runs on
     fast/          what makes it fast: one table, operation -> (its form in C, in NumPy, in CuPy)
 """
-from . import backend, boundary, check, deprecated, distributed, nn, ops, optim, reweight, tree
+from . import backend, boundary, check, deprecated, distributed, nn, ops, optim, reweight, special, tree
 from .backend import from_dlpack, to_host, use, xp
 from .check import check_buffers, check_derivatives
 from .core import LinearMap, Primitive
@@ -50,8 +51,8 @@ __all__ = [
     "TraceError", "backend", "bilinear", "broadcast_to", "capture", "check", "check_buffers", "check_derivatives",
     "checkpoint", "distributed", "draw", "elementwise", "example_weights", "from_dlpack", "grad", "hessian", "hvp",
     "info", "jacfwd", "jacobian", "jacrev", "jvp", "linear", "linearize", "nn", "optim", "reweight",
-    "reweighted_gradient", "signed", "sum_to", "to_host", "tree", "use", "value_and_grad", "vjp", "with_derivative",
-    "xp"
+    "reweighted_gradient", "signed", "special", "sum_to", "to_host", "tree", "use", "value_and_grad", "vjp",
+    "with_derivative", "xp"
 ]
 __all__ += ops.__all__
 

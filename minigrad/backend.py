@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import tracemalloc
 import types
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from . import deprecated
 from .boundary import explains
-from .errors import BackendError, DTypeError, message, to_numpy
+from .errors import BackendError, DTypeError, RequirementError, message, to_numpy
 from .typing import Array
 
 INSTALL = "pip install 'minigrad[cuda13]' (driver for CUDA 13) or 'minigrad[cuda12]'"
@@ -145,7 +146,8 @@ def from_dlpack(x: Any) -> Array:
         return numpy.from_dlpack(x)
     module, reason = cupy_or_reason()
     if module is None:
-        raise BackendError(f"from_dlpack(x): x is on a GPU, and {reason}\n  help: {INSTALL}; or move x to the CPU first")
+        raise BackendError(f"from_dlpack(x): x is on a GPU, and {reason}\n"
+                           f"  help: {INSTALL}; or move x to the CPU first")
     return module.from_dlpack(x)
 
 
@@ -188,6 +190,16 @@ def module_of(*xs: Any) -> Any:
                                          [("x", x, "")], "where(mask, 0.0, x.data) beside a weight for each element; "
                                          "their mean is sum(weights * x) / sum(weights)"))
     return numpy
+
+
+def scipy_special(x: Any) -> Any:
+    """Return scipy.special, or CuPy's for its arrays. Raises RequirementError where SciPy is not installed."""
+    name = "cupyx.scipy.special" if on_device(x) else "scipy.special"
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise RequirementError(f"minigrad.special: {name} cannot be imported ({error})\n"
+                               "  help: pip install 'minigrad[special]'") from error
 
 
 def by_name(name: str, args: Sequence[Any]) -> Callable[..., Any]:

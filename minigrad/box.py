@@ -4,6 +4,7 @@ What would silently lose the derivative raises an error that says what to write 
 """
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -134,6 +135,12 @@ class Box:
     def __rpow__(self, other: Any) -> Array:
         return ops.power(other, self)
 
+    def __mod__(self, other: Any) -> Array:
+        return ops.mod(self, other)
+
+    def __rmod__(self, other: Any) -> Array:
+        return ops.mod(other, self)
+
     def __neg__(self) -> Array:
         return ops.negative(self)
 
@@ -143,7 +150,31 @@ class Box:
     def __abs__(self) -> Array:
         return ops.abs(self)
 
-    # ------------------------------------------------------ comparisons: plain, as their derivative is zero
+    # ----------------------------------------- comparisons and rounding: plain, as their derivative is zero
+
+    def __floordiv__(self, other: Any) -> Array:
+        return ops.floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Array:
+        return ops.floor_divide(other, self)
+
+    def __divmod__(self, other: Any) -> Array:
+        return ops.divmod(self, other)
+
+    def __rdivmod__(self, other: Any) -> Array:
+        return ops.divmod(other, self)
+
+    def __round__(self, digits: int | None = None) -> Array:
+        return ops.round(self, digits or 0)
+
+    def __trunc__(self) -> int:
+        return int(raw(self))
+
+    def __floor__(self) -> Any:
+        return math.floor(raw(self))
+
+    def __ceil__(self) -> Any:
+        return math.ceil(raw(self))
 
     def __lt__(self, other: Any) -> Array:
         return raw(self) < raw(other)
@@ -214,36 +245,6 @@ class Box:
     def __complex__(self) -> NoReturn:
         self._refuse("complex(x)")
 
-    def __round__(self, digits: int | None = None) -> NoReturn:
-        self._refuse("round(x)")
-
-    def __trunc__(self) -> NoReturn:
-        self._refuse("trunc(x)")
-
-    def __floor__(self) -> NoReturn:
-        self._refuse("floor(x)")
-
-    def __ceil__(self) -> NoReturn:
-        self._refuse("ceil(x)")
-
-    def __floordiv__(self, other: Any) -> NoReturn:
-        self._refuse("x // y")
-
-    def __rfloordiv__(self, other: Any) -> NoReturn:
-        self._refuse("y // x")
-
-    def __mod__(self, other: Any) -> NoReturn:
-        self._refuse("x % y")
-
-    def __rmod__(self, other: Any) -> NoReturn:
-        self._refuse("y % x")
-
-    def __divmod__(self, other: Any) -> NoReturn:
-        self._refuse("divmod(x, y)")
-
-    def __rdivmod__(self, other: Any) -> NoReturn:
-        self._refuse("divmod(y, x)")
-
     def __index__(self) -> NoReturn:
         self._refuse("using x as an index or a size")
 
@@ -273,7 +274,7 @@ class Box:
         Raises TraceError for any other.
         """
         if function in _PLAIN_FUNCTIONS:
-            return function(*_plain(args), **_plain(params))
+            return function(*plain(args), **plain(params))
         home, name = function.__module__, function.__name__
         own = getattr(linalg, name, None) if home == "numpy.linalg" else _operation(name)
         if own is None:
@@ -310,7 +311,7 @@ def _call_ufunc(box: Box, ufunc: Any, method: str, *args: Any, **params: Any) ->
     """Return what a ufunc of NumPy returns, by minigrad's operation; see Box.__array_function__."""
     if method == "__call__" and not params:
         if ufunc in _PLAIN_UFUNCS:
-            return ufunc(*_plain(args))
+            return ufunc(*plain(args))
         own = _operation(ufunc.__name__)
         if own is not None:
             return own(*args)
@@ -331,15 +332,15 @@ def _method(name: str) -> Any:
 
 def _plain_method(name: str) -> Any:
     def method(self: Box, *args: Any, **params: Any) -> Any:
-        return getattr(raw(self), name)(*_plain(args), **params)
+        return getattr(raw(self), name)(*plain(args), **params)
     method.__name__, method.__doc__ = name, f"Return x.{name}(...) of the plain value: it has no derivative."
     return method
 
 
-for _name in """astype argmax argmin clip cumprod cumsum diagonal dot max mean min prod ravel repeat round squeeze std sum
-    swapaxes take var""".split():
+for _name in """all any argmax argmin argpartition argsort astype clip cumprod cumsum diagonal dot max mean min prod ravel
+    repeat round squeeze std sum swapaxes take var""".split():
     setattr(Box, _name, _method(_name))
-for _name in "all any argsort nonzero searchsorted".split():
+for _name in "nonzero searchsorted".split():
     setattr(Box, _name, _plain_method(_name))
 Box.flatten = Box.ravel     # type: ignore[attr-defined]
 
@@ -351,8 +352,8 @@ def raw(x: Any) -> Any:
     return x
 
 
-def _plain(x: Any) -> Any:
+def plain(x: Any) -> Any:
     """Return x with the plain values of all that is traced in it."""
     if isinstance(x, (list, tuple, dict)):
-        return {k: _plain(v) for k, v in x.items()} if isinstance(x, dict) else type(x)([_plain(part) for part in x])
+        return {k: plain(v) for k, v in x.items()} if isinstance(x, dict) else type(x)([plain(part) for part in x])
     return raw(x)

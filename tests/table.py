@@ -352,6 +352,8 @@ TABLE = {
         lambda x: {"a": m.tanh(x) * x, "b": [m.sum(x), x[0]]})(x)), KINKED),
 }
 
-from . import rows_nn  # noqa: E402   its rows are made with the functions above
+from . import rows_nn, rows_numpy  # noqa: E402   their rows are made with the functions above
 
-TABLE |= rows_nn.ROWS
+TABLE |= rows_nn.ROWS | rows_numpy.ROWS
+TABLE |= {name: Row(TABLE[name].cases | row.cases, row.analytic) for name, row in rows_numpy.MASKED.items()}
+NOT_A_PRIMITIVE |= rows_numpy.WITHOUT

@@ -644,20 +644,15 @@ told(TraceError, lambda: grad(lambda x: np.sum(x))(ones(3)), """
 told(TraceError, lambda: grad(lambda x: np.sort(x))(ones(3)), """
     numpy.sort(x): this would lose the derivative of a traced value
       x  (3,)  float32
-      help: write minigrad.take(x, numpy.argsort(x))
+      help: write minigrad.sort(x)
     """)
-told(TraceError, lambda: grad(lambda x: np.cumsum(x))(ones(3)), """
-    numpy.cumsum(x): this would lose the derivative of a traced value
+told(TraceError, lambda: grad(lambda x: np.unwrap(x))(ones(3)), """
+    numpy.unwrap(x): this would lose the derivative of a traced value
       x  (3,)  float32
       help: minigrad has no such function: write it with those that it has
     """)
-told(TraceError, lambda: grad(lambda x: round(x[0], 2))(ones(3)), """
-    round(x): this would lose the derivative of a traced value
-      x  ()  float32
-      help: minigrad.stop_gradient(x) is its plain value, a constant to every derivative
-    """)
-told(TraceError, lambda: grad(lambda x: x.cumsum())(ones(3)), """
-    x.cumsum: a traced value has no such attribute
+told(TraceError, lambda: grad(lambda x: x.nonzero())(ones(3)), """
+    x.nonzero: a traced value has no such attribute
       x  (3,)  float32
       help: write it with the functions of minigrad
     """)
@@ -665,16 +660,6 @@ told(AttributeError, lambda: grad(lambda x: x.dot(x))(ones(3)), """
     x.dot: a traced value has no such attribute
       x  (3,)  float32
       help: write minigrad.matmul(a, b)
-    """)
-told(TraceError, lambda: grad(lambda x: mg.sum(x // 2))(ones(3)), """
-    x // y: this would lose the derivative of a traced value
-      x  (3,)  float32
-      help: minigrad.stop_gradient(x) is its plain value, a constant to every derivative
-    """)
-told(TraceError, lambda: grad(lambda x: mg.sum(3 % x))(ones(3)), """
-    y % x: this would lose the derivative of a traced value
-      x  (3,)  float32
-      help: minigrad.stop_gradient(x) is its plain value, a constant to every derivative
     """)
 told(TraceError, lambda: grad(lambda x: pickle.dumps(x))(ones(3)), """
     pickle: this would lose the derivative of a traced value
@@ -769,13 +754,13 @@ def test_what_to_write_for_a_function_of_numpy_is_that_function(name):
     x, a, b = np.array([3.0, 1.0, 2.0]), np.array([1.0, 2.0, 4.0]), np.array([0.5, 3.0, 1.0])
     code = eval("lambda x, a, b, arrays: mg." + re.sub(r"(?<![.\w])(sum|square)\(", r"mg.\1(", box._ELSEWHERE[name]),
                 {"mg": mg, "numpy": np})
-    args = {"dot": (a, b), "outer": (a, b), "vstack": ([a, b],), "hstack": ([a, b],)}.get(name, (x,))
+    args = {"dot": (a, b), "outer": (a, b)}.get(name, (x,))
     np.testing.assert_allclose(code(x, a, b, [a, b]), f(*args))
     y, J = linearize(lambda x, a, b: code(x, a, b, [a, b]), x, a, b)
     step = (code(x + 1e-6, a + 1e-6, b + 1e-6, [a + 1e-6, b + 1e-6]) - y) / 1e-6
     np.testing.assert_allclose(J.push(*map(np.ones_like, (x, a, b))), step, rtol=1e-4)
     with pytest.raises(TraceError, match=re.escape("help: write minigrad." + box._ELSEWHERE[name])):
-        linearize(lambda x, a, b: f(*({"dot": (a, b), "outer": (a, b), "vstack": ([a, b],), "hstack": ([a, b],)}.get(name, (x,)))), x, a, b)
+        linearize(lambda x, a, b: f(*({"dot": (a, b), "outer": (a, b)}.get(name, (x,)))), x, a, b)
 
 
 @pytest.mark.parametrize("f", sorted(box._PLAIN_FUNCTIONS, key=lambda f: f.__name__), ids=lambda f: f.__name__)

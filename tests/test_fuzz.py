@@ -15,6 +15,8 @@ import pytest
 import minigrad as mg
 from minigrad import MinigradError, backend, check, nn, optim, reweight, tree
 
+from .table import rows_numpy
+
 
 class Strange:
     """An object without any useful method."""
@@ -78,7 +80,7 @@ def calls():
               "tree.load": (tree.load, ("/none", {"a": V})), "tree.save": (tree.save, ("/none/none", {"a": V}, {"a": "b"})), "generator": (backend.generator, (7,)), "matmul_precision": (backend.matmul_precision, ("float32",)),
               "as_array": (backend.as_array, (V,)), "from_dlpack": (mg.from_dlpack, (V,)), "check_derivatives": (check.check_derivatives, (scalar, V)), "draw": (mg.draw, (scalar, V)),
               "text of draw": (lambda *args: str(mg.draw(*args)), (scalar, V)), "check_buffers": (mg.check_buffers, (scalar, V))}
-    return found
+    return found | {name: (getattr(mg, name), args) for name, args in rows_numpy.ARGUMENTS.items()}
 
 
 CALLS = calls()

@@ -2,11 +2,13 @@
 import sys
 
 from .. import box
+from . import joining, more_elementwise, ordering
 from .activations import elu, gelu, leaky_relu, selu, silu
 from .convolution import conv1d, conv2d, conv_transpose2d
 from .dropout import dropout
 from .elementwise import (
     abs,
+    absolute,
     add,
     astype,
     clip,
@@ -14,6 +16,9 @@ from .elementwise import (
     divide,
     exp,
     expm1,
+    fabs,
+    fmax,
+    fmin,
     log,
     log1p,
     maximum,
@@ -30,11 +35,15 @@ from .elementwise import (
     stop_gradient,
     subtract,
     tanh,
+    true_divide,
     where,
 )
+from .joining import *  # noqa: F403
+from .more_elementwise import *  # noqa: F403
 from .normalize import standardize
+from .ordering import *  # noqa: F403
 from .products import matmul, tensordot
-from .reductions import argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, std, sum, var
+from .reductions import amax, amin, argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, std, sum, var
 from .shaping import (
     concatenate,
     crop,
@@ -55,13 +64,14 @@ from .shaping import (
 from .windows import avg_pool2d, fold, max_pool2d, unfold
 
 __all__ = [
-    "abs", "add", "argmax", "argmin", "astype", "avg_pool2d", "clip", "concatenate", "conv1d", "conv2d",
-    "conv_transpose2d", "cos", "crop", "divide", "dropout", "elu", "exp", "expand_dims", "expm1", "flip", "fold",
-    "gelu", "getitem", "leaky_relu", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d",
-    "maximum", "mean", "min", "minimum", "moveaxis", "multiply", "negative", "pad", "power", "ravel", "relu", "reshape",
-    "scatter_add", "selu", "sigmoid", "silu", "sin", "softmax", "softplus", "sqrt", "square", "squeeze", "stack",
-    "standardize", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh", "tensordot", "transpose",
-    "unfold", "var", "where"
+    "abs", "absolute", "add", "amax", "amin", "argmax", "argmin", "astype", "avg_pool2d", "clip", "concatenate",
+    "conv1d", "conv2d", "conv_transpose2d", "cos", "crop", "divide", "dropout", "elu", "exp", "expand_dims", "expm1",
+    "fabs", "flip", "fmax", "fmin", "fold", "gelu", "getitem", "leaky_relu", "log", "log1p", "log_softmax", "logsumexp",
+    "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "moveaxis", "multiply", "negative", "pad",
+    "power", "ravel", "relu", "reshape", "scatter_add", "selu", "sigmoid", "silu", "sin", "softmax", "softplus", "sqrt",
+    "square", "squeeze", "stack", "standardize", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh",
+    "tensordot", "transpose", "true_divide", "unfold", "var", "where"
 ]
+__all__ += joining.__all__ + more_elementwise.__all__ + ordering.__all__
 
 box.ops = sys.modules[__name__]        # what the operators of a box are written with

@@ -104,7 +104,7 @@ scale: Primitive = linear(lambda v, by: _select(v, by != 0) * by, lambda g, s, b
 _gate: Primitive = linear(lambda v, at: _select(v, at != 0), lambda g, s, at: _gate(g, at=at), "relu")
 
 
-def _piecewise_linear(name: str, *slopes: Callable[..., Array], doc: str) -> Primitive:
+def piecewise_linear(name: str, *slopes: Callable[..., Array], doc: str) -> Primitive:
     """Return a primitive whose partial derivatives, slopes(y, *args), are constants: where one is 0, it selects."""
     def rule(i: int, y: Array, *args: Array) -> LinearMap:
         d, s, sy = slopes[i](raw(y), *map(raw, args)), shape(args[i]), shape(y)
@@ -122,8 +122,8 @@ relu: Unary = Primitive(lambda x: module_of(x).maximum(x, 0.0), _relu_rule, "rel
 
 
 def _share(y: Array, a: Array, b: Array) -> Array:
-    """Return 1 where the first argument is the result, 1/2 where both are, 0 elsewhere. A NaN is the result."""
-    first, second = (a == y) | (a != a), (b == y) | (b != b)
+    """Return 1 where the first argument is the result, 1/2 where both are, 0 elsewhere. A NaN may be the result."""
+    first, second = (a == y) | (a != a) & (y != y), (b == y) | (b != b) & (y != y)
     return first.astype(y.dtype) * (1.0 - 0.5 * second.astype(y.dtype))
 
 
@@ -135,13 +135,19 @@ def _sign(x: Array) -> Array:
     return module_of(x).sign(x)
 
 
-abs: Unary = _piecewise_linear("abs", lambda y, x: _sign(x), doc="Return |x|. The derivative at 0 is 0.")
-maximum: Binary = _piecewise_linear(
+abs: Unary = piecewise_linear("abs", lambda y, x: _sign(x), doc="Return |x|. The derivative at 0 is 0.")
+maximum: Binary = piecewise_linear(
     "maximum", lambda y, a, b: _share(y, a, b), lambda y, a, b: _share(y, b, a),
     doc="Return the larger of a and b, broadcast. Where they are equal, each has the derivative 1/2.")
-minimum: Binary = _piecewise_linear(
+minimum: Binary = piecewise_linear(
     "minimum", lambda y, a, b: _share(y, a, b), lambda y, a, b: _share(y, b, a),
     doc="Return the smaller of a and b, broadcast. Where they are equal, each has the derivative 1/2.")
+fmax: Binary = piecewise_linear("fmax", lambda y, a, b: _share(y, a, b), lambda y, a, b: _share(y, b, a),
+                                doc="Return maximum(a, b), or the other one where one is NaN.")
+fmin: Binary = piecewise_linear("fmin", lambda y, a, b: _share(y, a, b), lambda y, a, b: _share(y, b, a),
+                                doc="Return minimum(a, b), or the other one where one is NaN.")
+fabs: Unary = piecewise_linear("fabs", lambda y, x: _sign(x), doc="Return |x| as a floating-point number.")
+absolute = abs
 
 
 def clip(x: Array, a_min: Array | None = None, a_max: Array | None = None) -> Array:
@@ -160,6 +166,7 @@ def _divide_rule(i: int, y: Array, a: Array, b: Array) -> LinearMap:
 
 
 divide: Binary = Primitive("divide", _divide_rule, doc="Return a / b, broadcast.", parameters="ab")
+true_divide = divide
 
 
 def _base(y: Array, a: Array, b: Array) -> Array:

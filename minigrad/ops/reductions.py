@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy
+from numpy.typing import DTypeLike
 
 from ..backend import as_array, module_of
 from ..box import raw
@@ -18,7 +19,7 @@ from ..core import LinearMap, Primitive
 from ..errors import ShapeError, message, shape
 from ..kinds import broadcast_to, elementwise, linear
 from ..typing import Array, Shape
-from .elementwise import astype, exp, scale, square, where
+from .elementwise import astype, exp, maximum, minimum, scale, square, where
 from .shaping import as_axes, getitem, moveaxis, reshape
 
 F = TypeVar("F", bound=Callable[..., Array])
@@ -32,9 +33,18 @@ def reduce_shape(s: Shape, axes: Shape, keepdims: bool) -> Shape:
     return tuple([1 if a in axes else n for a, n in enumerate(s) if keepdims or a not in axes])
 
 
-def sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
-    """Return the sum over axes."""
-    return _sum(x, axis=as_axes(axis, len(shape(x)), "sum"), keepdims=keepdims)
+def sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, *, dtype: DTypeLike | None = None,
+        initial: Array = None, where: Array = None) -> Array:
+    """Return the sum over axes, of type `dtype`, of `initial` and the elements where the mask `where` holds."""
+    x = chosen(x, where, 0, dtype)
+    y = _sum(x, axis=as_axes(axis, len(shape(x)), "sum"), keepdims=keepdims)
+    return y if initial is None else y + initial
+
+
+def chosen(x: Array, mask: Array, fill: Array, dtype: DTypeLike | None = None) -> Array:
+    """Return x of this type, with `fill` where the mask does not hold; None is no mask, and the type of x."""
+    x = x if dtype is None else astype(x, dtype)
+    return x if mask is None else where(mask, x, fill)
 
 
 def widen_sums(f: F) -> F:
@@ -58,10 +68,19 @@ def _count(x: Array, axes: Shape) -> int:
 
 
 @widen_sums
-def mean(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
-    """Return the mean over axes."""
+def _mean(x: Array, axis: int | tuple[int, ...] | None, keepdims: bool, mask: Array) -> Array:
     axes = as_axes(axis, len(shape(x)), "mean")
-    return _sum(x, axis=axes, keepdims=keepdims) / _count(x, axes)
+    if mask is None:
+        return _sum(x, axis=axes, keepdims=keepdims) / _count(x, axes)
+    mask = as_array(raw(mask), raw(x))
+    count = module_of(mask).broadcast_to(mask, shape(x)).sum(axes, keepdims=keepdims)
+    return sum(x, axes, keepdims, where=mask) / count.astype(x.dtype)
+
+
+def mean(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, *, dtype: DTypeLike | None = None,
+         where: Array = None) -> Array:
+    """Return the mean over axes, of type `dtype`, of the elements where the mask `where` holds."""
+    return _mean(x if dtype is None else astype(x, dtype), axis, keepdims, where)
 
 
 @widen_sums
@@ -88,14 +107,40 @@ _root = elementwise("sqrt", _root_slope)
 
 # ---------------------------------------------------------------------------------------------------- extremes
 
-def max(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
-    """Return the largest element over axes. Of equal ones the first is the winner: it alone has a derivative, 1."""
-    return _extreme(x, axis, keepdims, "max")
+def max(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, *, initial: Array = None,
+        where: Array = None) -> Array:
+    """Return the largest element over axes. Of equal ones the first is the winner: it alone has a derivative, 1.
+
+    initial, where: as in sum; where they are equal, `initial` and the winner have 1/2 each.
+    """
+    return _bounded(x, axis, keepdims, "max", initial, where)
 
 
-def min(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
-    """Return the smallest element over axes. Of equal ones the first is the winner: it alone has a derivative, 1."""
-    return _extreme(x, axis, keepdims, "min")
+def min(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, *, initial: Array = None,
+        where: Array = None) -> Array:
+    """Return the smallest element over axes. Of equal ones the first is the winner: it alone has a derivative, 1.
+
+    initial, where: as in sum; where they are equal, `initial` and the winner have 1/2 each.
+    """
+    return _bounded(x, axis, keepdims, "min", initial, where)
+
+
+amax, amin = max, min
+
+
+def _bounded(x: Array, axis: int | tuple[int, ...] | None, keepdims: bool, name: str, initial: Array,
+             mask: Array) -> Array:
+    """Return the extreme of the elements where the mask holds, and of `initial`."""
+    if initial is None and mask is None:
+        return _extreme(x, axis, keepdims, name)
+    if initial is None:
+        raise ShapeError(f"{name}(x, where=...): the value where the mask holds nowhere is needed\n"
+                         "  help: max(x, where=mask, initial=value)")
+    s, axes = shape(x), as_axes(axis, len(shape(x)), name)
+    if not _count(x, axes):
+        return broadcast_to(astype(initial, x.dtype), reduce_shape(s, axes, keepdims))
+    larger = maximum if name == "max" else minimum
+    return larger(_extreme(chosen(x, mask, raw(initial)), axes, keepdims, name), initial)
 
 
 def _extreme(x: Array, axis: int | tuple[int, ...] | None, keepdims: bool, name: str) -> Array:

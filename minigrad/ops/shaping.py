@@ -19,6 +19,7 @@ from ..errors import DTypeError, IndexingError, MinigradError, ShapeError, messa
 from ..errors import shape as shape_of
 from ..kinds import as_integers, as_shape, linear, sum_to
 from ..typing import Array, Shape
+from .by_numpy import is_traced
 from .elementwise import add
 
 Pairs = tuple[tuple[int, int], ...]         # (before, after) for each axis
@@ -262,12 +263,12 @@ _concatenate = Primitive(lambda *parts, axis: module_of(*parts).concatenate(part
 
 
 def _as_list(arrays: Any, name: str) -> list[Array]:
-    """Return a sequence of arrays, numbers and lists of numbers as a list of arrays.
+    """Return a sequence of arrays, numbers and lists of these as a list of arrays.
 
     Raises DTypeError, naming the operation, for anything that is not a sequence.
     """
     try:
-        return list(as_arrays(list(arrays), LISTS + NUMBERS))
+        return list(as_arrays([stack(x) if type(x) in LISTS and is_traced(x) else x for x in arrays], LISTS + NUMBERS))
     except TypeError as error:
         if isinstance(error, MinigradError):
             raise

@@ -9,7 +9,7 @@ import minigrad as mg
 from minigrad import DTypeError, grad, linearize
 
 from ..plain import plain
-from ..table import TABLE
+from ..table import TABLE, rows_numpy
 
 UNARY = """negative square exp expm1 log log1p sqrt sin cos tanh sigmoid softplus relu abs stop_gradient sum mean std max
            min logsumexp ravel transpose squeeze flip""".split()
@@ -30,19 +30,19 @@ CALLS = {
     "stack": lambda m, x: m.stack([x, x]), "broadcast_to": lambda m, x: m.broadcast_to(x, (2, 3)),
     "sum_to": lambda m, x: m.sum_to(x, ()), "standardize": lambda m, x: m.standardize(x, (), 0.1),
     **{name: lambda m, x, name=name: getattr(m, name)(x) for name in "silu gelu leaky_relu elu selu".split()},
-    "dropout": lambda m, x: m.dropout(x, 0.3, 2), "checkpoint": lambda m, x: m.checkpoint(lambda x: m.exp(x) * 2.0)(x)}
+    **rows_numpy.NUMBERS, "dropout": lambda m, x: m.dropout(x, 0.3, 2), "checkpoint": lambda m, x: m.checkpoint(lambda x: m.exp(x) * 2.0)(x)}
 REFUSED = {                                                 # a number has too few axes for these
     "matmul": lambda m, x: m.matmul(x, x), "swapaxes": lambda m, x: m.swapaxes(x, 0, 0), "conv2d": lambda m, x: m.conv2d(x, x),
     "conv1d": lambda m, x: m.conv1d(x, x), "conv_transpose2d": lambda m, x: m.conv_transpose2d(x, x),
     "max_pool2d": lambda m, x: m.max_pool2d(x, 2), "avg_pool2d": lambda m, x: m.avg_pool2d(x, 2),
-    "unfold": lambda m, x: m.unfold(x, 2), "fold": lambda m, x: m.fold(x, (2, 2), 1, 0)}
+    "unfold": lambda m, x: m.unfold(x, 2), "fold": lambda m, x: m.fold(x, (2, 2), 1, 0), **rows_numpy.NEED_AXES}
 
 
 OPERATIONS = [name for name in TABLE if not name.startswith("nn.")]       # labels in lists: see test_losses.py
 
 
 def test_every_operation_is_called():
-    assert {*CALLS, *REFUSED} == {*OPERATIONS, "argmax", "argmin"} - {"with_derivative"}
+    assert {*CALLS, *REFUSED} == {*OPERATIONS, *rows_numpy.WITHOUT, "argmax", "argmin"} - {"with_derivative"}
 
 
 @pytest.mark.parametrize("number", [0.75, 2.0, 2, np.float32(0.75)])

@@ -1,0 +1,224 @@
+"""What programs written for NumPy do: traced results have NumPy's values, shapes and types; edges, kinks and mistakes."""
+import importlib
+import math
+import warnings
+
+import numpy as np
+import pytest
+from scipy import special as scipy
+
+import minigrad as mg
+from minigrad import DTypeError, ShapeError, TraceError, backend, grad, jvp, linearize, special
+from minigrad.check import check_derivatives
+from minigrad.errors import RequirementError
+
+RNG = np.random.default_rng(0)
+X, V = RNG.normal(size=(3, 4)), RNG.normal(size=4)
+HOLES = np.where(np.array([[0, 1, 0, 0], [0, 1, 1, 0], [0, 1, 0, 0]], bool), np.nan, X)
+REDUCED = [{}, {"axis": 0}, {"axis": (0, 1)}, {"axis": -1, "keepdims": True}]
+
+
+def cases():
+    """Return (a function of m and x, x) for which NumPy is the reference."""
+    for how in REDUCED:
+        for name in "sum prod mean max min median ptp nansum nanmean nanmax nanmin average".split():
+            yield f"{name} {how}", lambda m, x, name=name, how=how: getattr(m, name)(x, **how), X
+            if name != "average":
+                yield f"{name} of NaN {how}", lambda m, x, name=name, how=how: getattr(m, name)(x, **how), HOLES
+        for q in (0.25, 1, 0.0, [0.1, 0.9], np.array([[0.5]])):
+            yield f"quantile {q} {how}", lambda m, x, q=q, how=how: m.quantile(x, q, **how), X
+        yield f"percentile {how}", lambda m, x, how=how: m.percentile(x, [5, 70.5], **how), HOLES
+    for axis in (None, 0, -1):
+        for name in "cumsum cumprod sort".split():
+            yield f"{name} {axis}", lambda m, x, name=name, axis=axis: getattr(m, name)(x, axis=axis), HOLES
+            yield f"{name} {axis} of none", lambda m, x, name=name, axis=axis: getattr(m, name)(x, axis=axis), X[:, :0]
+    for name, fill in (("sum", 0.3), ("prod", 0.3), ("max", 0.3), ("min", 0.3), ("max", 9.0)):
+        yield f"{name} initial", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=0, initial=fill), X
+        yield f"{name} where", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=1, initial=fill, where=[True, False, False, True]), X
+        yield f"{name} of none", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=1, initial=fill), X[:, :0]
+    yield "mean where", lambda m, x: m.mean(x, axis=1, where=V > 0), X
+    yield "mean where all", lambda m, x: m.mean(x, where=True), X
+    for name in "sum mean prod cumsum cumprod".split():
+        yield f"{name} dtype", lambda m, x, name=name: getattr(m, name)(x, axis=0, dtype=np.float64), X
+    yield "array", lambda m, x: m.array([[x[0], 1.0], [2, x[1]]]), V
+    yield "array dtype", lambda m, x: m.array([[x[0], 1.0], [2, x[1]]], dtype=np.float32), V
+    yield "array of arrays", lambda m, x: m.array([x, [x[0], 1.0, x[2], 2], V]), V
+    yield "array of none", lambda m, x: m.array([]) * m.sum(x), V
+    yield "asarray", lambda m, x: m.asarray((x, x)), V
+    yield "stack", lambda m, x: m.stack([x[0], 1, 2.0]), V
+    yield "concatenate lists", lambda m, x: m.concatenate([[x[0], 1], [3, 4.0]]), V
+    yield "append a number", lambda m, x: m.append(x, 3.0), V
+    yield "append rows", lambda m, x: m.append(x, [[3.0, 1, 2, 5]], axis=0), X
+    for name in "hstack vstack dstack column_stack".split():
+        yield f"{name} of lists", lambda m, x, name=name: getattr(m, name)([x, [1, 2, 3, 4]]), V
+        yield f"{name} of numbers", lambda m, x, name=name: getattr(m, name)([x[0], 1.5]), V
+        yield f"{name} of rows", lambda m, x, name=name: getattr(m, name)(list(x)), X
+    yield "hstack of one array", lambda m, x: m.hstack(x), X
+    for where in ([1, 3], [3, 1], [-1], [9], 2, 3, np.array([1, 2]), (1,)):
+        yield f"array_split {where}", lambda m, x, where=where: m.array_split(x, where), V
+        yield f"hsplit {where}", lambda m, x, where=where: m.hsplit(x, 4 if where == 3 else where) if isinstance(where, int) else m.hsplit(x, where), X
+    yield "repeat by counts", lambda m, x: m.repeat(x, np.array([1, 2, 0, 1])), V
+    yield "repeat rows", lambda m, x: m.repeat(x, repeats=2, axis=0), X
+    yield "tile", lambda m, x: m.tile(x, [2, 2]), V
+    yield "tile by ()", lambda m, x: m.tile(x, ()), V
+    yield "roll by two", lambda m, x: m.roll(x, (1, 2), axis=0), V
+    yield "roll, no axis", lambda m, x: m.roll(x, [1, 2]), X
+    yield "roll of none", lambda m, x: m.roll(x, 100), V[:0]
+    for name in "tril triu diag".split():
+        yield f"{name} of a row", lambda m, x, name=name: getattr(m, name)(x, -1), V
+    for name in "tril triu diagonal trace".split():
+        yield f"{name} of matrices", lambda m, x, name=name: getattr(m, name)(x * np.ones((2, 1, 1))), X
+    yield "select", lambda m, x: m.select([x > 0, [True, False, True, False]], [x, 2 * x], default=x[0]), V
+    yield "full_like", lambda m, x: m.full_like(np.ones((2, 3), x.dtype), x[0]), V
+    yield "meshgrid of a number", lambda m, x: m.meshgrid(x, 2.0 * x[0], indexing="ij"), V
+    yield "linspace, 50", lambda m, x: m.linspace(x[0], x[1]), V
+    yield "linspace to a number", lambda m, x: m.linspace(x, 1, 3, axis=-1), V
+    yield "linspace, one", lambda m, x: m.linspace(x, 1, 1, endpoint=False), V
+    yield "broadcast_arrays", lambda m, x: m.broadcast_arrays(x, [[1.0], [2.0]]), V
+    yield "diff five times", lambda m, x: m.diff(x, 5), V
+    yield "gradient by coordinates", lambda m, x: m.gradient(x, [1, 2, 4.0], 3), X
+    yield "gradient over axes", lambda m, x: m.gradient(x, 2, axis=(1, 0)), X
+    yield "gradient of two", lambda m, x: m.gradient(x), V[:2]
+    yield "average by columns", lambda m, x: m.average(x, axis=1, weights=[1, 2, 3, 4]), X
+    yield "average by a matrix", lambda m, x: m.average(x, axis=(1, 0), weights=np.arange(12.0, dtype=x.dtype).reshape(4, 3), returned=True), X
+    yield "partition", lambda m, x: m.partition(x, [1, 2], axis=0), X
+    yield "round", lambda m, x: m.round(x, 1) * x + m.round(x, decimals=2) * x, X
+    yield "operators", lambda m, x: [x % 0.7, 0.7 % x, x // 0.7 * x, 3.0 // x * x, *divmod(x, 2.0), *divmod(2.0, x)], X
+    yield "nan_to_num", lambda m, x: m.nan_to_num(x, nan=3.0), HOLES
+    for name in "logaddexp logaddexp2 hypot arctan2 fmax fmin copysign mod fmod".split():
+        yield f"{name} of a number", lambda m, x, name=name: getattr(m, name)(x, 2), X
+
+
+CASES = {name: (f, x) for name, f, x in cases()}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_traced_result_is_numpys(name, dtype):
+    """In value, shape and type: a plain one is NumPy's own, or as near."""
+    f, x = CASES[name]
+    x = x.astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")                     # NumPy's, of means of nothing
+        expected, plain = mg.tree.flatten(f(np, x))[0], mg.tree.flatten(f(mg, x))[0]
+        (y, J) = linearize(lambda x: list(mg.tree.flatten(f(mg, x))[0]), x)
+    for traced, value, e in zip(y, plain, expected, strict=True):
+        e = np.asarray(e)
+        exact = {"float64": 1e-12, "float32": 1e-4, "float16": 2e-2}[dtype]
+        assert traced.shape == value.shape == e.shape and traced.dtype == value.dtype == e.dtype
+        np.testing.assert_allclose(traced, e, rtol=exact, atol=exact)
+        np.testing.assert_allclose(value, e, rtol=exact, atol=exact)
+    assert J.pull(y).dtype == x.dtype
+
+
+@pytest.mark.parametrize("name", ["cumsum 0", "cumsum -1", "cumprod 0", "cumprod -1"])
+def test_laws_along_axes(name):
+    f, x = CASES[name]
+    check_derivatives(lambda x: f(mg, x), np.where(np.abs(X) < 0.4, 0.0, X), order=2, analytic=True)
+
+
+@pytest.mark.parametrize("name, x, slopes", [
+    ("sinc", [0.0, 1e-9], [0.0, -math.pi ** 2 / 3 * 1e-9]), ("cbrt", [8.0, -8.0], [1 / 12, 1 / 12]), ("fabs", [-2.0, 0.0], [-1.0, 0.0]), ("nan_to_num", [math.nan, math.inf, 2.0], [0.0, 0.0, 1.0]),
+    ("prod", [0.0, 3.0, 5.0], [15.0, 0.0, 0.0]), ("prod", [0.0, 0.0, 5.0], [0.0, 0.0, 0.0]), ("nanmax", [math.nan, 3.0, 3.0], [0.0, 1.0, 0.0]), ("nansum", [math.nan, 3.0], [0.0, 1.0]),
+    ("median", [3.0, 1.0, 2.0, 9.0], [0.5, 0.0, 0.5, 0.0]), ("median", [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]), ("ptp", [1.0, 4.0, 1.0], [-1.0, 1.0, 0.0]), ("floor", [1.5, 2.0], [0.0, 0.0]), ("sign", [0.0, -2.0], [0.0, 0.0])])
+def test_slopes(name, x, slopes):
+    np.testing.assert_allclose(grad(lambda x: mg.sum(getattr(mg, name)(x)))(np.array(x)), slopes, rtol=1e-12, atol=1e-20)
+
+
+INF = math.inf
+
+
+@pytest.mark.parametrize("name, a, b, by_a, by_b", [
+    ("hypot", 0.0, 0.0, 0.0, 0.0), ("hypot", 3e200, 4e200, 0.6, 0.8), ("arctan2", 0.0, 0.0, 0.0, 0.0), ("arctan2", 0.0, -2.0, -0.5, 0.0), ("arctan2", 3e200, 4e200, 1.6e-201, -1.2e-201),
+    ("logaddexp", -INF, -INF, 0.5, 0.5), ("logaddexp", INF, INF, 0.5, 0.5), ("logaddexp", -INF, 1.0, 0.0, 1.0), ("logaddexp2", 2000.0, 2000.0, 0.5, 0.5), ("fmax", math.nan, 2.0, 0.0, 1.0), ("fmax", math.nan, math.nan, 1.0, 1.0),
+    ("fmin", 1.0, 1.0, 0.5, 0.5), ("mod", 7.0, 2.0, 1.0, -3.0), ("mod", -7.0, 2.0, 1.0, 4.0), ("fmod", -7.0, 2.0, 1.0, 3.0), ("mod", 6.0, 2.0, 1.0, -3.0), ("copysign", -2.0, 1.0, -1.0, 0.0), ("copysign", 0.0, -1.0, 0.0, 0.0)])
+def test_slopes_by_two(name, a, b, by_a, by_b):
+    f = getattr(mg, name)
+    with np.errstate(invalid="ignore"):
+        share = 0.5 if name == "fmax" and math.isnan(b) else 1.0            # both are the result: 1/2 each, as in maximum
+        np.testing.assert_allclose(grad(f, (0, 1))(a, b), (by_a * share, by_b * share), rtol=1e-12)
+
+
+def test_higher_orders_at_kinks_and_zeros():
+    fourth = grad(grad(grad(grad(mg.sinc))))(0.0)
+    np.testing.assert_allclose([grad(grad(mg.sinc))(0.0), fourth], [-math.pi ** 2 / 3, math.pi ** 4 / 5], rtol=1e-12)
+    np.testing.assert_allclose(grad(grad(mg.logaddexp))(1.0, 1.0), 0.25)
+    np.testing.assert_allclose(mg.hessian(mg.prod)(np.array([0.0, 0.0, 5.0])), [[0, 5, 0], [5, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(mg.hessian(lambda x: mg.sum(mg.cumprod(x)))(np.array([0.0, 0.0, 5.0])), [[0, 6, 0], [6, 0, 0], [0, 0, 0]])
+
+
+def test_rounding_is_plain_and_indexes():
+    def f(x):
+        assert np.array_equal(round(x), [2.0, -2.0]) and round(x[0] / 3.0, 2) == 0.83
+        assert isinstance(mg.floor(x), np.ndarray | np.floating) and math.floor(x[0]) == 2 and math.ceil(x[0]) == 3 and math.trunc(x[1]) == -1
+        assert isinstance(math.floor(x[0]), int) and mg.any(x > 2) and not mg.all(x > 2) and mg.count_nonzero(x) == 2
+        return x[math.floor(x[0]) - 2] * mg.argsort(x)[0] + x.cumsum()[1] * mg.zeros_like(x)[0] + x.prod(axis=0)
+    np.testing.assert_allclose(grad(f)(np.array([2.5, -1.5])), [1.0 - 1.5, 2.5])
+    assert jvp(mg.rint, (1.2,), (1.0,))[1] == 0.0
+
+
+def test_quantile_may_be_traced():
+    x = np.array([4.0, 1.0, 2.0])
+    np.testing.assert_allclose(grad(lambda q: mg.quantile(x, q))(0.75), 4.0)
+    np.testing.assert_allclose(grad(lambda h: mg.sum(mg.gradient(x, h)))(0.5), -np.sum(np.gradient(x, 0.5)) / 0.5)
+    np.testing.assert_allclose(grad(lambda h: mg.sum(mg.gradient(x, mg.stack([0.0, h, 3.0]))))(1.0), (np.gradient(x, [0.0, 1.000001, 3.0]).sum() - np.gradient(x, [0.0, 0.999999, 3.0]).sum()) / 2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("call", [
+    lambda x: mg.split(x, 3), lambda x: mg.quantile(x, 0.5, method="nearest"), lambda x: mg.quantile(x, 1.5), lambda x: mg.median(x[:0]), lambda x: mg.max(x, where=x > 0), lambda x: mg.diff(x, -1),
+    lambda x: mg.gradient(x, edge_order=2), lambda x: mg.gradient(x, 1.0, 2.0), lambda x: mg.repeat(x, [1, 2]), lambda x: mg.select([x > 0], [x, x]), lambda x: mg.array([x, x[:2]]), lambda x: mg.rot90(x), lambda x: mg.sort(x, 3),
+    lambda x: mg.average(x, weights=[1.0, 2.0]), lambda x: mg.array_split(x, 0), lambda x: mg.diagonal(x), lambda x: mg.max(x[:0])])
+def test_mistakes_of_shape_are_explained(call):
+    with pytest.raises(ShapeError):
+        linearize(call, V)
+
+
+def test_other_mistakes_are_explained():
+    with pytest.raises(DTypeError, match="out"):
+        grad(lambda x: mg.prod(x, out=np.ones(())))(V)
+    with pytest.raises(TraceError, match="write minigrad.sort"):
+        grad(lambda x: np.sort(x))(V)
+    with pytest.raises(DTypeError, match="stack"):
+        grad(lambda x: mg.floor([x, 1.0]))(1.0)
+    with pytest.raises(DTypeError, match="tile"):
+        grad(lambda x: mg.sum(mg.tile(x, 1.5)))(V)
+    with pytest.raises(ShapeError, match="holds nowhere"):
+        mg.max(V, where=V > 0)
+
+
+def test_plain_arguments_are_numpys_own(device):
+    """Also keywords that only NumPy knows, integers and arrays of the module in use."""
+    n = mg.xp.arange(6)
+    for y in (mg.array([[1, 2], [3, 4]]), mg.cumsum(n), mg.roll(n, 1), mg.mod(n, 4), mg.hstack([n, n]), mg.sort(n), mg.floor_divide(n, 2), mg.sign(n)):
+        assert backend.on_device(y) == (device == "cupy") and y.dtype.kind == "i"
+    assert mg.array(np.ones(2)).__class__ is np.ndarray and mg.asarray(n) is n
+    assert mg.median(np.ones(3), overwrite_input=True) == 1.0 and mg.prod(a=np.array([2, 3])) == 6 and mg.quantile(np.arange(3.0), 0.4, method="nearest") == 1.0
+
+
+# ---------------------------------------------------------------------------------------------- special functions
+
+SPECIAL = {"erf": (0.3, -1.2, 2.0), "erfc": (0.3, -1.2, 2.0), "gammaln": (0.4, 3.3, -0.6), "digamma": (0.4, 3.3, -0.6), "expit": (0.3, -4.0, 0.0), "logit": (0.3, 0.9, 0.5)}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_functions(device, name):
+    f, x = getattr(special, name), np.array(SPECIAL[name])
+    for dtype in ("float64", "float32", "float16"):
+        y = f(mg.xp.asarray(x, dtype))
+        assert y.dtype == dtype
+        np.testing.assert_allclose(mg.to_host(y), getattr(scipy, name)(x.astype(dtype)), rtol={"float64": 1e-12, "float32": 1e-5, "float16": 2e-2}[dtype])
+    check_derivatives(f, mg.xp.asarray(x))
+    assert f(x[0]) == getattr(scipy, name)(x[0])
+
+
+def test_polygamma():
+    x = np.array([0.4, 3.3, 1.0])
+    for n in range(4):
+        np.testing.assert_allclose(special.polygamma(n, x), scipy.polygamma(n, x), rtol=1e-12)
+        np.testing.assert_allclose(grad(lambda x, n=n: mg.sum(special.polygamma(n, x)))(x), scipy.polygamma(n + 1, x), rtol=1e-12)
+
+
+def test_without_scipy_it_is_named(monkeypatch):
+    monkeypatch.setattr(importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(f"No module named {name}")))
+    with pytest.raises(RequirementError, match=r"scipy.special cannot be imported .*\n  help: pip install 'minigrad\[special\]'"):
+        special.erf(1.0)
