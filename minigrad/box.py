@@ -337,8 +337,8 @@ def _plain_method(name: str) -> Any:
     return method
 
 
-for _name in """all any argmax argmin argpartition argsort astype clip cumprod cumsum diagonal dot max mean min prod ravel
-    repeat round squeeze std sum swapaxes take var""".split():
+for _name in """all any argmax argmin argpartition argsort astype clip cumprod cumsum diagonal dot max mean min prod
+    ravel repeat round squeeze std sum swapaxes take var""".split():
     setattr(Box, _name, _method(_name))
 for _name in "nonzero searchsorted".split():
     setattr(Box, _name, _plain_method(_name))
