@@ -209,6 +209,10 @@ class Box:
         """Return minigrad.take(x, indices, axis)."""
         return ops.take(self, indices, axis)
 
+    def dot(self, b: Any) -> Array:
+        """Return minigrad.dot(x, b)."""
+        return ops.dot(self, b)
+
     def copy(self) -> Box:
         """Return x itself: nothing writes to a traced value."""
         return self
@@ -305,8 +309,8 @@ _PLAIN_FUNCTIONS = {getattr(numpy, name) for name in """
     allclose argmax argmin argsort argwhere array_equal array_equiv array_repr array_str array2string can_cast
     count_nonzero empty_like flatnonzero full_like iscomplexobj isclose isrealobj min_scalar_type ndim nonzero ones_like
     result_type searchsorted shape shares_memory size zeros_like""".split()}
-_ELSEWHERE = {"dot": "matmul(a, b)", "outer": "tensordot(a, b, 0)", "amax": "max(x)", "amin": "min(x)",
-              "norm": "sqrt(sum(square(x)))", "vstack": "stack(arrays)", "hstack": "concatenate(arrays)",
+_ELSEWHERE = {"amax": "max(x)", "amin": "min(x)", "norm": "linalg.norm(x)", "vstack": "stack(arrays)",
+              "hstack": "concatenate(arrays)",
               "sort": "take(x, numpy.argsort(x))"}                      # what to write for those of another name
 
 

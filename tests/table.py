@@ -33,6 +33,7 @@ from .strategies import (
 class Row(NamedTuple):
     cases: Any
     analytic: bool = True
+    needs: tuple[str, ...] = ()                             # what CuPy needs for it (requirements.py)
 
 
 KINKED = False                                              # the second column of operations that are not analytic
@@ -277,7 +278,7 @@ def probabilities(rng, shape):
 
 NOT_A_PRIMITIVE = {                                         # exported, but without a derivative of their own
     "capture", "use", "xp", "to_host", "Primitive", "LinearMap", "elementwise", "signed", "linear", "bilinear", "argmax",
-    "argmin", "jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian", "BackendError", "DTypeError", "info",
+    "argmin", "linalg.LinAlgError", "linalg.matrix_rank", "jvp", "linearize", "vjp", "grad", "value_and_grad", "hvp", "hessian", "jacobian", "BackendError", "DTypeError", "info",
     "FileError", "MinigradError", "check_buffers", "check_derivatives", "draw", "example_weights", "reweighted_gradient", "RankError", "ShapeError", "TraceError"}
 
 TABLE = {
@@ -350,3 +351,7 @@ TABLE = {
     "checkpoint": Row(with_choice(lambda draw, x: lambda m, x: m.checkpoint(
         lambda x: {"a": m.tanh(x) * x, "b": [m.sum(x), x[0]]})(x)), KINKED),
 }
+
+from . import rows_linear  # noqa: E402     (its rows are made with what is above)
+
+TABLE |= rows_linear.ROWS

@@ -2,8 +2,9 @@
 import sys
 
 from .. import box
-from .convolution import conv2d
+from .convolution import conv2d, convolve
 from .dropout import dropout
+from .einsum import einsum
 from .elementwise import (
     abs,
     add,
@@ -32,7 +33,7 @@ from .elementwise import (
     where,
 )
 from .normalize import standardize
-from .products import matmul, tensordot
+from .products import cross, dot, inner, kron, matmul, outer, tensordot, vdot
 from .reductions import argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, std, sum, var
 from .shaping import (
     concatenate,
@@ -54,12 +55,13 @@ from .shaping import (
 from .windows import avg_pool2d, fold, max_pool2d, unfold
 
 __all__ = [
-    "abs", "add", "argmax", "argmin", "astype", "avg_pool2d", "clip", "concatenate", "conv2d", "cos", "crop",
-    "divide", "dropout", "exp", "expand_dims", "expm1", "flip", "fold", "getitem", "log", "log1p", "log_softmax",
-    "logsumexp", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "moveaxis", "multiply",
-    "negative", "pad", "power", "ravel", "relu", "reshape", "scatter_add", "sigmoid", "sin", "softmax", "softplus",
-    "sqrt", "square", "squeeze", "stack", "standardize", "std", "stop_gradient", "subtract", "sum", "swapaxes",
-    "take", "tanh", "tensordot", "transpose", "unfold", "var", "where"
+    "abs", "add", "argmax", "argmin", "astype", "avg_pool2d", "clip", "concatenate", "conv2d", "convolve", "cos",
+    "crop", "cross", "divide", "dot", "dropout", "einsum", "exp", "expand_dims", "expm1", "flip", "fold", "getitem",
+    "inner", "kron", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d", "maximum", "mean",
+    "min", "minimum", "moveaxis", "multiply", "negative", "outer", "pad", "power", "ravel", "relu", "reshape",
+    "scatter_add", "sigmoid", "sin", "softmax", "softplus", "sqrt", "square", "squeeze", "stack", "standardize", "std",
+    "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh", "tensordot", "transpose", "unfold", "var", "vdot",
+    "where"
 ]
 
 box.ops = sys.modules[__name__]        # what the operators of a box are written with
