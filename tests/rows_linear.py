@@ -7,7 +7,7 @@ import math
 import numpy as np
 from hypothesis import strategies as st
 
-from .strategies import array, full_shapes, generator, shapes, smooth
+from .strategies import array, full_shapes, shapes, smooth
 from .table import KINKED, Row, arrays
 
 

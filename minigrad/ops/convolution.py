@@ -91,19 +91,18 @@ def conv2d(x: Array, k: Array, stride: int | Pair = 1, padding: Padding = 0) -> 
 
 
 def convolve(a: Array, v: Array, mode: Literal["full", "same", "valid"] = "full") -> Array:
-    """Return the convolution of two rows: y[i] = sum over k of a[i - k] v[k], with zeros beyond the ends of a.
+    """Return the convolution of two rows, y[i] = sum over k of a[i - k] v[k], as conv2d of an image of one row.
 
-    mode: "full" has all n + m - 1 sums of rows of n and m elements, "same" the max(n, m) in their middle, "valid" those
-    without zeros. It is conv2d of an image of one row. Raises ShapeError.
+    mode: "full" has all n + m - 1 sums that are not empty, "same" the max(n, m) in their middle, "valid" those of
+    min(n, m) products. Raises ShapeError.
     """
     a, v = (reshape(x, (1,)) if shape(x) == () else x for x in as_arrays((a, v), LISTS + NUMBERS))
     if len(shape(a)) != 1 or len(shape(v)) != 1 or 0 in shape(a) + shape(v):
         raise ShapeError(message("convolve(a, v)", "two rows with elements are needed", [("a", a, ""), ("v", v, "")]))
     a, v = (v, a) if shape(a) < shape(v) else (a, v)
-    around = shape(v)[0] - 1
-    after = {"full": around, "same": around // 2, "valid": 0}.get(mode)
-    if after is None:
+    m = shape(v)[0] - 1
+    border = {"full": (m, m), "same": (m - m // 2, m // 2), "valid": (0, 0)}.get(mode)
+    if border is None:
         raise ShapeError(f"convolve(a, v, mode): mode is 'full', 'same' or 'valid', not {mode!r}")
-    before = around - after if mode == "same" else after
-    y = conv2d(reshape(a, (1, 1, -1, 1)), reshape(flip(v), (1, -1, 1, 1)), padding=(0, (before, after)))
+    y = conv2d(reshape(a, (1, 1, -1, 1)), reshape(flip(v), (1, -1, 1, 1)), padding=(0, border))
     return reshape(y, (-1,))

@@ -14,19 +14,7 @@ from ..errors import DTypeError, ShapeError, message, shape
 from ..kinds import bilinear, sum_to
 from ..typing import Array, Shape
 from .elementwise import multiply
-from .shaping import (
-    as_axes,
-    expand_dims,
-    getitem,
-    matrix_transpose,
-    moveaxis,
-    one_axis,
-    pad,
-    ravel,
-    reshape,
-    stack,
-    transpose,
-)
+from .shaping import as_axes, expand_dims, getitem, matrix_transpose, moveaxis, pad, ravel, reshape, stack, transpose
 
 _matmul: Primitive = bilinear(lambda a, b: module_of(a, b).matmul(a, b),
                               lambda g, b, s: sum_to(_matmul(g, matrix_transpose(b)), s),
@@ -88,8 +76,7 @@ def _inner_axes(axes: Any, na: int, nb: int) -> tuple[Shape, Shape]:
 def dot(a: Array, b: Array) -> Array:
     """Return the sum of products over the last axis of a and the last but one, or only, axis of b; a number scales.
 
-    With up to two axes it is matmul; with more, as in NumPy, the result has all other axes of a and then those of b.
-    Raises ShapeError.
+    With up to two axes it is matmul; the result has all other axes of a and then those of b. Raises ShapeError.
     """
     a, b = as_arrays((a, b), LISTS + NUMBERS)
     if not shape(a) or not shape(b):
@@ -111,12 +98,10 @@ def outer(a: Array, b: Array) -> Array:
 def vdot(a: Array, b: Array) -> Array:
     """Return the sum of conj(a) b over all elements, both flattened. Raises DTypeError for a traced complex a."""
     a, b = as_arrays((a, b), LISTS + NUMBERS)
-    if a.dtype.kind == "c":
-        if type(a) is Box:
-            raise DTypeError(message("vdot(a, b)", "only real numbers have derivatives here", [("a", a, "")],
-                                     "keep real and imaginary part as two arrays"))
-        a = a.conj()
-    return matmul(ravel(a), ravel(b))
+    if a.dtype.kind == "c" and type(a) is Box:
+        raise DTypeError(message("vdot(a, b)", "only real numbers have derivatives here", [("a", a, "")],
+                                 "keep real and imaginary part as two arrays"))
+    return matmul(ravel(a.conj() if a.dtype.kind == "c" else a), ravel(b))
 
 
 def kron(a: Array, b: Array) -> Array:
@@ -128,22 +113,20 @@ def kron(a: Array, b: Array) -> Array:
 
 
 def cross(a: Array, b: Array, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Array:
-    """Return the cross products of vectors of two or three components, the other axes broadcast.
+    """Return (a1 b2 - a2 b1, a2 b0 - a0 b2, a0 b1 - a1 b0), the cross products of vectors; other axes broadcast.
 
-    y = (a1 b2 - a2 b1, a2 b0 - a0 b2, a0 b1 - a1 b0), where a third component that is missing is 0; of two vectors with
-    two components, the last number alone. axisa, axisb, axisc: the axes of the components in a, b and the result; axis:
-    all three. Raises ShapeError.
+    A missing third component is 0; if both lack it, the result is the last number alone. axisa, axisb, axisc: the axes
+    of the components in a, b and the result; axis: all three. Raises ShapeError.
     """
     axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
-    a, b = as_arrays((a, b), LISTS + NUMBERS)
-    a, b = (moveaxis(x, one_axis(k, len(shape(x)), "cross"), -1) for x, k in ((a, axisa), (b, axisb)))
-    counts = shape(a)[-1], shape(b)[-1]
-    if not {2, 3} >= {*counts}:
+    a, b = (moveaxis(x, k, -1) for x, k in zip(as_arrays((a, b), LISTS + NUMBERS), (axisa, axisb)))
+    counts = {shape(x)[-1:] for x in (a, b)}
+    if not counts <= {(2,), (3,)}:
         raise ShapeError(message("cross(a, b)", "vectors have two or three components",
                                  [("a", a, "components: the last axis"), ("b", b, "components: the last axis")],
                                  "axisa and axisb, or axis, say which axis holds them"))
-    if counts != (2, 2):
-        a, b = (x if n == 3 else pad(x, [(0, 0)] * (len(shape(x)) - 1) + [(0, 1)]) for x, n in zip((a, b), counts))
+    a, b = (pad(x, [(0, 0)] * (len(shape(x)) - 1) + [(0, 3 - shape(x)[-1])]) if len(counts) == 2 else x for x in (a, b))
     a, b = ([getitem(x, (..., i)) for i in range(shape(x)[-1])] for x in (a, b))
-    y = [a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1))[-1 if counts == (2, 2) else 0:]]
-    return y[0] if counts == (2, 2) else stack(y, axisc)
+    flat = counts == {(2,)}
+    y = [a[i] * b[j] - a[j] * b[i] for i, j in (((0, 1),) if flat else ((1, 2), (2, 0), (0, 1)))]
+    return y[0] if flat else stack(y, axisc)
