@@ -96,6 +96,8 @@ def operations(x: NDArray[Any]) -> None:
     y = mg.where(x > 0, x, 0.0) + mg.clip(x, -1.0) + mg.std(x, -1, ddof=1)
     y = mg.concatenate([x, mg.reshape(x, (-1,))]) + mg.stack((x, x), axis=1) + mg.pad(x, [(1, 1), (0, 2)])
     y = mg.getitem(x, (slice(1, None), None, [0, 1])) + mg.dropout(x, 0.5, key=(0, 7))
+    y = mg.einsum("ij,jk->ik", x, x, optimize=True) + mg.cross(x, x, axis=0) + mg.convolve(x, x, mode="same") + mg.dot(x, 2.0)
+    y = mg.linalg.eigh(x, UPLO="U").eigenvectors + mg.linalg.norm(x, ord="nuc", axis=(0, 1), keepdims=True) + mg.linalg.solve(x, [1.0, 2.0])
     cube = mg.elementwise(lambda x: x ** 3, lambda y, x: 3 * x ** 2, name="cube")
     assert_type(cube, mg.Primitive)
     y = cube(x) + mg.linear(np.cumsum, lambda g, s: g)(x) + mg.checkpoint(lambda x: x * x)(x)
