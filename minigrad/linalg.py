@@ -19,7 +19,7 @@ import math
 import operator
 from collections import namedtuple
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy
 
@@ -44,7 +44,7 @@ SVDResult = namedtuple("SVDResult", "U S Vh")
 QRResult = namedtuple("QRResult", "Q R")
 
 
-def _refuse(name: str, rule: str, a: Array, help: str | None = None, error: Any = ShapeError) -> None:
+def _refuse(name: str, rule: str, a: Array, help: str | None = None, error: Any = ShapeError) -> NoReturn:
     raise error(message(f"linalg.{name}", rule, [("a", a, "")], help))
 
 
@@ -121,18 +121,22 @@ def eigh(a: Array, UPLO: str = "L") -> EighResult:
     UPLO: the triangle that is read, "L" or "U".
     """
     a, plain = _matrix("eigh", a), raw(a)
-    if UPLO not in ("L", "U"):
+    lower = {"L": True, "U": False}.get(str(UPLO).upper())
+    if lower is None:
         _refuse("eigh(a, UPLO)", f"UPLO is 'L' or 'U', not {UPLO!r}", a)
     parts = module_of(plain).linalg.eigh(plain, UPLO)
     if type(a) is Box:
-        a = matrices.triangle(a, lower=UPLO == "L", other=T(a))
+        a = matrices.triangle(a, lower=lower, other=T(a))
         parts = matrices.eigenvalues(a, parts=parts), matrices.eigenvectors(a, parts=parts)
     return EighResult(*parts)
 
 
 def eigvalsh(a: Array, UPLO: str = "L") -> Array:
     """Return the eigenvalues of symmetric matrices, in ascending order. UPLO: as for eigh."""
-    return eigh(a, UPLO)[0]
+    if type(a) is Box:
+        return eigh(a, UPLO)[0]
+    a = _matrix("eigvalsh", a)
+    return module_of(a).linalg.eigvalsh(a, UPLO)
 
 
 def svd(a: Array, full_matrices: bool = True, compute_uv: bool = True) -> Any:

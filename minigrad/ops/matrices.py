@@ -143,7 +143,7 @@ def _q_rule(i: int, q: Array, a: Array, parts: Any) -> LinearMap:
 
     def push(t: Array) -> Array:
         c = T(solve(T(r), T(t)))                            # t R^-1
-        below = triangle(T(q) @ c, -1)
+        below = triangle(T(q) @ c)
         return c - q @ (T(q) @ c - below + T(below))
 
     def pull(g: Array) -> Array:
