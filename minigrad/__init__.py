@@ -6,6 +6,7 @@ A derivative at a point is a linear map that can be applied both ways. To read t
     box.py         a value that a derivative watches: it acts as an array
     kinds.py       elementwise, signed, linear, bilinear: a derivative stated once
     ops/           the table of derivatives: elementwise, shaping, reductions, products, windows, convolution ...
+    linalg.py      decompositions, solutions, determinants and norms of matrices
     transforms.py  jvp, linearize, vjp, grad, value_and_grad, hvp (jacobians.py: jacobian, hessian)
     functions.py   checkpoint and with_derivative: a whole function as one primitive
     losses.py      the loss of each example (normalization.py: batch normalization)
@@ -31,7 +32,7 @@ and below them, when you want to know:
     __main__.py    `python -m minigrad` prints what it runs on
     fast/          what makes it fast: one table, operation -> (its form in C, in NumPy, in CuPy)
 """
-from . import backend, boundary, check, deprecated, distributed, nn, ops, optim, reweight, special, tree
+from . import backend, boundary, check, deprecated, distributed, linalg, nn, ops, optim, reweight, special, tree
 from .backend import from_dlpack, to_host, use, xp
 from .check import check_buffers, check_derivatives
 from .core import LinearMap, Primitive
@@ -50,7 +51,7 @@ __all__ = [
     "BackendError", "DTypeError", "FileError", "LinearMap", "MinigradError", "Primitive", "RankError", "ShapeError",
     "TraceError", "backend", "bilinear", "broadcast_to", "capture", "check", "check_buffers", "check_derivatives",
     "checkpoint", "distributed", "draw", "elementwise", "example_weights", "from_dlpack", "grad", "hessian", "hvp",
-    "info", "jacfwd", "jacobian", "jacrev", "jvp", "linear", "linearize", "nn", "optim", "reweight",
+    "info", "jacfwd", "jacobian", "jacrev", "jvp", "linalg", "linear", "linearize", "nn", "optim", "reweight",
     "reweighted_gradient", "signed", "special", "sum_to", "to_host", "tree", "use", "value_and_grad", "vjp",
     "with_derivative", "xp"
 ]

@@ -30,6 +30,10 @@ class DTypeError(MinigradError, TypeError):
     """A type that cannot be differentiated, or cannot be used here."""
 
 
+class LinAlgError(MinigradError, numpy.linalg.LinAlgError):
+    """A matrix that an operation of linear algebra cannot take: singular, or not positive definite."""
+
+
 class IndexingError(MinigradError, IndexError):
     """An index outside the array, or an object that cannot index one."""
 
@@ -68,8 +72,8 @@ class FileError(MinigradError, OSError):
 
 Row = tuple[str, Any, str]      # of an error's table: the name of an argument, its value, a note
 KINDS: dict[type[Exception], type[MinigradError]] = {      # the error of Python or NumPy: the error that explains it
-    TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError, AttributeError: DTypeError,
-    KeyError: DTypeError, OverflowError: ShapeError}
+    numpy.linalg.LinAlgError: LinAlgError, TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError,
+    AttributeError: DTypeError, KeyError: DTypeError, OverflowError: ShapeError}
 
 
 def message(call: str, rule: str, rows: Iterable[Row] = (), help: str | None = None) -> str:

@@ -130,6 +130,27 @@ def dropout(x, rate, key):
     return np.where(np.reshape(mask(x.size, rate, key), x.shape), x / (1.0 - rate), 0.0)
 
 
+# ------------------------------------------------------------------------------------------ products and matrices
+
+@_
+def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
+    """Return what np.cross does, which warns of vectors with two components."""
+    axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
+    a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
+    flat = a.shape[-1] == b.shape[-1] == 2
+    a, b = (np.concatenate([x, np.zeros((*x.shape[:-1], 3 - x.shape[-1]), x.dtype)], -1) for x in (a, b))
+    return np.cross(a, b)[..., 2] if flat else np.moveaxis(np.cross(a, b), -1, axisc)
+
+
+def solve_triangular(a, b, trans=0, lower=False, unit_diagonal=False):
+    a = np.tril(a) if lower else np.triu(a)
+    a = a + np.eye(a.shape[-1], dtype=a.dtype) * (1.0 - a) if unit_diagonal else a
+    return np.linalg.solve(np.swapaxes(a, -1, -2) if trans in (1, "T") else a, b)
+
+
+plain.linalg = types.SimpleNamespace(**vars(np.linalg), solve_triangular=solve_triangular)
+
+
 # ------------------------------------------------------------------------------------------ windows over images
 
 def sides(size, window, stride, padding):

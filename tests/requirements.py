@@ -102,6 +102,7 @@ MISSING = {                                                 # name: () -> the re
     "gpu": lambda: backend.cupy_or_reason()[1] and f"no GPU: {backend.cupy_or_reason()[1]}",
     "standin": _standin,                                    # whether it can be built; the next one, whether this process runs on it
     "fakecuda": lambda: None if standin.running() else "python -m tests.fakecuda pytest runs it, on a stand-in for CUDA",
+    "cusolver": lambda: "the stand-in for CUDA has no cuSOLVER: this test needs a GPU" if standin.running() else None,
     "mpi": _mpi,
     "dask": lambda: _importable("distributed", CLUSTER),
     "mypy": lambda: _importable("mypy", DEV),

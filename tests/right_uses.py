@@ -99,6 +99,8 @@ def operations(x: NDArray[Any]) -> None:
     y = mg.getitem(x, (slice(1, None), None, [0, 1])) + mg.dropout(x, 0.5, key=(0, 7))
     y = mg.gelu(mg.silu(x), approximate=True) + mg.leaky_relu(mg.elu(x, alpha=0.5), negative_slope=0.1) + mg.selu(x)
     y = mg.conv1d(x, x, stride=2, padding=(1, 0)) + mg.conv_transpose2d(x, x, (1, 2), padding="same", output_padding=1)
+    y = mg.einsum("ij,jk->ik", x, x, optimize=True) + mg.cross(x, x, axis=0) + mg.convolve(x, x, mode="same") + mg.dot(x, 2.0)
+    y = mg.linalg.eigh(x, UPLO="U").eigenvectors + mg.linalg.norm(x, ord="nuc", axis=(0, 1), keepdims=True) + mg.linalg.solve(x, [1.0, 2.0])
     cube = mg.elementwise(lambda x: x ** 3, lambda y, x: 3 * x ** 2, name="cube")
     assert_type(cube, mg.Primitive)
     y = cube(x) + mg.linear(np.cumsum, lambda g, s: g)(x) + mg.checkpoint(lambda x: x * x)(x)

@@ -33,6 +33,7 @@ from .strategies import (
 class Row(NamedTuple):
     cases: Any
     analytic: bool = True
+    needs: tuple[str, ...] = ()                             # what CuPy needs for it (requirements.py)
 
 
 KINKED = False                                              # the second column of operations that are not analytic
@@ -279,7 +280,8 @@ NOT_A_PRIMITIVE = {                                         # exported, but with
     "capture", "use", "xp", "to_host", "Primitive", "LinearMap", "elementwise", "signed", "linear", "bilinear", "argmax",
     "BackendError", "DTypeError", "FileError", "MinigradError", "RankError", "ShapeError", "TraceError", "argmin",
     "check_buffers", "check_derivatives", "draw", "example_weights", "from_dlpack", "grad", "hessian", "hvp", "info",
-    "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "reweighted_gradient", "value_and_grad", "vjp"}
+    "jacfwd", "jacobian", "jacrev", "jvp", "linalg.LinAlgError", "linalg.matrix_rank", "linearize", "reweighted_gradient",
+    "value_and_grad", "vjp"}
 
 TABLE = {
     "add": Row(binary("add", smooth, smooth) | beside("add")),
@@ -352,8 +354,8 @@ TABLE = {
         lambda x: {"a": m.tanh(x) * x, "b": [m.sum(x), x[0]]})(x)), KINKED),
 }
 
-from . import rows_nn, rows_numpy  # noqa: E402   their rows are made with the functions above
+from . import rows_linear, rows_nn, rows_numpy  # noqa: E402   their rows are made with the functions above
 
-TABLE |= rows_nn.ROWS | rows_numpy.ROWS
+TABLE |= rows_linear.ROWS | rows_nn.ROWS | rows_numpy.ROWS
 TABLE |= {name: Row(TABLE[name].cases | row.cases, row.analytic) for name, row in rows_numpy.MASKED.items()}
 NOT_A_PRIMITIVE |= rows_numpy.WITHOUT

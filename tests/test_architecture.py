@@ -10,12 +10,12 @@ import minigrad as mg
 from minigrad import nn
 
 ROOT = pathlib.Path(mg.__file__).parent.parent
-LAYERS = [{"typing"}, {"errors", "deprecated"}, {"boundary"}, {"backend", "files"}, {"communicators"}, {"tree"}, {"box"}, {"core"}, {"kinds"}, {"ops"}, {"transforms", "special"}, {"functions", "jacobians"},
+LAYERS = [{"typing"}, {"errors", "deprecated"}, {"boundary"}, {"backend", "files"}, {"communicators"}, {"tree"}, {"box"}, {"core"}, {"kinds"}, {"ops"}, {"transforms", "linalg", "special"}, {"functions", "jacobians"},
           {"losses", "normalization", "initial", "distributed", "schedules"}, {"layers"}, {"nn", "optim", "reweight", "check", "draw"}, {"models"}, {"training"}, {"estimators"}, {"fast"}, {"__main__"}]      # the ground floor, and the wing
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ROOMS = [{"deprecated", "console"}, {"data"}, {"methods"}, {"training"}, {"figures"}, {"paper"}, {"pages", "benchmark"}, {"command_line"},
          {"commands", "__main__"}]                          # of the experiments: each may import those before it
-IDEA = "core", "box", "kinds", "ops", "transforms", "jacobians", "functions", "losses", "normalization", "layers", "nn", "optim", "reweight", "check", "draw"
+IDEA = "core", "box", "kinds", "ops", "linalg", "transforms", "jacobians", "functions", "losses", "normalization", "layers", "nn", "optim", "reweight", "check", "draw"
 SOURCES = sorted(path for folder in ("minigrad", "models", "experiments") for path in (ROOT / folder).rglob("*.py"))
 MODULES = [mg, *(importlib.import_module(f"minigrad.{'.'.join(path.relative_to(ROOT / 'minigrad').with_suffix('').parts)}")
                  for path in SOURCES if path.is_relative_to(ROOT / "minigrad") and path.name != "__init__.py"),

@@ -60,6 +60,7 @@ OBJECTS = {
     "Reweighted": mg.reweight.reweighted_gradient(lambda p: p * p, mg.sum, np.ones(2)),
     "Plan": training.Plan(), "Fitted": training.start(model, training.Plan()), "Rows": training.Rows(np.eye(2), np.arange(2)),
     "Pass": training.Pass(np.ones(2), np.ones(2, bool), 1.0, 2.0), "CleanSet": CleanSet(training.Rows(np.eye(2), np.arange(2)), np.arange(2)),
+    "EighResult": mg.linalg.eigh(np.eye(2)), "SVDResult": mg.linalg.svd(np.eye(2)), "QRResult": mg.linalg.qr(np.eye(2)), "SlogdetResult": mg.linalg.slogdet(np.eye(2)),
     "Graph": mg.draw(mg.exp, np.ones(2)), "Operation": mg.draw(mg.exp, np.ones(2)).operations[0]}
 A_PROGRAM = {"LinearMap", "Box", "Bundle", "Forward", "Tape", "Drawing", "Passes", "BatchNormPasses", "Handle", "Kernel", "Captured", "Sums", "with_derivative",        # of one run
              "Optimizer",               # made of closures

@@ -41,7 +41,7 @@ def calls():
     """Return valid calls of all public functions: {name: (function, arguments)}."""
     found = {name: (getattr(mg, name), (X,)) for name in """abs argmax argmin cos exp expm1 flip log log1p log_softmax logsumexp max mean min negative ravel relu selu sigmoid silu sin softmax softplus sqrt square
         squeeze std stop_gradient sum tanh transpose var to_host""".split()}
-    found |= {name: (getattr(mg, name), (X, V)) for name in "add divide maximum minimum multiply power subtract".split()}
+    found |= {name: (getattr(mg, name), (X, V)) for name in "add divide maximum minimum multiply power subtract dot inner outer kron".split()}
     found |= {f"{name} over axes": (getattr(mg, name), (X, 0)) for name in "argmax argmin flip log_softmax logsumexp max mean min softmax sum standardize".split()}
     found |= {"var over axes": (mg.var, (X, 0, 1, True)), "std over axes": (mg.std, (X, (0, 1), 1, True)), "sum, kept": (mg.sum, (X, -1, True)), "astype": (mg.astype, (X, "float32")),
               "avg_pool2d": (mg.avg_pool2d, (IMAGES, 2, 2, 0)), "max_pool2d": (mg.max_pool2d, (IMAGES, 2, 2, 0)), "unfold": (mg.unfold, (IMAGES, 2, 1, 0)), "conv2d": (mg.conv2d, (IMAGES, K, 1, "same")),
@@ -54,6 +54,7 @@ def calls():
               "ema": (optim.ema, ({"w": V}, {"w": V}, 0.9, 2)),
               "fold": (mg.fold, (np.ones((2, 3, 3, 2, 2, 1)), (4, 4), (1, 1), ((0, 0), (0, 0)))), "clip": (mg.clip, (X, 0.2, 0.8)), "concatenate": (mg.concatenate, ([X, X], 0)), "stack": (mg.stack, ([X, X], 0)),
               "crop": (mg.crop, (X, 1)), "pad": (mg.pad, (X, 1, 0.5)), "dropout": (mg.dropout, (X, 0.5, 7)), "expand_dims": (mg.expand_dims, (X, 0)), "getitem": (mg.getitem, (X, (0, 1))), "matmul": (mg.matmul, (X, V)),
+              "vdot": (mg.vdot, (X, X)), "cross": (mg.cross, (X, V)), "cross, axes": (mg.cross, (X, V, -1, 0, -1)), "convolve": (mg.convolve, (V, V, "same")), "einsum": (mg.einsum, ("ij,j", X, V)),
               "moveaxis": (mg.moveaxis, (X, 0, 1)), "scatter_add": (mg.scatter_add, (V, (5,), np.array([0, 1, 1]))), "reshape": (mg.reshape, (X, (3, 2))), "swapaxes": (mg.swapaxes, (X, 0, 1)), "take": (mg.take, (X, LABELS, 1)),
               "tensordot": (mg.tensordot, (X, X.T, 1)), "where": (mg.where, (X > 0.5, X, 0.0)), "broadcast_to": (mg.broadcast_to, (V, (2, 3))), "sum_to": (mg.sum_to, (X, (3,))), "transpose, axes": (mg.transpose, (X, (1, 0))),
               "squeeze, axis": (mg.squeeze, (X[None], 0)), "use": (mg.use, ("numpy",)), "elementwise": (mg.elementwise, ("exp", lambda y, x: y)), "signed": (mg.signed, ("add", 1, 1)),
@@ -80,6 +81,12 @@ def calls():
               "tree.load": (tree.load, ("/none", {"a": V})), "tree.save": (tree.save, ("/none/none", {"a": V}, {"a": "b"})), "generator": (backend.generator, (7,)), "matmul_precision": (backend.matmul_precision, ("float32",)),
               "as_array": (backend.as_array, (V,)), "from_dlpack": (mg.from_dlpack, (V,)), "check_derivatives": (check.check_derivatives, (scalar, V)), "draw": (mg.draw, (scalar, V)),
               "text of draw": (lambda *args: str(mg.draw(*args)), (scalar, V)), "check_buffers": (mg.check_buffers, (scalar, V))}
+    square = X @ X.T
+    found |= {f"linalg.{name}": (getattr(mg.linalg, name), args) for name, args in {
+        "cholesky": (square, False), "det": (square,), "eigh": (square, "U"), "eigvalsh": (square, "L"), "inv": (square,), "lstsq": (X, V[:2], 1e-9), "matrix_power": (square, 3), "matrix_rank": (square, 1e-9),
+        "multi_dot": ([X, X.T],), "norm": (X, 1, (0, 1), True), "pinv": (X, 1e-9), "qr": (X, "r"), "slogdet": (square,), "solve": (square, V[:2]), "solve_triangular": (square, V[:2], 1, True, True),
+        "svd": (X, False, True), "trace": (X, 1)}.items()}
+    found |= {f"{name}, traced": ((lambda f: lambda x, *args: mg.jvp(lambda x: tree.flatten(f(x, *args))[0][-1], (x,), (x,)))(f), args) for name, (f, args) in list(found.items()) if name.startswith("linalg.") and "rank" not in name and "multi" not in name}
     return found | {name: (getattr(mg, name), args) for name, args in rows_numpy.ARGUMENTS.items()}
 
 
@@ -117,6 +124,7 @@ def test_wrong_arguments_end_in_an_error_that_explains_itself(name, monkeypatch,
 def test_every_public_function_is_tried():
     """A new function needs a valid call in the table above."""
     tried = {f for f, _ in CALLS.values()} | {mg.fold}
+    assert {f"linalg.{name}" for name in mg.linalg.__all__} - {"linalg.LinAlgError"} <= set(CALLS)
     missing = [name for name, value in vars(mg).items() if callable(value) and not name.startswith("_") and not inspect.ismodule(value)
                and not (inspect.isclass(value) and issubclass(value, Exception)) and value not in tried]
     assert missing == []

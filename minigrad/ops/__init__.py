@@ -4,8 +4,9 @@ import sys
 from .. import box
 from . import joining, more_elementwise, ordering
 from .activations import elu, gelu, leaky_relu, selu, silu
-from .convolution import conv1d, conv2d, conv_transpose2d
+from .convolution import conv1d, conv2d, conv_transpose2d, convolve
 from .dropout import dropout
+from .einsum import einsum
 from .elementwise import (
     abs,
     absolute,
@@ -42,7 +43,7 @@ from .joining import *  # noqa: F403
 from .more_elementwise import *  # noqa: F403
 from .normalize import standardize
 from .ordering import *  # noqa: F403
-from .products import matmul, tensordot
+from .products import cross, dot, inner, kron, matmul, outer, tensordot, vdot
 from .reductions import amax, amin, argmax, argmin, log_softmax, logsumexp, max, mean, min, softmax, std, sum, var
 from .shaping import (
     concatenate,
@@ -65,12 +66,13 @@ from .windows import avg_pool2d, fold, max_pool2d, unfold
 
 __all__ = [
     "abs", "absolute", "add", "amax", "amin", "argmax", "argmin", "astype", "avg_pool2d", "clip", "concatenate",
-    "conv1d", "conv2d", "conv_transpose2d", "cos", "crop", "divide", "dropout", "elu", "exp", "expand_dims", "expm1",
-    "fabs", "flip", "fmax", "fmin", "fold", "gelu", "getitem", "leaky_relu", "log", "log1p", "log_softmax", "logsumexp",
-    "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "moveaxis", "multiply", "negative", "pad",
-    "power", "ravel", "relu", "reshape", "scatter_add", "selu", "sigmoid", "silu", "sin", "softmax", "softplus", "sqrt",
-    "square", "squeeze", "stack", "standardize", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh",
-    "tensordot", "transpose", "true_divide", "unfold", "var", "where"
+    "conv1d", "conv2d", "conv_transpose2d", "convolve", "cos", "crop", "cross", "divide", "dot", "dropout", "einsum",
+    "elu", "exp", "expand_dims", "expm1", "fabs", "flip", "fmax", "fmin", "fold", "gelu", "getitem", "inner", "kron",
+    "leaky_relu", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d", "maximum", "mean", "min",
+    "minimum", "moveaxis", "multiply", "negative", "outer", "pad", "power", "ravel", "relu", "reshape", "scatter_add",
+    "selu", "sigmoid", "silu", "sin", "softmax", "softplus", "sqrt", "square", "squeeze", "stack", "standardize", "std",
+    "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh", "tensordot", "transpose", "true_divide", "unfold",
+    "var", "vdot", "where"
 ]
 __all__ += joining.__all__ + more_elementwise.__all__ + ordering.__all__
 

@@ -10,14 +10,14 @@ In memory each is one product with the matrix of all windows, one in each row (i
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from ..backend import module_of
-from ..core import Primitive
+from ..core import LISTS, NUMBERS, Primitive, as_arrays
 from ..errors import ShapeError, message, shape
 from ..kinds import bilinear
 from ..typing import Array, Shape
-from .shaping import expand_dims, squeeze
+from .shaping import expand_dims, flip, reshape, squeeze
 from .windows import Border, Padding, Pair, _border, _fold, _pair, _unfold, as_pairs, check_image, output_size
 
 
@@ -125,3 +125,21 @@ def conv_transpose2d(x: Array, k: Array, stride: int | Pair = 1, padding: Paddin
         raise ShapeError(message(call, "no image has this convolution", [("x", x, ""), ("k", k, "")],
                                  "output_padding is below the stride, and padding narrower than the result"))
     return _conv_input(x, k, size=(height, width), stride=stride, padding=border)
+
+
+def convolve(a: Array, v: Array, mode: Literal["full", "same", "valid"] = "full") -> Array:
+    """Return the convolution of two rows, y[i] = sum over k of a[i - k] v[k], as conv2d of an image of one row.
+
+    mode: "full" has all n + m - 1 sums that are not empty, "same" the max(n, m) in their middle, "valid" those of
+    min(n, m) products. Raises ShapeError.
+    """
+    a, v = (reshape(x, (1,)) if shape(x) == () else x for x in as_arrays((a, v), LISTS + NUMBERS))
+    if len(shape(a)) != 1 or len(shape(v)) != 1 or 0 in shape(a) + shape(v):
+        raise ShapeError(message("convolve(a, v)", "two rows with elements are needed", [("a", a, ""), ("v", v, "")]))
+    a, v = (v, a) if shape(a) < shape(v) else (a, v)
+    m = shape(v)[0] - 1
+    border = {"full": (m, m), "same": (m - m // 2, m // 2), "valid": (0, 0)}.get(mode)
+    if border is None:
+        raise ShapeError(f"convolve(a, v, mode): mode is 'full', 'same' or 'valid', not {mode!r}")
+    y = conv2d(reshape(a, (1, 1, -1, 1)), reshape(flip(v), (1, -1, 1, 1)), padding=(0, border))
+    return reshape(y, (-1,))

@@ -8,6 +8,7 @@ At kinks and where slopes are infinite a derivative is a convention. In the whol
     where(c, a, b), dropout  0 for the side that is not chosen, and where an element is dropped
     NaN                      wins in maximum, max, relu and their like, as in NumPy, and takes the derivative
     sqrt(x)                  infinity at 0, the limit; so the norm sqrt(sum(x * x)) has NaN at 0: infinity times 0
+    linalg.norm(x)           0 where it is 0; linalg.py lists the conventions of linear algebra
     std(x)                   0 where it is 0: all elements are equal, or there is one; NaN where ddof leaves none
     x ** 0                   0 everywhere, at 0, infinity and NaN too: its value is 1 there, as in NumPy
     x ** b                   by b: 0 where x ** b is 0, and at 0 ** 0; NaN at 0 for b < 0, and for x < 0

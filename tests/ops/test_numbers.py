@@ -13,7 +13,7 @@ from ..table import TABLE, rows_numpy
 
 UNARY = """negative square exp expm1 log log1p sqrt sin cos tanh sigmoid softplus relu abs stop_gradient sum mean std max
            min logsumexp ravel transpose squeeze flip""".split()
-BINARY = "add subtract multiply divide power maximum minimum".split()
+BINARY = "add subtract multiply divide power maximum minimum dot inner outer kron vdot convolve".split()
 AXES = "softmax log_softmax".split()                        # they need an axis, which a number does not have
 
 # How each operation of m, minigrad or plain NumPy, is called on x, a number or an array without axes.
@@ -23,7 +23,7 @@ CALLS = {
     **{name: lambda m, x, name=name: getattr(m, name)(x, ()) for name in AXES},
     "where": lambda m, x: m.where(x > 1, x, x), "clip": lambda m, x: m.clip(x, 0, 5), "astype": lambda m, x: m.astype(x, "float32"),
     "var": lambda m, x: m.var(x), "tensordot": lambda m, x: m.tensordot(x, x, 0), "argmax": lambda m, x: m.argmax(x),
-    "argmin": lambda m, x: m.argmin(x), "reshape": lambda m, x: m.reshape(x, (1, -1)), "moveaxis": lambda m, x: m.moveaxis(x, (), ()),
+    "argmin": lambda m, x: m.argmin(x), "einsum": lambda m, x: m.einsum(",", x, x), "reshape": lambda m, x: m.reshape(x, (1, -1)), "moveaxis": lambda m, x: m.moveaxis(x, (), ()),
     "expand_dims": lambda m, x: m.expand_dims(x, (0, 1)), "getitem": lambda m, x: m.getitem(x, (None, ...)),
     "scatter_add": lambda m, x: m.scatter_add(x, (3,), 1), "take": lambda m, x: m.take(x, np.array([0, 0])), "pad": lambda m, x: m.pad(x, 0) if m is mg else x,
     "crop": lambda m, x: m.crop(x, 0), "concatenate": lambda m, x: m.concatenate([x, x], None) if m is mg else np.array([x, x]),
@@ -32,13 +32,13 @@ CALLS = {
     **{name: lambda m, x, name=name: getattr(m, name)(x) for name in "silu gelu leaky_relu elu selu".split()},
     **rows_numpy.NUMBERS, "dropout": lambda m, x: m.dropout(x, 0.3, 2), "checkpoint": lambda m, x: m.checkpoint(lambda x: m.exp(x) * 2.0)(x)}
 REFUSED = {                                                 # a number has too few axes for these
-    "matmul": lambda m, x: m.matmul(x, x), "swapaxes": lambda m, x: m.swapaxes(x, 0, 0), "conv2d": lambda m, x: m.conv2d(x, x),
+    "matmul": lambda m, x: m.matmul(x, x), "cross": lambda m, x: m.cross(x, x), "swapaxes": lambda m, x: m.swapaxes(x, 0, 0), "conv2d": lambda m, x: m.conv2d(x, x),
     "conv1d": lambda m, x: m.conv1d(x, x), "conv_transpose2d": lambda m, x: m.conv_transpose2d(x, x),
     "max_pool2d": lambda m, x: m.max_pool2d(x, 2), "avg_pool2d": lambda m, x: m.avg_pool2d(x, 2),
     "unfold": lambda m, x: m.unfold(x, 2), "fold": lambda m, x: m.fold(x, (2, 2), 1, 0), **rows_numpy.NEED_AXES}
 
 
-OPERATIONS = [name for name in TABLE if not name.startswith("nn.")]       # labels in lists: see test_losses.py
+OPERATIONS = [name for name in TABLE if "." not in name]      # nn: labels in lists, see test_losses.py; linalg: test_linalg.py
 
 
 def test_every_operation_is_called():
@@ -74,7 +74,7 @@ ON_LISTS = {**CALLS, **REFUSED, **{name: lambda m, x, name=name: getattr(m, name
             "getitem": lambda m, x: m.getitem(x, [0, 0]), "broadcast_to": lambda m, x: m.broadcast_to(x, (2, 2, 2)),
             "squeeze": lambda m, x: m.squeeze([x], 0), "concatenate": lambda m, x: m.concatenate([x, x], 1),
             "stack": lambda m, x: m.stack([x, x], 1), "sum_to": lambda m, x: m.sum_to(x, (1, 2)),
-            "tensordot": lambda m, x: m.tensordot(x, x, 1), "standardize": lambda m, x: m.standardize(x, 0),
+            "tensordot": lambda m, x: m.tensordot(x, x, 1), "convolve": lambda m, x: m.convolve(x[0], x[1]), "einsum": lambda m, x: m.einsum("ij,jk", x, x), "standardize": lambda m, x: m.standardize(x, 0),
             "where": lambda m, x: m.where([[True, False], [False, True]], x, [0.0, 5.0]),
             "conv1d": lambda m, x: m.conv1d(IMAGE[0], np.ones((2, 2, 1)).tolist()), "conv_transpose2d": lambda m, x: m.conv_transpose2d(IMAGE, np.ones((2, 2, 1, 2)).tolist()),
             "conv2d": lambda m, x: m.conv2d(IMAGE, np.ones((2, 2, 2, 1)).tolist()), "max_pool2d": lambda m, x: m.max_pool2d(IMAGE, 2),
