@@ -333,7 +333,7 @@ def test_communicators_of_mpi4py(tmp_path):
     ("differ", ["the ranks do not do the same thing", "rank 1: allsum of float64[3]"]),
     ("fail", ["only rank 1 fails"]),
     ("die", []),
-    ("sleep", ["rank 0 has waited 8 s for rank 1, in vain", "MINIGRAD_RANK_TIMEOUT"]),
+    ("sleep", [" has waited 8 s for rank 1, in vain", "MINIGRAD_RANK_TIMEOUT"]),
 ])
 def test_no_failure_hangs(tmp_path, name, what):
     path = tmp_path / "call.pickle"
