@@ -9,10 +9,10 @@ A derivative at a point is a linear map that can be applied both ways. To read t
     linalg.py      decompositions, solutions, determinants and norms of matrices
     transforms.py  jvp, linearize, vjp, grad, value_and_grad, hvp (jacobians.py: jacobian, hessian)
     functions.py   checkpoint and with_derivative: a whole function as one primitive
+    special.py     erf, gammaln and their like, by SciPy's names
     losses.py      the loss of each example (normalization.py: batch normalization)
     nn.py          layers: a module is a tree of arrays (layers.py; initial.py: initial values of parameters)
     optim.py       sgd, adam and rmsprop: pairs of pure functions (schedules.py: their rates)
-    special.py     erf, gammaln and their like, by SciPy's names
     distributed.py many ranks that compute one thing: the sum over ranks as a linear map
     reweight.py    Learning to Reweight Examples, one linearization applied both ways
     models.py      networks, which lie in the folder models of the repository

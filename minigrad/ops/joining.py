@@ -40,11 +40,11 @@ __all__ = [
     "linspace", "meshgrid", "ones_like", "repeat", "roll", "rot90", "select", "split", "tile", "trace", "tril",
     "triu", "vsplit", "vstack", "zeros_like"
 ]
+
 zeros_like = constant("zeros_like", "Return zeros of the shape and type of a: plain, also where a is traced.")
 ones_like = constant("ones_like", "Return ones of the shape and type of a: plain, also where a is traced.")
 full_like = row("full_like", lambda a, fill_value, dtype=None: astype(zeros_like(a) + fill_value, dtype or a.dtype),
                 "Return an array of the shape and type of a, or of type `dtype`, with this value, which may be traced.")
-
 
 
 def array(object: Any, dtype: DTypeLike | None = None) -> Array:
@@ -87,7 +87,6 @@ dstack = row("dstack", lambda tup: concatenate([atleast_3d(x) for x in tup], 2),
              "Return arrays joined along their third axis.")
 column_stack = row("column_stack", lambda tup: hstack([transpose(atleast_2d(x)) if ndim(x) < 2 else x for x in tup]),
                    "Return arrays joined along their second axis, those of one axis as columns.")
-
 
 
 # ------------------------------------------------------------------------------------------ repeating and turning
@@ -152,7 +151,6 @@ def diag(v: Array, k: int = 0) -> Array:
 
 broadcast_arrays = row("broadcast_arrays", lambda *args: tuple([
     broadcast_to(x, numpy.broadcast_shapes(*map(shape, args))) for x in args]), "Return arrays of one shape.")
-
 
 
 @by_numpy

@@ -26,6 +26,7 @@ __all__ = [
     "logaddexp2", "mod", "nan_to_num", "positive", "rad2deg", "radians", "reciprocal", "remainder", "rint", "round",
     "sign", "sinc", "sinh", "tan", "trunc"
 ]
+
 LN2, LN10, DEGREE = math.log(2.0), math.log(10.0), math.pi / 180.0
 
 tan: Unary = elementwise("tan", lambda y, x: 1.0 + y * y, doc="Return the tangent of an angle in radians.")

@@ -27,6 +27,7 @@ __all__ = [
     "all", "any", "argpartition", "argsort", "average", "count_nonzero", "cumprod", "cumsum", "diff", "gradient",
     "median", "nanmax", "nanmean", "nanmin", "nansum", "partition", "percentile", "prod", "ptp", "quantile", "sort"
 ]
+
 Axis = int | tuple[int, ...] | None
 
 argsort = constant("argsort", "Return the indices that sort a along an axis: plain integers, without a derivative.")
@@ -76,7 +77,6 @@ cumsum = row("cumsum", lambda a, axis=None, dtype=None: _along("cumsum", _cumsum
              "Return the sums of the elements up to each one, along an axis; of the flattened a for None.")
 cumprod = row("cumprod", lambda a, axis=None, dtype=None: _along("cumprod", _scan, chosen(a, None, 1, dtype), axis),
               "Return the products of the elements up to each one, along an axis; of the flattened a for None.")
-
 
 
 @by_numpy

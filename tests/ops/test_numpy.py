@@ -157,6 +157,11 @@ def test_rounding_is_plain_and_indexes():
     assert jvp(mg.rint, (1.2,), (1.0,))[1] == 0.0
 
 
+def test_equal_elements_keep_their_order():
+    x = np.arange(60.0) % 3
+    np.testing.assert_array_equal(grad(lambda x: mg.sum(mg.sort(x) * np.arange(60)))(x), np.argsort(np.argsort(x, kind="stable")))
+
+
 def test_quantile_may_be_traced():
     x = np.array([4.0, 1.0, 2.0])
     np.testing.assert_allclose(grad(lambda q: mg.quantile(x, q))(0.75), 4.0)
