@@ -42,14 +42,14 @@ from .fast.capture import capture
 from .fast.info import info
 from .functions import checkpoint, with_derivative
 from .jacobians import hessian, jacfwd, jacobian, jacrev
-from .kinds import bilinear, broadcast_to, elementwise, linear, signed, sum_to
+from .kinds import bilinear, elementwise, linear, signed, sum_to
 from .ops import *  # noqa: F403
 from .reweight import example_weights, reweighted_gradient
 from .transforms import grad, hvp, jvp, linearize, value_and_grad, vjp
 
 __all__ = [
     "BackendError", "DTypeError", "FileError", "LinearMap", "MinigradError", "Primitive", "RankError", "ShapeError",
-    "TraceError", "backend", "bilinear", "broadcast_to", "capture", "check", "check_buffers", "check_derivatives",
+    "TraceError", "backend", "bilinear", "capture", "check", "check_buffers", "check_derivatives",
     "checkpoint", "distributed", "draw", "elementwise", "example_weights", "from_dlpack", "grad", "hessian", "hvp",
     "info", "jacfwd", "jacobian", "jacrev", "jvp", "linalg", "linear", "linearize", "nn", "optim", "reweight",
     "reweighted_gradient", "signed", "special", "sum_to", "to_host", "tree", "use", "value_and_grad", "vjp",

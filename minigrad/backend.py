@@ -142,13 +142,14 @@ def from_dlpack(x: Any) -> Array:
     """
     if not hasattr(x, "__dlpack_device__"):
         raise DTypeError(f"from_dlpack(x): a {type(x).__name__} has no __dlpack__\n  help: xp.asarray(x)")
-    if int(x.__dlpack_device__()[0]) in _HOST:
-        return numpy.from_dlpack(x)
-    module, reason = cupy_or_reason()
-    if module is None:
-        raise BackendError(f"from_dlpack(x): x is on a GPU, and {reason}\n"
-                           f"  help: {INSTALL}; or move x to the CPU first")
-    return module.from_dlpack(x)
+    try:
+        module, reason = (numpy, "") if int(x.__dlpack_device__()[0]) in _HOST else cupy_or_reason()
+        if module is None:
+            raise BackendError(f"from_dlpack(x): x is on a GPU, and {reason}\n"
+                               f"  help: {INSTALL}; or move x to the CPU first")
+        return module.from_dlpack(x)
+    except BufferError as error:
+        raise DTypeError(message("from_dlpack(x)", str(error), [("x", x, "")], "a detached copy of x")) from error
 
 
 _HOST = 1, 3            # DLPack's numbers for memory of the CPU, and for that pinned for a GPU

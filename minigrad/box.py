@@ -67,11 +67,6 @@ class Box:
         return int(self.value.size)
 
     @property
-    def nbytes(self) -> int:
-        """The memory of the value in bytes."""
-        return int(self.value.nbytes)
-
-    @property
     def T(self) -> Array:
         """The value with its axes reversed."""
         return ops.transpose(self)
@@ -273,10 +268,10 @@ class Box:
 
         Raises TraceError for any other.
         """
-        if function in _PLAIN_FUNCTIONS:
-            return function(*plain(args), **plain(params))
         home, name = function.__module__, function.__name__
         own = getattr(linalg, name, None) if home == "numpy.linalg" else _operation(name)
+        if own is None and function in _PLAIN_FUNCTIONS:
+            return function(*plain(args), **plain(params))
         if own is None:
             self._refuse(f"{home}.{name}(x)", "minigrad has no such function: write it with those that it has")
         return own(*args, **params)
@@ -315,7 +310,7 @@ def _call_ufunc(box: Box, ufunc: Any, method: str, *args: Any, **params: Any) ->
         own = _operation(ufunc.__name__)
         if own is not None:
             return own(*args)
-    if method == "reduce" and ufunc in _REDUCED and _operation(_REDUCED[ufunc]):
+    if method == "reduce" and ufunc in _REDUCED:
         return _operation(_REDUCED[ufunc])(*args, **{"axis": 0, **params})
     if "out" in params:
         box._refuse(f"numpy.{ufunc.__name__}(..., out=y)", "y = y + x in place of y += x")
@@ -325,23 +320,15 @@ def _call_ufunc(box: Box, ufunc: Any, method: str, *args: Any, **params: Any) ->
 
 def _method(name: str) -> Any:
     def method(self: Box, *args: Any, **params: Any) -> Any:
-        return getattr(ops, name)(self, *args, **params)
-    method.__name__, method.__doc__ = name, f"Return minigrad.{name}(x, ...)."
+        own = _operation(name)
+        return own(self, *args, **params) if own else getattr(raw(self), name)(*plain(args), **params)
+    method.__name__, method.__doc__ = name, f"Return minigrad.{name}(x, ...), or that of the plain value."
     return method
 
 
-def _plain_method(name: str) -> Any:
-    def method(self: Box, *args: Any, **params: Any) -> Any:
-        return getattr(raw(self), name)(*plain(args), **params)
-    method.__name__, method.__doc__ = name, f"Return x.{name}(...) of the plain value: it has no derivative."
-    return method
-
-
-for _name in """all any argmax argmin argpartition argsort astype clip cumprod cumsum diagonal dot max mean min prod
-    ravel repeat round squeeze std sum swapaxes take var""".split():
+for _name in """all any argmax argmin argpartition argsort astype clip cumprod cumsum diagonal dot max mean min nonzero prod
+    ravel repeat round searchsorted squeeze std sum swapaxes take var""".split():
     setattr(Box, _name, _method(_name))
-for _name in "nonzero searchsorted".split():
-    setattr(Box, _name, _plain_method(_name))
 Box.flatten = Box.ravel     # type: ignore[attr-defined]
 
 

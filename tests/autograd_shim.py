@@ -118,7 +118,7 @@ def check_grads(f, argnum=None, modes=("fwd", "rev"), order=2):
     def check(*args, **params):
         chosen = range(len(args)) if argnum is None else (argnum,) if isinstance(argnum, int) else argnum
         if _is_complex(args):
-            pytest.skip("complex numbers")
+            raise MissingName("complex numbers")
 
         def inner(*xs):
             full = list(args)

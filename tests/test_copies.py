@@ -62,7 +62,7 @@ OBJECTS = {
     "Pass": training.Pass(np.ones(2), np.ones(2, bool), 1.0, 2.0), "CleanSet": CleanSet(training.Rows(np.eye(2), np.arange(2)), np.arange(2)),
     "EighResult": mg.linalg.eigh(np.eye(2)), "SVDResult": mg.linalg.svd(np.eye(2)), "QRResult": mg.linalg.qr(np.eye(2)), "SlogdetResult": mg.linalg.slogdet(np.eye(2)),
     "Graph": mg.draw(mg.exp, np.ones(2)), "Operation": mg.draw(mg.exp, np.ones(2)).operations[0]}
-A_PROGRAM = {"LinearMap", "Box", "Bundle", "Forward", "Tape", "Drawing", "Passes", "BatchNormPasses", "Handle", "Kernel", "Captured", "Sums", "with_derivative",        # of one run
+A_PROGRAM = {"LinearMap", "Box", "Bundle", "Forward", "Tape", "Drawing", "Passes", "BatchNormPasses", "Handle", "Kernel", "Captured", "Sums", "Flat", "with_derivative",        # of one run
              "Optimizer",               # made of closures
              "Method",                  # of a class
              "Communicator", "Alone", "MPICommunicator",        # of a process

@@ -2,6 +2,7 @@
 import sys
 
 from .. import box
+from ..kinds import broadcast_to
 from . import joining, more_elementwise, ordering
 from .activations import elu, gelu, leaky_relu, selu, silu
 from .convolution import conv1d, conv2d, conv_transpose2d, convolve
@@ -65,7 +66,7 @@ from .shaping import (
 from .windows import avg_pool2d, fold, max_pool2d, unfold
 
 __all__ = [
-    "abs", "absolute", "add", "amax", "amin", "argmax", "argmin", "astype", "avg_pool2d", "clip", "concatenate",
+    "abs", "absolute", "add", "amax", "amin", "argmax", "argmin", "astype", "avg_pool2d", "broadcast_to", "clip", "concatenate",
     "conv1d", "conv2d", "conv_transpose2d", "convolve", "cos", "crop", "cross", "divide", "dot", "dropout", "einsum",
     "elu", "exp", "expand_dims", "expm1", "fabs", "flip", "fmax", "fmin", "fold", "gelu", "getitem", "inner", "kron",
     "leaky_relu", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "max_pool2d", "maximum", "mean", "min",

@@ -39,7 +39,8 @@ def by_numpy(f: F) -> F:
                 return f(*args, **params)
             except LACKS:
                 raise error from None
-    called.__name__, called.__doc__, called.__module__ = f.__name__, f.__doc__, f.__module__
+    called.__name__ = called.__qualname__ = f.__name__
+    called.__doc__, called.__module__ = f.__doc__, f.__module__
     called.__wrapped__ = f      # type: ignore[attr-defined]
     return cast(F, called)
 
@@ -54,7 +55,8 @@ def constant(name: str, doc: str) -> Callable[..., Any]:
     """Return the array module's function of this name, called on plain values: its results are constants."""
     def f(*args: Any, **params: Any) -> Any:
         return getattr(module_of(*map(raw, leaves(args))), name)(*plain(args), **plain(params))
-    f.__name__, f.__doc__ = name, doc
+    f.__name__ = f.__qualname__ = name
+    f.__doc__, f.__module__ = doc, "minigrad.ops"
     return f
 
 
