@@ -129,6 +129,16 @@ def test_a_norm_of_zero_has_derivative_zero(ord, axis):
     assert np.isfinite(grad(f)(x)).all() and grad(f)(x)[1, 1] > 0.0
 
 
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [None, 0, -1, (0, 1), (1, -1), (-1, 0)])
+def test_the_norm_of_a_traced_value_is_that_of_a_plain_one(axis, keepdims):
+    x = np.stack([A, A.T * 1.5])
+    x = x[0] if axis in (None, (0, 1)) else x
+    orders = [None, 1, -1, 2, -2, math.inf, -math.inf] + ([0, 3, 0.5] if isinstance(axis, int) else ["fro", "nuc"])
+    for ord in orders:
+        np.testing.assert_allclose(jvp(lambda x: linalg.norm(x, ord, axis, keepdims), (x,), (x,))[0], np.linalg.norm(x, ord, axis, keepdims), rtol=1e-12, strict=True)
+
+
 def test_of_equal_extremes_the_first_counts():
     np.testing.assert_array_equal(grad(lambda x: linalg.norm(x, math.inf))(np.array([1.0, -2.0, 2.0])), [0.0, -1.0, 0.0])
     np.testing.assert_array_equal(grad(lambda x: linalg.norm(x, 1))(np.array([1.0, 0.0, -2.0])), [1.0, 0.0, -1.0])
