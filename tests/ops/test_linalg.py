@@ -27,7 +27,8 @@ PLAIN = {                                                   # how each is called
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_results_are_numpys(name, dtype):
-    a, b = (4.0 * A).astype(dtype), (4.0 * A)[:, :2].astype(dtype)
+    a = (4.0 * A + (2j * A[::-1] if dtype == "complex128" else 0.0)).astype(dtype)
+    b = a[:, :2]
     found, expected = (PLAIN[name](m, a, b) for m in (linalg, np.linalg))
     assert len(found) == len(expected) if isinstance(expected, tuple) else not isinstance(found, tuple)
     assert getattr(found, "_fields", None) == getattr(expected, "_fields", None)
@@ -96,7 +97,10 @@ def test_pinv_of_constant_rank():
     check_derivatives(lambda u, v: linalg.pinv(mg.outer(u, v), 1e-9), u, v)
     b = np.array([1.0, 2.0, -1.0])
     check_derivatives(lambda u, v: linalg.lstsq(mg.outer(u, v), b, 1e-9)[0], u, v, order=2)
-    assert linalg.lstsq(mg.outer(u, v), b)[1].shape == (0,)
+    for size in (1.0, 1e8):                                 # no sums of squares, as in NumPy, where the rank is not full
+        sums = []
+        gradient = grad(lambda u: (sums.extend(linalg.lstsq(mg.outer(u, v * size), b)[1:3]), mg.sum(u))[1])(u)
+        assert sums[0].shape == (0,) and sums[1] == 1 and (gradient == 1.0).all()
 
 
 # -------------------------------------------------------------------------------------------------- equal values
@@ -116,13 +120,23 @@ def test_vectors_of_equal_values_have_no_derivative():
     assert np.isnan(hessian(lambda a: mg.sum(linalg.eigvalsh(a) ** 2))(np.eye(2))).any()       # it goes through the vectors
 
 
-@pytest.mark.parametrize("ord, axis", [(None, None), (2, 0), (None, (0, 1)), ("fro", (0, 1)), (3, 0), (1.5, 1)])
+@pytest.mark.parametrize("ord, axis", [(None, None), (2, 0), (None, (0, 1)), ("fro", (0, 1)), ("f", (1, 0)), (3, 0), (1.5, 1)])
 def test_a_norm_of_zero_has_derivative_zero(ord, axis):
     def f(x):
         return mg.sum(linalg.norm(x, ord, axis))
     np.testing.assert_array_equal(grad(f)(np.zeros((2, 2))), np.zeros((2, 2)))
     x = np.array([[0.0, 3.0], [0.0, 4.0]])                  # one zero column beside one that is not
     assert np.isfinite(grad(f)(x)).all() and grad(f)(x)[1, 1] > 0.0
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [None, 0, -1, (0, 1), (1, -1), (-1, 0)])
+def test_the_norm_of_a_traced_value_is_that_of_a_plain_one(axis, keepdims):
+    x = np.stack([A, A.T * 1.5])
+    x = x[0] if axis in (None, (0, 1)) else x
+    orders = [None, 1, -1, 2, -2, math.inf, -math.inf] + ([0, 3, 0.5] if isinstance(axis, int) else ["fro", "nuc"])
+    for ord in orders:
+        np.testing.assert_allclose(jvp(lambda x: linalg.norm(x, ord, axis, keepdims), (x,), (x,))[0], np.linalg.norm(x, ord, axis, keepdims), rtol=1e-12, strict=True)
 
 
 def test_of_equal_extremes_the_first_counts():
@@ -199,7 +213,8 @@ def test_half_precision_is_refused_as_in_numpy():
 
 def test_multi_dot_takes_the_cheapest_product_first():
     x, a, b = np.ones(50), np.ones((50, 40)), np.ones((40, 30))
-    drawn = mg.draw(lambda x, a, b: linalg.multi_dot([x, a, b]), x, a, b)
-    assert not any(op.shape == (50, 30) for op in drawn.operations)
+    for call in (lambda x, a, b: linalg.multi_dot([x, a, b]), lambda x, a, b: linalg.multi_dot([b.T, a.T, x])):
+        drawn = mg.draw(call, x, a, b)
+        assert not any(op.shape in ((50, 30), (30, 50)) for op in drawn.operations)
     with pytest.raises(mg.MinigradError):
         linalg.multi_dot([])

@@ -126,3 +126,4 @@ def test_a_traced_value_has_dot():
     x = np.array([1.0, 2.0])
     np.testing.assert_array_equal(grad(lambda x: x.dot(x))(x), 2.0 * x)
     np.testing.assert_array_equal(grad(lambda x: x.dot([3.0, 4.0]))(x), [3.0, 4.0])
+    np.testing.assert_array_equal(mg.jvp(lambda a: a.dot([1.0, 2.0, 3.0]), (np.ones((2, 3)),), (np.ones((2, 3)),)), np.full((2, 2), 6.0))
