@@ -326,8 +326,8 @@ def _method(name: str) -> Any:
     return method
 
 
-for _name in """all any argmax argmin argpartition argsort astype clip cumprod cumsum diagonal dot max mean min nonzero prod
-    ravel repeat round searchsorted squeeze std sum swapaxes take var""".split():
+for _name in """all any argmax argmin argpartition argsort astype clip cumprod cumsum diagonal dot max mean min nonzero
+    prod ravel repeat round searchsorted squeeze std sum swapaxes take var""".split():
     setattr(Box, _name, _method(_name))
 Box.flatten = Box.ravel     # type: ignore[attr-defined]
 
