@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import string
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -19,18 +20,19 @@ from .shaping import getitem, reshape, transpose
 
 Names = tuple[str | int, ...]   # of axes: letters, and for those of an ellipsis -1, -2 ... from the last
 Named = tuple[Array, Names]
+LETTERS = string.ascii_uppercase + string.ascii_lowercase     # in the order of their code points, as integers are
 
 
-def einsum(subscripts: str, *operands: Array, optimize: Any = True) -> Array:
+def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Array:
     """Return the sum of products over named axes: "ij,jk->ik" is a matrix product, "ii" a trace, "ij->ji" a transpose.
 
     Names that the output lacks are summed over; without "->" it has those that occur once, in alphabetical order. "..."
-    stands for axes that broadcast. optimize is NumPy's and changes nothing: the two operands with the smallest product
-    always come next. Raises ShapeError, and DTypeError for NumPy's other form, einsum(a, [0, 1], ...).
+    stands for axes that broadcast. NumPy's other form, einsum(a, [0, 1], b, [1, 2], [0, 2]), has lists of integers for
+    names. optimize is NumPy's and changes nothing: the two operands with the smallest product always come next. Raises
+    ShapeError and DTypeError.
     """
     if not isinstance(subscripts, str):
-        raise DTypeError(message("einsum(subscripts, ...)", "the names of axes come first, as a string",
-                                 [("subscripts", subscripts, "")], 'einsum("ij,jk->ik", a, b)'))
+        subscripts, operands = _spelled(subscripts, *operands)
     operands = tuple(as_arrays(operands, LISTS + NUMBERS))
     terms, output = _names(subscripts, [shape(x) for x in operands])
     lengths: dict[str | int, int] = {}
@@ -49,6 +51,18 @@ def einsum(subscripts: str, *operands: Array, optimize: Any = True) -> Array:
         left = [y, *(x for i, x in enumerate(left) if i not in pair)]
     y, dtype = _arranged(left[0], *zip(output)), numpy.result_type(*[raw(x).dtype for x in operands])
     return y if type(y) is Box or y.dtype == dtype else y.astype(dtype)     # sums of small integers are wider
+
+
+def _spelled(*args: Any) -> tuple[str, tuple[Array, ...]]:
+    """Return names as a string, and the operands, of lists of integers behind the operands and of the output."""
+    lists = [*args[1::2], *args[len(args) - len(args) % 2:]]
+    try:
+        terms = ["".join("..." if c is Ellipsis else LETTERS[c] for c in names) for names in lists]
+    except (TypeError, IndexError):
+        raise DTypeError(message("einsum(subscripts, ...)", "the names of axes come first, as a string",
+                                 [("subscripts", args[0], "")], 'einsum("ij,jk->ik", a, b)')) from None
+    count = len(args) // 2
+    return "->".join([",".join(terms[:count]), *terms[count:]]), args[:2 * count:2]
 
 
 def _names(subscripts: str, shapes: Sequence[Shape]) -> tuple[list[Names], Names]:

@@ -88,11 +88,20 @@ def test_wrong_names_of_einsum_are_told(subscripts, shapes, text):
         mg.einsum(subscripts, *xs)
 
 
-def test_the_other_form_of_einsum_is_told():
-    with pytest.raises(DTypeError) as caught:
-        mg.einsum(np.ones((2, 2)), [0, 1])
-    assert str(caught.value) == ('einsum(subscripts, ...): the names of axes come first, as a string\n'
-                                 '  subscripts  (2, 2)  float64\n  help: einsum("ij,jk->ik", a, b)')
+@pytest.mark.parametrize("names", [([0, 1], [1, 2], [0, 2]), ([0, 1], [1, 2]), ([1, 0], [0, 2], [2]), ([Ellipsis, 1], [1, Ellipsis], [Ellipsis]), ([5, 30], [30, 51])])
+def test_einsum_with_lists_of_integers(names):
+    """NumPy's other form."""
+    a, b = np.arange(4.0).reshape(2, 2), np.array([[1.0, 3.0], [-2.0, 0.5]])
+    args = lambda a, b: (a, names[0], b, names[1], *names[2:])  # noqa: E731
+    np.testing.assert_allclose(mg.einsum(*args(a, b)), np.einsum(*args(a, b)))
+    mg.check_derivatives(lambda a, b: mg.einsum(*args(a, b)), a, b, order=2)
+
+
+@pytest.mark.parametrize("args", [(np.ones((2, 2)), np.ones((2, 2))), (np.ones((2, 2)),), (np.ones((2, 2)), [0, 52]), (np.ones((2, 2)), [0, 0.5]), (3, 4, 5)])
+def test_names_that_are_none_are_told(args):
+    with pytest.raises(DTypeError, match="the names of axes come first, as a string") as caught:
+        mg.einsum(*args)
+    assert str(caught.value).endswith('help: einsum("ij,jk->ik", a, b)')
 
 
 def test_diagonals_of_einsum_drop_nothing_that_is_not_on_them():
