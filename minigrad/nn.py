@@ -42,7 +42,7 @@ from .initial import he_normal, normal, truncated_normal, uniform_unit_scaling, 
 from .losses import cross_entropy, sigmoid_cross_entropy, squared_error
 from .normalization import _move_averages, _normalize_batch, batch_norm
 from .ops import astype, concatenate, conv2d, dropout, matmul, relu, sqrt, stop_gradient
-from .ops.normalize import moments, moments_over
+from .ops.normalize import statistics_of
 from .ops.windows import Padding, Pair
 from .typing import Array, Key, Shape, Tree
 
@@ -259,8 +259,7 @@ class BatchNorm(Module):
             raise ShapeError(message("BatchNorm(x)", "each channel has one value, which is its own mean: all "
                                      "examples would have the same output", [("x", x, "")],
                                      "model.predict(x, state) uses the running averages of training"))
-        plain = stop_gradient(x)
-        statistics = moments(plain) if comm is None else moments_over(plain, comm)
+        statistics = statistics_of(stop_gradient(x), comm)
         y = _normalize_batch(x, self.gain, self.bias, self.eps, then_relu, statistics, comm)
         return y, self._move(state, *statistics[:2]) if state and (comm or math.prod(shape(x))) else state
 
