@@ -58,7 +58,7 @@ from .layers import (
 from .losses import cross_entropy, sigmoid_cross_entropy, squared_error
 from .normalization import _move_averages, _normalize_batch, batch_norm, group_norm, layer_norm
 from .ops import astype, dropout, relu, sqrt, stop_gradient
-from .ops.normalize import moments, moments_over
+from .ops.normalize import statistics_of
 from .typing import Array, Key, Tree
 
 __all__ = ["Array", "BatchNorm", "Checkpoint", "Conv1d", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding",
@@ -114,8 +114,7 @@ class BatchNorm(Module):
             raise ShapeError(message("BatchNorm(x)", "each channel has one value, which is its own mean: all "
                                      "examples would have the same output", [("x", x, "")],
                                      "model.predict(x, state) uses the running averages of training"))
-        plain = stop_gradient(x)
-        statistics = moments(plain) if comm is None else moments_over(plain, comm)
+        statistics = statistics_of(stop_gradient(x), comm)
         y = _normalize_batch(x, self.gain, self.bias, self.eps, then_relu, statistics, comm)
         return y, self._move(state, *statistics[:2]) if state and (comm or math.prod(shape(x))) else state
 

@@ -33,7 +33,7 @@ def _normalize_batch(x: Array, gain: Array | None, bias: Array, eps: float, then
                      statistics: tuple[Array, ...] | None = None, comm: Communicator | None = None) -> Array:
     """Return batch_norm, or relu of it if `then_relu`.
 
-    statistics: moments(x), or moments_over(x, comm), if the caller has them.
+    statistics: statistics_of(x, comm), if the caller has them.
     """
     x, gain, bias = (v if v is None or hasattr(v, "dtype") else as_array(v) for v in (x, gain, bias))
     rows = [("x", x, ""), *([] if gain is None else [("gain", gain, "")]), ("bias", bias, "")]

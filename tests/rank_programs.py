@@ -174,6 +174,8 @@ def die(comm):
 
 
 def sleep(comm):
+    from mpi4py import MPI
+    MPI.COMM_WORLD.Barrier()                                # all have started, however long that took
     if comm.rank == 1:
-        time.sleep(60)
+        time.sleep(150)
     allsum(np.ones(2), comm)

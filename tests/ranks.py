@@ -17,7 +17,7 @@ from minigrad.errors import RankError
 
 from . import requirements
 
-TIMEOUT = 60.0          # seconds
+TIMEOUT = 180.0         # seconds, of a busy machine
 
 
 class Thread(Communicator):

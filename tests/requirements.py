@@ -85,8 +85,9 @@ def _mpi():
 
 
 def mpiexec():
-    """Return the path of mpiexec, of this environment first; None if there is none."""
-    return shutil.which("mpiexec", path=os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    """Return the path of mpiexec, None if there is none: asked for only where mpi4py is, as this imports the benchmark."""
+    from experiments.benchmark.ranks import find_mpiexec
+    return find_mpiexec()
 
 
 def _folder(name):

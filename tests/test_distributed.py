@@ -340,5 +340,5 @@ def test_no_failure_hangs(tmp_path, name, what):
     path.write_bytes(pickle.dumps(("tests.rank_programs", name, ())))
     start = time.monotonic()
     done = ranks.start(3, "-m", "mpi4py", "-m", "tests.ranks", path, MINIGRAD_RANK_TIMEOUT="8")
-    assert done.returncode != 0 and time.monotonic() - start < 50
+    assert done.returncode != 0 and time.monotonic() - start < 100
     assert all(text in done.stderr for text in what), done.stderr

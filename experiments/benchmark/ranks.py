@@ -75,10 +75,15 @@ def _measure_here(path, steps):
         tree.write_whole(pathlib.Path(path), json.dumps(rows).encode())
 
 
+def find_mpiexec():
+    """Return the path of mpiexec, of this environment first; None if there is none."""
+    beside = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    return shutil.which("mpiexec", path=beside)
+
+
 def measure_all(sizes, steps, folder):
     """Return the rows of all numbers of ranks, each measured by a program that mpiexec starts."""
-    beside = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
-    mpiexec = shutil.which("mpiexec", path=beside)
+    mpiexec = find_mpiexec()
     if mpiexec is None:
         raise mg.MinigradError("mpiexec was not found\n  help: pip install 'minigrad[mpi]'")
     rows, file = [], folder / "ranks.part.json"

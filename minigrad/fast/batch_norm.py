@@ -5,8 +5,7 @@ from typing import Any
 import numpy
 
 from ..communicators import Communicator
-from ..ops.normalize import moments as plain_moments
-from ..ops.normalize import moments_over
+from ..ops.normalize import statistics_of
 from ..typing import Array
 from .elementwise import select
 from .products import column_sums
@@ -48,17 +47,12 @@ def batch_norm(x: Array, gain: Array | None, bias: Array, eps: float, then_relu:
                statistics: tuple[Array, ...] | None, comm: Communicator | None = None) -> Any:
     """Return y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative.
 
-    statistics: moments(x), or moments_over(x, comm), if they are known already.
+    statistics: statistics_of(x, comm), if they are known already.
     """
     if not x.size and comm is None:
         return NotImplemented
     passes = Passes(x, gain, bias, statistics or statistics_of(x, comm), eps, then_relu, comm)
     return passes.y, passes.push, passes.pull
-
-
-def statistics_of(x: Array, comm: Communicator | None) -> tuple[Array, ...]:
-    """Return moments(x), or moments_over(x, comm) if there is a communicator."""
-    return plain_moments(x) if comm is None else moments_over(x, comm)
 
 
 class Passes:

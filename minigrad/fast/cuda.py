@@ -21,7 +21,7 @@ import numpy
 
 from ..backend import module_of
 from ..communicators import Communicator
-from ..ops.normalize import moments_over
+from ..ops.normalize import statistics_of
 from ..typing import Array, Shape
 from .cublas import has_kernels
 from .elementwise import SMALL
@@ -181,9 +181,9 @@ _normalize_slope = Kernel("normalize_slope", """
 def batch_norm(x: Array, gain: Array, bias: Array, eps: float, then_relu: bool, statistics: Any,
                comm: Communicator | None = None) -> Any:
     """Return y, push and pull of nn.batch_norm, with relu if `then_relu`; see with_derivative."""
-    statistics = statistics or (moments(x) if comm is None else moments_over(x, comm))
+    statistics = statistics or statistics_of(x, comm)
     rows = bias.astype(x.dtype) if comm and not x.size else x       # a rank without examples does what the others do
-    if statistics is NotImplemented or not has_kernels(rows, bias, *statistics, *([] if gain is None else [gain])):
+    if not has_kernels(rows, bias, *statistics, *([] if gain is None else [gain])):
         return NotImplemented
     passes = BatchNormPasses(x, gain, bias, statistics, eps, then_relu, comm)
     return passes.y, passes.push, passes.pull

@@ -6,8 +6,9 @@ from typing import Any
 import numpy
 
 from ..communicators import Communicator
+from ..ops.normalize import statistics_of
 from ..typing import Array, Shape
-from .batch_norm import Passes, join_moments, statistics_of
+from .batch_norm import Passes, join_moments
 from .elementwise import SMALL
 from .native import address, contiguous, kernels
 from .threads import map_chunks, split_rows, sum_chunks

@@ -98,3 +98,8 @@ def moments_over(x: Array, comm: Communicator) -> tuple[Array, Array, Array]:
     mean, count = sums[:-1] / sums[-1:], sums[-1:]
     squares = comm.allsum(rows * (own_var + xp.square(own_mean - mean)))
     return mean.astype(x.dtype), (squares / count).astype(x.dtype), count.astype(x.dtype)
+
+
+def statistics_of(x: Array, comm: Communicator | None) -> tuple[Array, ...]:
+    """Return moments(x), or moments_over(x, comm) if there is a communicator."""
+    return moments(x) if comm is None else moments_over(x, comm)
