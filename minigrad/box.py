@@ -5,6 +5,7 @@ What would silently lose the derivative raises an error that says what to write 
 from __future__ import annotations
 
 import math
+import operator
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -130,12 +131,6 @@ class Box:
     def __rpow__(self, other: Any) -> Array:
         return ops.power(other, self)
 
-    def __mod__(self, other: Any) -> Array:
-        return ops.mod(self, other)
-
-    def __rmod__(self, other: Any) -> Array:
-        return ops.mod(other, self)
-
     def __neg__(self) -> Array:
         return ops.negative(self)
 
@@ -145,19 +140,7 @@ class Box:
     def __abs__(self) -> Array:
         return ops.abs(self)
 
-    # ----------------------------------------- comparisons and rounding: plain, as their derivative is zero
-
-    def __floordiv__(self, other: Any) -> Array:
-        return ops.floor_divide(self, other)
-
-    def __rfloordiv__(self, other: Any) -> Array:
-        return ops.floor_divide(other, self)
-
-    def __divmod__(self, other: Any) -> Array:
-        return ops.divmod(self, other)
-
-    def __rdivmod__(self, other: Any) -> Array:
-        return ops.divmod(other, self)
+    # ------------------------------------------------------ rounding: plain, as its derivative is zero
 
     def __round__(self, digits: int | None = None) -> Array:
         return ops.round(self, digits or 0)
@@ -170,24 +153,6 @@ class Box:
 
     def __ceil__(self) -> Any:
         return math.ceil(raw(self))
-
-    def __lt__(self, other: Any) -> Array:
-        return raw(self) < raw(other)
-
-    def __le__(self, other: Any) -> Array:
-        return raw(self) <= raw(other)
-
-    def __gt__(self, other: Any) -> Array:
-        return raw(self) > raw(other)
-
-    def __ge__(self, other: Any) -> Array:
-        return raw(self) >= raw(other)
-
-    def __eq__(self, other: Any) -> Array:
-        return raw(self) == raw(other)
-
-    def __ne__(self, other: Any) -> Array:
-        return raw(self) != raw(other)
 
     __hash__ = None     # type: ignore[assignment]
 
@@ -326,9 +291,18 @@ def _method(name: str) -> Any:
     return method
 
 
+def _comparison(compare: Any) -> Any:
+    return lambda self, other: compare(raw(self), raw(other))
+
+
 for _name in """all any argmax argmin argpartition argsort astype clip cumprod cumsum diagonal dot max mean min nonzero
     prod ravel repeat round searchsorted squeeze std sum swapaxes take var""".split():
     setattr(Box, _name, _method(_name))
+for _name in "lt le gt ge eq ne".split():                   # plain, as their derivative is zero
+    setattr(Box, f"__{_name}__", _comparison(getattr(operator, _name)))
+for _name, _own in {"mod": "mod", "floordiv": "floor_divide", "divmod": "divmod"}.items():
+    setattr(Box, f"__{_name}__", lambda self, other, own=_own: getattr(ops, own)(self, other))
+    setattr(Box, f"__r{_name}__", lambda self, other, own=_own: getattr(ops, own)(other, self))
 Box.flatten = Box.ravel     # type: ignore[attr-defined]
 
 
