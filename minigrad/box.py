@@ -235,7 +235,7 @@ class Box:
         """
         home, name = function.__module__, function.__name__
         own = getattr(linalg, name, None) if home == "numpy.linalg" else _operation(name)
-        if own is None and function in _PLAIN_FUNCTIONS:
+        if own is None and function in WITHOUT_DERIVATIVE:
             return function(*plain(args), **plain(params))
         if own is None:
             self._refuse(f"{home}.{name}(x)", "minigrad has no such function: write it with those that it has")
@@ -252,13 +252,11 @@ class Box:
                                            "write it with the functions of minigrad"))
 
 
-_PLAIN_FUNCTIONS = {getattr(numpy, name) for name in """
+WITHOUT_DERIVATIVE = {getattr(numpy, name) for name in """
     allclose argmax argmin argsort argwhere array_equal array_equiv array_repr array_str array2string can_cast
-    count_nonzero empty_like flatnonzero full_like iscomplexobj isclose isrealobj min_scalar_type ndim nonzero ones_like
-    result_type searchsorted shape shares_memory size zeros_like""".split()}
-_PLAIN_UFUNCS = {getattr(numpy, name) for name in """
-    equal greater greater_equal isfinite isinf isnan less less_equal logical_and logical_not logical_or logical_xor
-    not_equal signbit""".split()}
+    count_nonzero empty_like equal flatnonzero full_like greater greater_equal iscomplexobj isclose isfinite isinf isnan
+    isrealobj less less_equal logical_and logical_not logical_or logical_xor min_scalar_type ndim nonzero not_equal
+    ones_like result_type searchsorted shape shares_memory signbit size zeros_like""".split()}
 _REDUCED = {numpy.add: "sum", numpy.multiply: "prod", numpy.maximum: "max", numpy.minimum: "min"}
 
 
@@ -270,7 +268,7 @@ def _operation(name: str) -> Any:
 def _call_ufunc(box: Box, ufunc: Any, method: str, *args: Any, **params: Any) -> Any:
     """Return what a ufunc of NumPy returns, by minigrad's operation; see Box.__array_function__."""
     if method == "__call__" and not params:
-        if ufunc in _PLAIN_UFUNCS:
+        if ufunc in WITHOUT_DERIVATIVE:
             return ufunc(*plain(args))
         own = _operation(ufunc.__name__)
         if own is not None:

@@ -169,9 +169,18 @@ def meshgrid(*xi: Array, indexing: str = "xy", sparse: bool = False) -> tuple[Ar
     return tuple([swapaxes(x, 0, 1) if indexing == "xy" and len(xi) > 1 else x for x in grids])
 
 
-@by_numpy
-def linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, axis: int = 0) -> Array:
-    """Return `num` numbers at equal distances from start to stop, which is the last one only with `endpoint`."""
+def linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, axis: int = 0, **params: Any) -> Any:
+    """Return `num` numbers at equal distances from start to stop, which is the last one only with `endpoint`.
+
+    They belong to the module of start and stop; to the one in use, minigrad.xp, if these are numbers.
+    """
+    if not is_traced((start, stop)):
+        ends = [x for x in (start, stop) if is_array(x)]
+        return (module_of(*ends) if ends else backend.xp).linspace(start, stop, num, endpoint, axis=axis, **params)
+    return _spaced(start, stop, num, endpoint, axis, **params)
+
+
+def _spaced(start: Array, stop: Array, num: int, endpoint: bool, axis: int) -> Array:
     span = add(start, stop)
     w = (module_of(raw(span)).arange(num) / builtins.max(num - endpoint, 1)).astype(span.dtype)
     w = reshape(w, (num,) + (1,) * ndim(span))

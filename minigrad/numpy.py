@@ -1,0 +1,54 @@
+"""NumPy's names on the arrays in use, with derivatives: `import minigrad.numpy as np`, and the program stays as it is.
+
+    np.exp, np.sum, np.linalg.norm ...      minigrad's operations of these names
+    np.zeros, np.pi, np.random ...          those of minigrad.xp, which is NumPy or CuPy
+
+A function of the array module that minigrad lacks takes plain arrays. For a traced value it raises TraceError, unless
+its result has no derivative anyway, as that of np.isnan.
+"""
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy
+
+from . import backend, ops
+from . import linalg as _linalg
+from .box import WITHOUT_DERIVATIVE, plain
+from .errors import TraceError
+from .ops.by_numpy import is_traced
+
+
+class Names:
+    """The names of a module of minigrad, and beyond them those of the array module, or of a module inside of it."""
+
+    def __init__(self, own: Any, inside: str | None = None) -> None:
+        self.own, self.inside = own, inside
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.own.__all__:
+            return getattr(self.own, name)
+        value = getattr(self._others(), name)
+        is_function = callable(value) and not isinstance(value, type)
+        return functools.wraps(value)(functools.partial(_call, value, name)) if is_function else value
+
+    def __dir__(self) -> list[str]:
+        return sorted({*self.own.__all__, *dir(self._others())})
+
+    def _others(self) -> Any:
+        return getattr(backend.xp, self.inside) if self.inside else backend.xp
+
+
+def _call(function: Any, name: str, *args: Any, **params: Any) -> Any:
+    """Return function(*args, **params). Raises TraceError where that would lose a derivative."""
+    if is_traced((*args, *params.values())):
+        if getattr(numpy, name, None) not in WITHOUT_DERIVATIVE:
+            raise TraceError(f"np.{name}(x): minigrad has no such function of a traced value\n"
+                             "  help: write it with those that it has")
+        args, params = plain(args), plain(params)
+    return function(*args, **params)
+
+
+linalg = Names(_linalg, "linalg")
+__getattr__, __dir__ = Names(ops).__getattr__, Names(ops).__dir__

@@ -1,0 +1,37 @@
+"""minigrad.numpy: one import in place of NumPy's, on the arrays in use."""
+import numpy
+import pytest
+
+import minigrad as mg
+import minigrad.numpy as np
+from minigrad import TraceError
+
+
+def logistic(w, x, y):
+    """A loss as it was written for NumPy."""
+    p = 1 / (1 + np.exp(-np.dot(np.hstack([x, np.ones((len(x), 1))]), w)))
+    penalty = np.linalg.norm(w) + np.where(np.isnan(w), np.inf, np.zeros(3)).sum()
+    return -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)) + 0.1 * np.pi * penalty
+
+
+def test_a_program_of_numpy_runs_on_the_arrays_in_use(device):
+    xp = mg.xp
+    rng = numpy.random.default_rng(0)
+    w, x, y = rng.normal(size=3), rng.normal(size=(5, 2)), numpy.array([0.0, 1.0, 1.0, 0.0, 1.0])
+    p = lambda w: 1 / (1 + numpy.exp(-(x @ w[:2] + w[2])))  # noqa: E731
+    expected = numpy.append(x, numpy.ones((5, 1)), 1).T @ (p(w) - y) / 5 + 0.1 * numpy.pi * w / numpy.linalg.norm(w)
+    found = mg.grad(logistic)(*map(xp.asarray, (w, x, y)))
+    assert type(found) is xp.ndarray
+    numpy.testing.assert_allclose(mg.to_host(found), expected, rtol=1e-12)
+
+
+def test_what_minigrad_lacks_is_the_array_module_s(device):
+    xp = mg.xp
+    assert np.float32 is xp.float32 and np.pi == xp.pi and np.newaxis is None and np.random is xp.random
+    assert type(np.linspace(0, 1, 3)) is type(np.zeros(2)) is xp.ndarray
+    assert {"exp", "zeros", "einsum"} <= {*dir(np)} and {"norm", "eigvalsh"} <= {*dir(np.linalg)}
+    assert mg.grad(lambda x: np.sum(x * np.isfinite(x)))(xp.ones(2)).tolist() == [1.0, 1.0]
+    with pytest.raises(TraceError, match=r"np.histogram\(x\): minigrad has no such function of a traced value"):
+        mg.grad(lambda x: np.histogram(x)[0])(xp.ones(2))
+    with pytest.raises(AttributeError, match="exq"):
+        np.exq
