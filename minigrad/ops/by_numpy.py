@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import numpy
+
 from ..backend import module_of
 from ..box import Box, plain, raw
 from ..core import Primitive
@@ -32,9 +34,10 @@ def by_numpy(f: F) -> F:
     def called(*args: Any, **params: Any) -> Any:
         if is_traced((*args, *params.values())):
             return f(*args, **params)
+        xp = module_of(*leaves(args))
         try:
-            return getattr(module_of(*leaves(args)), called.__name__)(*args, **params)
-        except LACKS as error:
+            return getattr(xp, called.__name__)(*args, **params)
+        except (LACKS if xp is numpy else (*LACKS, ValueError)) as error:       # CuPy's take fewer shapes
             try:
                 return f(*args, **params)
             except LACKS:
