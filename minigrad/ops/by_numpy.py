@@ -17,6 +17,7 @@ from ..typing import Array
 
 F = TypeVar("F", bound=Callable[..., Any])
 LACKS = TypeError, AttributeError, NotImplementedError
+OWN = "quantile", "percentile"      # CuPy's (14.2) take q of one axis alone, and read outside of their arrays
 
 
 def leaves(x: Any) -> list[Any]:
@@ -32,12 +33,12 @@ def is_traced(x: Any) -> bool:
 def by_numpy(f: F) -> F:
     """Return f for traced arguments, and the array module's function of its name for others."""
     def called(*args: Any, **params: Any) -> Any:
-        if is_traced((*args, *params.values())):
+        name, xp = called.__name__, module_of(*map(raw, leaves(args)))
+        if is_traced((*args, *params.values())) or name in OWN and xp is not numpy:
             return f(*args, **params)
-        xp = module_of(*leaves(args))
         try:
-            return getattr(xp, called.__name__)(*args, **params)
-        except (LACKS if xp is numpy else (*LACKS, ValueError)) as error:       # CuPy's take fewer shapes
+            return getattr(xp, name)(*args, **params)
+        except LACKS as error:
             try:
                 return f(*args, **params)
             except LACKS:
