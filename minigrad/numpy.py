@@ -30,6 +30,9 @@ class Names:
         if name in self.own.__all__:
             return getattr(self.own, name)
         value = getattr(self._others(), name)
+        alias = str(getattr(value, "__name__", "")).removeprefix("cupy_")
+        if alias in self.own.__all__:                       # np.concat is np.concatenate
+            return getattr(self.own, alias)
         is_function = callable(value) and not isinstance(value, type)
         return functools.wraps(value)(functools.partial(_call, value, name)) if is_function else value
 
