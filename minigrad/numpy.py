@@ -9,6 +9,8 @@ its result has no derivative anyway, as that of np.isnan.
 from __future__ import annotations
 
 import functools
+import importlib
+import sys
 from typing import Any
 
 import numpy
@@ -23,24 +25,25 @@ from .ops.by_numpy import is_traced
 class Names:
     """The names of a module of minigrad, and beyond them those of the array module, or of a module inside of it."""
 
-    def __init__(self, own: Any, inside: str | None = None) -> None:
-        self.own, self.inside = own, inside
+    def __init__(self, own: Any, names: list[str], inside: str | None = None) -> None:
+        self.own, self.names, self.inside = own, {*names}, inside
 
     def __getattr__(self, name: str) -> Any:
-        if name in self.own.__all__:
+        if name in self.names:
             return getattr(self.own, name)
         value = getattr(self._others(), name)
         alias = str(getattr(value, "__name__", "")).removeprefix("cupy_")
-        if alias in self.own.__all__:                       # np.concat is np.concatenate
+        if alias in self.names:                             # np.concat is np.concatenate
             return getattr(self.own, alias)
         is_function = callable(value) and not isinstance(value, type)
         return functools.wraps(value)(functools.partial(_call, value, name)) if is_function else value
 
     def __dir__(self) -> list[str]:
-        return sorted({*self.own.__all__, *dir(self._others())})
+        return sorted({*self.names, *dir(self._others())})
 
     def _others(self) -> Any:
-        return getattr(backend.xp, self.inside) if self.inside else backend.xp
+        xp = importlib.import_module(backend.name())
+        return getattr(xp, self.inside) if self.inside else xp
 
 
 def _call(function: Any, name: str, *args: Any, **params: Any) -> Any:
@@ -53,5 +56,6 @@ def _call(function: Any, name: str, *args: Any, **params: Any) -> Any:
     return function(*args, **params)
 
 
-linalg = Names(_linalg, "linalg")
-__getattr__, __dir__ = Names(ops).__getattr__, Names(ops).__dir__
+linalg = Names(_linalg, _linalg.__all__, "linalg")
+_names = Names(sys.modules[__package__], ops.__all__)
+__getattr__, __dir__ = _names.__getattr__, _names.__dir__
