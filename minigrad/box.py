@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import math
 import operator
+import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -19,6 +20,7 @@ ops: Any = None     # minigrad.ops, which is written with boxes: it puts itself 
 linalg: Any = None  # ... and so does minigrad.linalg
 
 _PLAIN = "minigrad.stop_gradient(x) is its plain value, a constant to every derivative"
+_NEW = "y = y + x in place of y += x"
 
 
 class _OnType:
@@ -235,6 +237,8 @@ class Box:
         """
         home, name = function.__module__, function.__name__
         own = getattr(linalg, name, None) if home == "numpy.linalg" else _operation(name)
+        if params.get("out") is not None:
+            self._refuse(f"{home}.{name}(..., out=y)", _NEW)
         if own is None and function in WITHOUT_DERIVATIVE:
             return function(*plain(args), **plain(params))
         if own is None:
@@ -261,8 +265,8 @@ _REDUCED = {numpy.add: "sum", numpy.multiply: "prod", numpy.maximum: "max", nump
 
 
 def _operation(name: str) -> Any:
-    """Return minigrad's operation of this name, None if it has none."""
-    return getattr(ops, name) if name in ops.__all__ else None
+    """Return minigrad's operation of this name, which explains its errors; None if it has none."""
+    return getattr(sys.modules["minigrad"], name) if name in ops.__all__ else None
 
 
 def _call_ufunc(box: Box, ufunc: Any, method: str, *args: Any, **params: Any) -> Any:
@@ -276,7 +280,7 @@ def _call_ufunc(box: Box, ufunc: Any, method: str, *args: Any, **params: Any) ->
     if method == "reduce" and ufunc in _REDUCED:
         return _operation(_REDUCED[ufunc])(*args, **{"axis": 0, **params})
     if "out" in params:
-        box._refuse(f"numpy.{ufunc.__name__}(..., out=y)", "y = y + x in place of y += x")
+        box._refuse(f"numpy.{ufunc.__name__}(..., out=y)", _NEW)
     call = f"numpy.{ufunc.__name__}" + f".{method}" * (method != "__call__")
     return box._refuse(f"{call}(x)", "minigrad has no such function: write it with those that it has")
 

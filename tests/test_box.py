@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 import minigrad.numpy
-from minigrad import TraceError, box, tree
+from minigrad import MinigradError, TraceError, box, tree
 from minigrad.errors import BackendError, DTypeError
 
 from . import requirements
@@ -98,6 +98,8 @@ def test_ufuncs_without_a_derivative_take_plain_values(ufunc):
     (lambda x: np.add.accumulate(x), "numpy.add.accumulate(x): this would lose the derivative"),
     (lambda x: np.ones(3).__iadd__(x), "help: y = y + x in place of y += x"),
     (lambda x: np.exp(x, out=np.ones(3)), "help: y = y + x in place of y += x"),
+    (lambda x: np.round(x, 1, out=np.ones(3)), "help: y = y + x in place of y += x"),
+    (lambda x: np.sum(x, out=np.ones(())), "help: y = y + x in place of y += x"),
     (lambda x: np.from_dlpack(x), "this would lose the derivative"),
     (lambda x: mg.from_dlpack(x), "this would lose the derivative"),
     (lambda x: np.asarray(x), "this would lose the derivative"),
@@ -106,6 +108,12 @@ def test_what_would_lose_a_derivative_is_refused(f, what):
     with pytest.raises(TraceError) as caught:
         mg.grad(lambda x: mg.sum(x) + 0 * np.size(f(x)))(np.ones(3))
     assert what in str(caught.value)
+
+
+@pytest.mark.parametrize("f", [lambda x: np.sum(x, dtype="real"), lambda x: np.tile(x, "two"), lambda x: np.split(x, 2), lambda x: x.repeat("two"), lambda x: np.sort(x, order="a")])
+def test_functions_of_numpy_explain_their_errors(f):
+    with pytest.raises(MinigradError, match=r"\(x|\(a|\(ary"):
+        mg.grad(lambda x: mg.sum(f(x)))(np.ones(3))
 
 
 # ------------------------------------------------------------------------------------------------ other libraries
