@@ -219,7 +219,7 @@ class Box:
         self._refuse("x.tolist()")
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
-        self._refuse("numpy.asarray(x)", "compute with functions of minigrad; " + _PLAIN)
+        self._refuse("numpy.asarray(x)", "compute with functions of minigrad, such as minigrad.array(list); " + _PLAIN)
 
     def __dlpack__(self, **how: Any) -> NoReturn:
         self._refuse("x.__dlpack__()")

@@ -98,6 +98,7 @@ MISSING = {                                                 # name: () -> the re
     "torch": lambda: _importable("torch", BENCH),
     "jax": lambda: _importable("jax", BENCH),
     "autograd": lambda: _importable("autograd", BENCH),
+    "micrograd": lambda: _importable("micrograd", BENCH),
     "cupy": lambda: _importable("cupy", KERNEL_CHECK),
     "nvrtc": _nvrtc,
     "gpu": lambda: backend.cupy_or_reason()[1] and f"no GPU: {backend.cupy_or_reason()[1]}",

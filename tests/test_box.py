@@ -151,7 +151,7 @@ def test_tensors_of_pytorch():
     x = mg.from_dlpack(t)
     t[0] = 5.0
     assert x[0] == 5.0 and torch.from_dlpack(mg.grad(lambda x: mg.sum(x * x))(x)).tolist() == [10.0, 2.0, 4.0]
-    with pytest.raises(mg.MinigradError, match="requires gradient|requires_grad"):
+    with pytest.raises(mg.MinigradError, match="requires? grad|requires_grad"):
         mg.from_dlpack(torch.ones(2, requires_grad=True))
 
 

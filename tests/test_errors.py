@@ -634,7 +634,7 @@ told(TraceError, lambda: grad(lambda x: x.tolist())(ones(3)), """
 told(TraceError, lambda: grad(lambda x: np.asarray(x))(ones(3)), """
     numpy.asarray(x): this would lose the derivative of a traced value
       x  (3,)  float32
-      help: compute with functions of minigrad; minigrad.stop_gradient(x) is its plain value, a constant to every derivative
+      help: compute with functions of minigrad, such as minigrad.array(list); minigrad.stop_gradient(x) is its plain value, a constant to every derivative
     """)
 told(TraceError, lambda: grad(lambda x: np.unwrap(x))(ones(3)), """
     numpy.unwrap(x): this would lose the derivative of a traced value

@@ -181,11 +181,6 @@ def _check_elements(name: str, x: Array, axes: Shape) -> None:
 
 # --------------------------------------------------------------------------- the logarithm of a sum of exponentials
 
-def _largest(x: Array, *, axis: Shape) -> Array:
-    m = as_array(x).real.max(axis, keepdims=True)
-    return module_of(m).where(abs(m) < math.inf, m, 0.0)
-
-
 def _largest_rule(i: int, y: Array, x: Array, axis: Shape) -> LinearMap:
     """Share the derivative equally among the largest elements, as a constant.
 
@@ -197,7 +192,7 @@ def _largest_rule(i: int, y: Array, x: Array, axis: Shape) -> LinearMap:
     return LinearMap(lambda t: sum(scale(t, by=share), axis, keepdims=True), lambda g: scale(g, by=share))
 
 
-_largest_primitive = Primitive(_largest, _largest_rule, "max")
+_largest = Primitive(lambda x, axis: as_array(x).real.max(axis, keepdims=True), _largest_rule, "max")
 
 
 def subtract_max(x: Array, axes: Shape) -> tuple[Array, Array]:
@@ -206,7 +201,10 @@ def subtract_max(x: Array, axes: Shape) -> tuple[Array, Array]:
     Sums of exp(x - m) do not round at the size of m. The derivative includes that of m: all derivatives are then
     relative to that of the largest element, and nothing cancels where that one is almost the whole sum.
     """
-    m = _largest_primitive(x, axis=axes) if math.prod(shape(x)) else 0.0
+    if not math.prod(shape(x)):
+        return x - 0.0, 0.0
+    m = _largest(x, axis=axes)
+    m = where(abs(raw(m)) < math.inf, m, 0.0)               # nothing that is not finite passes from one to the others
     return x - m, m
 
 
