@@ -10,6 +10,7 @@ A derivative at a point is a linear map that can be applied both ways. To read t
     transforms.py  jvp, linearize, vjp, grad, value_and_grad, hvp (jacobians.py: jacobian, hessian)
     functions.py   checkpoint and with_derivative: a whole function as one primitive
     special.py     erf, gammaln and their like, by SciPy's names
+    numpy.py       import minigrad.numpy as np: NumPy's names on the arrays in use
     losses.py      the loss of each example (normalization.py: batch normalization)
     nn.py          layers: a module is a tree of arrays (layers.py; initial.py: initial values of parameters)
     optim.py       sgd, adam and rmsprop: pairs of pure functions (schedules.py: their rates)

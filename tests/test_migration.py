@@ -26,7 +26,7 @@ LIBRARIES = {"autograd": "autograd", "JAX": "jax", "micrograd": "micrograd", "Py
 
 def blocks(name):
     """Return the program before, and the one after it without prompts and output."""
-    before, after = re.findall(r"```python\n(.*?)```", SECTIONS[f"From {name}"], re.S)
+    before, after, *_ = re.findall(r"```python\n(.*?)```", SECTIONS[f"From {name}"], re.S)
     return before, "".join(example.source for example in doctest.DocTestParser().get_examples(after))
 
 
