@@ -22,28 +22,30 @@ from .errors import TraceError
 from .ops.by_numpy import is_traced
 
 
-class Names:
+class _Names:
     """The names of a module of minigrad, and beyond them those of the array module, or of a module inside of it."""
 
     def __init__(self, own: Any, names: list[str], inside: str | None = None) -> None:
-        self.own, self.names, self.inside = own, {*names}, inside
+        self._own, self._names, self._inside = own, {*names}, inside
 
     def __getattr__(self, name: str) -> Any:
-        if name in self.names:
-            return getattr(self.own, name)
+        if name.startswith("_") and not name.endswith("__"):
+            raise AttributeError(name)
+        if name in self._names:
+            return getattr(self._own, name)
         value = getattr(self._others(), name)
         alias = str(getattr(value, "__name__", "")).removeprefix("cupy_")
-        if alias in self.names:                             # np.concat is np.concatenate
-            return getattr(self.own, alias)
+        if alias in self._names:                            # np.concat is np.concatenate
+            return getattr(self._own, alias)
         is_function = callable(value) and not isinstance(value, type)
         return functools.wraps(value)(functools.partial(_call, value, name)) if is_function else value
 
     def __dir__(self) -> list[str]:
-        return sorted({*self.names, *dir(self._others())})
+        return sorted({*self._names, *dir(self._others())})
 
     def _others(self) -> Any:
         xp = importlib.import_module(backend.name())
-        return getattr(xp, self.inside) if self.inside else xp
+        return getattr(xp, self._inside) if self._inside else xp
 
 
 def _call(function: Any, name: str, *args: Any, **params: Any) -> Any:
@@ -56,6 +58,6 @@ def _call(function: Any, name: str, *args: Any, **params: Any) -> Any:
     return function(*args, **params)
 
 
-linalg = Names(_linalg, _linalg.__all__, "linalg")
-_names = Names(sys.modules[__package__], ops.__all__)
+linalg = _Names(_linalg, _linalg.__all__, "linalg")
+_names = _Names(sys.modules[__package__], ops.__all__)
 __getattr__, __dir__ = _names.__getattr__, _names.__dir__
