@@ -83,15 +83,14 @@ beta: Binary = _row("beta", "Return gamma(a) gamma(b) / gamma(a + b).",
 betaln: Binary = _row("betaln", "Return log |beta(a, b)|.",
                       lambda y, a, b: psi(a) - psi(a + b), lambda y, a, b: psi(b) - psi(a + b))
 gammainc: Binary = _row("gammainc", "Return the integral of t^(a-1) e^-t / gamma(a) from 0 to x.",
-                        lambda y, a, x: _none("gammainc(a, x)", a), lambda y, a, x: _density(a, x))
+                        lambda y, a, x: _none("gammainc(a, x)", a), lambda y, a, x: exp(log_gamma(a, x)))
 gammaincc: Binary = _row("gammaincc", "Return the integral of t^(a-1) e^-t / gamma(a) beyond x.",
-                         lambda y, a, x: _none("gammaincc(a, x)", a), lambda y, a, x: -_density(a, x))
+                         lambda y, a, x: _none("gammaincc(a, x)", a), lambda y, a, x: -exp(log_gamma(a, x)))
 betainc = _row("betainc", "Return the integral of t^(a-1) (1-t)^(b-1) / beta(a, b) from 0 to x.",
                lambda y, a, b, x: _none("betainc(a, b, x)", a), lambda y, a, b, x: _none("betainc(a, b, x)", b),
-               lambda y, a, b, x: exp(xlogy(a - 1.0, x) + xlog1py(b - 1.0, -x) - betaln(a, b)))
+               lambda y, a, b, x: exp(log_beta(a, b, x)))
 stdtr: Binary = _row("stdtr", "Return the integral of the density of Student's t up to t.",
-                     lambda y, df, t: _none("stdtr(df, t)", df), lambda y, df, t: exp(
-                         -(df + 1.0) / 2.0 * log1p(t * t / df) - betaln(df / 2.0, 0.5)) / ops.sqrt(df))
+                     lambda y, df, t: _none("stdtr(df, t)", df), lambda y, df, t: exp(log_t(df, t)))
 
 # ------------------------------------------------------------- Bessel functions: each slope is one of two neighbours
 
@@ -117,9 +116,25 @@ def _normal(x: Array, y: Array) -> Array:
     return exp(-square(x) / 2.0 - y) / math.sqrt(2.0 * math.pi)
 
 
-def _density(a: Array, x: Array) -> Array:
-    """Return x^(a-1) e^-x / gamma(a)."""
-    return exp(xlogy(a - 1.0, x) - x - gammaln(a))
+def like(x: Array, p: Array) -> Array:
+    """Return p as an array: a number or a list as one of the type of x."""
+    return p if hasattr(p, "dtype") else module_of(raw(x)).asarray(p, x.dtype)
+
+
+def log_gamma(a: Array, x: Array) -> Array:
+    """Return log(x^(a-1) e^-x / gamma(a)), the logarithm of a density."""
+    return xlogy(a - 1.0, x) - x - gammaln(like(x, a))
+
+
+def log_beta(a: Array, b: Array, x: Array) -> Array:
+    """Return log(x^(a-1) (1-x)^(b-1) / beta(a, b)), the logarithm of a density."""
+    return xlogy(a - 1.0, x) + xlog1py(b - 1.0, -x) - betaln(like(x, a), like(x, b))
+
+
+def log_t(df: Array, t: Array) -> Array:
+    """Return the logarithm of the density of Student's t."""
+    df = like(t, df)
+    return -(df + 1.0) / 2.0 * log1p(t * t / df) - betaln(df / 2.0, 0.5) - log(df) / 2.0
 
 
 def _ratio(a: Array, x: Array) -> Array:

@@ -102,12 +102,15 @@ class _Joined:
     def __getitem__(self, key: Any) -> Array:
         """Return the parts joined. Among traced ones there may be no text that gives directions: DTypeError."""
         parts, columns = list(key) if type(key) is tuple else [key], self.name == "c_"
-        join = getattr(module_of(*map(raw, leaves(parts))), self.name)
+        xp = module_of(*map(raw, leaves(parts)))
+        join = getattr(xp, self.name)
         if not is_traced(parts):
             return join[key]
         if str in map(type, parts):
             raise DTypeError(f"{self.name}[...]: beside traced values text is not taken\n  help: concatenate, or stack")
-        parts = [atleast_1d(join[x] if isinstance(x, slice) else gathered(x)) for x in parts]
+        parts = [join[x] if isinstance(x, (slice, list, tuple)) else x for x in map(gathered, parts)]
+        dtype = xp.result_type(*map(raw, parts))            # which numbers do not widen
+        parts = [atleast_1d(x) if hasattr(x, "dtype") else xp.full(1, x, dtype) for x in parts]
         return concatenate([expand_dims(x, 1) if columns and ndim(x) < 2 else x for x in parts], -columns)
 
 
