@@ -162,7 +162,8 @@ def logsumexp(a: Array, axis: int | tuple[int, ...] | None = None, b: Array = No
     """
     if b is None and not return_sign:
         return ops.logsumexp(a, axis, keepdims)
-    a, b = ops.broadcast_arrays(a, 1.0 if b is None else b)
+    a = ops.asarray(a)
+    a, b = ops.broadcast_arrays(a, like(a, 1.0 if b is None else b))
     a = a if is_traced(b) else where(b == 0.0, -math.inf, a)
     m = ops.max(stop_gradient(a), axis, True)
     m = where(abs(m) < math.inf, m, 0.0)
