@@ -41,6 +41,7 @@ def test_distributions(device, name, method):
 def test_names_of_parameters_are_scipys():
     assert stats.gamma.logpdf(1.2, a=2, scale=3.0) == pytest.approx(scipy.gamma.logpdf(1.2, a=2, scale=3.0))
     assert stats.beta.cdf([0.2, 0.4], b=2, a=3)[1] == pytest.approx(scipy.beta.cdf(0.4, b=2, a=3))
+    np.testing.assert_allclose(stats.gamma.pdf([1.2, 2.0], [2, 3.0]), scipy.gamma.pdf([1.2, 2.0], [2, 3.0]))
     for wrong in (lambda: stats.gamma.pdf(1.0), lambda: stats.norm.cdf(1.0, 0.0, 1.0, 2.0), lambda: stats.t.pdf(1.0, dof=2)):
         with pytest.raises(DTypeError, match="a distribution of x, "):
             wrong()

@@ -91,7 +91,7 @@ def cases():
     for axis in (-3, 1, 2):
         for start in (-2, 0, 3):
             yield f"rollaxis {axis} {start}", lambda m, x, axis=axis, start=start: m.rollaxis(x * np.ones((2, 1, 1), x.dtype), axis, start), X
-    yield "r_", lambda m, x: [m.r_[x], m.r_[x, x[0] * x[1], 1:4, x], m.r_[1:3, [x[0], 2.0], x], m.r_[x[:0], x]], V
+    yield "r_", lambda m, x: [m.r_[x], m.r_[x, x[0] * x[1], 1:4, x], m.r_[1:3, [x[0], 2.0], x], m.r_[x, [1, 2], 3], m.r_[x[:0], x]], V
     yield "r_ of rows", lambda m, x: m.r_[x, x[:1]], X
     yield "c_", lambda m, x: [m.c_[x], m.c_[x, x], m.c_[1:5, x * x], m.c_[x[0], 2.0]], V
     yield "c_ of rows", lambda m, x: m.c_[x, x[:, 0]], X

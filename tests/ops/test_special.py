@@ -78,6 +78,11 @@ def test_betainc(device):
             grad(f)(1.5)
 
 
+def test_orders_of_negative_numbers():
+    for name in ("jv", "iv", "ive"):
+        check_derivatives(lambda x, name=name: getattr(special, name)(2, x), -ABOVE, order=2)
+
+
 def test_edges_have_no_nan():
     for f, x, expected in ((lambda x: special.xlogy(0.0, x), 0.0, 0.0), (lambda x: special.gammainc(1.0, x), 0.0, 1.0), (lambda x: special.betainc(1.0, 1.0, x), 1.0, 1.0),
                            (special.log_ndtr, -40.0, 40.02496887), (special.erfcinv, 1e-300, -math.sqrt(math.pi) / 2.0 * math.exp(scipy.erfcinv(1e-300) ** 2))):
