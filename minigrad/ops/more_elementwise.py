@@ -76,20 +76,20 @@ remainder = mod
 
 def _of_real(name: str, f: Any, doc: str) -> Any:
     """Return NumPy's function of complex numbers, of traced ones for real ones alone: DTypeError for others."""
-    def called(x: Array, **params: Any) -> Array:
+    def called(x: Array, *args: Any, **params: Any) -> Array:
         if x.dtype.kind == "c":
             raise DTypeError(message(f"{name}(x)", "only real numbers have derivatives here", [("x", x, "")],
                                      "keep real and imaginary part as two arrays"))
-        return f(x, **params)
+        return f(x, *args, **params)
     return row(name, called, doc)
 
 
-real = _of_real("real", positive, "Return the real part: real x itself.")
+real = _of_real("real", lambda x: x, "Return the real part: real x itself.")
 real_if_close = _of_real("real_if_close", lambda x, tol=100: x, "Return x as real numbers, where they are: real x.")
-imag = _of_real("imag", lambda x: x.imag, "Return the imaginary part: of real x zeros, which are plain.")
+imag = _of_real("imag", lambda x: raw(x).imag, "Return the imaginary part: of real x zeros, which are plain.")
 angle = _of_real("angle", lambda x, deg=False: module_of(raw(x)).angle(raw(x), deg),
                  "Return the angle of complex numbers: of real x 0, of those below 0 pi, which are plain.")
-conjugate = conj = _of_real("conjugate", positive, "Return the complex conjugate: real x itself.")
+conjugate = conj = _of_real("conjugate", lambda x: x, "Return the complex conjugate: real x itself.")
 iscomplex = constant("iscomplex", "Return where the imaginary part is not 0: plain.")
 
 
