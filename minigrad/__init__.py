@@ -10,6 +10,7 @@ A derivative at a point is a linear map that can be applied both ways. To read t
     transforms.py  jvp, linearize, vjp, grad, value_and_grad, hvp (jacobians.py: jacobian, hessian)
     functions.py   checkpoint and with_derivative: a whole function as one primitive
     special.py     erf, gammaln and their like, by SciPy's names
+    stats.py       densities and integrals of distributions, likewise
     numpy.py       import minigrad.numpy as np: NumPy's names on the arrays in use
     losses.py      the loss of each example (normalization.py: batch normalization)
     nn.py          layers: a module is a tree of arrays (layers.py; initial.py: initial values of parameters)
@@ -33,7 +34,7 @@ and below them, when you want to know:
     __main__.py    `python -m minigrad` prints what it runs on
     fast/          what makes it fast: one table, operation -> (its form in C, in NumPy, in CuPy)
 """
-from . import backend, boundary, check, deprecated, distributed, linalg, nn, ops, optim, reweight, special, tree
+from . import backend, boundary, check, deprecated, distributed, linalg, nn, ops, optim, reweight, special, stats, tree
 from .backend import from_dlpack, to_host, use, xp
 from .check import check_buffers, check_derivatives
 from .core import LinearMap, Primitive
@@ -53,7 +54,7 @@ __all__ = [
     "TraceError", "backend", "bilinear", "capture", "check", "check_buffers", "check_derivatives",
     "checkpoint", "distributed", "draw", "elementwise", "example_weights", "from_dlpack", "grad", "hessian", "hvp",
     "info", "jacfwd", "jacobian", "jacrev", "jvp", "linalg", "linear", "linearize", "nn", "optim", "reweight",
-    "reweighted_gradient", "signed", "special", "sum_to", "to_host", "tree", "use", "value_and_grad", "vjp",
+    "reweighted_gradient", "signed", "special", "stats", "sum_to", "to_host", "tree", "use", "value_and_grad", "vjp",
     "with_derivative", "xp"
 ]
 __all__ += ops.__all__

@@ -193,9 +193,9 @@ def module_of(*xs: Any) -> Any:
     return numpy
 
 
-def scipy_special(x: Any) -> Any:
+def scipy_special(*xs: Any) -> Any:
     """Return scipy.special, or CuPy's for its arrays. Raises RequirementError where SciPy is not installed."""
-    name = "cupyx.scipy.special" if on_device(x) else "scipy.special"
+    name = "cupyx.scipy.special" if any(map(on_device, xs)) else "scipy.special"
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -80,14 +80,14 @@ class Box:
         return ops.swapaxes(self, -1, -2)
 
     @property
-    def real(self) -> Box:
+    def real(self) -> Array:
         """The value itself: what is differentiated is real."""
-        return self
+        return ops.real(self)
 
     @property
     def imag(self) -> Array:
         """Zeros."""
-        return raw(self).imag
+        return ops.imag(self)
 
     def __repr__(self) -> str:
         return f"Box({self.value!r})"

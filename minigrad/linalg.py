@@ -32,7 +32,7 @@ from .core import LISTS, NUMBERS, as_arrays
 from .errors import DTypeError, LinAlgError, ShapeError, message, shape
 from .ops import expand_dims, getitem, matmul, matrices, moveaxis, power, reshape, square, squeeze, sum, where
 from .ops.reductions import _root
-from .ops.shaping import as_axes
+from .ops.shaping import as_axes, gathered
 from .ops.shaping import matrix_transpose as T
 from .typing import Array
 
@@ -242,6 +242,7 @@ def norm(x: Array, ord: Any = None, axis: int | tuple[int, int] | None = None, k
     elements that are not 0, a constant. Of matrices: "fro" by default; "nuc", 2, -2: the sum and the extremes of the
     singular values; 1, -1, infinity, -infinity: the extremes of the sums of |x| over columns and over rows.
     """
+    x = gathered(x)
     if type(x) is not Box:
         x = as_array(x)
         return module_of(x).linalg.norm(x, ord, axis, keepdims)

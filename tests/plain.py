@@ -10,7 +10,7 @@ import numpy as np
 
 
 class _Plain(types.SimpleNamespace):
-    xp = np
+    xp, row_stack = np, staticmethod(np.vstack)
 
     def __getattr__(self, name):
         return getattr(np, name)

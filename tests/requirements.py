@@ -25,6 +25,7 @@ from minigrad.fast import memory, native
 from .fakecuda import device as standin
 
 DATA = pathlib.Path(os.environ.get("MINIGRAD_DATA", "nowhere")).expanduser()
+AUTOGRAD_TESTS = pathlib.Path(os.environ.get("MINIGRAD_AUTOGRAD_TESTS", "nowhere")).expanduser().resolve()
 PROC, ROOT = pathlib.Path("/proc/self"), pathlib.Path(__file__).parent.parent
 BENCH, CLUSTER, DEV, KERNEL_CHECK, MPI, NATIVE = (f"pip install -e '.[{extra}]'"
                                                  for extra in ("bench", "cluster", "dev", "kernel-check", "mpi", "native"))
@@ -99,6 +100,7 @@ MISSING = {                                                 # name: () -> the re
     "jax": lambda: _importable("jax", BENCH),
     "autograd": lambda: _importable("autograd", BENCH),
     "micrograd": lambda: _importable("micrograd", BENCH),
+    "autograd_tests": lambda: None if (AUTOGRAD_TESTS / "test_numpy.py").exists() else "autograd's own tests are not in $MINIGRAD_AUTOGRAD_TESTS: tests/README.md",
     "cupy": lambda: _importable("cupy", KERNEL_CHECK),
     "nvrtc": _nvrtc,
     "gpu": lambda: backend.cupy_or_reason()[1] and f"no GPU: {backend.cupy_or_reason()[1]}",

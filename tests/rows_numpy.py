@@ -141,6 +141,11 @@ ROWS = {
     "fliplr": Row(calls((lambda m, x: m.fliplr(x * x), A))),
     "flipud": Row(calls((lambda m, x: m.flipud(x * x), C))),
     **{name: Row(calls(*[(lambda m, x, k=k, name=name: getattr(m, name)(x * x, k), s) for k in (-2, 0, 1) for s in (A, B, (2, 0))])) for name in ("tril", "triu")},
+    "row_stack": Row(calls((lambda m, x, y: m.row_stack([x * x, y]), A, C))),
+    "rollaxis": Row(calls(*[(lambda m, x, axis=axis, start=start: m.rollaxis(x * x, axis, start), B) for axis in (-1, 0, 1) for start in (-2, 0, 2, 3)])),
+    **{name: Row(unary(lambda m, x, name=name: m.square(getattr(m, name)(x)), smooth), KINKED) for name in "real conj conjugate real_if_close".split()},
+    "imag": flat(lambda m, x: m.imag(x)),
+    "angle": flat(lambda m, x: m.angle(x)),
     "diag": Row(calls(*[(lambda m, x, k=k: m.diag(x * x, k), s) for k in (-1, 0, 2, 5) for s in (A, C)])),
     "diagonal": Row(calls(*[(lambda m, x, k=k: m.diagonal(x * x, k), s) for k in (-1, 0, 2, -5) for s in (A, B)], (lambda m, x: m.diagonal(x * x, axis1=-1, axis2=0), B))),
     "trace": Row(calls(*[(lambda m, x, k=k: m.trace(x * x, k), s) for k in (-1, 0, 2) for s in (A, B)], (lambda m, x: m.trace(x * x, axis1=2, axis2=0), B))),
@@ -166,7 +171,7 @@ ROWS = {
     "ptp": Row(reduced(lambda m, x, **how: m.ptp(x * x * x, **how), distinct), KINKED),
     "average": Row(st.one_of(with_choice(weighted), calls((lambda m, x: m.average(x, axis=(2, 0), weights=m.square(x[:, 0]), keepdims=True), (2, 1, 2)), (lambda m, x: m.average(x * x, 0, returned=True), A)))),
 }
-WITHOUT = {"all", "any", "argsort", "argpartition", "count_nonzero"}        # of no derivative: see NOT_A_PRIMITIVE
+WITHOUT = {"all", "any", "iscomplex", "argsort", "argpartition", "count_nonzero"}        # of no derivative: see NOT_A_PRIMITIVE
 MASKED = {
     "sum": Row(with_choice(masked(lambda m, x, **how: m.sum(x, **how), 2.5))),
     "mean": Row(with_choice(lambda draw, x: (lambda mask: lambda m, x: m.mean(x * x, where=on(m, mask)))((lambda r: (r < 0.6) | (r == r.max()))(generator(draw).random(x.shape))))),
@@ -177,24 +182,24 @@ MASKED = {
 X, V = [[0.1, 0.4, 0.3], [0.7, 0.9, 0.6]], [0.3, 0.8, 0.5]  # of test_fuzz.py
 UNARY = """absolute fabs arctan arcsinh cosh sinh tan exp2 cbrt positive deg2rad rad2deg radians degrees sinc sign floor ceil trunc rint round nan_to_num
            all any count_nonzero zeros_like ones_like array asarray atleast_1d atleast_2d atleast_3d amax amin prod cumsum cumprod median
-           nansum nanmean nanmax nanmin ptp average log2 log10 reciprocal""".split()
+           nansum nanmean nanmax nanmin ptp average log2 log10 reciprocal real imag conj conjugate angle real_if_close iscomplex""".split()
 BINARY = "hypot arctan2 logaddexp logaddexp2 copysign fmax fmin mod remainder fmod floor_divide divmod true_divide append".split()
 NUMBERS = {                                                 # calls of m on a number or an array without axes, for test_numbers.py
     **{name: lambda m, x, name=name: getattr(m, name)(x) for name in UNARY},
     **{name: lambda m, x, name=name: getattr(m, name)(x, x) for name in BINARY},
     "arcsin": lambda m, x: m.arcsin(m.multiply(x, 0.4)), "arccos": lambda m, x: m.arccos(m.multiply(x, 0.4)), "arccosh": lambda m, x: m.arccosh(m.add(x, 1)), "arctanh": lambda m, x: m.arctanh(m.multiply(x, 0.4)),
-    "full_like": lambda m, x: m.full_like(x, x), "hstack": lambda m, x: m.hstack([x, x]), "vstack": lambda m, x: m.vstack([x, x]), "dstack": lambda m, x: m.dstack([x, x]),
+    "full_like": lambda m, x: m.full_like(x, x), "hstack": lambda m, x: m.hstack([x, x]), "vstack": lambda m, x: m.vstack([x, x]), "row_stack": lambda m, x: m.row_stack([x, x]), "dstack": lambda m, x: m.dstack([x, x]),
     "column_stack": lambda m, x: m.column_stack([x, x]), "repeat": lambda m, x: m.repeat(x, 3), "tile": lambda m, x: m.tile(x, (2, 2)), "roll": lambda m, x: m.roll(x, 2),
     "select": lambda m, x: m.select([np.asarray(True)], [x]), "meshgrid": lambda m, x: m.meshgrid(x, x)[0], "linspace": lambda m, x: m.linspace(x, x, 3), "broadcast_arrays": lambda m, x: m.broadcast_arrays(x, x)[0],
     "quantile": lambda m, x: m.quantile(x, 0.5), "percentile": lambda m, x: m.percentile(x, 50), "argsort": lambda m, x: m.argsort(x, None), "argpartition": lambda m, x: m.argpartition(x, 0, None),
     "sort": lambda m, x: m.sort(x, None), "partition": lambda m, x: m.partition(x, 0, None)}
 NEED_AXES = {                                               # ... which a number has too few axes for
     "array_split": lambda m, x: m.array_split(x, 2), "split": lambda m, x: m.split(x, 2), "hsplit": lambda m, x: m.hsplit(x, 2), "vsplit": lambda m, x: m.vsplit(x, 2), "dsplit": lambda m, x: m.dsplit(m.array([x]), 2),
-    "rot90": lambda m, x: m.rot90(x), "fliplr": lambda m, x: m.fliplr(x), "flipud": lambda m, x: m.flipud(x), "tril": lambda m, x: m.tril(x), "triu": lambda m, x: m.triu(x),
+    "rollaxis": lambda m, x: m.rollaxis(x, 0), "rot90": lambda m, x: m.rot90(x), "fliplr": lambda m, x: m.fliplr(x), "flipud": lambda m, x: m.flipud(x), "tril": lambda m, x: m.tril(x), "triu": lambda m, x: m.triu(x),
     "diag": lambda m, x: m.diag(x), "diagonal": lambda m, x: m.diagonal(x), "trace": lambda m, x: m.trace(x), "diff": lambda m, x: m.diff(x), "gradient": lambda m, x: m.gradient([x, x], axis=1) if np.ndim(x) == 0 else m.gradient(x)}
 ARGUMENTS = {                                               # of valid calls, for test_fuzz.py
     **{name: (X,) for name in UNARY if name != "average"}, **{name: (X, V) for name in BINARY}, **{name: (V,) for name in "arcsin arccos arctanh".split()}, "arccosh": ([1.5, 2.0],), "full_like": (X, 2.0), "round": (X, 1),
-    "hstack": ([V, V],), "vstack": ([V, V],), "dstack": ([V, V],), "column_stack": ([V, V],), "append": (X, V, None), "repeat": (X, 2, 1), "tile": (X, (2, 1)), "roll": (X, 1, 0), "rot90": (X, 1, (0, 1)), "fliplr": (X,), "flipud": (X,),
+    "hstack": ([V, V],), "vstack": ([V, V],), "rollaxis": (X, 1, 0), "row_stack": ([V, V],), "dstack": ([V, V],), "column_stack": ([V, V],), "append": (X, V, None), "repeat": (X, 2, 1), "tile": (X, (2, 1)), "roll": (X, 1, 0), "rot90": (X, 1, (0, 1)), "fliplr": (X,), "flipud": (X,),
     "tril": (X, 1), "triu": (X, 0), "diag": (X, 0), "diagonal": (X, 0, 0, 1), "trace": (X, 0, 0, 1), "select": ([np.array(X) > 0.5], [X], 1.0), "meshgrid": (V, V), "linspace": (V, 1.0, 4), "broadcast_arrays": (X, V),
     "array": (X, "float32"), "asarray": (X, "float32"), "array_split": (X, 2, 1), "split": (X, 3, 1), "hsplit": (X, [1]), "vsplit": (X, 2), "dsplit": ([X], 3), "diff": (X,), "gradient": (X, 0.5), "prod": (X, 0), "cumsum": (X, 0), "cumprod": (X, 0),
     "sort": (X, 0), "partition": (X, 1, 0), "argsort": (X, 0), "argpartition": (X, 1, 0), "quantile": (X, 0.3, 0), "percentile": (X, 30, 0), "median": (X, 0), "average": (X, 1, V), "nansum": (X, 0), "nanmean": (X, 0), "ptp": (X, 0),

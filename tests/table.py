@@ -126,7 +126,9 @@ def taking(draw, x):
 
 def padding(draw, x):
     widths = draw(st.sampled_from([1, (0, 2), [(1, 0)] * x.ndim]))
-    constant = draw(st.sampled_from([0.0, -2.5]))
+    constant, mode = draw(st.sampled_from([0.0, -2.5])), draw(st.sampled_from(["constant", "edge", "reflect", "symmetric", "wrap"]))
+    if mode != "constant" and x.size:
+        return lambda m, x: m.pad(x * x, widths, mode)
     return lambda m, x: m.pad(x * x, widths, constant_values=constant)
 
 

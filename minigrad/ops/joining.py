@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from .. import backend
 from ..backend import is_array, module_of
 from ..box import Box, raw
-from ..errors import shape
+from ..errors import DTypeError, shape
 from ..kinds import as_shape, broadcast_to, linear
 from ..typing import Array
 from .by_numpy import by_numpy, constant, is_traced, leaves, row
@@ -23,6 +23,7 @@ from .reductions import sum
 from .shaping import (
     concatenate,
     expand_dims,
+    gathered,
     getitem,
     moveaxis,
     ndim,
@@ -35,10 +36,10 @@ from .shaping import (
 )
 
 __all__ = [
-    "append", "array", "array_split", "asarray", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays",
+    "append", "array", "array_split", "asarray", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "c_",
     "column_stack", "diag", "diagonal", "dsplit", "dstack", "fliplr", "flipud", "full_like", "hsplit", "hstack",
-    "linspace", "meshgrid", "ones_like", "repeat", "roll", "rot90", "select", "split", "tile", "trace", "tril",
-    "triu", "vsplit", "vstack", "zeros_like"
+    "linspace", "meshgrid", "ones_like", "r_", "repeat", "roll", "rollaxis", "rot90", "row_stack", "select",
+    "split", "tile", "trace", "tril", "triu", "vsplit", "vstack", "zeros_like"
 ]
 
 zeros_like = constant("zeros_like", "Return zeros of the shape and type of a: plain, also where a is traced.")
@@ -89,7 +90,37 @@ column_stack = row("column_stack", lambda tup: hstack([transpose(atleast_2d(x)) 
                    "Return arrays joined along their second axis, those of one axis as columns.")
 
 
+row_stack = vstack
+
+
+class _Joined:
+    """NumPy's r_ or c_, which join what stands in brackets: numbers, ranges and arrays, for c_ as columns."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getitem__(self, key: Any) -> Array:
+        """Return the parts joined. Among traced ones there may be no text that gives directions: DTypeError."""
+        parts, columns = list(key) if type(key) is tuple else [key], self.name == "c_"
+        xp = module_of(*map(raw, leaves(parts)))
+        join = getattr(xp, self.name)
+        if not is_traced(parts):
+            return join[key]
+        if str in map(type, parts):
+            raise DTypeError(f"{self.name}[...]: beside traced values text is not taken\n  help: concatenate, or stack")
+        parts = [join[x] if isinstance(x, (slice, list, tuple)) else x for x in map(gathered, parts)]
+        dtype = xp.result_type(*map(raw, parts))            # which numbers do not widen
+        parts = [atleast_1d(x) if hasattr(x, "dtype") else xp.full(1, x, dtype) for x in parts]
+        return concatenate([expand_dims(x, 1) if columns and ndim(x) < 2 else x for x in parts], -columns)
+
+
+r_, c_ = _Joined("r_"), _Joined("c_")
+
 # ------------------------------------------------------------------------------------------ repeating and turning
+
+rollaxis = row("rollaxis", lambda a, axis, start=0: moveaxis(
+    a, axis, start % (ndim(a) + (start >= 0)) - (start % (ndim(a) + (start >= 0)) > axis % ndim(a))),
+    "Return a with an axis moved until it stands before the one that `start` was.")
 
 _roll = linear(lambda x, shift, axis: module_of(x).roll(x, shift, axis), lambda g, s, shift, axis: roll(
     g, tuple([-n for n in shift]), axis), "roll")

@@ -15,16 +15,18 @@ from typing import Any
 
 from ..backend import as_array, module_of
 from ..box import raw
+from ..errors import DTypeError, message
 from ..kinds import elementwise, signed
 from ..typing import Array
-from .by_numpy import Flat, constant
+from .by_numpy import Flat, constant, row
 from .elementwise import Binary, Unary, multiply, piecewise_linear, sigmoid, sin, sqrt, square, where
 
 __all__ = [
-    "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "ceil", "copysign", "cosh",
-    "deg2rad", "degrees", "divmod", "exp2", "floor", "floor_divide", "fmod", "hypot", "log10", "log2", "logaddexp",
-    "logaddexp2", "mod", "nan_to_num", "positive", "rad2deg", "radians", "reciprocal", "remainder", "rint", "round",
-    "sign", "sinc", "sinh", "tan", "trunc"
+    "angle", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "ceil", "conj",
+    "conjugate", "copysign", "cosh", "deg2rad", "degrees", "divmod", "exp2", "floor", "floor_divide", "fmod",
+    "hypot", "imag", "iscomplex", "log10", "log2", "logaddexp", "logaddexp2", "mod", "nan_to_num", "positive",
+    "rad2deg", "radians", "real", "real_if_close", "reciprocal", "remainder", "rint", "round", "sign", "sinc",
+    "sinh", "tan", "trunc"
 ]
 
 LN2, LN10, DEGREE = math.log(2.0), math.log(10.0), math.pi / 180.0
@@ -70,6 +72,25 @@ fmod: Binary = piecewise_linear("fmod", lambda y, a, b: y * 0 + 1, lambda y, a, 
 copysign: Binary = piecewise_linear("copysign", lambda y, a, b: sign(a) * sign(y), lambda y, a, b: sign(y) * 0,
                                     doc="Return |a| with the sign of b, broadcast.")
 remainder = mod
+
+
+def _of_real(name: str, f: Any, doc: str) -> Any:
+    """Return NumPy's function of complex numbers, of traced ones for real ones alone: DTypeError for others."""
+    def called(x: Array, *args: Any, **params: Any) -> Array:
+        if x.dtype.kind == "c":
+            raise DTypeError(message(f"{name}(x)", "only real numbers have derivatives here", [("x", x, "")],
+                                     "keep real and imaginary part as two arrays"))
+        return f(x, *args, **params)
+    return row(name, called, doc)
+
+
+real = _of_real("real", lambda x: x, "Return the real part: real x itself.")
+real_if_close = _of_real("real_if_close", lambda x, tol=100: x, "Return x as real numbers, where they are: real x.")
+imag = _of_real("imag", lambda x: raw(x).imag, "Return the imaginary part: of real x zeros, which are plain.")
+angle = _of_real("angle", lambda x, deg=False: module_of(raw(x)).angle(raw(x), deg),
+                 "Return the angle of complex numbers: of real x 0, of those below 0 pi, which are plain.")
+conjugate = conj = _of_real("conjugate", lambda x: x, "Return the complex conjugate: real x itself.")
+iscomplex = constant("iscomplex", "Return where the imaginary part is not 0: plain.")
 
 
 def _share(a: Array, r: Array) -> Array:

@@ -20,7 +20,7 @@ from ..errors import ShapeError, message, shape
 from ..kinds import broadcast_to, elementwise, linear
 from ..typing import Array, Shape
 from .elementwise import astype, exp, maximum, minimum, scale, square, where
-from .shaping import as_axes, getitem, moveaxis, reshape
+from .shaping import as_axes, gathered, getitem, moveaxis, reshape
 
 F = TypeVar("F", bound=Callable[..., Array])
 
@@ -43,7 +43,7 @@ def sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = Fa
 
 def chosen(x: Array, mask: Array, fill: Array, dtype: DTypeLike | None = None) -> Array:
     """Return x of this type, with `fill` where the mask does not hold; None is no mask, and the type of x."""
-    x = x if dtype is None else astype(x, dtype)
+    x = gathered(x) if dtype is None else astype(gathered(x), dtype)
     return x if mask is None else where(mask, x, fill)
 
 
@@ -55,6 +55,7 @@ def widen_sums(f: F) -> F:
     """
     @functools.wraps(f)
     def called(x: Array, *args: Any, **params: Any) -> Array:
+        x = gathered(x)
         dtype = getattr(raw(x), "dtype", None)
         if dtype == numpy.float16:
             return astype(f(astype(x, "float32"), *args, **params), "float16")
@@ -80,7 +81,7 @@ def _mean(x: Array, axis: int | tuple[int, ...] | None, keepdims: bool, mask: Ar
 def mean(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, *, dtype: DTypeLike | None = None,
          where: Array = None) -> Array:
     """Return the mean over axes, of type `dtype`, of the elements where the mask `where` holds."""
-    return _mean(x if dtype is None else astype(x, dtype), axis, keepdims, where)
+    return _mean(x if dtype is None else astype(gathered(x), dtype), axis, keepdims, where)
 
 
 @widen_sums
@@ -145,6 +146,7 @@ def _bounded(x: Array, axis: int | tuple[int, ...] | None, keepdims: bool, name:
 
 def _extreme(x: Array, axis: int | tuple[int, ...] | None, keepdims: bool, name: str) -> Array:
     """Return the winners. They are chosen on plain values; once they are fixed, indexing them is linear."""
+    x = gathered(x)
     s, axes = shape(x), as_axes(axis, len(shape(x)), name)
     _check_elements(name, x, axes)
     last = tuple(range(len(s) - len(axes), len(s)))

@@ -6,6 +6,7 @@ All are linear, so each is its own push.
 """
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -224,12 +225,20 @@ def _as_width(n: Any) -> int:
     return operator.index(n)
 
 
-def pad(x: Array, pad_width: int | tuple[int, int] | Sequence[tuple[int, int]], constant_values: Array = 0.0) -> Array:
-    """Return x with a border of constants.
+def pad(x: Array, pad_width: int | tuple[int, int] | Sequence[tuple[int, int]], mode: Any = "constant",
+        constant_values: Array = 0.0) -> Array:
+    """Return x with a border of constants, or of its own elements: mode "edge", "reflect", "symmetric" or "wrap".
 
-    pad_width: one width, one (before, after) for all axes, or one pair per axis. Raises ShapeError.
+    pad_width: one width, one (before, after) for all axes, or one pair per axis. A number in place of the mode is
+    taken for constant_values. Raises ShapeError.
     """
     widths = _as_pairs(x, pad_width, "pad")
+    if isinstance(mode, str) and mode != "constant":
+        if mode not in ("edge", "reflect", "symmetric", "wrap"):
+            raise ShapeError(f"pad(x): mode {mode!r} is none of constant, edge, reflect, symmetric and wrap")
+        xp, s = module_of(raw(x)), shape_of(x)
+        return take(x, xp.pad(xp.arange(math.prod(s)).reshape(s), widths, mode))
+    constant_values = constant_values if isinstance(mode, str) else mode
     y = _pad(x, widths=widths)
     if not widths or isinstance(constant_values, (int, float)) and constant_values == 0:
         return y
@@ -268,12 +277,17 @@ def _as_list(arrays: Any, name: str) -> list[Array]:
     Raises DTypeError, naming the operation, for anything that is not a sequence.
     """
     try:
-        return list(as_arrays([stack(x) if type(x) in LISTS and is_traced(x) else x for x in arrays], LISTS + NUMBERS))
+        return list(as_arrays([gathered(x) for x in arrays], LISTS + NUMBERS))
     except TypeError as error:
         if isinstance(error, MinigradError):
             raise
         raise DTypeError(message(f"{name}(arrays)", "a sequence of arrays is needed",
                                  [("arrays", arrays, "")])) from None
+
+
+def gathered(x: Any) -> Any:
+    """Return a list with traced values in it as one array, anything else as it is."""
+    return stack(x) if type(x) in LISTS and is_traced(x) else x
 
 
 def concatenate(arrays: Iterable[Array], axis: int | None = 0) -> Array:

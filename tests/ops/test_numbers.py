@@ -134,7 +134,7 @@ def test_lists_beside_large_arrays():
         np.testing.assert_array_equal(grad(lambda x: mg.sum(x * other))(x), x)
 
 
-@pytest.mark.parametrize("call", [lambda x: mg.sum([x, x]), lambda x: mg.add([x, 1.0], 2.0), lambda x: mg.matmul([[x]], [1.0]),
+@pytest.mark.parametrize("call", [lambda x: mg.exp([x, x]), lambda x: mg.add([x, 1.0], 2.0), lambda x: mg.matmul([[x]], [1.0]),
                                   lambda x: x * [x, 1.0], lambda x: mg.reshape([x], (1, 1)), lambda x: mg.relu((x, x))])
 def test_traced_values_in_a_list_are_refused(call):
     with pytest.raises(DTypeError, match=r"is not an array of numbers\n  help: stack\(x\) if it holds traced values"):

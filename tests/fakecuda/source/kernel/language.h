@@ -172,3 +172,25 @@ inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __expf(float x) { return expf(x); }
 inline float __logf(float x) { return logf(x); }
+
+// CUDA's mathematical functions that C++ lacks
+#define __noinline__
+inline double sinpi(double x) { return std::sin(M_PI * std::remainder(x, 2.0)); }
+inline double cospi(double x) { return std::cos(M_PI * std::remainder(x, 2.0)); }
+inline double normcdf(double x) { return std::erfc(-x / M_SQRT2) / 2.0; }
+inline float normcdff(float x) { return normcdf(x); }
+inline double erfcx(double x) {
+    if (x > 100.0) return (1.0 - 0.5 / (x * x)) / (x * std::sqrt(M_PI));
+    return double(std::exp((long double)x * x) * std::erfc((long double)x));
+}
+inline float erfcxf(float x) { return erfcx(x); }
+inline double cyl_bessel_i0(double x) { return std::cyl_bessel_i(0.0, std::fabs(x)); }
+inline double cyl_bessel_i1(double x) { return std::copysign(std::cyl_bessel_i(1.0, std::fabs(x)), x); }
+inline double erfcinv(double p) {                       // by Newton's method, from an approximation of Winitzki's
+    if (!(0.0 < p && p < 1.0)) return p == 1.0 ? 0.0 : p == 0.0 ? INFINITY : 1.0 < p && p <= 2.0 ? -erfcinv(2.0 - p) : NAN;
+    double logarithm = std::log(p * (2.0 - p)), t = 2.0 / (M_PI * 0.147) + logarithm / 2.0;
+    double y = std::sqrt(std::sqrt(t * t - logarithm / 0.147) - t);
+    for (int i = 0; i < 6; i++) y += (std::erfc(y) - p) * std::sqrt(M_PI) / 2.0 * std::exp(y * y);
+    return y;
+}
+inline double erfinv(double x) { return x < 0.0 ? -erfinv(-x) : erfcinv(1.0 - x); }

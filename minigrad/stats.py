@@ -1,0 +1,111 @@
+"""Distributions by the names of SciPy, such as minigrad.stats.norm.logpdf(x, loc, scale): derivatives of any order.
+
+There are derivatives of densities by all arguments; of cdf, sf, logcdf and logsf by those that special.py does not
+refuse. Edges belong to the support, outside of it all derivatives are 0, and nothing is checked.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from . import linalg, ops
+from . import special as sf
+from .box import raw
+from .errors import DTypeError, shape
+from .ops import exp, floor, log, subtract, sum, where
+from .typing import Array
+
+__all__ = ["Distribution", "beta", "chi2", "dirichlet", "gamma", "multivariate_normal", "norm", "poisson", "t"]
+
+LOG_2PI, REAL, POSITIVE = math.log(2.0 * math.pi), (-math.inf, math.inf), (0.0, math.inf)
+TINY = 1e-10                # of the largest eigenvalue: what counts as 0
+F = Callable[..., Array]
+
+
+class Distribution:
+    """A distribution of z = (x - loc) / scale: logpdf, pdf, cdf, sf, logcdf and logsf (x, *names, loc=0, scale=1).
+
+    names: of its parameters; support: the least and the largest z; the others: functions f(z, *parameters). Without sf
+    it is symmetric: sf(z) = cdf(-z).
+    """
+
+    def __init__(self, names: str, support: tuple[float, float], logpdf: F, cdf: F, sf: F | None = None,
+                 logcdf: F | None = None) -> None:
+        self.names, self.support, self._log = names.split(), support, logpdf
+        below = logcdf or (lambda z, *p: log(cdf(z, *p)))
+        above = (lambda z, *p: log(sf(z, *p))) if sf else (lambda z, *p: below(-z, *p))
+        self.cdf, self.sf = self._integral(cdf), self._integral(sf or (lambda z, *p: cdf(-z, *p)))
+        self.logcdf, self.logsf = self._integral(below), self._integral(above)
+
+    def _standard(self, x: Array, args: Sequence[Array], params: Mapping[str, Array]) -> tuple[Array, Any, Array]:
+        """Return z, the parameters and the scale. Raises DTypeError where one is missing or unknown."""
+        names = [*self.names, "loc", "scale"]
+        given = {"loc": 0.0, "scale": 1.0, **dict(zip(names, args)), **params}
+        if given.keys() != {*names} or len(args) > len(names):
+            raise DTypeError(f"a distribution of x, {', '.join(names)}: given are x, {', '.join(given)}")
+        *parameters, loc, scale = [given[name] for name in names]
+        z = ops.divide(subtract(x, loc), scale)
+        return z, [sf.like(z, p) for p in parameters], sf.like(z, scale)
+
+    def _integral(self, f: F) -> F:
+        def called(x: Array, *args: Array, **params: Array) -> Array:
+            z, parameters, _ = self._standard(x, args, params)
+            return f(ops.clip(z, *self.support), *parameters)
+        return called
+
+    def logpdf(self, x: Array, *args: Array, **params: Array) -> Array:
+        """Return the logarithm of the density."""
+        z, parameters, scale = self._standard(x, args, params)
+        outside = (raw(z) < self.support[0]) | (raw(z) > self.support[1])
+        return where(outside, -math.inf, self._log(where(outside, 0.5, z), *parameters) - log(scale))
+
+    def pdf(self, x: Array, *args: Array, **params: Array) -> Array:
+        """Return the density."""
+        return exp(self.logpdf(x, *args, **params))
+
+
+class Discrete(Distribution):
+    """A distribution of integers: pmf and logpmf in place of densities."""
+    logpmf, pmf = Distribution.logpdf, Distribution.pdf
+
+
+norm = Distribution("", REAL, lambda z: -z * z / 2.0 - LOG_2PI / 2.0, sf.ndtr, logcdf=sf.log_ndtr)
+t = Distribution("df", REAL, lambda z, df: sf.log_t(df, z), lambda z, df: sf.stdtr(df, z))
+gamma = Distribution("a", POSITIVE, lambda z, a: sf.log_gamma(a, z), lambda z, a: sf.gammainc(a, z),
+                     lambda z, a: sf.gammaincc(a, z))
+chi2 = Distribution("df", POSITIVE, lambda z, df: sf.log_gamma(df / 2.0, z / 2.0) - math.log(2.0),
+                    lambda z, df: sf.gammainc(df / 2.0, z / 2.0), lambda z, df: sf.gammaincc(df / 2.0, z / 2.0))
+beta = Distribution("a b", (0.0, 1.0), lambda z, a, b: sf.log_beta(a, b, z), lambda z, a, b: sf.betainc(a, b, z),
+                    lambda z, a, b: sf.betainc(b, a, 1.0 - z))
+poisson = Discrete("mu", (-1.0, math.inf), lambda z, mu: where(
+    floor(z) == raw(z), sf.log_gamma(floor(z) + 1.0, mu), -math.inf),
+                   lambda z, mu: sf.gammaincc(floor(z) + 1.0, mu), lambda z, mu: sf.gammainc(floor(z) + 1.0, mu))
+
+
+def _dirichlet(x: Array, alpha: Array) -> Array:
+    alpha = sf.like(x, alpha)
+    x = ops.concatenate([x, 1.0 - sum(x, 0, True)]) if shape(x)[0] < shape(alpha)[0] else x
+    return sum(sf.xlogy(alpha - 1.0, ops.transpose(x)), -1) + sf.gammaln(sum(alpha)) - sum(sf.gammaln(alpha))
+
+
+def _log_det(cov: Array, singular: bool) -> tuple[Array, Any]:
+    """Return the logarithm of the product of the eigenvalues and their number; those of about 0 do not count."""
+    if not singular:
+        return linalg.slogdet(cov)[1], shape(cov)[-1]
+    s = linalg.svd(cov, compute_uv=False)
+    counts = raw(s) > TINY * raw(s)[:1]
+    return sum(where(counts, log(where(counts, s, 1.0)), 0.0), -1), counts.sum().astype(raw(s).dtype)
+
+
+def _normal(x: Array, mean: Array, cov: Array, allow_singular: bool = False) -> Array:
+    d, (log_det, rank) = ops.expand_dims(subtract(x, mean), -1), _log_det(cov, allow_singular)
+    solved = ops.matmul(linalg.pinv(cov, TINY), d) if allow_singular else linalg.solve(cov, d)
+    return -0.5 * (sum(ops.multiply(d, solved), (-2, -1)) + rank * LOG_2PI + log_det)
+
+
+dirichlet = SimpleNamespace(logpdf=_dirichlet, pdf=lambda x, alpha: exp(_dirichlet(x, alpha)))
+multivariate_normal = SimpleNamespace(
+    logpdf=_normal, pdf=lambda *args, **params: exp(_normal(*args, **params)),
+    entropy=lambda mean, cov: 0.5 * (_log_det(cov, False)[0] + shape(cov)[-1] * (1.0 + LOG_2PI)))

@@ -1,0 +1,80 @@
+"""minigrad.stats: SciPy's values and types, derivatives by all arguments that have one, and edges of the supports."""
+import numpy as np
+import pytest
+from scipy import stats as scipy
+
+import minigrad as mg
+from minigrad import DTypeError, TraceError, grad, stats
+from minigrad.check import check_derivatives
+
+X, P, Q = np.array([0.3, 0.7, 0.45]), np.array([1.5, 2.5, 3.1]), np.array([[2.1], [0.9]])
+PARAMETERS = {"norm": (), "t": (P,), "gamma": (P,), "chi2": (Q,), "beta": (P, Q)}
+METHODS = "logpdf pdf cdf sf logcdf logsf".split()
+COV = np.array([[2.0, 0.3, -0.4], [0.3, 1.5, 0.2], [-0.4, 0.2, 1.0]])
+
+
+def of(name, method):
+    return getattr(getattr(stats, name), method), getattr(getattr(scipy, name), method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_distributions(device, name, method):
+    (f, g), parameters = of(name, method), PARAMETERS[name]
+    on = [mg.xp.asarray(p) for p in parameters]
+    if device == "cupy" and name == "t" and "pdf" not in method:
+        with pytest.raises(DTypeError, match="stdtr"):
+            f(mg.xp.asarray(X), *on)
+        return
+    for x in (X, -X, 4.0 * X + 1.0, np.array([0.0, np.nan, 1.0]), np.array([np.inf, -np.inf, 0.2])):
+        with np.errstate(all="ignore"):
+            np.testing.assert_allclose(mg.to_host(f(mg.xp.asarray(x), *on, 0.1, 1.3)), g(x, *parameters, 0.1, 1.3), rtol=1e-11)
+    check_derivatives(lambda x, loc, scale: f(x, *on, loc, scale), *map(mg.xp.asarray, (X + 0.1, 0.05, 1.2)), order=3)
+    assert f(mg.xp.asarray(X, "float32"), *[2.0] * len(on)).dtype == "float32"
+    if on and "pdf" in method:
+        check_derivatives(lambda *on: f(mg.xp.asarray(X), *on), *on, order=3)
+    elif on:
+        with pytest.raises(TraceError, match="there is no derivative by this argument"):
+            grad(lambda p: mg.sum(f(mg.xp.asarray(X), *[p] * len(on))))(mg.xp.asarray(1.5))
+
+
+def test_names_of_parameters_are_scipys():
+    assert stats.gamma.logpdf(1.2, a=2, scale=3.0) == pytest.approx(scipy.gamma.logpdf(1.2, a=2, scale=3.0))
+    assert stats.beta.cdf([0.2, 0.4], b=2, a=3)[1] == pytest.approx(scipy.beta.cdf(0.4, b=2, a=3))
+    np.testing.assert_allclose(stats.gamma.pdf([1.2, 2.0], [2, 3.0]), scipy.gamma.pdf([1.2, 2.0], [2, 3.0]))
+    for wrong in (lambda: stats.gamma.pdf(1.0), lambda: stats.norm.cdf(1.0, 0.0, 1.0, 2.0), lambda: stats.t.pdf(1.0, dof=2)):
+        with pytest.raises(DTypeError, match="a distribution of x, "):
+            wrong()
+
+
+@pytest.mark.parametrize("method", [name.replace("pdf", "pmf") for name in METHODS])
+def test_poisson(device, method):
+    f, g = of("poisson", method)
+    k, whole = np.array([0.0, 3.0, 2.5, -1.0, -0.5, -3.0]), mg.xp.asarray([0.0, 3.0, 5.0])
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(mg.to_host(f(mg.xp.asarray(k), mg.xp.asarray(Q))), g(k, Q), rtol=1e-12)
+    np.testing.assert_allclose(f(np.array([2, 3]), 1.5, loc=1), g([2, 3], 1.5, loc=1), rtol=1e-12)
+    check_derivatives(lambda mu: f(whole, mu), mg.xp.asarray(Q), order=3)
+
+
+@pytest.mark.parametrize("method", ["pdf", "logpdf"])
+def test_of_vectors(device, method):
+    f, g = of("dirichlet", method)
+    x = np.random.default_rng(0).dirichlet(P, 4).T
+    np.testing.assert_allclose(mg.to_host(f(mg.xp.asarray(x), mg.xp.asarray(P))), g(x, P), rtol=1e-11)
+    np.testing.assert_allclose(mg.to_host(f(mg.xp.asarray(x[:2]), [1.5, 2.5, 3.1])), g(x[:2], P), rtol=1e-11)
+    check_derivatives(f, mg.xp.asarray(x), mg.xp.asarray(P), order=3)
+
+
+@pytest.mark.needs("cusolver")
+@pytest.mark.parametrize("method", ["pdf", "logpdf"])
+def test_multivariate_normal(device, method):
+    f, g = of("multivariate_normal", method)
+    x, mean, cov = np.random.default_rng(1).normal(size=(2, 4, 3)), P, COV
+    on = [mg.xp.asarray(part) for part in (x, mean, cov)]
+    for singular in (False, True):
+        np.testing.assert_allclose(mg.to_host(f(*on, allow_singular=singular)), g(x, mean, cov, allow_singular=singular), rtol=1e-11)
+    check_derivatives(lambda x, mean, cov: f(x, mean, cov @ mg.swapaxes(cov, 0, 1)), *on, order=2)
+    flat = np.diag([1.5, 0.0, 2.0])                         # what varies along two axes alone
+    np.testing.assert_allclose(mg.to_host(f(mg.xp.asarray(P), on[1], mg.xp.asarray(flat), allow_singular=True)), g(P, P, flat, allow_singular=True), rtol=1e-11)
+    np.testing.assert_allclose(mg.to_host(stats.multivariate_normal.entropy(on[1], on[2])), scipy.multivariate_normal.entropy(mean, cov), rtol=1e-12)
