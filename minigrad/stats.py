@@ -17,34 +17,37 @@ from .errors import DTypeError, shape
 from .ops import exp, floor, log, subtract, sum, where
 from .typing import Array
 
-__all__ = ["Distribution", "beta", "chi2", "dirichlet", "gamma", "multivariate_normal", "norm", "poisson", "t"]
+__all__ = ["beta", "chi2", "dirichlet", "gamma", "multivariate_normal", "norm", "poisson", "t"]
 
 LOG_2PI, REAL, POSITIVE = math.log(2.0 * math.pi), (-math.inf, math.inf), (0.0, math.inf)
 TINY = 1e-10                # of the largest eigenvalue: what counts as 0
 F = Callable[..., Array]
 
 
-class Distribution:
+class _Distribution:
     """A distribution of z = (x - loc) / scale: logpdf, pdf, cdf, sf, logcdf and logsf (x, *names, loc=0, scale=1).
 
-    names: of its parameters; support: the least and the largest z; the others: functions f(z, *parameters). Without sf
-    it is symmetric: sf(z) = cdf(-z).
+    names: its own, and those of its parameters; support: the least and the largest z; the others: functions
+    f(z, *parameters). Without sf it is symmetric: sf(z) = cdf(-z).
     """
 
     def __init__(self, names: str, support: tuple[float, float], logpdf: F, cdf: F, sf: F | None = None,
                  logcdf: F | None = None) -> None:
-        self.names, self.support, self._log = names.split(), support, logpdf
+        (self.name, *self.names), self.support, self._log = names.split(), support, logpdf
         below = logcdf or (lambda z, *p: log(cdf(z, *p)))
         above = (lambda z, *p: log(sf(z, *p))) if sf else (lambda z, *p: below(-z, *p))
         self.cdf, self.sf = self._integral(cdf), self._integral(sf or (lambda z, *p: cdf(-z, *p)))
         self.logcdf, self.logsf = self._integral(below), self._integral(above)
+
+    def __reduce__(self) -> str:
+        return self.name                                    # which is that of a variable here
 
     def _standard(self, x: Array, args: Sequence[Array], params: Mapping[str, Array]) -> tuple[Array, Any, Array]:
         """Return z, the parameters and the scale. Raises DTypeError where one is missing or unknown."""
         names = [*self.names, "loc", "scale"]
         given = {"loc": 0.0, "scale": 1.0, **dict(zip(names, args)), **params}
         if given.keys() != {*names} or len(args) > len(names):
-            raise DTypeError(f"a distribution of x, {', '.join(names)}: given are x, {', '.join(given)}")
+            raise DTypeError(f"stats.{self.name}: functions of x, {', '.join(names)}; given are x, {', '.join(given)}")
         *parameters, loc, scale = [given[name] for name in names]
         z = ops.divide(subtract(x, loc), scale)
         return z, [sf.like(z, p) for p in parameters], sf.like(z, scale)
@@ -66,20 +69,20 @@ class Distribution:
         return exp(self.logpdf(x, *args, **params))
 
 
-class Discrete(Distribution):
+class _Discrete(_Distribution):
     """A distribution of integers: pmf and logpmf in place of densities."""
-    logpmf, pmf = Distribution.logpdf, Distribution.pdf
+    logpmf, pmf = _Distribution.logpdf, _Distribution.pdf
 
 
-norm = Distribution("", REAL, lambda z: -z * z / 2.0 - LOG_2PI / 2.0, sf.ndtr, logcdf=sf.log_ndtr)
-t = Distribution("df", REAL, lambda z, df: sf.log_t(df, z), lambda z, df: sf.stdtr(df, z))
-gamma = Distribution("a", POSITIVE, lambda z, a: sf.log_gamma(a, z), lambda z, a: sf.gammainc(a, z),
+norm = _Distribution("norm", REAL, lambda z: -z * z / 2.0 - LOG_2PI / 2.0, sf.ndtr, logcdf=sf.log_ndtr)
+t = _Distribution("t df", REAL, lambda z, df: sf.log_t(df, z), lambda z, df: sf.stdtr(df, z))
+gamma = _Distribution("gamma a", POSITIVE, lambda z, a: sf.log_gamma(a, z), lambda z, a: sf.gammainc(a, z),
                      lambda z, a: sf.gammaincc(a, z))
-chi2 = Distribution("df", POSITIVE, lambda z, df: sf.log_gamma(df / 2.0, z / 2.0) - math.log(2.0),
+chi2 = _Distribution("chi2 df", POSITIVE, lambda z, df: sf.log_gamma(df / 2.0, z / 2.0) - math.log(2.0),
                     lambda z, df: sf.gammainc(df / 2.0, z / 2.0), lambda z, df: sf.gammaincc(df / 2.0, z / 2.0))
-beta = Distribution("a b", (0.0, 1.0), lambda z, a, b: sf.log_beta(a, b, z), lambda z, a, b: sf.betainc(a, b, z),
+beta = _Distribution("beta a b", (0.0, 1.0), lambda z, a, b: sf.log_beta(a, b, z), lambda z, a, b: sf.betainc(a, b, z),
                     lambda z, a, b: sf.betainc(b, a, 1.0 - z))
-poisson = Discrete("mu", (-1.0, math.inf), lambda z, mu: where(
+poisson = _Discrete("poisson mu", (-1.0, math.inf), lambda z, mu: where(
     floor(z) == raw(z), sf.log_gamma(floor(z) + 1.0, mu), -math.inf),
                    lambda z, mu: sf.gammaincc(floor(z) + 1.0, mu), lambda z, mu: sf.gammainc(floor(z) + 1.0, mu))
 

@@ -1,4 +1,7 @@
 """minigrad.stats: SciPy's values and types, derivatives by all arguments that have one, and edges of the supports."""
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from scipy import stats as scipy
@@ -43,7 +46,7 @@ def test_names_of_parameters_are_scipys():
     assert stats.beta.cdf([0.2, 0.4], b=2, a=3)[1] == pytest.approx(scipy.beta.cdf(0.4, b=2, a=3))
     np.testing.assert_allclose(stats.gamma.pdf([1.2, 2.0], [2, 3.0]), scipy.gamma.pdf([1.2, 2.0], [2, 3.0]))
     for wrong in (lambda: stats.gamma.pdf(1.0), lambda: stats.norm.cdf(1.0, 0.0, 1.0, 2.0), lambda: stats.t.pdf(1.0, dof=2)):
-        with pytest.raises(DTypeError, match="a distribution of x, "):
+        with pytest.raises(DTypeError, match=r"^stats\.\w+: functions of x, "):
             wrong()
 
 
@@ -78,3 +81,8 @@ def test_multivariate_normal(device, method):
     flat = np.diag([1.5, 0.0, 2.0])                         # what varies along two axes alone
     np.testing.assert_allclose(mg.to_host(f(mg.xp.asarray(P), on[1], mg.xp.asarray(flat), allow_singular=True)), g(P, P, flat, allow_singular=True), rtol=1e-11)
     np.testing.assert_allclose(mg.to_host(stats.multivariate_normal.entropy(on[1], on[2])), scipy.multivariate_normal.entropy(mean, cov), rtol=1e-12)
+
+
+def test_a_distribution_is_copied_and_pickled_by_its_name():
+    for distribution in (stats.norm, stats.t, stats.gamma, stats.chi2, stats.beta, stats.poisson):
+        assert copy.deepcopy(distribution) is distribution is pickle.loads(pickle.dumps(distribution))
