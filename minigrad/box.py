@@ -162,15 +162,6 @@ class Box:
     def __round__(self, digits: int | None = None) -> Array:
         return ops.round(self, digits or 0)
 
-    def __trunc__(self) -> int:
-        return int(raw(self))
-
-    def __floor__(self) -> Any:
-        return math.floor(raw(self))
-
-    def __ceil__(self) -> Any:
-        return math.ceil(raw(self))
-
     def __lt__(self, other: Any) -> Array:
         return raw(self) < raw(other)
 
@@ -298,8 +289,8 @@ _REDUCED = {numpy.add: "sum", numpy.multiply: "prod", numpy.maximum: "max", nump
 
 
 def _operation(name: str) -> Any:
-    """Return minigrad's operation of this name, None if it has none."""
-    return getattr(ops, name) if name in ops.__all__ else None
+    """Return minigrad's operation of this name, which explains its errors; None if it has none."""
+    return getattr(sys.modules["minigrad"], name) if name in ops.__all__ else None
 
 
 def _call_ufunc(box: Box, ufunc: Any, method: str, *args: Any, **params: Any) -> Any:
@@ -314,8 +305,8 @@ def _call_ufunc(box: Box, ufunc: Any, method: str, *args: Any, **params: Any) ->
         return _operation(_REDUCED[ufunc])(*args, **{"axis": 0, **params})
     if "out" in params:
         box._refuse(f"numpy.{ufunc.__name__}(..., out=y)", "y = y + x in place of y += x")
-    call = f"numpy.{ufunc.__name__}" + f".{method}" * (method != "__call__")
-    return box._refuse(f"{call}(x)", "minigrad has no such function: write it with those that it has")
+    call = f"numpy.{ufunc.__name__}" + f".{method}" * (method != "__call__") + f"({', '.join(['x', *params])})"
+    return box._refuse(call, "minigrad has no such function or argument: write it with those that it has")
 
 
 def _method(name: str) -> Any:
@@ -330,6 +321,8 @@ for _name in """all any argmax argmin argpartition argsort astype clip cumprod c
     prod ravel repeat round searchsorted squeeze std sum swapaxes take var""".split():
     setattr(Box, _name, _method(_name))
 Box.flatten = Box.ravel     # type: ignore[attr-defined]
+for _f in (math.ceil, math.floor, math.trunc):
+    setattr(Box, f"__{_f.__name__}__", lambda self, f=_f: f(raw(self)))
 
 
 def raw(x: Any) -> Any:

@@ -127,7 +127,8 @@ def taking(draw, x):
 def padding(draw, x):
     widths = draw(st.sampled_from([1, (0, 2), [(1, 0)] * x.ndim]))
     constant = draw(st.sampled_from([0.0, -2.5]))
-    return lambda m, x: m.pad(x * x, widths, constant_values=constant)
+    mode = draw(st.sampled_from(["constant", "edge", "reflect", "symmetric", "wrap"]))
+    return lambda m, x: m.pad(x * x, widths, mode, **({"constant_values": constant} if mode == "constant" else {}))
 
 
 def cropping(draw, x):

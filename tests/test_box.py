@@ -96,6 +96,7 @@ def test_ufuncs_without_a_derivative_take_plain_values(ufunc):
     (lambda x: np.frexp(x), "numpy.frexp(x): this would lose the derivative"),
     (lambda x: np.add.accumulate(x), "numpy.add.accumulate(x): this would lose the derivative"),
     (lambda x: np.ones(3).__iadd__(x), "help: y = y + x in place of y += x"),
+    (lambda x: np.exp(x, where=x > 0, dtype=float), "numpy.exp(x, where, dtype): this would lose the derivative"),
     (lambda x: np.exp(x, out=np.ones(3)), "help: y = y + x in place of y += x"),
     (lambda x: np.from_dlpack(x), "this would lose the derivative"),
     (lambda x: mg.from_dlpack(x), "this would lose the derivative"),
@@ -105,6 +106,15 @@ def test_what_would_lose_a_derivative_is_refused(f, what):
     with pytest.raises(TraceError) as caught:
         mg.grad(lambda x: mg.sum(x) + 0 * np.size(f(x)))(np.ones(3))
     assert what in str(caught.value)
+
+
+@pytest.mark.parametrize("call, name", [
+    (lambda x: np.split(x, 0), "split"), (lambda x: np.roll(x, 1, axis=7), "roll"), (lambda x: np.repeat(x, -1), "repeat"), (lambda x: x.repeat(-1), "repeat"), (lambda x: np.std(x, 0, None, None, 1), "std"),
+    (lambda x: np.hstack((x, x), dtype=float), "hstack"), (lambda x: np.select([x > 0], [x, x]), "select"), (lambda x: np.linalg.inv(x), "linalg.inv"), (lambda x: np.add.reduce(x, out=1.0), "sum"), (lambda x: x.take(9, 5), "take")])
+def test_errors_of_numpys_functions_explain_themselves(call, name):
+    with pytest.raises(mg.MinigradError) as caught:
+        mg.grad(call)(np.ones(3))
+    assert str(caught.value).startswith(f"{name}(")
 
 
 # ------------------------------------------------------------------------------------------------ other libraries

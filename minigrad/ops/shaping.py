@@ -6,6 +6,7 @@ All are linear, so each is its own push.
 """
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -224,16 +225,24 @@ def _as_width(n: Any) -> int:
     return operator.index(n)
 
 
-def pad(x: Array, pad_width: int | tuple[int, int] | Sequence[tuple[int, int]], constant_values: Array = 0.0) -> Array:
-    """Return x with a border of constants.
+def pad(x: Array, pad_width: int | tuple[int, int] | Sequence[tuple[int, int]], mode: Any = "constant",
+        constant_values: Array = 0.0) -> Array:
+    """Return x with a border of constants, or of its elements: NumPy's modes edge, reflect, symmetric and wrap.
 
-    pad_width: one width, one (before, after) for all axes, or one pair per axis. Raises ShapeError.
+    pad_width: one width, one (before, after) for all axes, or one pair per axis. A number in place of a mode is the
+    constant. Raises ShapeError.
     """
-    widths = _as_pairs(x, pad_width, "pad")
+    mode, constant_values = (mode, constant_values) if isinstance(mode, str) else ("constant", mode)
+    widths, xp = _as_pairs(x, pad_width, "pad"), module_of(raw(x))
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise ShapeError(f"pad(x, pad_width, mode): there is no mode {mode!r}\n"
+                         "  help: constant, edge, reflect, symmetric or wrap")
+    if widths and mode != "constant":
+        index = xp.pad(xp.arange(math.prod(shape_of(x))).reshape(shape_of(x)), widths, mode)
+        return reshape(getitem(ravel(x), index.ravel()), index.shape)
     y = _pad(x, widths=widths)
     if not widths or isinstance(constant_values, (int, float)) and constant_values == 0:
         return y
-    xp = module_of(raw(x))
     return add(y, xp.pad(xp.zeros(shape_of(x), y.dtype), widths, constant_values=constant_values))
 
 

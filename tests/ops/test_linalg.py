@@ -97,6 +97,8 @@ def test_pinv_of_constant_rank():
     check_derivatives(lambda u, v: linalg.pinv(mg.outer(u, v), 1e-9), u, v)
     b = np.array([1.0, 2.0, -1.0])
     check_derivatives(lambda u, v: linalg.lstsq(mg.outer(u, v), b, 1e-9)[0], u, v, order=2)
+    for rcond in (None, 0.1, -1):                           # -1: the rounding error
+        np.testing.assert_allclose(jvp(lambda a, rcond=rcond: linalg.lstsq(a, b, rcond)[0], (np.outer(u, v),), (np.outer(u, v),))[0], np.linalg.lstsq(np.outer(u, v), b, rcond)[0], rtol=1e-6)
     for size in (1.0, 1e8):                                 # no sums of squares, as in NumPy, where the rank is not full
         sums = []
         gradient = grad(lambda u: (sums.extend(linalg.lstsq(mg.outer(u, v * size), b)[1:3]), mg.sum(u))[1])(u)
@@ -216,5 +218,6 @@ def test_multi_dot_takes_the_cheapest_product_first():
     for call in (lambda x, a, b: linalg.multi_dot([x, a, b]), lambda x, a, b: linalg.multi_dot([b.T, a.T, x])):
         drawn = mg.draw(call, x, a, b)
         assert not any(op.shape in ((50, 30), (30, 50)) for op in drawn.operations)
-    with pytest.raises(mg.MinigradError):
-        linalg.multi_dot([])
+    for wrong in ([], [a, np.ones((1, 40, 30))]):
+        with pytest.raises(mg.MinigradError):
+            linalg.multi_dot(wrong)

@@ -36,6 +36,18 @@ def cases():
         yield f"{name} initial", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=0, initial=fill), X
         yield f"{name} where", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=1, initial=fill, where=[True, False, False, True]), X
         yield f"{name} of none", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=1, initial=fill), X[:, :0]
+        yield f"{name} initial of its type", lambda m, x, name=name: getattr(m, name)(x, initial=np.float64(0.3)), X
+    yield "mean of whole numbers", lambda m, x: m.mean(x, axis=0, dtype=int) * x, 3.0 * X
+    yield "prod of no whole numbers", lambda m, x: m.prod(x, axis=1, dtype=int) * m.sum(x, axis=1), X[:, :0]
+    yield "quantile by a number of NumPy", lambda m, x: m.quantile(x, np.float64(0.3)), X
+    for mode in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        yield f"pad {mode}", lambda m, x, mode=mode: m.pad(x, ((1, 0), (2, 5)), mode), X
+        yield f"pad {mode} of a number", lambda m, x, mode=mode: m.pad(x[0, 0], 2, mode="constant"), X
+    yield "pad with a constant", lambda m, x: m.pad(x, 1, "constant", constant_values=2.5), X
+    yield "clip by new names", lambda m, x: [m.clip(x, min=-0.3, max=0.5), m.clip(x, max=0.5)], X
+    yield "astype, no copy", lambda m, x: x.astype(np.float64, copy=False), X
+    yield "argmax, keepdims", lambda m, x: [m.argmax(x, axis=1, keepdims=True) * x, m.argmin(x, keepdims=True) * x], X
+    yield "diff with ends", lambda m, x: [m.diff(x, prepend=0.5), m.diff(x, 2, 0, prepend=x[:1], append=[V]), m.diff(x, append=1)], X
     yield "mean where", lambda m, x: m.mean(x, axis=1, where=V > 0), X
     yield "mean where all", lambda m, x: m.mean(x, where=True), X
     for name in "sum mean prod cumsum cumprod".split():
@@ -69,6 +81,8 @@ def cases():
     for name in "tril triu diagonal trace".split():
         yield f"{name} of matrices", lambda m, x, name=name: getattr(m, name)(x * np.ones((2, 1, 1))), X
     yield "select", lambda m, x: m.select([x > 0, [True, False, True, False]], [x, 2 * x], default=x[0]), V
+    yield "full_like of whole numbers", lambda m, x: m.full_like(np.arange(4), 2.5 + 0.0 * x, dtype=x.dtype), V
+    yield "full_like, cut", lambda m, x: m.full_like(np.arange(4), 2.5 + 0.0 * x) * x, V
     yield "full_like", lambda m, x: m.full_like(np.ones((2, 3), x.dtype), x[0]), V
     yield "meshgrid of a number", lambda m, x: m.meshgrid(x, 2.0 * x[0], indexing="ij"), V
     yield "linspace, 50", lambda m, x: m.linspace(x[0], x[1]), V
@@ -172,6 +186,7 @@ def test_quantile_may_be_traced():
 @pytest.mark.parametrize("call", [
     lambda x: mg.split(x, 3), lambda x: mg.quantile(x, 0.5, method="nearest"), lambda x: mg.quantile(x, 1.5), lambda x: mg.median(x[:0]), lambda x: mg.max(x, where=x > 0), lambda x: mg.diff(x, -1),
     lambda x: mg.gradient(x, edge_order=2), lambda x: mg.gradient(x, 1.0, 2.0), lambda x: mg.repeat(x, [1, 2]), lambda x: mg.select([x > 0], [x, x]), lambda x: mg.array([x, x[:2]]), lambda x: mg.rot90(x), lambda x: mg.sort(x, 3),
+    lambda x: mg.gradient(x[:1]), lambda x: mg.gradient(x, [0.0, 1.0]), lambda x: mg.diag(x[None, None]), lambda x: mg.meshgrid(x, x, indexing="yx"), lambda x: mg.pad(x, 1, "mean"), lambda x: mg.full_like(x[:2], x),
     lambda x: mg.average(x, weights=[1.0, 2.0]), lambda x: mg.array_split(x, 0), lambda x: mg.diagonal(x), lambda x: mg.max(x[:0])])
 def test_mistakes_of_shape_are_explained(call):
     with pytest.raises(ShapeError):
@@ -185,6 +200,8 @@ def test_other_mistakes_are_explained():
         grad(lambda x: mg.floor([x, 1.0]))(1.0)
     with pytest.raises(DTypeError, match="tile"):
         grad(lambda x: mg.sum(mg.tile(x, 1.5)))(V)
+    with pytest.raises(DTypeError, match=r"fliplr\(\) missing"):
+        grad(lambda x: mg.fliplr(m=x))(V)
     with pytest.raises(ShapeError, match="holds nowhere"):
         mg.max(V, where=V > 0)
 
@@ -194,6 +211,7 @@ def test_plain_arguments_are_numpys_own(device):
     n = mg.xp.arange(6)
     for y in (mg.array([[1, 2], [3, 4]]), mg.cumsum(n), mg.roll(n, 1), mg.mod(n, 4), mg.hstack([n, n]), mg.sort(n), mg.floor_divide(n, 2), mg.sign(n)):
         assert backend.on_device(y) == (device == "cupy") and y.dtype.kind == "i"
+    assert mg.max([1, 2], initial=3) == 3 and mg.min([], initial=2) == 2 and mg.mean(2.5, where=True) == mg.mean([2.5], where=[True]) == 2.5 and mg.max(np.array([True]), initial=False).dtype == bool
     assert mg.array(np.ones(2)).__class__ is np.ndarray and mg.asarray(n) is n
     assert mg.median(np.ones(3), overwrite_input=True) == 1.0 and mg.prod(a=np.array([2, 3])) == 6 and mg.quantile(np.arange(3.0), 0.4, method="nearest") == 1.0
 
