@@ -102,8 +102,7 @@ def roll(a: Array, shift: int | Sequence[int], axis: int | Sequence[int] | None 
     shifts = as_shape(shift, "roll")
     if axis is None:
         return reshape(_roll(ravel(a), shift=(builtins.sum(shifts),), axis=(0,)), shape(a))
-    axes = as_shape(axis, "roll")
-    return _roll(a, shift=shifts * (len(axes) if len(shifts) == 1 else 1), axis=axes)
+    return _roll(a, shift=shifts, axis=as_shape(axis, "roll"))
 
 
 def _rearranged(name: str, doc: str) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """What programs written for NumPy do: traced results have NumPy's values, shapes and types; edges, kinks and mistakes."""
 import importlib
+import inspect
 import math
 import warnings
 
@@ -99,6 +100,7 @@ def cases():
     yield "round", lambda m, x: m.round(x, 1) * x + m.round(x, decimals=2) * x, X
     yield "operators", lambda m, x: [x % 0.7, 0.7 % x, x // 0.7 * x, 3.0 // x * x, *divmod(x, 2.0), *divmod(2.0, x)], X
     yield "nan_to_num", lambda m, x: m.nan_to_num(x, nan=3.0), HOLES
+    yield "nan_to_num of infinities", lambda m, x: [m.nan_to_num(x, nan=1.0, posinf=2.0, neginf=-3.0), m.nan_to_num(x)], np.where(X > 1.0, np.inf, np.where(X < -0.7, -np.inf, HOLES))
     for name in "logaddexp logaddexp2 hypot arctan2 fmax fmin copysign mod fmod".split():
         yield f"{name} of a number", lambda m, x, name=name: getattr(m, name)(x, 2), X
 
@@ -134,7 +136,7 @@ def test_laws_along_axes(name):
 @pytest.mark.parametrize("name, x, slopes", [
     ("sinc", [0.0, 1e-9], [0.0, -math.pi ** 2 / 3 * 1e-9]), ("cbrt", [8.0, -8.0], [1 / 12, 1 / 12]), ("fabs", [-2.0, 0.0], [-1.0, 0.0]), ("nan_to_num", [math.nan, math.inf, 2.0], [0.0, 0.0, 1.0]),
     ("prod", [0.0, 3.0, 5.0], [15.0, 0.0, 0.0]), ("prod", [0.0, 0.0, 5.0], [0.0, 0.0, 0.0]), ("nanmax", [math.nan, 3.0, 3.0], [0.0, 1.0, 0.0]), ("nansum", [math.nan, 3.0], [0.0, 1.0]),
-    ("median", [3.0, 1.0, 2.0, 9.0], [0.5, 0.0, 0.5, 0.0]), ("median", [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]), ("ptp", [1.0, 4.0, 1.0], [-1.0, 1.0, 0.0]), ("floor", [1.5, 2.0], [0.0, 0.0]), ("sign", [0.0, -2.0], [0.0, 0.0])])
+    ("median", [3.0, 1.0, 2.0, 9.0], [0.5, 0.0, 0.5, 0.0]), ("median", [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]), ("ptp", [1.0, 4.0, 1.0], [-1.0, 1.0, 0.0]), ("deg2rad", [0.0, 90.0], [math.pi / 180] * 2), ("floor", [1.5, 2.0], [0.0, 0.0]), ("sign", [0.0, -2.0], [0.0, 0.0])])
 def test_slopes(name, x, slopes):
     np.testing.assert_allclose(grad(lambda x: mg.sum(getattr(mg, name)(x)))(np.array(x)), slopes, rtol=1e-12, atol=1e-20)
 
@@ -145,12 +147,33 @@ INF = math.inf
 @pytest.mark.parametrize("name, a, b, by_a, by_b", [
     ("hypot", 0.0, 0.0, 0.0, 0.0), ("hypot", 3e200, 4e200, 0.6, 0.8), ("arctan2", 0.0, 0.0, 0.0, 0.0), ("arctan2", 0.0, -2.0, -0.5, 0.0), ("arctan2", 3e200, 4e200, 1.6e-201, -1.2e-201),
     ("logaddexp", -INF, -INF, 0.5, 0.5), ("logaddexp", INF, INF, 0.5, 0.5), ("logaddexp", -INF, 1.0, 0.0, 1.0), ("logaddexp2", 2000.0, 2000.0, 0.5, 0.5), ("fmax", math.nan, 2.0, 0.0, 1.0), ("fmax", math.nan, math.nan, 1.0, 1.0),
-    ("fmin", 1.0, 1.0, 0.5, 0.5), ("mod", 7.0, 2.0, 1.0, -3.0), ("mod", -7.0, 2.0, 1.0, 4.0), ("fmod", -7.0, 2.0, 1.0, 3.0), ("mod", 6.0, 2.0, 1.0, -3.0), ("copysign", -2.0, 1.0, -1.0, 0.0), ("copysign", 0.0, -1.0, 0.0, 0.0)])
+    ("fmin", 1.0, 1.0, 0.5, 0.5), ("mod", 7.0, 2.0, 1.0, -3.0), ("mod", -7.0, 2.0, 1.0, 4.0), ("fmod", -7.0, 2.0, 1.0, 3.0), ("mod", 6.0, 2.0, 1.0, -3.0), ("copysign", -2.0, 1.0, -1.0, 0.0), ("copysign", 0.0, -1.0, 0.0, 0.0), ("copysign", -2.0, 0.0, -1.0, 0.0), ("copysign", -2.0, -0.0, 1.0, 0.0)])
 def test_slopes_by_two(name, a, b, by_a, by_b):
     f = getattr(mg, name)
     with np.errstate(invalid="ignore"):
         share = 0.5 if name == "fmax" and math.isnan(b) else 1.0            # both are the result: 1/2 each, as in maximum
         np.testing.assert_allclose(grad(f, (0, 1))(a, b), (by_a * share, by_b * share), rtol=1e-12)
+
+
+@pytest.mark.parametrize("home, theirs", [(mg.ops, np), (mg.linalg, np.linalg)])
+def test_defaults_are_numpys(home, theirs):
+    """Also those that a traced value alone meets."""
+    checked = 0
+    for name in set(home.__all__) - {"astype", "einsum"}:   # which copy and order nothing
+        if not hasattr(getattr(theirs, name, None), "__code__") and not hasattr(getattr(theirs, name, None), "__wrapped__"):
+            continue                                        # it is of C, or there is none
+        own, numpys = (inspect.signature(getattr(m, name)).parameters for m in (home, theirs))
+        for key in own.keys() & numpys.keys():
+            checked += own[key].default is not inspect.Parameter.empty
+            assert own[key].default == numpys[key].default or numpys[key].default is np._NoValue and not own[key].default, (name, key)
+    assert checked > 10
+
+
+def test_slopes_keep_their_digits_near_their_poles():
+    """(1 - x) (1 + x) does, 1 - x^2 does not."""
+    for e in (2.0 ** -20, 2.0 ** -40):
+        np.testing.assert_allclose([grad(mg.arcsin)(1.0 - e), -grad(mg.arccos)(e - 1.0), grad(mg.arccosh)(1.0 + e), grad(mg.arctanh)(e - 1.0) ** 0.5],
+                                   [(e * (2.0 - e)) ** -0.5, (e * (2.0 - e)) ** -0.5, (e * (2.0 + e)) ** -0.5, (e * (2.0 - e)) ** -0.5], rtol=1e-15)
 
 
 def test_higher_orders_at_kinks_and_zeros():
