@@ -37,6 +37,7 @@ def cases():
         yield f"{name} initial", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=0, initial=fill), X
         yield f"{name} where", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=1, initial=fill, where=[True, False, False, True]), X
         yield f"{name} of none", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=1, initial=fill), X[:, :0]
+        yield f"{name} of none, keepdims", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=1, keepdims=True, initial=fill), X[:, :0]
         yield f"{name} initial of its type", lambda m, x, name=name: getattr(m, name)(x, initial=np.float64(0.3)), X
     yield "mean of whole numbers", lambda m, x: m.mean(x, axis=0, dtype=int) * x, 3.0 * X
     yield "prod of no whole numbers", lambda m, x: m.prod(x, axis=1, dtype=int) * m.sum(x, axis=1), X[:, :0]
@@ -136,7 +137,7 @@ def test_laws_along_axes(name):
 @pytest.mark.parametrize("name, x, slopes", [
     ("sinc", [0.0, 1e-9], [0.0, -math.pi ** 2 / 3 * 1e-9]), ("cbrt", [8.0, -8.0], [1 / 12, 1 / 12]), ("fabs", [-2.0, 0.0], [-1.0, 0.0]), ("nan_to_num", [math.nan, math.inf, 2.0], [0.0, 0.0, 1.0]),
     ("prod", [0.0, 3.0, 5.0], [15.0, 0.0, 0.0]), ("prod", [0.0, 0.0, 5.0], [0.0, 0.0, 0.0]), ("nanmax", [math.nan, 3.0, 3.0], [0.0, 1.0, 0.0]), ("nansum", [math.nan, 3.0], [0.0, 1.0]),
-    ("median", [3.0, 1.0, 2.0, 9.0], [0.5, 0.0, 0.5, 0.0]), ("median", [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]), ("ptp", [1.0, 4.0, 1.0], [-1.0, 1.0, 0.0]), ("deg2rad", [0.0, 90.0], [math.pi / 180] * 2), ("floor", [1.5, 2.0], [0.0, 0.0]), ("sign", [0.0, -2.0], [0.0, 0.0])])
+    ("median", [3.0, 1.0, 2.0, 9.0], [0.5, 0.0, 0.5, 0.0]), ("median", [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]), ("median", [1.0, math.nan, 2.0], [0.0, 1.0, 0.0]), ("ptp", [1.0, 4.0, 1.0], [-1.0, 1.0, 0.0]), ("deg2rad", [0.0, 90.0], [math.pi / 180] * 2), ("floor", [1.5, 2.0], [0.0, 0.0]), ("sign", [0.0, -2.0], [0.0, 0.0])])
 def test_slopes(name, x, slopes):
     np.testing.assert_allclose(grad(lambda x: mg.sum(getattr(mg, name)(x)))(np.array(x)), slopes, rtol=1e-12, atol=1e-20)
 
@@ -184,6 +185,22 @@ def test_higher_orders_at_kinks_and_zeros():
     np.testing.assert_allclose(mg.hessian(lambda x: mg.sum(mg.cumprod(x)))(np.array([0.0, 0.0, 5.0])), [[0, 6, 0], [6, 0, 0], [0, 0, 0]])
 
 
+@pytest.mark.parametrize("n", range(20))
+def test_products_of_any_number(n):
+    """Halves, and doubling steps, leave no element out."""
+    x = 1.0 + np.arange(n) / 10.0
+    np.testing.assert_allclose(grad(mg.prod)(x), np.prod(x) / x, rtol=1e-13)
+    y, tangent = jvp(mg.cumprod, (x,), (x,))
+    np.testing.assert_allclose([y, tangent], [np.cumprod(x), np.cumprod(x) * np.arange(1, n + 1)], rtol=1e-13)
+
+
+@pytest.mark.parametrize("name, initial, by_x, by_initial", [
+    ("sum", 3.0, [1.0, 1.0], 1.0), ("prod", 3.0, [15.0, 6.0], 10.0), ("max", 3.0, [0.0, 1.0], 0.0), ("max", 7.0, [0.0, 0.0], 1.0), ("max", 5.0, [0.0, 0.5], 0.5), ("min", 1.0, [0.0, 0.0], 1.0), ("min", 2.0, [0.5, 0.0], 0.5)])
+def test_initial_has_a_derivative(name, initial, by_x, by_initial):
+    found = grad(lambda x, initial: getattr(mg, name)(x, initial=initial), (0, 1))(np.array([2.0, 5.0]), initial)
+    np.testing.assert_array_equal(np.append(*found), [*by_x, by_initial])
+
+
 def test_rounding_is_plain_and_indexes():
     def f(x):
         assert np.array_equal(round(x), [2.0, -2.0]) and round(x[0] / 3.0, 2) == 0.83
@@ -207,13 +224,20 @@ def test_quantile_may_be_traced():
 
 
 @pytest.mark.parametrize("call", [
-    lambda x: mg.split(x, 3), lambda x: mg.quantile(x, 0.5, method="nearest"), lambda x: mg.quantile(x, 1.5), lambda x: mg.median(x[:0]), lambda x: mg.max(x, where=x > 0), lambda x: mg.diff(x, -1),
+    lambda x: mg.split(x, 3), lambda x: mg.quantile(x, 0.5, method="nearest"), lambda x: mg.quantile(x, 1.5), lambda x: mg.quantile(x, -0.5), lambda x: mg.median(x[:0]), lambda x: mg.max(x, where=x > 0), lambda x: mg.diff(x, -1),
     lambda x: mg.gradient(x, edge_order=2), lambda x: mg.gradient(x, 1.0, 2.0), lambda x: mg.repeat(x, [1, 2]), lambda x: mg.select([x > 0], [x, x]), lambda x: mg.array([x, x[:2]]), lambda x: mg.rot90(x), lambda x: mg.sort(x, 3),
     lambda x: mg.gradient(x[:1]), lambda x: mg.gradient(x, [0.0, 1.0]), lambda x: mg.diag(x[None, None]), lambda x: mg.meshgrid(x, x, indexing="yx"), lambda x: mg.pad(x, 1, "mean"), lambda x: mg.full_like(x[:2], x),
     lambda x: mg.average(x, weights=[1.0, 2.0]), lambda x: mg.array_split(x, 0), lambda x: mg.diagonal(x), lambda x: mg.max(x[:0])])
 def test_mistakes_of_shape_are_explained(call):
     with pytest.raises(ShapeError):
         linearize(call, V)
+
+
+@pytest.mark.parametrize("name", "sum mean var max min argmax prod cumsum cumprod sort diff gradient average quantile partition flip squeeze expand_dims".split())
+def test_a_wrong_axis_is_told_by_name(name):
+    for axis in (7, -8, 0.5, "x"):
+        with pytest.raises(ShapeError, match=rf"^{name}\(x\): axis"):
+            grad(lambda x, axis=axis: getattr(mg, name)(x, *{"quantile": (0.5,), "partition": (1,)}.get(name, ()), axis=axis))(X)
 
 
 def test_other_mistakes_are_explained():
