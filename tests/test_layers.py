@@ -70,6 +70,14 @@ def test_initial_values():
     np.testing.assert_array_equal(own.weight, np.full((3, 2), 5.0))
 
 
+def test_norms_add_1e_5_to_the_variance_by_default():
+    """As in PyTorch; the function, its layer, and a layer that init made."""
+    x = np.array([[0.0, 0.01], [0.01, 0.0]])
+    one, zero = np.ones(2), np.zeros(2)
+    for y in (nn.layer_norm(x, one), nn.LayerNorm(one)(x), nn.LayerNorm.init(2)(x), nn.group_norm(x, 1, one), nn.GroupNorm(one, zero, 1)(x), nn.GroupNorm.init(1, 2)(x), nn.batch_norm(x, one, zero), mg.standardize(x, 0)):
+        np.testing.assert_allclose(y, (x - 0.005) / np.sqrt(2.5e-5 + 1e-5), rtol=1e-9)
+
+
 def test_an_embedding_sums_repeated_rows():
     layer, x = nn.Embedding(RNG.random((4, 3))), [[1, 3], [1, 1]]
     np.testing.assert_array_equal(layer(x), layer.weight[np.array(x)])

@@ -139,6 +139,10 @@ def test_the_norm_of_a_traced_value_is_that_of_a_plain_one(axis, keepdims):
     orders = [None, 1, -1, 2, -2, math.inf, -math.inf] + ([0, 3, 0.5] if isinstance(axis, int) else ["fro", "nuc"])
     for ord in orders:
         np.testing.assert_allclose(jvp(lambda x: linalg.norm(x, ord, axis, keepdims), (x,), (x,))[0], np.linalg.norm(x, ord, axis, keepdims), rtol=1e-12, strict=True)
+    for ord in (-2, -math.inf, 0, 1, 3):                    # of infinities and of zeros
+        for row in ([math.inf, math.inf], [math.inf, 2.0], [0.0, 2.0]):
+            with np.errstate(all="ignore"):
+                assert jvp(lambda x, ord=ord: linalg.norm(x, ord), (np.array(row),), (np.ones(2),))[0] == np.linalg.norm(row, ord)
 
 
 def test_of_equal_extremes_the_first_counts():
@@ -191,6 +195,8 @@ def test_decompositions_are_computed_once(monkeypatch):
     (lambda: grad(lambda a: mg.sum(linalg.svd(a)[1]))(np.ones((2, 3))), "linalg.svd(a): vectors beyond the singular values have no derivative\n  a  (2, 3)  float64\n  help: pass full_matrices=False"),
     (lambda: grad(lambda a: mg.sum(linalg.qr(a, "complete")[1]))(np.ones((2, 2))), "linalg.qr(a, mode): mode 'complete' has no derivative\n  a  (2, 2)  float64\n  help: pass mode='reduced' or mode='r'"),
     (lambda: grad(lambda a: linalg.norm(a, 7))(np.ones((2, 2))), "linalg.norm(x, ord=7): there is no such norm over 2 axes\n  a  (2, 2)  float64"),
+    (lambda: linalg.solve(np.eye(3), np.ones((2, 3))), "linalg.solve(a, b): the number of equations differs\n  a  (3, 3)  float64\n  b  (2, 3)  float64\n  help: a has shape (..., n, n), b (n,) or (..., n, k)"),
+    (lambda: grad(lambda a: linalg.norm(a, axis=(0, 1, 2)))(np.ones((2, 2, 2))), "linalg.norm(x, ord=None): there is no such norm over 3 axes\n  a  (2, 2, 2)  float64"),
     (lambda: grad(lambda a: linalg.norm(a, "fro"))(np.ones(2)), "linalg.norm(x, ord='fro'): there is no such norm over 1 axes\n  a  (2,)  float64")])
 def test_what_is_wrong_is_told(call, text):
     with pytest.raises(ShapeError) as caught:
