@@ -63,6 +63,8 @@ def test_initial_values():
     assert layer.kernel.shape == (2, 3, 400, 20) and layer.kernel.flags.c_contiguous and layer.bias is None
     np.testing.assert_allclose(layer.kernel.std(), np.sqrt(2 / 120), rtol=0.02)
     assert nn.ConvTranspose2d.init(generator(0), 2, 3, 4).kernel.shape == (4, 4, 3, 2)
+    counted = nn.ConvTranspose2d.init(generator(0), 3, 4, 2, initialize=lambda rng, shape: np.arange(float(np.prod(shape))).reshape(shape))
+    np.testing.assert_array_equal(counted.kernel[1, 0, :, 2], 24.0 + 8.0 + np.arange(4))       # drawn as (2, 2, 3, 4)
     np.testing.assert_allclose(nn.Conv1d.init(generator(0), 20, 500, 3).kernel.std(), np.sqrt(2 / 60), rtol=0.02)
     assert nn.Conv1d.init(generator(0), 2, 3, bias=False).bias is None
     np.testing.assert_allclose((nn.Embedding.init(generator(0), 500, 64).weight ** 2).sum(1).mean(), 1.0, rtol=0.05)
