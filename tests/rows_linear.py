@@ -60,11 +60,13 @@ def any_pair(draw, f):
     return f, (draw(arrays(shape=shapes)), draw(arrays(shape=full_shapes)))
 
 
+CROSSES = [((3,), (3,), {}), ((2, 3), (3,), {}), ((2, 1, 3), (2, 3), {}), ((3, 2), (3, 2), dict(axis=0)), ((3, 2), (2, 3), dict(axisa=0, axisc=0)),
+           ((2,), (2,), {}), ((4, 2), (2,), {}), ((2,), (3,), {}), ((2, 3), (2, 2), {}), ((0, 3), (3,), {})]
+
+
 @st.composite
 def crossed(draw):
-    a, b, how = draw(st.sampled_from([
-        ((3,), (3,), {}), ((2, 3), (3,), {}), ((2, 1, 3), (2, 3), {}), ((3, 2), (3, 2), dict(axis=0)), ((3, 2), (2, 3), dict(axisa=0, axisc=0)),
-        ((2,), (2,), {}), ((4, 2), (2,), {}), ((2,), (3,), {}), ((2, 3), (2, 2), {}), ((0, 3), (3,), {})]))
+    a, b, how = draw(st.sampled_from(CROSSES))
     return (lambda m, a, b: m.cross(a, b, **how)), (array(draw, smooth, a), array(draw, smooth, b))
 
 

@@ -258,6 +258,7 @@ def test_plain_arguments_are_numpys_own(device):
     n = mg.xp.arange(6)
     for y in (mg.array([[1, 2], [3, 4]]), mg.cumsum(n), mg.roll(n, 1), mg.mod(n, 4), mg.hstack([n, n]), mg.sort(n), mg.floor_divide(n, 2), mg.sign(n)):
         assert backend.on_device(y) == (device == "cupy") and y.dtype.kind == "i"
+    np.testing.assert_array_equal(mg.pad(np.ones((1, 1)), 1, 2.5), np.pad(np.ones((1, 1)), 1, constant_values=2.5))
     assert mg.max([1, 2], initial=3) == 3 and mg.min([], initial=2) == 2 and mg.mean(2.5, where=True) == mg.mean([2.5], where=[True]) == 2.5 and mg.max(np.array([True]), initial=False).dtype == bool
     assert mg.array(np.ones(2)).__class__ is np.ndarray and mg.asarray(n) is n
     assert mg.median(np.ones(3), overwrite_input=True) == 1.0 and mg.prod(a=np.array([2, 3])) == 6 and mg.quantile(np.arange(3.0), 0.4, method="nearest") == 1.0

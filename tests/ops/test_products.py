@@ -125,6 +125,11 @@ def test_a_traced_complex_number_is_refused_by_vdot():
         grad(lambda x: mg.vdot(x * 1j, x).real)(np.ones(2))
 
 
+@pytest.mark.parametrize("a, b, how", rows_linear.CROSSES)
+def test_cross_is_numpys(a, b, how):
+    same(mg.cross(numbers(a, "float32"), numbers(b, "float32"), **how), plain.cross(numbers(a, "float32"), numbers(b, "float32"), **how))
+
+
 def test_cross_takes_axes_by_name():
     a, b = np.arange(6.0).reshape(3, 2), np.arange(6.0)[::-1].reshape(2, 3)
     same(mg.cross(a, b, axisa=0, axisb=-1, axisc=0), plain.cross(a, b, 0, -1, 0))
