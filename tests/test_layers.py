@@ -124,9 +124,9 @@ def test_what_does_not_fit_is_told():
             (lambda: mg.conv1d(x, k[0]), r"three axes(.|\n)*\(n, length, channels\)"), (lambda: mg.conv1d(x[0], k), "three axes"),
             (lambda: mg.conv1d(x[0], k[0]), r"conv1d\(x, k\): channels differ"), (lambda: mg.conv1d(x[0], k[0, :, :2], (1, 2)), "stride must be"),
             (lambda: mg.conv1d(x[0], k[0, :, :2], 1, "full"), "padding is"),
-            (lambda: nn.layer_norm(x, np.ones(3)), r"layer_norm\(x, gain, bias\): shapes differ"), (lambda: nn.layer_norm(x, None, np.ones(3)), "shapes differ"),
+            (lambda: nn.layer_norm(x, np.ones(3)), r"layer_norm\(x, gain, bias\): shapes differ(.|\n)*help: gain and bias have the shape of x"), (lambda: nn.layer_norm(x, None, np.ones(3)), "shapes differ"),
             (lambda: nn.layer_norm(x[0, 0, 0], np.ones((3, 2))), "shapes differ"), (lambda: nn.layer_norm(x, np.ones(())), "shapes differ"),
-            (lambda: nn.group_norm(x, 3, None), "no 3 equal groups"), (lambda: nn.group_norm(x, 0, None), "no 0 equal groups"),
+            (lambda: nn.group_norm(x, 3, None), "no 3 equal groups(.|\n)*groups divides channels"), (lambda: nn.group_norm(x, 0, None), "no 0 equal groups"),
             (lambda: nn.group_norm(x, 1.0, None), "no 1.0 equal groups"), (lambda: nn.group_norm(x, 2, np.ones(3)), "no 2 equal groups"),
             (lambda: nn.group_norm(np.ones(4), 2, None), "no 2 equal groups")):
         with pytest.raises(mg.ShapeError, match=told):

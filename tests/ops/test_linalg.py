@@ -225,5 +225,5 @@ def test_multi_dot_takes_the_cheapest_product_first():
         drawn = mg.draw(call, x, a, b)
         assert not any(op.shape in ((50, 30), (30, 50)) for op in drawn.operations)
     for wrong in ([], [a, np.ones((1, 40, 30))]):
-        with pytest.raises(mg.MinigradError):
+        with pytest.raises(mg.MinigradError, match="help: a @ b @ c" if wrong else None):
             linalg.multi_dot(wrong)

@@ -233,6 +233,14 @@ def test_mistakes_of_shape_are_explained(call):
         linearize(call, V)
 
 
+@pytest.mark.parametrize("call, help", [
+    (lambda x: mg.quantile(x, 0.5, method="nearest"), "method 'linear'"), (lambda x: mg.median(x[:0]), "at least one element"), (lambda x: mg.gradient(x, 1.0, 2.0), "no spacing, one, or one for each axis"), (lambda x: mg.gradient(x, edge_order=2), "edge_order 1 alone"),
+    (lambda x: mg.max(x, where=x > 0), "initial=value"), (lambda x: mg.pad(x, 1, "mean"), "constant, edge, reflect, symmetric or wrap"), (lambda x: mg.diag(x[None, None]), r"diagonal\(v\)")])
+def test_mistakes_have_a_remedy(call, help):
+    with pytest.raises(ShapeError, match=rf"\n  help: .*{help}"):
+        linearize(call, V)
+
+
 @pytest.mark.parametrize("name", "sum mean var max min argmax prod cumsum cumprod sort diff gradient average quantile partition flip squeeze expand_dims".split())
 def test_a_wrong_axis_is_told_by_name(name):
     for axis in (7, -8, 0.5, "x"):
