@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from ..backend import as_array, is_readable, module_of
 from ..box import raw
-from ..core import NUMBERS, Primitive
+from ..core import LISTS, NUMBERS, Primitive, as_arrays
 from ..errors import ShapeError, message, shape
 from ..kinds import broadcast_to, linear
 from ..typing import Array, Shape
@@ -84,9 +84,9 @@ def diff(a: Array, n: int = 1, axis: int = -1, prepend: Array = None, append: Ar
     """Return the differences of neighbors along an axis, n times. prepend, append: values to join to a first."""
     if n < 0:
         raise ShapeError(f"diff(a, n): n is {n}, and must not be negative")
-    if prepend is not None or append is not None:
-        sides = [x if x is None or ndim(x) else broadcast_to(x, shape(sum(a, axis, True))) for x in (prepend, append)]
-        a = concatenate([x for x in (sides[0], a, sides[1]) if x is not None], axis)
+    parts = as_arrays([x for x in (prepend, a, append) if x is not None], LISTS + NUMBERS)
+    if len(parts) > 1:
+        a = concatenate([x if ndim(x) else broadcast_to(x, shape(sum(a, axis, True))) for x in parts], axis)
     for _ in range(n):
         a = _along("diff", lambda x: subtract(x[1:], x[:-1]), a, axis)
     return a

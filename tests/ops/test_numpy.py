@@ -272,6 +272,16 @@ def test_plain_arguments_are_numpys_own(device):
     assert mg.median(np.ones(3), overwrite_input=True) == 1.0 and mg.prod(a=np.array([2, 3])) == 6 and mg.quantile(np.arange(3.0), 0.4, method="nearest") == 1.0
 
 
+def test_numbers_go_with_the_arrays_of_the_module(device):
+    """They fill, begin and end arrays of a GPU, too."""
+    for f in (lambda m, x: m.sum(x, axis=0, initial=2.5), lambda m, x: m.max(x, axis=1, initial=2.5, where=x > 1), lambda m, x: m.min(x[:0], axis=0, initial=2), lambda m, x: m.prod(x, initial=2.0), lambda m, x: m.full_like(x, 2.5) * x,
+              lambda m, x: m.diff(x, prepend=0.5, append=x[:, :1]), lambda m, x: m.pad(x, 1, "reflect"), lambda m, x: m.pad(x, 1, "constant", constant_values=2.0), lambda m, x: m.clip(x, min=1, max=3), lambda m, x: m.argmax(x, axis=1, keepdims=True) * x, lambda m, x: m.mean(x, where=x > 0)):
+        x = mg.xp.asarray(X)
+        for y in (f(mg, x), jvp(lambda x, f=f: f(mg, x), (x,), (x,))[0]):
+            assert backend.on_device(y) == (device == "cupy")
+            np.testing.assert_allclose(mg.to_host(y), f(np, X), strict=True)
+
+
 # ---------------------------------------------------------------------------------------------- special functions
 
 SPECIAL = {"erf": (0.3, -1.2, 2.0), "erfc": (0.3, -1.2, 2.0), "gammaln": (0.4, 3.3, -0.6), "digamma": (0.4, 3.3, -0.6), "expit": (0.3, -4.0, 0.0), "logit": (0.3, 0.9, 0.5)}

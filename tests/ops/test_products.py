@@ -111,7 +111,7 @@ def test_diagonals_of_einsum_drop_nothing_that_is_not_on_them():
 
 
 @pytest.mark.parametrize("call, text", [
-    (lambda: mg.cross(np.ones(4), np.ones(3)), "vectors have two or three components"), (lambda: mg.cross(1.0, np.ones(3)), "axis -1 is out of bounds"),
+    (lambda: mg.cross(np.ones(4), np.ones(3)), "vectors have two or three components(.|\n)*help: axisa and axisb, or axis"), (lambda: mg.cross(np.ones(3), np.ones(1)), "vectors have two or three"), (lambda: mg.cross(1.0, np.ones(3)), "axis -1 is out of bounds"),
     (lambda: mg.convolve(np.ones((2, 2)), np.ones(2)), "two rows with elements"), (lambda: mg.convolve([], [1.0]), "two rows with elements"),
     (lambda: mg.convolve([1.0], [1.0], "middle"), "mode is 'full', 'same' or 'valid', not 'middle'"), (lambda: mg.vdot(np.ones(2), np.ones(3)), "the inner lengths differ")])
 def test_what_is_wrong_is_told(call, text):
