@@ -226,7 +226,7 @@ def test_quantile_may_be_traced():
 @pytest.mark.parametrize("call", [
     lambda x: mg.split(x, 3), lambda x: mg.quantile(x, 0.5, method="nearest"), lambda x: mg.quantile(x, 1.5), lambda x: mg.quantile(x, -0.5), lambda x: mg.median(x[:0]), lambda x: mg.max(x, where=x > 0), lambda x: mg.diff(x, -1),
     lambda x: mg.gradient(x, edge_order=2), lambda x: mg.gradient(x, 1.0, 2.0), lambda x: mg.repeat(x, [1, 2]), lambda x: mg.select([x > 0], [x, x]), lambda x: mg.array([x, x[:2]]), lambda x: mg.rot90(x), lambda x: mg.sort(x, 3),
-    lambda x: mg.gradient(x[:1]), lambda x: mg.gradient(x, [0.0, 1.0]), lambda x: mg.diag(x[None, None]), lambda x: mg.meshgrid(x, x, indexing="yx"), lambda x: mg.pad(x, 1, "mean"), lambda x: mg.full_like(x[:2], x),
+    lambda x: mg.gradient(x[:1]), lambda x: mg.gradient(x[:2], [0.0, 1.0, 3.0]), lambda x: mg.diag(x[None, None]), lambda x: mg.meshgrid(x, x, indexing="yx"), lambda x: mg.pad(x, 1, "mean"), lambda x: mg.full_like(x[:2], x),
     lambda x: mg.average(x, weights=[1.0, 2.0]), lambda x: mg.array_split(x, 0), lambda x: mg.diagonal(x), lambda x: mg.max(x[:0])])
 def test_mistakes_of_shape_are_explained(call):
     with pytest.raises(ShapeError):
