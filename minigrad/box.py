@@ -147,14 +147,6 @@ class Box:
     def __round__(self, digits: int | None = None) -> Array:
         return ops.round(self, digits or 0)
 
-    def __trunc__(self) -> int:
-        return int(raw(self))
-
-    def __floor__(self) -> Any:
-        return math.floor(raw(self))
-
-    def __ceil__(self) -> Any:
-        return math.ceil(raw(self))
 
     __hash__ = None     # type: ignore[assignment]
 
@@ -281,8 +273,8 @@ def _call_ufunc(box: Box, ufunc: Any, method: str, *args: Any, **params: Any) ->
         return _operation(_REDUCED[ufunc])(*args, **{"axis": 0, **params})
     if "out" in params:
         box._refuse(f"numpy.{ufunc.__name__}(..., out=y)", _NEW)
-    call = f"numpy.{ufunc.__name__}" + f".{method}" * (method != "__call__")
-    return box._refuse(f"{call}(x)", "minigrad has no such function: write it with those that it has")
+    call = f"numpy.{ufunc.__name__}" + f".{method}" * (method != "__call__") + f"({', '.join(['x', *params])})"
+    return box._refuse(call, "minigrad has no such function or argument: write it with those that it has")
 
 
 def _method(name: str) -> Any:
@@ -306,6 +298,8 @@ for _name, _own in {"mod": "mod", "floordiv": "floor_divide", "divmod": "divmod"
     setattr(Box, f"__{_name}__", lambda self, other, own=_own: getattr(ops, own)(self, other))
     setattr(Box, f"__r{_name}__", lambda self, other, own=_own: getattr(ops, own)(other, self))
 Box.flatten = Box.ravel     # type: ignore[attr-defined]
+for _f in (math.ceil, math.floor, math.trunc):
+    setattr(Box, f"__{_f.__name__}__", lambda self, f=_f: f(raw(self)))
 
 
 def raw(x: Any) -> Any:

@@ -193,7 +193,8 @@ def lstsq(a: Array, b: Array, rcond: float | None = None) -> tuple[Array, Array,
                                  "a has shape (m, n), b (m,) or (m, k)"))
     if Box not in (type(a), type(b)):
         return module_of(a, b).linalg.lstsq(a, b, rcond)        # type: ignore[no-any-return]
-    rcond = numpy.finfo(raw(a).dtype).eps * max(m, n) if rcond is None else rcond
+    if rcond is None or rcond < 0:                          # NumPy's -1 is the rounding error itself
+        rcond = numpy.finfo(raw(a).dtype).eps * (max(m, n) if rcond is None else 1)
     x, s = matmul(matrices.pinv(a, rcond=rcond), b), svd(a, compute_uv=False)
     rank = (raw(s) > rcond * raw(s)[:1]).sum()
     sums = sum(square(b - matmul(a, x)), 0, keepdims=len(shape(b)) == 1)
@@ -214,6 +215,9 @@ def matrix_power(a: Array, n: int) -> Array:
 def multi_dot(arrays: Iterable[Array]) -> Array:
     """Return the product of matrices, of which the first and the last may be vectors; the cheapest pairs come first."""
     left = list(as_arrays(list(arrays), LISTS))
+    if not all(len(shape(a)) in (1, 2) for a in left):
+        raise ShapeError(message("linalg.multi_dot(arrays)", "stacks are not multiplied", [("", a, "") for a in left],
+                                 "a @ b @ c multiplies stacks of matrices"))
     while len(left) > 1:
         costs = [math.prod(shape(a)) * math.prod(shape(b)[1:]) for a, b in zip(left, left[1:])]
         i = costs.index(min(costs))

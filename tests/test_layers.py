@@ -63,11 +63,21 @@ def test_initial_values():
     assert layer.kernel.shape == (2, 3, 400, 20) and layer.kernel.flags.c_contiguous and layer.bias is None
     np.testing.assert_allclose(layer.kernel.std(), np.sqrt(2 / 120), rtol=0.02)
     assert nn.ConvTranspose2d.init(generator(0), 2, 3, 4).kernel.shape == (4, 4, 3, 2)
+    counted = nn.ConvTranspose2d.init(generator(0), 3, 4, 2, initialize=lambda rng, shape: np.arange(float(np.prod(shape))).reshape(shape))
+    np.testing.assert_array_equal(counted.kernel[1, 0, :, 2], 24.0 + 8.0 + np.arange(4))       # drawn as (2, 2, 3, 4)
     np.testing.assert_allclose(nn.Conv1d.init(generator(0), 20, 500, 3).kernel.std(), np.sqrt(2 / 60), rtol=0.02)
     assert nn.Conv1d.init(generator(0), 2, 3, bias=False).bias is None
     np.testing.assert_allclose((nn.Embedding.init(generator(0), 500, 64).weight ** 2).sum(1).mean(), 1.0, rtol=0.05)
     own = nn.Embedding.init(generator(0), 3, 2, lambda rng, shape: np.full(shape, 5.0))
     np.testing.assert_array_equal(own.weight, np.full((3, 2), 5.0))
+
+
+def test_norms_add_1e_5_to_the_variance_by_default():
+    """As in PyTorch; the function, its layer, and a layer that init made."""
+    x = np.array([[0.0, 0.01], [0.01, 0.0]])
+    one, zero = np.ones(2), np.zeros(2)
+    for y in (nn.layer_norm(x, one), nn.LayerNorm(one)(x), nn.LayerNorm.init(2)(x), nn.group_norm(x, 1, one), nn.GroupNorm(one, zero, 1)(x), nn.GroupNorm.init(1, 2)(x), nn.batch_norm(x, one, zero), mg.standardize(x, 0)):
+        np.testing.assert_allclose(y, (x - 0.005) / np.sqrt(2.5e-5 + 1e-5), rtol=1e-9)
 
 
 def test_an_embedding_sums_repeated_rows():
@@ -114,9 +124,9 @@ def test_what_does_not_fit_is_told():
             (lambda: mg.conv1d(x, k[0]), r"three axes(.|\n)*\(n, length, channels\)"), (lambda: mg.conv1d(x[0], k), "three axes"),
             (lambda: mg.conv1d(x[0], k[0]), r"conv1d\(x, k\): channels differ"), (lambda: mg.conv1d(x[0], k[0, :, :2], (1, 2)), "stride must be"),
             (lambda: mg.conv1d(x[0], k[0, :, :2], 1, "full"), "padding is"),
-            (lambda: nn.layer_norm(x, np.ones(3)), r"layer_norm\(x, gain, bias\): shapes differ"), (lambda: nn.layer_norm(x, None, np.ones(3)), "shapes differ"),
+            (lambda: nn.layer_norm(x, np.ones(3)), r"layer_norm\(x, gain, bias\): shapes differ(.|\n)*help: gain and bias have the shape of x"), (lambda: nn.layer_norm(x, None, np.ones(3)), "shapes differ"),
             (lambda: nn.layer_norm(x[0, 0, 0], np.ones((3, 2))), "shapes differ"), (lambda: nn.layer_norm(x, np.ones(())), "shapes differ"),
-            (lambda: nn.group_norm(x, 3, None), "no 3 equal groups"), (lambda: nn.group_norm(x, 0, None), "no 0 equal groups"),
+            (lambda: nn.group_norm(x, 3, None), "no 3 equal groups(.|\n)*groups divides channels"), (lambda: nn.group_norm(x, 0, None), "no 0 equal groups"),
             (lambda: nn.group_norm(x, 1.0, None), "no 1.0 equal groups"), (lambda: nn.group_norm(x, 2, np.ones(3)), "no 2 equal groups"),
             (lambda: nn.group_norm(np.ones(4), 2, None), "no 2 equal groups")):
         with pytest.raises(mg.ShapeError, match=told):

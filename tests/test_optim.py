@@ -165,6 +165,8 @@ def test_types_stay_whatever_the_hyper_parameters_are(kind, dtype):
             assert count is None or count.dtype == "int64" and count == 3
         average = optim.ema(p, gradients[0], number(0.5 if kind not in ("int",) else 0), step=2)
         assert {leaf.dtype.name for leaf in tree.flatten(average)[0]} == {dtype}
+        average = optim.ema(p, tree.map(lambda x: x.astype("float64"), p), 0.5)
+        assert {leaf.dtype.name for leaf in tree.flatten(average)[0]} == {dtype}
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-7, 1e-4, 1.0, 300.0, 6e4])

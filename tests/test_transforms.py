@@ -91,7 +91,11 @@ def test_jacobian_by_columns_is_the_jacobian_by_rows():
     np.testing.assert_array_equal(jacobian(lambda x: x @ A)(np.ones(3)), A.T)
     nested = jacobian(lambda a, b: (a * b, a), argnums=(0, 1))(np.ones(2), np.ones(2))
     np.testing.assert_array_equal(nested[1][1], np.zeros((2, 2)))
-    assert jacobian(lambda x: x)(np.zeros(0)).shape == (0, 0)
+    listed = jacobian(lambda a, b: a * b, argnums=[1])(np.ones(2), np.full(2, 3.0))
+    np.testing.assert_array_equal(listed[0], np.eye(2))
+    for x in (np.zeros(0, "float32"), np.ones(3, "float32")):
+        J, aux = jacobian(lambda x: (x[:0], None), has_aux=True)(x)
+        assert J.shape == (0, len(x)) and J.dtype == np.float32 and aux is None
 
 
 def test_the_first_argument_is_differentiated_if_none_is_named():

@@ -51,7 +51,8 @@ def by_numpy(f: F) -> F:
 
 def row(name: str, f: Callable[..., Any], doc: str) -> Callable[..., Any]:
     """Return by_numpy(f), with f under this name."""
-    f.__name__, f.__doc__ = name, doc
+    f.__name__ = f.__qualname__ = name
+    f.__doc__ = doc
     return by_numpy(f)
 
 

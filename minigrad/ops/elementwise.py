@@ -151,8 +151,13 @@ fabs: Unary = piecewise_linear("fabs", lambda y, x: _sign(x), doc="Return |x| as
 absolute = abs
 
 
-def clip(x: Array, a_min: Array | None = None, a_max: Array | None = None) -> Array:
-    """Return minimum(maximum(x, a_min), a_max), with their conventions at the bounds. None is no bound."""
+def clip(x: Array, a_min: Array | None = None, a_max: Array | None = None, *, min: Array | None = None,
+         max: Array | None = None) -> Array:
+    """Return minimum(maximum(x, a_min), a_max), with their conventions at the bounds. None is no bound.
+
+    min, max: the same bounds under the names that NumPy 2 has besides.
+    """
+    a_min, a_max = (min if a_min is None else a_min), (max if a_max is None else a_max)
     x = x if a_min is None else maximum(x, a_min)
     return x if a_max is None else minimum(x, a_max)
 
@@ -211,10 +216,11 @@ def where(condition: Array, a: Array, b: Array) -> Array:
 _astype = linear(lambda x, dtype, back: x.astype(dtype), lambda g, s, dtype, back: astype(g, back), "astype")
 
 
-def astype(x: Array, dtype: DTypeLike) -> Array:
+def astype(x: Array, dtype: DTypeLike, copy: bool = False) -> Array:
     """Return x with elements of another type. Its cotangent has the type of x again; for integers there is none.
 
-    Raises DTypeError where a traced value is complex or would be: its derivative would be lost.
+    It is x itself if it has this type, whatever `copy` says. Raises DTypeError where a traced value is complex or would
+    be: its derivative would be lost.
     """
     x = x if hasattr(x, "dtype") else numpy.asarray(x)
     if x.dtype == dtype:
@@ -225,6 +231,11 @@ def astype(x: Array, dtype: DTypeLike) -> Array:
     if numpy.dtype(dtype).kind != "f":
         return raw(x).astype(dtype)
     return _astype(x, dtype=dtype, back=x.dtype)
+
+
+def like(v: Array, y: Array) -> Array:
+    """Return v, a number, list or array, as an array of the module and type of y."""
+    return astype(v if type(v) is Box else as_array(v, raw(y)), y.dtype)
 
 
 def stop_gradient(x: Tree) -> Tree:

@@ -14,11 +14,11 @@ from numpy.typing import DTypeLike
 from .. import backend
 from ..backend import is_array, module_of
 from ..box import Box, raw
-from ..errors import DTypeError, shape
+from ..errors import DTypeError, ShapeError, message, shape
 from ..kinds import as_shape, broadcast_to, linear
 from ..typing import Array
 from .by_numpy import by_numpy, constant, is_traced, leaves, row
-from .elementwise import add, astype, where
+from .elementwise import add, astype, like, where
 from .reductions import sum
 from .shaping import (
     concatenate,
@@ -44,7 +44,8 @@ __all__ = [
 
 zeros_like = constant("zeros_like", "Return zeros of the shape and type of a: plain, also where a is traced.")
 ones_like = constant("ones_like", "Return ones of the shape and type of a: plain, also where a is traced.")
-full_like = row("full_like", lambda a, fill_value, dtype=None: astype(zeros_like(a) + fill_value, dtype or a.dtype),
+full_like = row("full_like", lambda a, fill_value, dtype=None: broadcast_to(
+    like(fill_value, zeros_like(a, dtype)), shape(a)),
                 "Return an array of the shape and type of a, or of type `dtype`, with this value, which may be traced.")
 
 
@@ -132,8 +133,7 @@ def roll(a: Array, shift: int | Sequence[int], axis: int | Sequence[int] | None 
     shifts = as_shape(shift, "roll")
     if axis is None:
         return reshape(_roll(ravel(a), shift=(builtins.sum(shifts),), axis=(0,)), shape(a))
-    axes = as_shape(axis, "roll")
-    return _roll(a, shift=shifts * (len(axes) if len(shifts) == 1 else 1), axis=axes)
+    return _roll(a, shift=shifts, axis=as_shape(axis, "roll"))
 
 
 def _rearranged(name: str, doc: str) -> Callable[..., Any]:
@@ -172,7 +172,9 @@ trace = row("trace", lambda a, offset=0, axis1=0, axis2=1: sum(diagonal(a, offse
 @by_numpy
 def diag(v: Array, k: int = 0) -> Array:
     """Return the diagonal k of a matrix, or the matrix with the vector v on it."""
-    if ndim(v) != 1:
+    if ndim(v) not in (1, 2):
+        raise ShapeError(message("diag(v)", "a vector or a matrix is needed", [("v", v, "")], "diagonal(v)"))
+    if ndim(v) == 2:
         return diagonal(v, k)
     n, i = shape(v)[0] + abs(k), module_of(raw(v)).arange(shape(v)[0])
     return scatter_add(v, (n, n), (i - builtins.min(k, 0), i + builtins.max(k, 0)))
@@ -195,6 +197,8 @@ def select(condlist: Sequence[Array], choicelist: Sequence[Array], default: Arra
 @by_numpy
 def meshgrid(*xi: Array, indexing: str = "xy", sparse: bool = False) -> tuple[Array, ...]:
     """Return the coordinates of a grid as one array for each axis; with "xy" the first two axes change places."""
+    if indexing not in ("xy", "ij"):
+        raise ShapeError(f"meshgrid(x, y): indexing is 'xy' or 'ij', not {indexing!r}")
     grids = [expand_dims(ravel(x), tuple([a for a in range(len(xi)) if a != i])) for i, x in enumerate(xi)]
     grids = grids if sparse else broadcast_arrays(*grids)
     return tuple([swapaxes(x, 0, 1) if indexing == "xy" and len(xi) > 1 else x for x in grids])

@@ -12,12 +12,12 @@ from numpy.typing import DTypeLike
 
 from ..backend import as_array, is_readable, module_of
 from ..box import raw
-from ..core import Primitive
-from ..errors import ShapeError, shape
+from ..core import LISTS, NUMBERS, Primitive, as_arrays
+from ..errors import ShapeError, message, shape
 from ..kinds import broadcast_to, linear
 from ..typing import Array, Shape
 from .by_numpy import by_numpy, constant, row
-from .elementwise import astype, divide, multiply, subtract, where
+from .elementwise import astype, divide, like, multiply, subtract, where
 from .joining import ones_like
 from .more_elementwise import floor
 from .reductions import _count, chosen, max, mean, min, reduce_shape, sum
@@ -59,8 +59,8 @@ def prod(a: Array, axis: Axis = None, dtype: DTypeLike | None = None, *, keepdim
     y = _rows(x, axes)
     while (n := shape(y)[1]) > 1:
         y = concatenate([y[:, :n // 2] * y[:, n // 2:n // 2 * 2], y[:, n // 2 * 2:]], 1)
-    y = reshape(y if n else y.sum(1) + 1.0, reduce_shape(shape(x), axes, keepdims))
-    return y if initial is None else y * initial
+    y = reshape(y if n else y.sum(1) + 1, reduce_shape(shape(x), axes, keepdims))
+    return y if initial is None else y * like(initial, y)
 
 
 def _scan(x: Array) -> Array:
@@ -80,10 +80,13 @@ cumprod = row("cumprod", lambda a, axis=None, dtype=None: _along("cumprod", _sca
 
 
 @by_numpy
-def diff(a: Array, n: int = 1, axis: int = -1) -> Array:
-    """Return the differences of neighbors along an axis, n times."""
+def diff(a: Array, n: int = 1, axis: int = -1, prepend: Array = None, append: Array = None) -> Array:
+    """Return the differences of neighbors along an axis, n times. prepend, append: values to join to a first."""
     if n < 0:
         raise ShapeError(f"diff(a, n): n is {n}, and must not be negative")
+    parts = as_arrays([x for x in (prepend, a, append) if x is not None], LISTS + NUMBERS)
+    if len(parts) > 1:
+        a = concatenate([x if ndim(x) else broadcast_to(x, shape(sum(a, axis, True))) for x in parts], axis)
     for _ in range(n):
         a = _along("diff", lambda x: subtract(x[1:], x[:-1]), a, axis)
     return a
@@ -101,6 +104,9 @@ def gradient(f: Array, *varargs: Array, axis: Axis = None, edge_order: int = 1) 
                          "  help: no spacing, one, or one for each axis; traced values have edge_order 1 alone")
 
     def slopes(x: Array, h: Array) -> Array:
+        if shape(x)[0] < 2 or ndim(h) and shape(h) != shape(x)[:1]:
+            raise ShapeError(message("gradient(f)", "an axis needs two elements, and one coordinate for each",
+                                     [("f", x, "this axis first"), ("spacing", h, "")]))
         h = astype(reshape(subtract(h[1:], h[:-1]), (-1,) + (1,) * (ndim(x) - 1)), x.dtype) if ndim(h) else h
         p = (x[1:] - x[:-1]) / h
         left, right = (h[:-1], h[1:]) if ndim(h) else (1.0, 1.0)
@@ -144,7 +150,7 @@ def quantile(a: Array, q: Array, axis: Axis = None, *, keepdims: bool = False, m
     below = floor(plain * (n - 1.0))
     low = below.astype(int)
     w = reshape(multiply(q, n - 1.0) - below, shape(low) + (1,))
-    w = astype(w, rows.dtype) if isinstance(q, (int, float)) else w
+    w = astype(w, rows.dtype) if type(q) in NUMBERS else w
     y = rows[low] + w * (rows[low + (low < n - 1)] - rows[low])
     last = rows[-1]
     return reshape(where(raw(last) != raw(last), last, y), shape(low) + reduce_shape(shape(a), axes, keepdims))

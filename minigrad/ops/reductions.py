@@ -19,7 +19,7 @@ from ..core import LinearMap, Primitive
 from ..errors import ShapeError, message, shape
 from ..kinds import broadcast_to, elementwise, linear
 from ..typing import Array, Shape
-from .elementwise import astype, exp, maximum, minimum, scale, square, where
+from .elementwise import astype, exp, like, maximum, minimum, scale, square, where
 from .shaping import as_axes, gathered, getitem, moveaxis, reshape
 
 F = TypeVar("F", bound=Callable[..., Array])
@@ -38,7 +38,7 @@ def sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = Fa
     """Return the sum over axes, of type `dtype`, of `initial` and the elements where the mask `where` holds."""
     x = chosen(x, where, 0, dtype)
     y = _sum(x, axis=as_axes(axis, len(shape(x)), "sum"), keepdims=keepdims)
-    return y if initial is None else y + initial
+    return y if initial is None else y + like(initial, y)
 
 
 def chosen(x: Array, mask: Array, fill: Array, dtype: DTypeLike | None = None) -> Array:
@@ -75,13 +75,15 @@ def _mean(x: Array, axis: int | tuple[int, ...] | None, keepdims: bool, mask: Ar
         return _sum(x, axis=axes, keepdims=keepdims) / _count(x, axes)
     mask = as_array(raw(mask), raw(x))
     count = module_of(mask).broadcast_to(mask, shape(x)).sum(axes, keepdims=keepdims)
-    return sum(x, axes, keepdims, where=mask) / count.astype(x.dtype)
+    y = sum(x, axes, keepdims, where=mask)
+    return y / count.astype(y.dtype)
 
 
 def mean(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, *, dtype: DTypeLike | None = None,
          where: Array = None) -> Array:
     """Return the mean over axes, of type `dtype`, of the elements where the mask `where` holds."""
-    return _mean(x if dtype is None else astype(gathered(x), dtype), axis, keepdims, where)
+    y = _mean(x if dtype is None else astype(gathered(x), dtype), axis, keepdims, where)
+    return y if dtype is None else astype(y, dtype)
 
 
 @widen_sums
@@ -137,9 +139,10 @@ def _bounded(x: Array, axis: int | tuple[int, ...] | None, keepdims: bool, name:
     if initial is None:
         raise ShapeError(f"{name}(x, where=...): the value where the mask holds nowhere is needed\n"
                          "  help: max(x, where=mask, initial=value)")
-    s, axes = shape(x), as_axes(axis, len(shape(x)), name)
+    x = x if hasattr(x, "dtype") else as_array(x)
+    s, axes, initial = shape(x), as_axes(axis, len(shape(x)), name), like(initial, x)
     if not _count(x, axes):
-        return broadcast_to(astype(initial, x.dtype), reduce_shape(s, axes, keepdims))
+        return broadcast_to(initial, reduce_shape(s, axes, keepdims))
     larger = maximum if name == "max" else minimum
     return larger(_extreme(chosen(x, mask, raw(initial)), axes, keepdims, name), initial)
 
@@ -156,23 +159,23 @@ def _extreme(x: Array, axis: int | tuple[int, ...] | None, keepdims: bool, name:
     return reshape(y, reduce_shape(s, axes, keepdims))
 
 
-def argmax(x: Array, axis: int | None = None) -> Array:
+def argmax(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Array:
     """Return the index of the largest element along an axis: plain integers, without a derivative."""
-    return _index_of(x, axis, "argmax")
+    return _index_of(x, axis, keepdims, "argmax")
 
 
-def argmin(x: Array, axis: int | None = None) -> Array:
+def argmin(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Array:
     """Return the index of the smallest element along an axis: plain integers, without a derivative."""
-    return _index_of(x, axis, "argmin")
+    return _index_of(x, axis, keepdims, "argmin")
 
 
-def _index_of(x: Array, axis: int | None, name: str) -> Array:
+def _index_of(x: Array, axis: int | None, keepdims: bool, name: str) -> Array:
     x = as_array(raw(x))
     axes = as_axes(axis, x.ndim, name)
     if axis is not None and len(axes) != 1:
         raise ShapeError(f"{name}(x): axis {axis} is not one axis\n  help: pass an integer, or None for all axes")
     _check_elements(name, x, axes)
-    return getattr(x, name)(None if axis is None else axes[0])
+    return getattr(x, name)(None if axis is None else axes[0], keepdims=keepdims)
 
 
 def _check_elements(name: str, x: Array, axes: Shape) -> None:

@@ -227,22 +227,21 @@ def _as_width(n: Any) -> int:
 
 def pad(x: Array, pad_width: int | tuple[int, int] | Sequence[tuple[int, int]], mode: Any = "constant",
         constant_values: Array = 0.0) -> Array:
-    """Return x with a border of constants, or of its own elements: mode "edge", "reflect", "symmetric" or "wrap".
+    """Return x with a border of constants, or of its elements: NumPy's modes edge, reflect, symmetric and wrap.
 
-    pad_width: one width, one (before, after) for all axes, or one pair per axis. A number in place of the mode is
-    taken for constant_values. Raises ShapeError.
+    pad_width: one width, one (before, after) for all axes, or one pair per axis. A number in place of a mode is the
+    constant. Raises ShapeError.
     """
-    widths = _as_pairs(x, pad_width, "pad")
-    if isinstance(mode, str) and mode != "constant":
-        if mode not in ("edge", "reflect", "symmetric", "wrap"):
-            raise ShapeError(f"pad(x): mode {mode!r} is none of constant, edge, reflect, symmetric and wrap")
-        xp, s = module_of(raw(x)), shape_of(x)
+    mode, constant_values = (mode, constant_values) if isinstance(mode, str) else ("constant", mode)
+    widths, xp, s = _as_pairs(x, pad_width, "pad"), module_of(raw(x)), shape_of(x)
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise ShapeError(f"pad(x, pad_width, mode): there is no mode {mode!r}\n"
+                         "  help: constant, edge, reflect, symmetric or wrap")
+    if widths and mode != "constant":
         return take(x, xp.pad(xp.arange(math.prod(s)).reshape(s), widths, mode))
-    constant_values = constant_values if isinstance(mode, str) else mode
     y = _pad(x, widths=widths)
     if not widths or isinstance(constant_values, (int, float)) and constant_values == 0:
         return y
-    xp = module_of(raw(x))
     return add(y, xp.pad(xp.zeros(shape_of(x), y.dtype), widths, constant_values=constant_values))
 
 

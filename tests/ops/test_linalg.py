@@ -97,6 +97,8 @@ def test_pinv_of_constant_rank():
     check_derivatives(lambda u, v: linalg.pinv(mg.outer(u, v), 1e-9), u, v)
     b = np.array([1.0, 2.0, -1.0])
     check_derivatives(lambda u, v: linalg.lstsq(mg.outer(u, v), b, 1e-9)[0], u, v, order=2)
+    for rcond in (None, 0.1, -1):                           # -1: the rounding error
+        np.testing.assert_allclose(jvp(lambda a, rcond=rcond: linalg.lstsq(a, b, rcond)[0], (np.outer(u, v),), (np.outer(u, v),))[0], np.linalg.lstsq(np.outer(u, v), b, rcond)[0], rtol=1e-6)
     for size in (1.0, 1e8):                                 # no sums of squares, as in NumPy, where the rank is not full
         sums = []
         gradient = grad(lambda u: (sums.extend(linalg.lstsq(mg.outer(u, v * size), b)[1:3]), mg.sum(u))[1])(u)
@@ -137,6 +139,10 @@ def test_the_norm_of_a_traced_value_is_that_of_a_plain_one(axis, keepdims):
     orders = [None, 1, -1, 2, -2, math.inf, -math.inf] + ([0, 3, 0.5] if isinstance(axis, int) else ["fro", "nuc"])
     for ord in orders:
         np.testing.assert_allclose(jvp(lambda x: linalg.norm(x, ord, axis, keepdims), (x,), (x,))[0], np.linalg.norm(x, ord, axis, keepdims), rtol=1e-12, strict=True)
+    for ord in (-2, -math.inf, 0, 1, 3):                    # of infinities and of zeros
+        for row in ([math.inf, math.inf], [math.inf, 2.0], [0.0, 2.0]):
+            with np.errstate(all="ignore"):
+                assert jvp(lambda x, ord=ord: linalg.norm(x, ord), (np.array(row),), (np.ones(2),))[0] == np.linalg.norm(row, ord)
 
 
 def test_of_equal_extremes_the_first_counts():
@@ -189,6 +195,8 @@ def test_decompositions_are_computed_once(monkeypatch):
     (lambda: grad(lambda a: mg.sum(linalg.svd(a)[1]))(np.ones((2, 3))), "linalg.svd(a): vectors beyond the singular values have no derivative\n  a  (2, 3)  float64\n  help: pass full_matrices=False"),
     (lambda: grad(lambda a: mg.sum(linalg.qr(a, "complete")[1]))(np.ones((2, 2))), "linalg.qr(a, mode): mode 'complete' has no derivative\n  a  (2, 2)  float64\n  help: pass mode='reduced' or mode='r'"),
     (lambda: grad(lambda a: linalg.norm(a, 7))(np.ones((2, 2))), "linalg.norm(x, ord=7): there is no such norm over 2 axes\n  a  (2, 2)  float64"),
+    (lambda: linalg.solve(np.eye(3), np.ones((2, 3))), "linalg.solve(a, b): the number of equations differs\n  a  (3, 3)  float64\n  b  (2, 3)  float64\n  help: a has shape (..., n, n), b (n,) or (..., n, k)"),
+    (lambda: grad(lambda a: linalg.norm(a, axis=(0, 1, 2)))(np.ones((2, 2, 2))), "linalg.norm(x, ord=None): there is no such norm over 3 axes\n  a  (2, 2, 2)  float64"),
     (lambda: grad(lambda a: linalg.norm(a, "fro"))(np.ones(2)), "linalg.norm(x, ord='fro'): there is no such norm over 1 axes\n  a  (2,)  float64")])
 def test_what_is_wrong_is_told(call, text):
     with pytest.raises(ShapeError) as caught:
@@ -216,5 +224,6 @@ def test_multi_dot_takes_the_cheapest_product_first():
     for call in (lambda x, a, b: linalg.multi_dot([x, a, b]), lambda x, a, b: linalg.multi_dot([b.T, a.T, x])):
         drawn = mg.draw(call, x, a, b)
         assert not any(op.shape in ((50, 30), (30, 50)) for op in drawn.operations)
-    with pytest.raises(mg.MinigradError):
-        linalg.multi_dot([])
+    for wrong in ([], [a, np.ones((1, 40, 30))]):
+        with pytest.raises(mg.MinigradError, match="help: a @ b @ c" if wrong else None):
+            linalg.multi_dot(wrong)

@@ -1,4 +1,5 @@
 """What programs written for NumPy do: traced results have NumPy's values, shapes and types; edges, kinks and mistakes."""
+import inspect
 import math
 import operator
 import warnings
@@ -34,6 +35,19 @@ def cases():
         yield f"{name} initial", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=0, initial=fill), X
         yield f"{name} where", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=1, initial=fill, where=[True, False, False, True]), X
         yield f"{name} of none", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=1, initial=fill), X[:, :0]
+        yield f"{name} of none, keepdims", lambda m, x, name=name, fill=fill: getattr(m, name)(x, axis=1, keepdims=True, initial=fill), X[:, :0]
+        yield f"{name} initial of its type", lambda m, x, name=name: getattr(m, name)(x, initial=np.float64(0.3)), X
+    yield "mean of whole numbers", lambda m, x: m.mean(x, axis=0, dtype=int) * x, 3.0 * X
+    yield "prod of no whole numbers", lambda m, x: m.prod(x, axis=1, dtype=int) * m.sum(x, axis=1), X[:, :0]
+    yield "quantile by a number of NumPy", lambda m, x: m.quantile(x, np.float64(0.3)), X
+    for mode in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        yield f"pad {mode}", lambda m, x, mode=mode: m.pad(x, ((1, 0), (2, 5)), mode), X
+        yield f"pad {mode} of a number", lambda m, x, mode=mode: m.pad(x[0, 0], 2, mode="constant"), X
+    yield "pad with a constant", lambda m, x: m.pad(x, 1, "constant", constant_values=2.5), X
+    yield "clip by new names", lambda m, x: [m.clip(x, min=-0.3, max=0.5), m.clip(x, max=0.5)], X
+    yield "astype, no copy", lambda m, x: x.astype(np.float64, copy=False), X
+    yield "argmax, keepdims", lambda m, x: [m.argmax(x, axis=1, keepdims=True) * x, m.argmin(x, keepdims=True) * x], X
+    yield "diff with ends", lambda m, x: [m.diff(x, prepend=0.5), m.diff(x, 2, 0, prepend=x[:1], append=[V]), m.diff(x, append=1)], X
     yield "mean where", lambda m, x: m.mean(x, axis=1, where=V > 0), X
     yield "mean where all", lambda m, x: m.mean(x, where=True), X
     for name in "sum mean prod cumsum cumprod".split():
@@ -67,6 +81,8 @@ def cases():
     for name in "tril triu diagonal trace".split():
         yield f"{name} of matrices", lambda m, x, name=name: getattr(m, name)(x * np.ones((2, 1, 1))), X
     yield "select", lambda m, x: m.select([x > 0, [True, False, True, False]], [x, 2 * x], default=x[0]), V
+    yield "full_like of whole numbers", lambda m, x: m.full_like(np.arange(4), 2.5 + 0.0 * x, dtype=x.dtype), V
+    yield "full_like, cut", lambda m, x: m.full_like(np.arange(4), 2.5 + 0.0 * x) * x, V
     yield "full_like", lambda m, x: m.full_like(np.ones((2, 3), x.dtype), x[0]), V
     yield "meshgrid of a number", lambda m, x: m.meshgrid(x, 2.0 * x[0], indexing="ij"), V
     yield "linspace, 50", lambda m, x: m.linspace(x[0], x[1]), V
@@ -96,6 +112,7 @@ def cases():
     yield "c_", lambda m, x: [m.c_[x], m.c_[x, x], m.c_[1:5, x * x], m.c_[x[0], 2.0]], V
     yield "c_ of rows", lambda m, x: m.c_[x, x[:, 0]], X
     yield "parts", lambda m, x: [m.real(x), m.imag(x) * x, m.conj(x), m.conjugate(x), m.real_if_close(x), m.angle(x) * x, m.angle(x, deg=True) * x / 9, m.angle(x, True) * x / 9, m.iscomplex(x) * x], X
+    yield "nan_to_num of infinities", lambda m, x: [m.nan_to_num(x, nan=1.0, posinf=2.0, neginf=-3.0), m.nan_to_num(x)], np.where(X > 1.0, np.inf, np.where(X < -0.7, -np.inf, HOLES))
     for name in "logaddexp logaddexp2 hypot arctan2 fmax fmin copysign mod fmod".split():
         yield f"{name} of a number", lambda m, x, name=name: getattr(m, name)(x, 2), X
 
@@ -131,7 +148,7 @@ def test_laws_along_axes(name):
 @pytest.mark.parametrize("name, x, slopes", [
     ("sinc", [0.0, 1e-9], [0.0, -math.pi ** 2 / 3 * 1e-9]), ("cbrt", [8.0, -8.0], [1 / 12, 1 / 12]), ("fabs", [-2.0, 0.0], [-1.0, 0.0]), ("nan_to_num", [math.nan, math.inf, 2.0], [0.0, 0.0, 1.0]),
     ("prod", [0.0, 3.0, 5.0], [15.0, 0.0, 0.0]), ("prod", [0.0, 0.0, 5.0], [0.0, 0.0, 0.0]), ("nanmax", [math.nan, 3.0, 3.0], [0.0, 1.0, 0.0]), ("nansum", [math.nan, 3.0], [0.0, 1.0]),
-    ("median", [3.0, 1.0, 2.0, 9.0], [0.5, 0.0, 0.5, 0.0]), ("median", [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]), ("ptp", [1.0, 4.0, 1.0], [-1.0, 1.0, 0.0]), ("floor", [1.5, 2.0], [0.0, 0.0]), ("sign", [0.0, -2.0], [0.0, 0.0])])
+    ("median", [3.0, 1.0, 2.0, 9.0], [0.5, 0.0, 0.5, 0.0]), ("median", [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]), ("median", [1.0, math.nan, 2.0], [0.0, 1.0, 0.0]), ("ptp", [1.0, 4.0, 1.0], [-1.0, 1.0, 0.0]), ("deg2rad", [0.0, 90.0], [math.pi / 180] * 2), ("floor", [1.5, 2.0], [0.0, 0.0]), ("sign", [0.0, -2.0], [0.0, 0.0])])
 def test_slopes(name, x, slopes):
     np.testing.assert_allclose(grad(lambda x: mg.sum(getattr(mg, name)(x)))(np.array(x)), slopes, rtol=1e-12, atol=1e-20)
 
@@ -142,12 +159,33 @@ INF = math.inf
 @pytest.mark.parametrize("name, a, b, by_a, by_b", [
     ("hypot", 0.0, 0.0, 0.0, 0.0), ("hypot", 3e200, 4e200, 0.6, 0.8), ("arctan2", 0.0, 0.0, 0.0, 0.0), ("arctan2", 0.0, -2.0, -0.5, 0.0), ("arctan2", 3e200, 4e200, 1.6e-201, -1.2e-201),
     ("logaddexp", -INF, -INF, 0.5, 0.5), ("logaddexp", INF, INF, 0.5, 0.5), ("logaddexp", -INF, 1.0, 0.0, 1.0), ("logaddexp2", 2000.0, 2000.0, 0.5, 0.5), ("fmax", math.nan, 2.0, 0.0, 1.0), ("fmax", math.nan, math.nan, 1.0, 1.0),
-    ("fmin", 1.0, 1.0, 0.5, 0.5), ("mod", 7.0, 2.0, 1.0, -3.0), ("mod", -7.0, 2.0, 1.0, 4.0), ("fmod", -7.0, 2.0, 1.0, 3.0), ("mod", 6.0, 2.0, 1.0, -3.0), ("copysign", -2.0, 1.0, -1.0, 0.0), ("copysign", 0.0, -1.0, 0.0, 0.0)])
+    ("fmin", 1.0, 1.0, 0.5, 0.5), ("mod", 7.0, 2.0, 1.0, -3.0), ("mod", -7.0, 2.0, 1.0, 4.0), ("fmod", -7.0, 2.0, 1.0, 3.0), ("mod", 6.0, 2.0, 1.0, -3.0), ("copysign", -2.0, 1.0, -1.0, 0.0), ("copysign", 0.0, -1.0, 0.0, 0.0), ("copysign", -2.0, 0.0, -1.0, 0.0), ("copysign", -2.0, -0.0, 1.0, 0.0)])
 def test_slopes_by_two(name, a, b, by_a, by_b):
     f = getattr(mg, name)
     with np.errstate(invalid="ignore"):
         share = 0.5 if name == "fmax" and math.isnan(b) else 1.0            # both are the result: 1/2 each, as in maximum
         np.testing.assert_allclose(grad(f, (0, 1))(a, b), (by_a * share, by_b * share), rtol=1e-12)
+
+
+@pytest.mark.parametrize("home, theirs", [(mg.ops, np), (mg.linalg, np.linalg)])
+def test_defaults_are_numpys(home, theirs):
+    """Also those that a traced value alone meets."""
+    checked = 0
+    for name in set(home.__all__) - {"astype", "einsum"}:   # which copy and order nothing
+        if not hasattr(getattr(theirs, name, None), "__code__") and not hasattr(getattr(theirs, name, None), "__wrapped__"):
+            continue                                        # it is of C, or there is none
+        own, numpys = (inspect.signature(getattr(m, name)).parameters for m in (home, theirs))
+        for key in own.keys() & numpys.keys():
+            checked += own[key].default is not inspect.Parameter.empty
+            assert own[key].default == numpys[key].default or numpys[key].default is np._NoValue and not own[key].default, (name, key)
+    assert checked > 10
+
+
+def test_slopes_keep_their_digits_near_their_poles():
+    """(1 - x) (1 + x) does, 1 - x^2 does not."""
+    for e in (2.0 ** -20, 2.0 ** -40):
+        np.testing.assert_allclose([grad(mg.arcsin)(1.0 - e), -grad(mg.arccos)(e - 1.0), grad(mg.arccosh)(1.0 + e), grad(mg.arctanh)(e - 1.0) ** 0.5],
+                                   [(e * (2.0 - e)) ** -0.5, (e * (2.0 - e)) ** -0.5, (e * (2.0 + e)) ** -0.5, (e * (2.0 - e)) ** -0.5], rtol=1e-15)
 
 
 def test_higher_orders_at_kinks_and_zeros():
@@ -156,6 +194,22 @@ def test_higher_orders_at_kinks_and_zeros():
     np.testing.assert_allclose(grad(grad(mg.logaddexp))(1.0, 1.0), 0.25)
     np.testing.assert_allclose(mg.hessian(mg.prod)(np.array([0.0, 0.0, 5.0])), [[0, 5, 0], [5, 0, 0], [0, 0, 0]])
     np.testing.assert_allclose(mg.hessian(lambda x: mg.sum(mg.cumprod(x)))(np.array([0.0, 0.0, 5.0])), [[0, 6, 0], [6, 0, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("n", range(20))
+def test_products_of_any_number(n):
+    """Halves, and doubling steps, leave no element out."""
+    x = 1.0 + np.arange(n) / 10.0
+    np.testing.assert_allclose(grad(mg.prod)(x), np.prod(x) / x, rtol=1e-13)
+    y, tangent = jvp(mg.cumprod, (x,), (x,))
+    np.testing.assert_allclose([y, tangent], [np.cumprod(x), np.cumprod(x) * np.arange(1, n + 1)], rtol=1e-13)
+
+
+@pytest.mark.parametrize("name, initial, by_x, by_initial", [
+    ("sum", 3.0, [1.0, 1.0], 1.0), ("prod", 3.0, [15.0, 6.0], 10.0), ("max", 3.0, [0.0, 1.0], 0.0), ("max", 7.0, [0.0, 0.0], 1.0), ("max", 5.0, [0.0, 0.5], 0.5), ("min", 1.0, [0.0, 0.0], 1.0), ("min", 2.0, [0.5, 0.0], 0.5)])
+def test_initial_has_a_derivative(name, initial, by_x, by_initial):
+    found = grad(lambda x, initial: getattr(mg, name)(x, initial=initial), (0, 1))(np.array([2.0, 5.0]), initial)
+    np.testing.assert_array_equal(np.append(*found), [*by_x, by_initial])
 
 
 def test_rounding_is_plain_and_indexes():
@@ -181,12 +235,28 @@ def test_quantile_may_be_traced():
 
 
 @pytest.mark.parametrize("call", [
-    lambda x: mg.split(x, 3), lambda x: mg.quantile(x, 0.5, method="nearest"), lambda x: mg.quantile(x, 1.5), lambda x: mg.median(x[:0]), lambda x: mg.max(x, where=x > 0), lambda x: mg.diff(x, -1),
+    lambda x: mg.split(x, 3), lambda x: mg.quantile(x, 0.5, method="nearest"), lambda x: mg.quantile(x, 1.5), lambda x: mg.quantile(x, -0.5), lambda x: mg.median(x[:0]), lambda x: mg.max(x, where=x > 0), lambda x: mg.diff(x, -1),
     lambda x: mg.gradient(x, edge_order=2), lambda x: mg.gradient(x, 1.0, 2.0), lambda x: mg.repeat(x, [1, 2]), lambda x: mg.select([x > 0], [x, x]), lambda x: mg.array([x, x[:2]]), lambda x: mg.rot90(x), lambda x: mg.sort(x, 3),
+    lambda x: mg.gradient(x[:1]), lambda x: mg.gradient(x[:2], [0.0, 1.0, 3.0]), lambda x: mg.diag(x[None, None]), lambda x: mg.meshgrid(x, x, indexing="yx"), lambda x: mg.pad(x, 1, "mean"), lambda x: mg.full_like(x[:2], x),
     lambda x: mg.average(x, weights=[1.0, 2.0]), lambda x: mg.array_split(x, 0), lambda x: mg.diagonal(x), lambda x: mg.max(x[:0])])
 def test_mistakes_of_shape_are_explained(call):
     with pytest.raises(ShapeError):
         linearize(call, V)
+
+
+@pytest.mark.parametrize("call, help", [
+    (lambda x: mg.quantile(x, 0.5, method="nearest"), "method 'linear'"), (lambda x: mg.median(x[:0]), "at least one element"), (lambda x: mg.gradient(x, 1.0, 2.0), "no spacing, one, or one for each axis"), (lambda x: mg.gradient(x, edge_order=2), "edge_order 1 alone"),
+    (lambda x: mg.max(x, where=x > 0), "initial=value"), (lambda x: mg.pad(x, 1, "mean"), "constant, edge, reflect, symmetric or wrap"), (lambda x: mg.diag(x[None, None]), r"diagonal\(v\)")])
+def test_mistakes_have_a_remedy(call, help):
+    with pytest.raises(ShapeError, match=rf"\n  help: .*{help}"):
+        linearize(call, V)
+
+
+@pytest.mark.parametrize("name", "sum mean var max min argmax prod cumsum cumprod sort diff gradient average quantile partition flip squeeze expand_dims".split())
+def test_a_wrong_axis_is_told_by_name(name):
+    for axis in (7, -8, 0.5, "x"):
+        with pytest.raises(ShapeError, match=rf"^{name}\(x\): axis"):
+            grad(lambda x, axis=axis: getattr(mg, name)(x, *{"quantile": (0.5,), "partition": (1,)}.get(name, ()), axis=axis))(X)
 
 
 def test_other_mistakes_are_explained():
@@ -196,13 +266,15 @@ def test_other_mistakes_are_explained():
         grad(lambda x: mg.floor([x, 1.0]))(1.0)
     with pytest.raises(DTypeError, match="tile"):
         grad(lambda x: mg.sum(mg.tile(x, 1.5)))(V)
-    with pytest.raises(ShapeError, match="mode 'maximum' is none of constant, edge"):
+    with pytest.raises(ShapeError, match="there is no mode 'maximum'"):
         mg.pad(V, 1, "maximum")
     with pytest.raises(DTypeError, match=r"c_\[...\]: beside traced values text is not taken"):
         grad(lambda x: mg.sum(mg.c_["0,2", x]))(V)
     for f in (mg.real, mg.imag, mg.angle, mg.conj, mg.real_if_close, lambda x: x.real, lambda x: x.imag):
         with pytest.raises(DTypeError, match="only real numbers have derivatives here"):
             grad(lambda x, f=f: mg.sum(f(x * 1j)))(V)
+    with pytest.raises(DTypeError, match=r"fliplr\(\) missing"):
+        grad(lambda x: mg.fliplr(m=x))(V)
     with pytest.raises(ShapeError, match="holds nowhere"):
         mg.max(V, where=V > 0)
 
@@ -214,5 +286,17 @@ def test_plain_arguments_are_numpys_own(device):
     assert mg.real(1 + 2j) == 1.0 and mg.conj(1j) == -1j and mg.iscomplex([1, 1j]).tolist() == [False, True] and backend.on_device(mg.r_[n, n]) == (device == "cupy")
     for y in (mg.array([[1, 2], [3, 4]]), mg.cumsum(n), mg.roll(n, 1), mg.mod(n, 4), mg.hstack([n, n]), mg.sort(n), mg.floor_divide(n, 2), mg.sign(n)):
         assert backend.on_device(y) == (device == "cupy") and y.dtype.kind == "i"
+    np.testing.assert_array_equal(mg.pad(np.ones((1, 1)), 1, 2.5), np.pad(np.ones((1, 1)), 1, constant_values=2.5))
+    assert mg.max([1, 2], initial=3) == 3 and mg.min([], initial=2) == 2 and mg.mean(2.5, where=True) == mg.mean([2.5], where=[True]) == 2.5 and mg.max(np.array([True]), initial=False).dtype == bool
     assert mg.array(np.ones(2)).__class__ is np.ndarray and mg.asarray(n) is n
     assert mg.median(np.ones(3), overwrite_input=True) == 1.0 and mg.prod(a=np.array([2, 3])) == 6 and mg.quantile(np.arange(3.0), 0.4, method="nearest") == 1.0
+
+
+def test_numbers_go_with_the_arrays_of_the_module(device):
+    """They fill, begin and end arrays of a GPU, too."""
+    for f in (lambda m, x: m.sum(x, axis=0, initial=2.5), lambda m, x: m.max(x, axis=1, initial=2.5, where=x > 1), lambda m, x: m.min(x[:0], axis=0, initial=2), lambda m, x: m.prod(x, initial=2.0), lambda m, x: m.full_like(x, 2.5) * x,
+              lambda m, x: m.diff(x, prepend=0.5, append=x[:, :1]), lambda m, x: m.pad(x, 1, "reflect"), lambda m, x: m.pad(x, 1, "constant", constant_values=2.0), lambda m, x: m.clip(x, min=1, max=3), lambda m, x: m.argmax(x, axis=1, keepdims=True) * x, lambda m, x: m.mean(x, where=x > 0)):
+        x = mg.xp.asarray(X)
+        for y in (f(mg, x), jvp(lambda x, f=f: f(mg, x), (x,), (x,))[0]):
+            assert backend.on_device(y) == (device == "cupy")
+            np.testing.assert_allclose(mg.to_host(y), f(np, X), strict=True)

@@ -77,7 +77,7 @@ def test_einsum_uses_matrix_products():
 
 
 @pytest.mark.parametrize("subscripts, shapes, text", [
-    ("ij", [(2,)], "'ij' is no list of names for its axes"), ("i", [(2, 2)], "'i' is no list"), ("i.j", [(2, 2)], "'i.j' is no list"), ("1j->j", [(2, 2)], "'1j' is no list"),
+    ("ij", [(2,)], "'ij' is no list of names for its axes\n  help: one letter for each axis; '...' once"), ("i", [(2, 2)], "'i' is no list"), ("i.j", [(2, 2)], "'i.j' is no list"), ("1j->j", [(2, 2)], "'1j' is no list"),
     ("i->ii", [(2,)], "the output names each axis once"), ("i->j", [(2,)], "the output names each axis once"), ("...i->i", [(2, 2)], "'i' is no list of names"),
     ("i,j", [(2,)], "2 terms for 1 arrays"), ("ij,jk->ik", [(2, 3), (2, 3)], "a name stands for axes of two lengths"), ("ii", [(2, 3)], "two lengths"), ("ii", [(1, 3)], "cannot reshape")])
 def test_wrong_names_of_einsum_are_told(subscripts, shapes, text):
@@ -111,7 +111,7 @@ def test_diagonals_of_einsum_drop_nothing_that_is_not_on_them():
 
 
 @pytest.mark.parametrize("call, text", [
-    (lambda: mg.cross(np.ones(4), np.ones(3)), "vectors have two or three components"), (lambda: mg.cross(1.0, np.ones(3)), "axis -1 is out of bounds"),
+    (lambda: mg.cross(np.ones(4), np.ones(3)), "vectors have two or three components(.|\n)*help: axisa and axisb, or axis"), (lambda: mg.cross(np.ones(3), np.ones(1)), "vectors have two or three"), (lambda: mg.cross(1.0, np.ones(3)), "axis -1 is out of bounds"),
     (lambda: mg.convolve(np.ones((2, 2)), np.ones(2)), "two rows with elements"), (lambda: mg.convolve([], [1.0]), "two rows with elements"),
     (lambda: mg.convolve([1.0], [1.0], "middle"), "mode is 'full', 'same' or 'valid', not 'middle'"), (lambda: mg.vdot(np.ones(2), np.ones(3)), "the inner lengths differ")])
 def test_what_is_wrong_is_told(call, text):
@@ -123,6 +123,11 @@ def test_a_traced_complex_number_is_refused_by_vdot():
     same(mg.vdot(np.array([1j, 2.0]), np.array([1j, 1.0])), np.vdot([1j, 2.0], [1j, 1.0]))
     with pytest.raises(DTypeError, match="only real numbers have derivatives here"):
         grad(lambda x: mg.vdot(x * 1j, x).real)(np.ones(2))
+
+
+@pytest.mark.parametrize("a, b, how", rows_linear.CROSSES)
+def test_cross_is_numpys(a, b, how):
+    same(mg.cross(numbers(a, "float32"), numbers(b, "float32"), **how), plain.cross(numbers(a, "float32"), numbers(b, "float32"), **how))
 
 
 def test_cross_takes_axes_by_name():
