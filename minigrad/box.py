@@ -43,11 +43,11 @@ class Box:
     trace: the derivative that watches; tag: what that trace wants to know of this value (a tangent, an index on a
     tape).
     """
-    __slots__ = ("value", "trace", "tag")
+    __slots__ = ("value", "_trace", "tag")
     __array_ufunc__ = _OnType(lambda *args, **params: _call_ufunc(*args, **params))
 
     def __init__(self, value: Array, trace: Any, tag: Any) -> None:
-        self.value, self.trace, self.tag = value, trace, tag
+        self.value, self._trace, self.tag = value, trace, tag
 
     @property
     def shape(self) -> Shape:
@@ -289,8 +289,8 @@ def _comparison(compare: Any) -> Any:
     return lambda self, other: compare(raw(self), raw(other))
 
 
-for _name in """all any argmax argmin argpartition argsort astype clip cumprod cumsum diagonal dot max mean min nonzero
-    prod ravel repeat round searchsorted squeeze std sum swapaxes take var""".split():
+for _name in """all any argmax argmin argpartition argsort astype clip conj conjugate cumprod cumsum diagonal dot max
+    mean min nonzero prod ravel repeat round searchsorted squeeze std sum swapaxes take trace var""".split():
     setattr(Box, _name, _method(_name))
 for _name in "lt le gt ge eq ne".split():                   # plain, as their derivative is zero
     setattr(Box, f"__{_name}__", _comparison(getattr(operator, _name)))

@@ -87,8 +87,8 @@ class Primitive:
         for a in args:
             kind = type(a)
             if kind is Box:
-                if a.trace.level > level:
-                    trace, level = a.trace, a.trace.level
+                if a._trace.level > level:
+                    trace, level = a._trace, a._trace.level
             elif kind is list or kind is tuple:
                 return self(*as_arrays(args, LISTS), **params)
         if trace is None:
@@ -102,7 +102,7 @@ class Primitive:
             raise errors.untraceable(self, trace, args, params, Box)
         if trace.interpret is not None:
             return trace.interpret(self, args, params)
-        watched = [i for i, a in enumerate(args) if type(a) is Box and a.trace is trace]
+        watched = [i for i, a in enumerate(args) if type(a) is Box and a._trace is trace]
         below = list(args)
         for i in watched:
             below[i] = args[i].value
@@ -311,8 +311,8 @@ def run(trace: Any, f: Callable[..., Any], leaves: Iterable[Array], tags: Iterab
 
 def unbox(y: Any, trace: Any) -> tuple[Any, Any]:
     """Return the value of y on the level below this trace, and its tag there: None if the trace does not watch y."""
-    if type(y) is not Box or y.trace is not trace:
-        if type(y) is Box and y.trace.closed:
+    if type(y) is not Box or y._trace is not trace:
+        if type(y) is Box and y._trace.closed:
             raise TraceError(message("f(...)", "it returns a value from inside a derivative that has ended",
                                      [("y", y, "")]))
         return y, None

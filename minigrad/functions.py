@@ -66,9 +66,9 @@ def checkpoint(f: Callable[P, R]) -> Callable[P, R]:
 
         def take(box: Box) -> Any:
             """Leave a hole in place of a traced value, and pass that as an argument; leave one that has ended."""
-            if not box.trace.closed:
+            if not box._trace.closed:
                 boxes.append(box)
-            return box if box.trace.closed else _Hole()
+            return box if box._trace.closed else _Hole()
         hollow = _replace((f, xs, params), Box, take)       # a stored box would make a cycle
         outs: list[Any] = []                                # the results, known once f has run
         out_structure: Any = None

@@ -111,7 +111,7 @@ ROWS = {
     "fmin": Row(apart(lambda m, a, b: m.fmin(a, b) * a), KINKED),
     **{name: flat(lambda m, x, name=name: getattr(m, name)(x)) for name in "sign floor ceil trunc".split()},
     "rint": flat(lambda m, x: m.rint(x + 0.5)),
-    "round": flat(lambda m, x: m.round(x + 0.5) + m.round(x * 0.1 + 0.05, decimals=1)),
+    **{name: flat(lambda m, x, name=name: getattr(m, name)(x + 0.5) + getattr(m, name)(x * 0.1 + 0.05, decimals=1)) for name in ("round", "around")},
     **{name: Row(quotients(lambda m, a, b, name=name: getattr(m, name)(a, b) * a * b), KINKED) for name in "mod remainder fmod floor_divide".split()},
     "divmod": Row(quotients(lambda m, a, b: [part * a * b for part in m.divmod(a, b)]), KINKED),
     "nan_to_num": Row(unary(lambda m, x: m.nan_to_num(m.where(x > 1.0, np.nan, x * x), nan=2.0)), KINKED),
@@ -163,6 +163,8 @@ ROWS = {
     "gradient": Row(calls((lambda m, x: m.gradient(x * x), (4,)), (lambda m, x: m.gradient(x * x, 0.5), A), (lambda m, x: m.gradient(x * x, on(m, np.array([0.0, 1.0, 3.0])), axis=1), A),
                           (lambda m, x: m.gradient(x * x, 2.0, on(m, np.array([0.0, 1.0, 3.0]))), (2, 3)))),
     "sort": Row(with_choice(over_axis(lambda m, x, axis: m.sort(x * x * x, axis=axis)), distinct, full_shapes), KINKED),
+    "matrix_transpose": Row(calls((lambda m, x: m.matrix_transpose(x * x), B))),
+    "take_along_axis": Row(calls(*[(lambda m, x, i=i, k=k: m.take_along_axis(x * x, on(m, np.array(i)), k), (3, 2)) for i, k in (([[0, 1], [1, 1], [0, 0]], -1), ([[2, 0], [2, -1]], 0), ([[1]], 1), ([5, 0, 0], None))])),
     "partition": Row(with_choice(lambda draw, x: (lambda axis: lambda m, x: m.sort(m.partition(x * x * x, 0, axis=axis), axis=axis))(axis_of(draw, x)), distinct), KINKED),
     "median": Row(reduced(lambda m, x, **how: m.median(x * x * x, **how), distinct), KINKED),
     "quantile": Row(with_choice(quantiles, distinct), KINKED),
@@ -180,7 +182,7 @@ MASKED = {
 }
 
 X, V = [[0.1, 0.4, 0.3], [0.7, 0.9, 0.6]], [0.3, 0.8, 0.5]  # of test_fuzz.py
-UNARY = """absolute fabs arctan arcsinh cosh sinh tan exp2 cbrt positive deg2rad rad2deg radians degrees sinc sign floor ceil trunc rint round nan_to_num
+UNARY = """absolute fabs arctan arcsinh cosh sinh tan exp2 cbrt positive deg2rad rad2deg radians degrees sinc sign floor ceil trunc rint round around nan_to_num
            all any count_nonzero zeros_like ones_like array asarray atleast_1d atleast_2d atleast_3d amax amin prod cumsum cumprod median
            nansum nanmean nanmax nanmin ptp average log2 log10 reciprocal real imag conj conjugate angle real_if_close iscomplex""".split()
 BINARY = "hypot arctan2 logaddexp logaddexp2 copysign fmax fmin mod remainder fmod floor_divide divmod true_divide append".split()
@@ -192,7 +194,7 @@ NUMBERS = {                                                 # calls of m on a nu
     "column_stack": lambda m, x: m.column_stack([x, x]), "repeat": lambda m, x: m.repeat(x, 3), "tile": lambda m, x: m.tile(x, (2, 2)), "roll": lambda m, x: m.roll(x, 2),
     "select": lambda m, x: m.select([np.asarray(True)], [x]), "meshgrid": lambda m, x: m.meshgrid(x, x)[0], "linspace": lambda m, x: m.linspace(x, x, 3), "broadcast_arrays": lambda m, x: m.broadcast_arrays(x, x)[0],
     "quantile": lambda m, x: m.quantile(x, 0.5), "percentile": lambda m, x: m.percentile(x, 50), "argsort": lambda m, x: m.argsort(x, None), "argpartition": lambda m, x: m.argpartition(x, 0, None),
-    "sort": lambda m, x: m.sort(x, None), "partition": lambda m, x: m.partition(x, 0, None)}
+    "sort": lambda m, x: m.sort(x, None), "take_along_axis": lambda m, x: m.take_along_axis(x, np.array([0, 0]), None), "partition": lambda m, x: m.partition(x, 0, None)}
 NEED_AXES = {                                               # ... which a number has too few axes for
     "array_split": lambda m, x: m.array_split(x, 2), "split": lambda m, x: m.split(x, 2), "hsplit": lambda m, x: m.hsplit(x, 2), "vsplit": lambda m, x: m.vsplit(x, 2), "dsplit": lambda m, x: m.dsplit(m.array([x]), 2),
     "rollaxis": lambda m, x: m.rollaxis(x, 0), "rot90": lambda m, x: m.rot90(x), "fliplr": lambda m, x: m.fliplr(x), "flipud": lambda m, x: m.flipud(x), "tril": lambda m, x: m.tril(x), "triu": lambda m, x: m.triu(x),
@@ -202,5 +204,5 @@ ARGUMENTS = {                                               # of valid calls, fo
     "hstack": ([V, V],), "vstack": ([V, V],), "rollaxis": (X, 1, 0), "row_stack": ([V, V],), "dstack": ([V, V],), "column_stack": ([V, V],), "append": (X, V, None), "repeat": (X, 2, 1), "tile": (X, (2, 1)), "roll": (X, 1, 0), "rot90": (X, 1, (0, 1)), "fliplr": (X,), "flipud": (X,),
     "tril": (X, 1), "triu": (X, 0), "diag": (X, 0), "diagonal": (X, 0, 0, 1), "trace": (X, 0, 0, 1), "select": ([np.array(X) > 0.5], [X], 1.0), "meshgrid": (V, V), "linspace": (V, 1.0, 4), "broadcast_arrays": (X, V),
     "array": (X, "float32"), "asarray": (X, "float32"), "array_split": (X, 2, 1), "split": (X, 3, 1), "hsplit": (X, [1]), "vsplit": (X, 2), "dsplit": ([X], 3), "diff": (X,), "gradient": (X, 0.5), "prod": (X, 0), "cumsum": (X, 0), "cumprod": (X, 0),
-    "sort": (X, 0), "partition": (X, 1, 0), "argsort": (X, 0), "argpartition": (X, 1, 0), "quantile": (X, 0.3, 0), "percentile": (X, 30, 0), "median": (X, 0), "average": (X, 1, V), "nansum": (X, 0), "nanmean": (X, 0), "ptp": (X, 0),
+    "sort": (X, 0), "take_along_axis": (X, [[0]], 1), "matrix_transpose": (X,), "partition": (X, 1, 0), "argsort": (X, 0), "argpartition": (X, 1, 0), "quantile": (X, 0.3, 0), "percentile": (X, 30, 0), "median": (X, 0), "average": (X, 1, V), "nansum": (X, 0), "nanmean": (X, 0), "ptp": (X, 0),
     "all": (X, 0), "any": (X, 0), "count_nonzero": (X, 0), "nan_to_num": (X, True, 0.0)}

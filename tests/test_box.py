@@ -42,7 +42,7 @@ def test_functions_of_numpy_take_traced_values(name, data):
 
 
 METHODS = {"sum": (0,), "mean": (1,), "var": (), "std": (), "max": (1,), "min": (), "prod": (), "cumsum": (1,), "cumprod": (0,), "ravel": (), "flatten": (), "swapaxes": (0, 1),
-           "squeeze": (), "astype": (float,), "clip": (0.5, 2.0), "take": (np.array([1, 1]), 1), "dot": (np.ones(3),), "repeat": (2, 0), "round": (1,), "diagonal": (),
+           "squeeze": (), "astype": (float,), "clip": (0.5, 2.0), "take": (np.array([1, 1]), 1), "dot": (np.ones(3),), "repeat": (2, 0), "round": (1,), "diagonal": (), "trace": (1,), "conj": (), "conjugate": (),
            "reshape": (3, 2), "transpose": (), "copy": (), "argmax": (1,), "argmin": (), "all": (), "any": (), "argsort": (1,), "nonzero": ()}
 
 
@@ -90,6 +90,20 @@ def test_ufuncs_without_a_derivative_take_plain_values(ufunc):
     found = []
     mg.grad(lambda x: mg.sum(x) + 0 * len(found.append(ufunc(*[x] * ufunc.nin)) or found))(X)
     assert type(found[0]) is np.ndarray and np.array_equal(found[0], ufunc(*[X] * ufunc.nin))
+
+
+def test_plain_values_reach_functions_of_numpy_from_everywhere():
+    """Also from keywords, and from inside lists: their results have no derivative."""
+    found = []
+    mg.grad(lambda x: mg.sum(x) + 0 * len([found.extend([np.searchsorted(np.arange(4.0), v=x), np.array_equal(x, a2=[x[0], x[1]]), np.isclose(a=x, b=x).all()])]))(np.array([0.5, 2.5]))
+    assert found[0].tolist() == [1, 3] and found[1] is True and bool(found[2])
+
+
+def test_transposes_of_stacks():
+    x = np.arange(24.0).reshape(2, 3, 4)
+    w = np.cos(np.arange(24.0)).reshape(2, 4, 3)
+    np.testing.assert_array_equal(mg.grad(lambda x: mg.sum(w * x.mT))(x), w.mT)
+    np.testing.assert_array_equal(mg.grad(lambda x: mg.sum(w.T * x.mT.T))(x), w.mT)
 
 
 @pytest.mark.parametrize("f, what", [

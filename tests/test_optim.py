@@ -304,3 +304,5 @@ def test_schedules():
     np.testing.assert_allclose([rate(0), rate(9), rate(10), rate(20)], [1, 1, 0.1, 0.01])
     rate = optim.cosine(2.0, 110, warmup=10)
     np.testing.assert_allclose([rate(0), rate(9), rate(10), rate(60), rate(110), rate(500)], [0.2, 2, 2, 1, 0, 0], atol=1e-12)
+    rate = optim.cosine(2.0, 3, warmup=1)
+    np.testing.assert_allclose([rate(0), rate(1), rate(2)], [2, 2, 1])

@@ -52,6 +52,7 @@ from .shaping import (
     expand_dims,
     flip,
     getitem,
+    matrix_transpose,
     moveaxis,
     pad,
     ravel,
@@ -69,11 +70,12 @@ __all__ = [
     "abs", "absolute", "add", "amax", "amin", "argmax", "argmin", "astype", "avg_pool2d", "broadcast_to", "clip",
     "concatenate", "conv1d", "conv2d", "conv_transpose2d", "convolve", "cos", "crop", "cross", "divide", "dot",
     "dropout", "einsum", "elu", "exp", "expand_dims", "expm1", "fabs", "flip", "fmax", "fmin", "fold", "gelu",
-    "getitem", "inner", "kron", "leaky_relu", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max",
-    "max_pool2d", "maximum", "mean", "min", "minimum", "moveaxis", "multiply", "negative", "outer", "pad", "power",
-    "ravel", "relu", "reshape", "scatter_add", "selu", "sigmoid", "silu", "sin", "softmax", "softplus", "sqrt",
-    "square", "squeeze", "stack", "standardize", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take", "tanh",
-    "tensordot", "transpose", "true_divide", "unfold", "var", "vdot", "where"
+    "getitem", "inner", "kron", "leaky_relu", "log", "log1p", "log_softmax", "logsumexp", "matmul",
+    "matrix_transpose", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "moveaxis", "multiply",
+    "negative", "outer", "pad", "power", "ravel", "relu", "reshape", "scatter_add", "selu", "sigmoid", "silu",
+    "sin", "softmax", "softplus", "sqrt", "square", "squeeze", "stack", "standardize", "std", "stop_gradient",
+    "subtract", "sum", "swapaxes", "take", "tanh", "tensordot", "transpose", "true_divide", "unfold", "var", "vdot",
+    "where"
 ]
 __all__ += joining.__all__ + more_elementwise.__all__ + ordering.__all__
 

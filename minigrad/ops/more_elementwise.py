@@ -22,7 +22,7 @@ from .by_numpy import Flat, constant, row
 from .elementwise import Binary, Unary, multiply, piecewise_linear, sigmoid, sin, sqrt, square, where
 
 __all__ = [
-    "angle", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "ceil", "conj",
+    "angle", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "around", "cbrt", "ceil", "conj",
     "conjugate", "copysign", "cosh", "deg2rad", "degrees", "divmod", "exp2", "floor", "floor_divide", "fmod",
     "hypot", "imag", "iscomplex", "log10", "log2", "logaddexp", "logaddexp2", "mod", "nan_to_num", "positive",
     "rad2deg", "radians", "real", "real_if_close", "reciprocal", "remainder", "rint", "round", "sign", "sinc",
@@ -64,7 +64,7 @@ ceil: Unary = Flat("ceil", doc="Return the smallest integer that is not below x:
 trunc: Unary = Flat("trunc", doc="Return x without its fraction: plain, as its derivative is 0.")
 rint: Unary = Flat("rint", doc="Return the nearest integer, the even one of two: plain, as its derivative is 0.")
 floor_divide: Binary = Flat("floor_divide", doc="Return floor(a / b), broadcast: plain, as its derivative is 0.")
-round = constant("round", "Return a rounded to `decimals`, 0 by default: plain, as its derivative is 0.")
+around = round = constant("round", "Return a rounded to `decimals`, 0 by default: plain, as its derivative is 0.")
 mod: Binary = piecewise_linear("remainder", lambda y, a, b: y * 0 + 1, lambda y, a, b: -floor_divide(a, b),
                                doc="Return a - b floor(a / b), broadcast, of the sign of b.")
 fmod: Binary = piecewise_linear("fmod", lambda y, a, b: y * 0 + 1, lambda y, a, b: rint((y - a) / b),

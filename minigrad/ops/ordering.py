@@ -5,6 +5,7 @@ on plain values, stably: of equal elements the first comes first, and each keeps
 """
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any
 
@@ -21,11 +22,12 @@ from .elementwise import astype, divide, like, multiply, subtract, where
 from .joining import ones_like
 from .more_elementwise import floor
 from .reductions import _count, chosen, max, mean, min, reduce_shape, sum
-from .shaping import as_axes, concatenate, flip, moveaxis, ndim, one_axis, ravel, reshape, transpose
+from .shaping import as_axes, concatenate, flip, getitem, moveaxis, ndim, one_axis, ravel, reshape, transpose
 
 __all__ = [
     "all", "any", "argpartition", "argsort", "average", "count_nonzero", "cumprod", "cumsum", "diff", "gradient",
-    "median", "nanmax", "nanmean", "nanmin", "nansum", "partition", "percentile", "prod", "ptp", "quantile", "sort"
+    "median", "nanmax", "nanmean", "nanmin", "nansum", "partition", "percentile", "prod", "ptp", "quantile", "sort",
+    "take_along_axis"
 ]
 
 Axis = int | tuple[int, ...] | None
@@ -87,7 +89,7 @@ def diff(a: Array, n: int = 1, axis: int = -1, prepend: Array = None, append: Ar
     parts = as_arrays([x for x in (prepend, a, append) if x is not None], LISTS + NUMBERS)
     if len(parts) > 1:
         a = concatenate([x if ndim(x) else broadcast_to(x, shape(sum(a, axis, True))) for x in parts], axis)
-    for _ in range(n):
+    for _ in range(builtins.min(n, 1 + builtins.max(shape(a), default=0))):      # of which none is left by then
         a = _along("diff", lambda x: subtract(x[1:], x[:-1]), a, axis)
     return a
 
@@ -121,6 +123,19 @@ def gradient(f: Array, *varargs: Array, axis: Axis = None, edge_order: int = 1) 
 _permute: Primitive = linear(
     lambda x, order: module_of(x).take_along_axis(x, order, 0), lambda g, s, order: _permute(g, order=order.argsort(0)),
     "sort")
+
+
+@by_numpy
+def take_along_axis(arr: Array, indices: Array, axis: int | None = -1) -> Array:
+    """Return the elements of arr at these indices along an axis; the others broadcast. None: of the flattened arr."""
+    if axis is None:
+        arr, axis = ravel(arr), 0
+    k, xp = one_axis(axis, ndim(arr), "take_along_axis"), module_of(raw(arr))
+    if ndim(indices) != ndim(arr):
+        raise ShapeError(message("take_along_axis(arr, indices)", "the numbers of axes differ",
+                                 [("arr", arr, ""), ("indices", indices, "")]))
+    others = [xp.arange(n).reshape((-1,) + (1,) * (ndim(arr) - i - 1)) for i, n in enumerate(shape(arr))]
+    return getitem(arr, (*others[:k], indices, *others[k + 1:]))
 
 
 @by_numpy

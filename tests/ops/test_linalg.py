@@ -103,6 +103,9 @@ def test_pinv_of_constant_rank():
         sums = []
         gradient = grad(lambda u: (sums.extend(linalg.lstsq(mg.outer(u, v * size), b)[1:3]), mg.sum(u))[1])(u)
         assert sums[0].shape == (0,) and sums[1] == 1 and (gradient == 1.0).all()
+    ranks, thin = [], np.eye(20, 2) * [1.0, 2e-15]          # above the rounding error, below 20 times that
+    grad(lambda a: (ranks.append(linalg.lstsq(a, np.ones(20))[2]), mg.sum(a))[1])(thin)
+    assert ranks[0] == np.linalg.lstsq(thin, np.ones(20))[2] == 1
 
 
 # -------------------------------------------------------------------------------------------------- equal values

@@ -32,7 +32,7 @@ CALLS = {
     **{name: lambda m, x, name=name: getattr(m, name)(x) for name in "silu gelu leaky_relu elu selu".split()},
     **rows_numpy.NUMBERS, "dropout": lambda m, x: m.dropout(x, 0.3, 2), "checkpoint": lambda m, x: m.checkpoint(lambda x: m.exp(x) * 2.0)(x)}
 REFUSED = {                                                 # a number has too few axes for these
-    "matmul": lambda m, x: m.matmul(x, x), "cross": lambda m, x: m.cross(x, x), "swapaxes": lambda m, x: m.swapaxes(x, 0, 0), "conv2d": lambda m, x: m.conv2d(x, x),
+    "matmul": lambda m, x: m.matmul(x, x), "cross": lambda m, x: m.cross(x, x), "swapaxes": lambda m, x: m.swapaxes(x, 0, 0), "matrix_transpose": lambda m, x: m.matrix_transpose(x), "conv2d": lambda m, x: m.conv2d(x, x),
     "conv1d": lambda m, x: m.conv1d(x, x), "conv_transpose2d": lambda m, x: m.conv_transpose2d(x, x),
     "max_pool2d": lambda m, x: m.max_pool2d(x, 2), "avg_pool2d": lambda m, x: m.avg_pool2d(x, 2),
     "unfold": lambda m, x: m.unfold(x, 2), "fold": lambda m, x: m.fold(x, (2, 2), 1, 0), **rows_numpy.NEED_AXES}

@@ -79,7 +79,7 @@ def test_einsum_uses_matrix_products():
 @pytest.mark.parametrize("subscripts, shapes, text", [
     ("ij", [(2,)], "'ij' is no list of names for its axes\n  help: one letter for each axis; '...' once"), ("i", [(2, 2)], "'i' is no list"), ("i.j", [(2, 2)], "'i.j' is no list"), ("1j->j", [(2, 2)], "'1j' is no list"),
     ("i->ii", [(2,)], "the output names each axis once"), ("i->j", [(2,)], "the output names each axis once"), ("...i->i", [(2, 2)], "'i' is no list of names"),
-    ("i,j", [(2,)], "2 terms for 1 arrays"), ("ij,jk->ik", [(2, 3), (2, 3)], "a name stands for axes of two lengths"), ("ii", [(2, 3)], "two lengths"), ("ii", [(1, 3)], "cannot reshape")])
+    ("i,j", [(2,)], "2 terms for 1 arrays"), ("i", [(2,), (2,)], "1 terms for 2 arrays"), ("ij,jk->ik", [(2, 3), (2, 3)], "a name stands for axes of two lengths"), ("ii", [(2, 3)], "two lengths"), ("ii", [(1, 3)], "cannot reshape")])
 def test_wrong_names_of_einsum_are_told(subscripts, shapes, text):
     xs = [np.ones(s) for s in shapes]
     with pytest.raises(ValueError):
