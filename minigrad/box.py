@@ -40,7 +40,7 @@ class _OnType:
 class Box:
     """A value that a derivative watches.
 
-    trace: the derivative that watches; tag: what that trace wants to know of this value (a tangent, an index on a
+    _trace: the derivative that watches; tag: what that trace wants to know of this value (a tangent, an index on a
     tape).
     """
     __slots__ = ("value", "_trace", "tag")
@@ -142,11 +142,8 @@ class Box:
     def __abs__(self) -> Array:
         return ops.abs(self)
 
-    # ------------------------------------------------------ rounding: plain, as its derivative is zero
-
     def __round__(self, digits: int | None = None) -> Array:
-        return ops.round(self, digits or 0)
-
+        return ops.round(self, digits or 0)                 # plain, as its derivative is zero
 
     __hash__ = None     # type: ignore[assignment]
 
