@@ -21,11 +21,13 @@ MODULES = [mg] + [importlib.import_module(found.name) for found in pkgutil.walk_
 
 
 def public():
-    """Yield (name, value) for everything public in any module of the package."""
+    """Yield (name, value) for everything public in any module of the package, once each."""
+    met = set()
     for module in MODULES:
         for name, value in vars(module).items():
             ours = str(getattr(value, "__module__", "")).partition(".")[0] == "minigrad"
-            if not name.startswith("_") and not type(value).__name__.startswith("_") and ours and getattr(value, "__name__", name) == name:
+            if not name.startswith("_") and not type(value).__name__.startswith("_") and ours and getattr(value, "__name__", name) == name and id(value) not in met:
+                met.add(id(value))
                 yield f"{module.__name__}.{name}", value
 
 
