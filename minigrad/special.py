@@ -116,24 +116,24 @@ def _normal(x: Array, y: Array) -> Array:
     return exp(-square(x) / 2.0 - y) / math.sqrt(2.0 * math.pi)
 
 
-def like(x: Array, p: Array) -> Array:
+def as_parameter(p: Array, x: Array) -> Array:
     """Return p as an array: a number or a list as one of the type of x."""
     return p if hasattr(p, "dtype") else module_of(raw(x)).asarray(p, x.dtype)
 
 
 def log_gamma(a: Array, x: Array) -> Array:
     """Return log(x^(a-1) e^-x / gamma(a)), the logarithm of a density."""
-    return xlogy(a - 1.0, x) - x - gammaln(like(x, a))
+    return xlogy(a - 1.0, x) - x - gammaln(as_parameter(a, x))
 
 
 def log_beta(a: Array, b: Array, x: Array) -> Array:
     """Return log(x^(a-1) (1-x)^(b-1) / beta(a, b)), the logarithm of a density."""
-    return xlogy(a - 1.0, x) + xlog1py(b - 1.0, -x) - betaln(like(x, a), like(x, b))
+    return xlogy(a - 1.0, x) + xlog1py(b - 1.0, -x) - betaln(as_parameter(a, x), as_parameter(b, x))
 
 
 def log_t(df: Array, t: Array) -> Array:
     """Return the logarithm of the density of Student's t."""
-    df = like(t, df)
+    df = as_parameter(df, t)
     return -(df + 1.0) / 2.0 * log1p(t * t / df) - betaln(df / 2.0, 0.5) - log(df) / 2.0
 
 
@@ -163,7 +163,7 @@ def logsumexp(a: Array, axis: int | tuple[int, ...] | None = None, b: Array = No
     if b is None and not return_sign:
         return ops.logsumexp(a, axis, keepdims)
     a = ops.asarray(a)
-    a, b = ops.broadcast_arrays(a, like(a, 1.0 if b is None else b))
+    a, b = ops.broadcast_arrays(a, as_parameter(1.0 if b is None else b, a))
     a = a if is_traced(b) else where(b == 0.0, -math.inf, a)
     m = ops.max(stop_gradient(a), axis, True)
     m = where(abs(m) < math.inf, m, 0.0)

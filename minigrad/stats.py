@@ -50,7 +50,7 @@ class _Distribution:
             raise DTypeError(f"stats.{self.name}: functions of x, {', '.join(names)}; given are x, {', '.join(given)}")
         *parameters, loc, scale = [given[name] for name in names]
         z = ops.divide(subtract(x, loc), scale)
-        return z, [sf.like(z, p) for p in parameters], sf.like(z, scale)
+        return z, [sf.as_parameter(p, z) for p in parameters], sf.as_parameter(scale, z)
 
     def _integral(self, f: F) -> F:
         def called(x: Array, *args: Array, **params: Array) -> Array:
@@ -88,7 +88,7 @@ poisson = _Discrete("poisson mu", (-1.0, math.inf), lambda z, mu: where(
 
 
 def _dirichlet(x: Array, alpha: Array) -> Array:
-    alpha = sf.like(x, alpha)
+    alpha = sf.as_parameter(alpha, x)
     x = ops.concatenate([x, 1.0 - sum(x, 0, True)]) if shape(x)[0] < shape(alpha)[0] else x
     return sum(sf.xlogy(alpha - 1.0, ops.transpose(x)), -1) + sf.gammaln(sum(alpha)) - sum(sf.gammaln(alpha))
 
