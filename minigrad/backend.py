@@ -47,6 +47,9 @@ class _ArrayModule:
         value = self.__dict__[name] = getattr(self._module, name)
         return value
 
+    def __dir__(self) -> list[str]:
+        return dir(self._module)
+
     def __repr__(self) -> str:
         return f"<xp: {self._module.__name__}>"
 

@@ -9,7 +9,6 @@ its result has no derivative anyway, as that of np.isnan.
 from __future__ import annotations
 
 import functools
-import importlib
 import sys
 from typing import Any
 
@@ -44,8 +43,7 @@ class _Names:
         return sorted({*self._names, *dir(self._others())})
 
     def _others(self) -> Any:
-        xp = importlib.import_module(backend.name())
-        return getattr(xp, self._inside) if self._inside else xp
+        return getattr(backend.xp, self._inside) if self._inside else backend.xp
 
 
 def _call(function: Any, name: str, *args: Any, **params: Any) -> Any:
