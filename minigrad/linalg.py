@@ -31,6 +31,7 @@ from .box import Box, raw
 from .core import LISTS, NUMBERS, as_arrays
 from .errors import DTypeError, LinAlgError, ShapeError, message, shape
 from .ops import expand_dims, getitem, matmul, matrices, moveaxis, power, reshape, square, squeeze, sum, where
+from .ops.joining import triangle
 from .ops.reductions import _root
 from .ops.shaping import as_axes, gathered
 from .ops.shaping import matrix_transpose as T
@@ -83,7 +84,7 @@ def solve_triangular(a: Array, b: Array, trans: int | str = 0, lower: bool = Fal
 
     trans: 1 or "T" for the transpose of a. unit_diagonal: the diagonal counts as ones. Raises LinAlgError, ShapeError.
     """
-    a = matrices.triangle(_matrix("solve_triangular", a, real=False), lower=lower)
+    a = triangle(_matrix("solve_triangular", a, real=False), lower=lower)
     a = where(module_of(raw(a)).eye(shape(a)[-1], dtype=bool), 1.0, a) if unit_diagonal else a
     if trans not in (0, 1, "N", "T"):
         _refuse("solve_triangular(a, b)", f"trans is 0 or 'N', 1 or 'T', not {trans!r}", a)
@@ -113,7 +114,7 @@ def cholesky(a: Array, upper: bool = False) -> Array:
     if upper:
         y = cholesky(T(a.conj() if a.dtype.kind == "c" else a))
         return T(y.conj() if a.dtype.kind == "c" else y)
-    return matrices.cholesky(matrices.triangle(a, other=T(a)) if type(a) is Box else a)
+    return matrices.cholesky(triangle(a, other=T(a)) if type(a) is Box else a)
 
 
 def eigh(a: Array, UPLO: str = "L") -> EighResult:
@@ -127,7 +128,7 @@ def eigh(a: Array, UPLO: str = "L") -> EighResult:
         _refuse("eigh(a, UPLO)", f"UPLO is 'L' or 'U', not {UPLO!r}", a)
     parts = module_of(plain).linalg.eigh(plain, UPLO)
     if type(a) is Box:
-        a = matrices.triangle(a, lower=lower, other=T(a))
+        a = triangle(a, lower=lower, other=T(a))
         parts = matrices.eigenvalues(a, parts=parts), matrices.eigenvectors(a, parts=parts)
     return EighResult(*parts)
 
@@ -169,7 +170,7 @@ def qr(a: Array, mode: str = "reduced") -> Any:
         _refuse("qr(a, mode)", f"mode {mode!r} has no derivative", a, "pass mode='reduced' or mode='r'")
     first = getitem(a, (..., slice(shape(a)[-2])))          # as many columns as rows: R of the others follows from Q
     q = matrices.q(first, parts=module_of(raw(a)).linalg.qr(raw(first)))
-    r = matrices.triangle(T(q) @ a, lower=False)
+    r = triangle(T(q) @ a, lower=False)
     return r if mode == "r" else QRResult(q, r)
 
 
@@ -228,9 +229,7 @@ def multi_dot(arrays: Iterable[Array]) -> Array:
 def trace(x: Array, offset: int = 0) -> Array:
     """Return the sum of a diagonal of the last two axes: x[i, i + offset]."""
     x = _matrix("trace", x, square=False, real=False)
-    rows = module_of(raw(x)).arange(shape(x)[-2])
-    rows = rows[(rows + offset >= 0) & (rows + offset < shape(x)[-1])]
-    return sum(getitem(x, (..., rows, rows + offset)), -1)
+    return sum(ops.diagonal(x, offset, -2, -1), -1)
 
 
 def matrix_rank(A: Array, tol: float | None = None) -> Any:

@@ -33,8 +33,10 @@ def is_traced(x: Any) -> bool:
 def by_numpy(f: F) -> F:
     """Return f for traced arguments, and the array module's function of its name for others."""
     def called(*args: Any, **params: Any) -> Any:
-        name, xp = called.__name__, module_of(*map(raw, leaves(args)))
-        if is_traced((*args, *params.values())) or name in OWN and xp is not numpy:
+        if is_traced((*args, *params.values())):
+            return f(*args, **params)
+        name, xp = called.__name__, module_of(*leaves(args))
+        if name in OWN and xp is not numpy:
             return f(*args, **params)
         try:
             return getattr(xp, name)(*args, **params)

@@ -27,6 +27,7 @@ from .shaping import (
     getitem,
     moveaxis,
     ndim,
+    one_axis,
     ravel,
     reshape,
     scatter_add,
@@ -89,8 +90,6 @@ dstack = row("dstack", lambda tup: concatenate([atleast_3d(x) for x in tup], 2),
              "Return arrays joined along their third axis.")
 column_stack = row("column_stack", lambda tup: hstack([transpose(atleast_2d(x)) if ndim(x) < 2 else x for x in tup]),
                    "Return arrays joined along their second axis, those of one axis as columns.")
-
-
 row_stack = vstack
 
 
@@ -119,9 +118,12 @@ r_, c_ = _Joined("r_"), _Joined("c_")
 
 # ------------------------------------------------------------------------------------------ repeating and turning
 
-rollaxis = row("rollaxis", lambda a, axis, start=0: moveaxis(
-    a, axis, start % (ndim(a) + (start >= 0)) - (start % (ndim(a) + (start >= 0)) > axis % ndim(a))),
-    "Return a with an axis moved until it stands before the one that `start` was.")
+@by_numpy
+def rollaxis(a: Array, axis: int, start: int = 0) -> Array:
+    """Return a with an axis moved until it stands before the one that `start` was; at the end for the count of axes."""
+    axis, start = one_axis(axis, ndim(a), "rollaxis"), one_axis(start, ndim(a) + (start >= 0), "rollaxis")
+    return moveaxis(a, axis, start - (start > axis))
+
 
 _roll = linear(lambda x, shift, axis: module_of(x).roll(x, shift, axis), lambda g, s, shift, axis: roll(
     g, tuple([-n for n in shift]), axis), "roll")
@@ -161,10 +163,14 @@ dsplit = _rearranged("dsplit", "Return split along the third axis.")
 
 # ------------------------------------------------------------------------------------------ diagonals and triangles
 
-tril = row("tril", lambda m, k=0: where(module_of(raw(m)).tri(*shape(m)[-2:], k=k, dtype=bool), m, 0.0),
-           "Return matrices with 0 above the diagonal k.")
-triu = row("triu", lambda m, k=0: where(module_of(raw(m)).tri(*shape(m)[-2:], k=k - 1, dtype=bool), 0.0, m),
-           "Return matrices with 0 below the diagonal k.")
+def triangle(a: Array, k: int = 0, lower: bool = True, other: Array = 0.0) -> Array:
+    """Return a with `other` beyond its diagonal k: above it, or, where lower is False, below it."""
+    mask = module_of(raw(a)).tri(*shape(a)[-2:], k=k if lower else k - 1, dtype=bool)
+    return where(mask, a, other) if lower else where(mask, other, a)
+
+
+tril = row("tril", lambda m, k=0: triangle(m, k), "Return matrices with 0 above the diagonal k.")
+triu = row("triu", lambda m, k=0: triangle(m, k, lower=False), "Return matrices with 0 below the diagonal k.")
 trace = row("trace", lambda a, offset=0, axis1=0, axis2=1: sum(diagonal(a, offset, axis1, axis2), -1),
             "Return the sum of the elements of a diagonal, as `diagonal` does.")
 

@@ -17,17 +17,12 @@ from ..errors import shape
 from ..kinds import sum_to
 from ..typing import Array
 from .elementwise import where
+from .joining import triangle
 from .reductions import sum
 from .shaping import expand_dims, getitem
 from .shaping import matrix_transpose as T
 
 MINORS = 1 << 20            # the most elements of minors that a derivative of det may compute
-
-
-def triangle(a: Array, k: int = 0, lower: bool = True, other: Array = 0.0) -> Array:
-    """Return a with `other` beyond its diagonal k: above it, or, where lower is False, below it."""
-    mask = module_of(raw(a)).tri(*shape(a)[-2:], k if lower else k - 1, dtype=bool)
-    return where(mask, a, other) if lower else where(mask, other, a)
 
 
 # ---------------------------------------------------------------------------------- solutions and determinants

@@ -242,7 +242,7 @@ def pad(x: Array, pad_width: int | tuple[int, int] | Sequence[tuple[int, int]], 
     y = _pad(x, widths=widths)
     if not widths or isinstance(constant_values, (int, float)) and constant_values == 0:
         return y
-    return add(y, xp.pad(xp.zeros(shape_of(x), y.dtype), widths, constant_values=constant_values))
+    return add(y, xp.pad(xp.zeros(s, y.dtype), widths, constant_values=constant_values))
 
 
 def crop(x: Array, crop_width: int | tuple[int, int] | Sequence[tuple[int, int]]) -> Array:

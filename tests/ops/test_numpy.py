@@ -285,6 +285,9 @@ def test_other_mistakes_are_explained():
             grad(lambda x, f=f: mg.sum(f(x * 1j)))(V)
     with pytest.raises(DTypeError, match=r"fliplr\(\) missing"):
         grad(lambda x: mg.fliplr(m=x))(V)
+    for axis, start in ((0, 2), (1, 0), (0, -2)):
+        with pytest.raises(ShapeError, match="rollaxis.*out of bounds"):
+            grad(lambda x, axis=axis, start=start: mg.sum(mg.rollaxis(x, axis, start)))(V)
     with pytest.raises(ShapeError, match="holds nowhere"):
         mg.max(V, where=V > 0)
 
