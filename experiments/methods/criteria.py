@@ -15,7 +15,6 @@ from minigrad import (
     logsumexp,
     nn,
     reshape,
-    softmax,
     stop_gradient,
     sum,
     xp,
@@ -70,12 +69,6 @@ def adaptation_layer(matrix):
     network.
     """
     return xp.asarray(np.log(matrix + 1e-3).ravel(), "float32")
-
-
-def flip_probabilities(layer):
-    """Return Q of an adaptation layer: (classes, classes), where each row sums to 1."""
-    classes = int(np.sqrt(len(layer)))
-    return softmax(reshape(layer, (classes, classes)), axis=1)
 
 
 def dice(scores, labels, layer, frequencies, gamma=1.0):
