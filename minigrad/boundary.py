@@ -6,6 +6,7 @@ exception, in one place for all public functions.
 """
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -60,10 +61,22 @@ def _explain(f: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, 
     names += [f"argument {i}" for i in range(len(names), len(args))]
     rows = [(name, value, _brief(value)) for name, value in [*zip(names, args), *params.items()]]
     call = f"{f.__name__}({', '.join(name for name, _, _ in rows)})"
-    explained = kind(message(call, str(error).strip().partition("\n")[0] or type(error).__name__, rows))
+    rule = str(error).strip().partition("\n")[0] or type(error).__name__
+    explained = kind(message(call, rule, rows, _usage(f, args, params)))
     for note in getattr(error, "__notes__", ()):
         explained.add_note(note)
     return explained
+
+
+def _usage(f: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, Any]) -> str | None:
+    """Return the arguments that f takes, where these do not fit; None where they do."""
+    signature = inspect.signature(f)
+    try:
+        signature.bind(*args, **params)
+    except TypeError:
+        plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+        return f"the arguments are {f.__name__}{signature.replace(parameters=plain, return_annotation=signature.empty)}"
+    return None
 
 
 def _brief(value: Any) -> str:

@@ -29,6 +29,7 @@ import itertools
 import operator
 import pkgutil
 import sys
+import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -125,7 +126,7 @@ class Primitive:
     def __name__(self) -> str:
         return self.name
 
-    @property
+    @types.DynamicClassAttribute                            # of an object; that of the class is its __init__'s
     def __signature__(self) -> inspect.Signature:
         return errors.signature(self.fun, self._parameters)
 

@@ -217,7 +217,8 @@ def signature(fun: Any, names: Sequence[str] | None = None) -> inspect.Signature
         known = list(inspect.signature(fun).parameters.values()) if fun else []
     except (TypeError, ValueError):     # a function of C
         known = []
-    if names is None:
-        names = [p.name for p in known if p.kind <= p.POSITIONAL_OR_KEYWORD]
-    settings = [p.replace(kind=max(p.kind, p.KEYWORD_ONLY)) for p in known if p.name not in names]
+    positional = [p for p in known if p.kind <= p.POSITIONAL_OR_KEYWORD]
+    names = [p.name for p in positional] if names is None else names
+    settings = [p.replace(kind=p.KEYWORD_ONLY) for p in positional[len(names):]]
+    settings += [p for p in known if p.kind > p.VAR_POSITIONAL or p.kind == p.VAR_POSITIONAL and not names]
     return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names] + settings)

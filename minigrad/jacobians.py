@@ -19,8 +19,8 @@ P = ParamSpec("P")
 def jacobian(f: Callable[P, Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[P, Any]:
     """Return the function that returns all partial derivatives: for y of shape sy and x of shape sx, shape sy + sx.
 
-    It is built from pulls if y has no more elements than x, else from pushes. With has_aux, f returns (y, aux) and the
-    function returns (jacobian, aux). Raises ShapeError and DTypeError.
+    It is built from pulls if y has no more elements than x, else from pushes. argnums: as in grad. With has_aux, f
+    returns (y, aux) and the function returns (jacobian, aux). Raises ShapeError and DTypeError.
 
     >>> import numpy as np
     >>> jacobian(lambda x: x * x)(np.array([1.0, 2.0]))
@@ -83,7 +83,8 @@ def hessian(f: Callable[P, Any], argnums: int | Sequence[int] = 0, has_aux: bool
     """Return the function that returns all second derivatives: jacobian(jacobian(f)).
 
     For y of shape sy and x of shape sx the result has shape sy + sx + sx and is symmetric in the two x; for a scalar f
-    of a vector it is a symmetric matrix. With has_aux, f returns (y, aux) and the function returns (hessian, aux).
+    of a vector it is a symmetric matrix. argnums: as in grad. With has_aux, f returns (y, aux) and the function returns
+    (hessian, aux).
 
     >>> import numpy as np
     >>> hessian(lambda x: x[0] * x[1])(np.array([1.0, 2.0]))

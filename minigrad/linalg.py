@@ -142,9 +142,10 @@ def eigvalsh(a: Array, UPLO: str = "L") -> Array:
 
 
 def svd(a: Array, full_matrices: bool = True, compute_uv: bool = True) -> Any:
-    """Return U, S and Vh with a = (U * S) @ Vh, the singular values S in descending order; or S alone.
+    """Return U, S and Vh with a = (U * S) @ Vh, the singular values S in descending order.
 
     full_matrices: U and Vh are square, as in NumPy. Their columns beyond S have no derivative: ShapeError there.
+    compute_uv: without it, S alone is returned.
     """
     a, plain = _matrix("svd", a, square=False), raw(a)
     if type(a) is not Box:

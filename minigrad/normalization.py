@@ -23,8 +23,7 @@ def batch_norm(x: Array, gain: Array | None, bias: Array, eps: float = 1e-5, com
     """Return standardize(x, all axes but the last) * gain + bias.
 
     gain: (channels,) or None for 1; bias: (channels,). comm: the communicator of ranks whose x are parts of one batch;
-    None: x is the whole. Ioffe & Szegedy, 2015, Algorithm 1. Raises ShapeError,
-    DTypeError.
+    None: x is the whole. Ioffe & Szegedy, 2015, Algorithm 1. Raises ShapeError, DTypeError.
     """
     return _normalize_batch(x, gain, bias, eps, comm=several(comm))
 

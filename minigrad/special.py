@@ -70,7 +70,7 @@ log_ndtr: Unary = _row("log_ndtr", "Return log(ndtr(x)), exact also far below 0.
 gamma: Unary = _row("gamma", "Return the gamma function.", lambda y, x: y * digamma(x))
 rgamma: Unary = _row("rgamma", "Return 1 / gamma(x).", lambda y, x: -y * digamma(x))
 gammaln: Unary = _row("gammaln", "Return log |gamma(x)|.", lambda y, x: digamma(x))
-gammasgn: Unary = Flat(_computed("gammasgn"), name="gammasgn", doc="Return the sign of gamma(x): a plain value.")
+gammasgn: Unary = Flat(_computed("gammasgn"), "x", "Return the sign of gamma(x): a plain value.", "gammasgn")
 digamma: Unary = _row("digamma", "Return the derivative of gammaln.", lambda y, x: _polygamma(1)(x))
 logit: Unary = _row("logit", "Return log(x / (1 - x)), the inverse of expit.", lambda y, x: 1.0 / (x * (1.0 - x)))
 expit, psi = sigmoid, digamma
@@ -92,7 +92,7 @@ betainc = _row("betainc", "Return the integral of t^(a-1) (1-t)^(b-1) / beta(a, 
 stdtr: Binary = _row("stdtr", "Return the integral of the density of Student's t up to t.",
                      lambda y, df, t: _none("stdtr(df, t)", df), lambda y, df, t: exp(log_t(df, t)))
 
-# ------------------------------------------------------------- Bessel functions: each slope is one of two neighbours
+# ------------------------------------------------------------- Bessel functions: each slope is one of two neighbors
 
 j0: Unary = _row("j0", "Return the Bessel function J of order 0.", lambda y, x: -j1(x))
 j1: Unary = _row("j1", "Return the Bessel function J of order 1.", lambda y, x: (j0(x) - jv(2, x)) / 2.0)

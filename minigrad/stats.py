@@ -36,8 +36,10 @@ class _Distribution:
         (self.name, *self.names), self.support, self._log = names.split(), support, logpdf
         below = logcdf or (lambda z, *p: log(cdf(z, *p)))
         above = (lambda z, *p: log(sf(z, *p))) if sf else (lambda z, *p: below(-z, *p))
-        self.cdf, self.sf = self._integral(cdf), self._integral(sf or (lambda z, *p: cdf(-z, *p)))
-        self.logcdf, self.logsf = self._integral(below), self._integral(above)
+        self.cdf = self._integral("cdf", cdf, "Return the probability of a value up to x.")
+        self.sf = self._integral("sf", sf or (lambda z, *p: cdf(-z, *p)), "Return that of a value beyond x, 1 - cdf.")
+        self.logcdf = self._integral("logcdf", below, "Return log(cdf), exact also where that is small, if it can be.")
+        self.logsf = self._integral("logsf", above, "Return log(sf), exact also where that is small, if it can be.")
 
     def __reduce__(self) -> str:
         return self.name                                    # which is that of a variable here
@@ -52,10 +54,11 @@ class _Distribution:
         z = ops.divide(subtract(x, loc), scale)
         return z, [sf.as_parameter(p, z) for p in parameters], sf.as_parameter(scale, z)
 
-    def _integral(self, f: F) -> F:
+    def _integral(self, name: str, f: F, doc: str) -> F:
         def called(x: Array, *args: Array, **params: Array) -> Array:
             z, parameters, _ = self._standard(x, args, params)
             return f(ops.clip(z, *self.support), *parameters)
+        called.__name__, called.__qualname__, called.__doc__ = name, f"{self.name}.{name}", doc
         return called
 
     def logpdf(self, x: Array, *args: Array, **params: Array) -> Array:
@@ -88,6 +91,7 @@ poisson = _Discrete("poisson mu", (-1.0, math.inf), lambda z, mu: where(
 
 
 def _dirichlet(x: Array, alpha: Array) -> Array:
+    """Return the logarithm of the density at x, (K, ...), or (K - 1, ...) without the last. alpha: (K,)."""
     alpha = sf.as_parameter(alpha, x)
     x = ops.concatenate([x, 1.0 - sum(x, 0, True)]) if shape(x)[0] < shape(alpha)[0] else x
     return sum(sf.xlogy(alpha - 1.0, ops.transpose(x)), -1) + sf.gammaln(sum(alpha)) - sum(sf.gammaln(alpha))
@@ -103,6 +107,10 @@ def _log_det(cov: Array, singular: bool) -> tuple[Array, Any]:
 
 
 def _normal(x: Array, mean: Array, cov: Array, allow_singular: bool = False) -> Array:
+    """Return the logarithm of the density at x, (..., d). mean: (d,); cov: (d, d), positive definite.
+
+    allow_singular: eigenvalues of cov may be 0; the density is then that in the space of the others.
+    """
     d, (log_det, rank) = ops.expand_dims(subtract(x, mean), -1), _log_det(cov, allow_singular)
     solved = ops.matmul(linalg.pinv(cov, TINY), d) if allow_singular else linalg.solve(cov, d)
     return -0.5 * (sum(ops.multiply(d, solved), (-2, -1)) + rank * LOG_2PI + log_det)

@@ -37,6 +37,7 @@ class Kernel:
     """A CUDA kernel that runs `statements` for every element of its outputs, one thread for each.
 
     Args:
+        name: of the kernel, for a profiler.
         inputs: types and names, as cupy.ElementwiseKernel takes them.
         outputs: the same; a call returns them, or writes to arrays that are passed after the inputs.
         statements: CUDA C++.

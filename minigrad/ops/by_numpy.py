@@ -5,6 +5,7 @@ something.
 """
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -64,11 +65,20 @@ def constant(name: str, doc: str) -> Callable[..., Any]:
         return getattr(module_of(*map(raw, leaves(args))), name)(*plain(args), **plain(params))
     f.__name__ = f.__qualname__ = name
     f.__doc__, f.__module__ = doc, "minigrad.ops"
+    f.__signature__ = numpys(name)      # type: ignore[attr-defined]
     return f
+
+
+def numpys(name: str) -> inspect.Signature:
+    """Return the signature of NumPy's function of this name."""
+    return inspect.signature(getattr(numpy, name))
 
 
 class Flat(Primitive):
     """A primitive of elements whose derivative is 0 wherever there is one: its values are plain."""
+
+    def __init__(self, fun: str | Callable[..., Array], parameters: str, doc: str, name: str | None = None) -> None:
+        super().__init__(fun, name=name, doc=doc, parameters=parameters)
 
     def __call__(self, *args: Any, **params: Any) -> Array:
         """Return the value of the plain values."""

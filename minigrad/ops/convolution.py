@@ -93,8 +93,8 @@ def conv2d(x: Array, k: Array, stride: int | Pair = 1, padding: Padding = 0) -> 
 def conv1d(x: Array, k: Array, stride: int = 1, padding: str | int | Pair = 0) -> Array:
     """Return the convolution of sequences x with kernels k: conv2d of images of height 1.
 
-    y[n, i, o] = sum over a, c of x[n, i s + a, c] k[a, c, o]. x: (n, length, c); k: (A, c, o). padding: "valid",
-    "same", an integer, or (before, after). Raises ShapeError.
+    y[n, i, o] = sum over a, c of x[n, i s + a, c] k[a, c, o]. x: (n, length, c); k: (A, c, o). stride: s. padding:
+    "valid", "same", an integer, or (before, after). Raises ShapeError.
     """
     if len(shape(x)) != 3 or len(shape(k)) != 3 or shape(x)[2] != shape(k)[1]:
         rows = [("x", x, ""), ("k", k, "")]

@@ -17,7 +17,7 @@ from ..box import Box, raw
 from ..errors import DTypeError, ShapeError, message, shape
 from ..kinds import as_shape, broadcast_to, linear
 from ..typing import Array
-from .by_numpy import by_numpy, constant, is_traced, leaves, row
+from .by_numpy import by_numpy, constant, is_traced, leaves, numpys, row
 from .elementwise import add, astype, like, where
 from .reductions import sum
 from .shaping import (
@@ -140,12 +140,15 @@ def roll(a: Array, shift: int | Sequence[int], axis: int | Sequence[int] | None 
 
 def _rearranged(name: str, doc: str) -> Callable[..., Any]:
     """Return NumPy's function of this name, which moves elements: on the indices of a, it tells where each is from."""
-    def f(a: Array, *args: Any, **params: Any) -> Any:
-        a = array(a)
+    def f(*args: Any, **params: Any) -> Any:
+        x, *settings = signature.bind(*args, **params).args         # no argument is by keyword alone
+        a = array(x)
         xp, flat = module_of(raw(a)), ravel(a)
-        found = getattr(xp, name)(xp.arange(a.size).reshape(a.shape), *args, **params)
+        found = getattr(xp, name)(xp.arange(a.size).reshape(a.shape), *settings)
         parts = [reshape(getitem(flat, i.ravel()), i.shape) for i in (found if isinstance(found, list) else [found])]
         return parts if isinstance(found, list) else parts[0]
+    signature = numpys(name)
+    f.__signature__ = signature         # type: ignore[attr-defined]
     return row(name, f, doc)
 
 

@@ -10,6 +10,7 @@ Every line is a row of the table of derivatives, d(y, x), as in elementwise.py. 
 """
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -38,7 +39,8 @@ arctan: Unary = elementwise("arctan", lambda y, x: 1.0 / (1.0 + x * x), doc="Ret
 sinh: Unary = elementwise("sinh", lambda y, x: cosh(x), doc="Return the hyperbolic sine.")
 cosh: Unary = elementwise("cosh", lambda y, x: sinh(x), doc="Return the hyperbolic cosine.")
 arcsinh: Unary = elementwise("arcsinh", lambda y, x: 1.0 / sqrt(1.0 + x * x), doc="Return the inverse of sinh.")
-arccosh: Unary = elementwise("arccosh", lambda y, x: 1.0 / sqrt((x - 1.0) * (x + 1.0)), doc="Return that of cosh.")
+arccosh: Unary = elementwise("arccosh", lambda y, x: 1.0 / sqrt((x - 1.0) * (x + 1.0)),
+                             doc="Return the inverse of cosh.")
 arctanh: Unary = elementwise("arctanh", lambda y, x: 1.0 / ((1.0 - x) * (1.0 + x)), doc="Return the inverse of tanh.")
 exp2: Unary = elementwise("exp2", lambda y, x: LN2 * y, doc="Return 2^x.")
 log2: Unary = elementwise("log2", lambda y, x: 1.0 / (LN2 * x), doc="Return the logarithm to base 2.")
@@ -58,12 +60,12 @@ logaddexp: Binary = elementwise("logaddexp", lambda y, a, b: sigmoid(_ahead(a, b
 logaddexp2: Binary = elementwise("logaddexp2", lambda y, a, b: sigmoid(LN2 * _ahead(a, b)), lambda y, a, b: sigmoid(
     LN2 * _ahead(b, a)), doc="Return log2(2^a + 2^b), without overflow.")
 
-sign: Unary = Flat("sign", doc="Return -1, 0 or 1: a plain value, as its derivative is 0.")
-floor: Unary = Flat("floor", doc="Return the largest integer that is not above x: plain, as its derivative is 0.")
-ceil: Unary = Flat("ceil", doc="Return the smallest integer that is not below x: plain, as its derivative is 0.")
-trunc: Unary = Flat("trunc", doc="Return x without its fraction: plain, as its derivative is 0.")
-rint: Unary = Flat("rint", doc="Return the nearest integer, the even one of two: plain, as its derivative is 0.")
-floor_divide: Binary = Flat("floor_divide", doc="Return floor(a / b), broadcast: plain, as its derivative is 0.")
+sign: Unary = Flat("sign", "x", "Return -1, 0 or 1: a plain value, as its derivative is 0.")
+floor: Unary = Flat("floor", "x", "Return the largest integer that is not above x: plain, as its derivative is 0.")
+ceil: Unary = Flat("ceil", "x", "Return the smallest integer that is not below x: plain, as its derivative is 0.")
+trunc: Unary = Flat("trunc", "x", "Return x without its fraction: plain, as its derivative is 0.")
+rint: Unary = Flat("rint", "x", "Return the nearest integer, the even one of two: plain, as its derivative is 0.")
+floor_divide: Binary = Flat("floor_divide", "ab", "Return floor(a / b), broadcast: plain, as its derivative is 0.")
 around = round = constant("round", "Return a rounded to `decimals`, 0 by default: plain, as its derivative is 0.")
 mod: Binary = piecewise_linear("remainder", lambda y, a, b: y * 0 + 1, lambda y, a, b: -floor_divide(a, b),
                                doc="Return a - b floor(a / b), broadcast, of the sign of b.")
@@ -76,18 +78,20 @@ remainder = mod
 
 def _of_real(name: str, f: Any, doc: str) -> Any:
     """Return NumPy's function of complex numbers, of traced ones for real ones alone: DTypeError for others."""
-    def called(x: Array, *args: Any, **params: Any) -> Array:
+    @functools.wraps(f)
+    def called(*args: Any, **params: Any) -> Array:
+        x = next(iter((*args, *params.values())))
         if x.dtype.kind == "c":
             raise DTypeError(message(f"{name}(x)", "only real numbers have derivatives here", [("x", x, "")],
                                      "keep real and imaginary part as two arrays"))
-        return f(x, *args, **params)
+        return f(*args, **params)
     return row(name, called, doc)
 
 
-real = _of_real("real", lambda x: x, "Return the real part: real x itself.")
-real_if_close = _of_real("real_if_close", lambda x, tol=100: x, "Return x as real numbers, where they are: real x.")
-imag = _of_real("imag", lambda x: raw(x).imag, "Return the imaginary part: of real x zeros, which are plain.")
-angle = _of_real("angle", lambda x, deg=False: module_of(raw(x)).angle(raw(x), deg),
+real = _of_real("real", lambda val: val, "Return the real part: real x itself.")
+real_if_close = _of_real("real_if_close", lambda a, tol=100: a, "Return x as real numbers, where they are: real x.")
+imag = _of_real("imag", lambda val: raw(val).imag, "Return the imaginary part: of real x zeros, which are plain.")
+angle = _of_real("angle", lambda z, deg=False: module_of(raw(z)).angle(raw(z), deg),
                  "Return the angle of complex numbers: of real x 0, of those below 0 pi, which are plain.")
 conjugate = conj = _of_real("conjugate", lambda x: x, "Return the complex conjugate: real x itself.")
 iscomplex = constant("iscomplex", "Return where the imaginary part is not 0: plain.")
@@ -116,7 +120,10 @@ def divmod(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def nan_to_num(x: Array, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Array:
-    """Return x with numbers in place of NaN and infinities, by default 0 and the largest. A copy is made always."""
+    """Return x with `nan`, `posinf` and `neginf` in place of NaN and infinities; None: the largest and smallest number.
+
+    A copy is made always.
+    """
     value = as_array(raw(x))
     xp = module_of(value)
     return where(xp.isfinite(value), x, xp.nan_to_num(value, nan=nan, posinf=posinf, neginf=neginf))

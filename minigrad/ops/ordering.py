@@ -171,9 +171,9 @@ def quantile(a: Array, q: Array, axis: Axis = None, *, keepdims: bool = False, m
     return reshape(where(raw(last) != raw(last), last, y), shape(low) + reduce_shape(shape(a), axes, keepdims))
 
 
-percentile = row("percentile", lambda a, q, axis=None, **how: quantile(a, divide(q, 100.0), axis, **how),
-                 "Return quantile(a, q / 100, axis, ...).")
-median = row("median", lambda a, axis=None, keepdims=False: quantile(a, 0.5, axis, keepdims=keepdims),
+percentile = row("percentile", lambda a, q, axis=None, *, keepdims=False, method="linear": quantile(
+    a, divide(q, 100.0), axis, keepdims=keepdims, method=method), "Return quantile(a, q / 100, axis, ...).")
+median = row("median", lambda a, axis=None, *, keepdims=False: quantile(a, 0.5, axis, keepdims=keepdims),
              "Return the median over axes: the mean of the two elements in the middle.")
 
 
