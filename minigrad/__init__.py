@@ -27,7 +27,7 @@ and below them, when you want to know:
 
     errors.py      how an error explains itself (boundary.py: also one that nobody thought of)
     backend.py     xp: NumPy or CuPy; where the table of faster forms is looked up
-    communicators.py  how ranks exchange arrays: MPI, or one rank alone
+    communicators.py  how ranks exchange arrays: MPI and NCCL, or one rank alone
     tree.py        nested dicts, lists, tuples and modules of arrays (files.py: their files)
     typing.py      the types in signatures
     deprecated.py  old names that still work for one version

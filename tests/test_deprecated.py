@@ -1,6 +1,7 @@
 """Old names work, and warn once at the line that uses them; the table lists all of them."""
 import ast
 import pathlib
+import re
 import warnings
 
 import numpy as np
@@ -125,6 +126,8 @@ def test_the_table_holds_every_old_name():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "deprecated":
                 found |= {keyword.arg for keyword in node.keywords}
     assert found == {name.partition(" ")[0] for name in TABLE}
+    changes = (root / "CHANGELOG.md").read_text().partition("### Deprecated\n")[2].partition("\nThe modules")[0]
+    assert found <= set(re.findall(r"\w+", " ".join(re.findall(r"^\| (.*?) \|", changes, re.M))))
 
 
 def test_an_import_of_an_old_name_warns_at_the_import():

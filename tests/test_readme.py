@@ -2,7 +2,10 @@
 
 (.ci/run runs the first commands, each in its own environment.)
 """
+import ast
+import contextlib
 import importlib
+import inspect
 import itertools
 import operator
 import pathlib
@@ -10,12 +13,15 @@ import re
 import shlex
 import tomllib
 
+import numpy as np
 import pytest
 
 import minigrad as mg
 from experiments import COMMANDS
 from experiments.methods import METHODS
 from experiments.paper.command import make_parser
+from minigrad import models
+from minigrad.communicators import TIMEOUT
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDERS = [ROOT / name for name in ("minigrad", "models", "experiments", "tests", ".ci")]
@@ -38,8 +44,10 @@ def test_the_first_commands_need_nothing_but_what_they_install():
 
 
 def test_extras_that_are_named_exist():
-    named = {name for names in re.findall(r"'\.\[([\w,-]+)\]'", TEXT) for name in names.split(",")}
-    assert {"experiments", "test", "bench", "cuda12", "cuda13", "kernel-check", "dev", "native"} <= named <= set(PROJECT["project"]["optional-dependencies"])
+    """In pages, messages, .ci/run and pyproject.toml itself; and each extra is named in one of them."""
+    sources = [path.read_text() for path in FILES if path.suffix in (".md", ".py", ".toml") or path.parent.name == ".ci"]
+    named = {name for text in sources for names in re.findall(r"(?:'\.|minigrad)\[([\w,-]+)\](?!\()", text) for name in names.split(",")}
+    assert named == set(PROJECT["project"]["optional-dependencies"])
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -52,6 +60,73 @@ def test_commands_are_understood(line):
     for name in names:
         if COMMANDS[name].script:
             make_parser(COMMANDS[name].script).parse_args(arguments)
+
+
+def test_options_that_pages_name_are_written_somewhere():
+    """Those of other programs are listed here."""
+    others = {"--depth", "--nthreads", "--nworkers", "--no-binary", "--no-deps"}
+    sources = "\n".join(path.read_text() for path in FILES if path.suffix in (".py", ".toml"))
+    named = {option for page in PAGES if page.name != "CHANGELOG.md" for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text())}
+    own = {option for option in named - others if not re.search(rf"[\"' ]{option}[\"'= ]", sources)}
+    assert len(named) > 30 and own <= {"--cov", "--dist", "--hypothesis-profile"}, own
+    assert set(re.findall(r"--hypothesis-profile=(\w+)", TEXT)) <= set(re.findall(r'register_profile\("(\w+)"', (ROOT / "tests/conftest.py").read_text()))
+
+
+def test_every_command_is_in_the_table_of_commands():
+    table = (ROOT / "experiments" / "README.md").read_text().partition("| command | reproduces |")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"^\| \[?`(\w+)`", table, re.M)) == sorted(COMMANDS)
+
+
+def test_the_settings_are_those_that_the_engine_reads():
+    """A table lists the environment variables; a time-out is told beside it, too."""
+    text = (ROOT / "minigrad" / "README.md").read_text()
+    read = {name for path in (ROOT / "minigrad").rglob("*.py") for name in re.findall(r"environ(?:\.get\(|\[)\"(MINIGRAD_\w+)\"", path.read_text())}
+    assert set(re.findall(r"^\| `(MINIGRAD_\w+)=", text, re.M)) == read
+    everywhere = {name for path in FILES if path.suffix == ".py" for name in re.findall(r"MINIGRAD_[A-Z]\w+", path.read_text())}
+    assert set(re.findall(r"MINIGRAD_[A-Z]\w+", TEXT)) <= everywhere
+    assert f"MINIGRAD_RANK_TIMEOUT seconds ({TIMEOUT:g})" in text.replace("\n", " ") and re.search(rf"`MINIGRAD_RANK_TIMEOUT=.*\| {TIMEOUT:g} \|", text)
+
+
+def test_how_long_the_suite_takes_is_told_alike():
+    minutes = re.search(r"the second tests in (\w+)\.", (ROOT / "README.md").read_text())[1]
+    told = {page: set(re.findall(r"^pytest +# (\w+) minutes on two cores", (ROOT / page).read_text(), re.M)) for page in ("CONTRIBUTING.md", "tests/README.md")}
+    assert [*told.values()] == [{minutes}] * 2
+
+
+def test_the_table_of_models():
+    """Arguments, defaults and numbers of parameters."""
+    text = (ROOT / "models" / "README.md").read_text()
+    table = text.partition("| function |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)\((.*?)\)` \|.*\| *([\d,]*)(?: \(.*\))? *\|$", table, re.M)
+    assert {name for name, *_ in rows} == {name for name in models.__all__ if inspect.isfunction(getattr(models, name))}
+    for name, told, count in [*rows, *((name, told, "") for name, told in re.findall(r"`(lenet)\((rng, classes.*?)\)`", text))]:
+        f, told = getattr(models, name), told.split(", ")
+        own = [*inspect.signature(f).parameters.values()][:len(told)]
+        assert told == [p.name if p.default is p.empty or "=" not in given else f"{p.name}={p.default}" for p, given in zip(own, told)], name
+        assert not count or f"{mg.tree.size(f(np.random.default_rng(0))):,}" == count, name
+
+
+def test_calls_of_the_engine_that_pages_show_fit():
+    """Settings in spans such as `mg.mean(x, 0, keepdims=True)` exist, and names of arguments stand in their order."""
+    seen = 0
+    for page in PAGES:
+        for span in re.findall(r"`(mg\.[^`\n]*)`", page.read_text()) if page.name != "CHANGELOG.md" else []:
+            with contextlib.suppress(SyntaxError):
+                for call in [node for node in ast.walk(ast.parse(span)) if isinstance(node, ast.Call) and re.fullmatch(r"mg\.[\w.]+", ast.unparse(node.func))]:
+                    known = [*inspect.signature(operator.attrgetter(ast.unparse(call.func)[3:])(mg)).parameters]
+                    assert {word.arg for word in call.keywords} <= {*known}, span
+                    given = [node.id for node in call.args if isinstance(node, ast.Name)]
+                    assert set(given) != set(known[:len(given)]) or given == known[:len(given)], span
+                    seen += 1
+    assert seen > 10
+
+
+def test_constants_that_the_page_of_gpus_names_exist():
+    found = re.findall(r"((?:[A-Z_]+(?:, | and |\s))+)of `(\w+)\.py`", (ROOT / "experiments" / "gpu.md").read_text())
+    assert len(found) == 3
+    for names, module in found:
+        for name in re.findall(r"[A-Z_]{2,}", names):
+            assert re.search(rf"^{name} = ", (ROOT / "minigrad" / "fast" / f"{module}.py").read_text(), re.M), name
 
 
 def test_the_first_page_is_short_and_honest():
@@ -139,3 +214,18 @@ def test_the_order_of_reading_is_one_and_leaves_nothing_out():
     there = {path.name for path in (ROOT / "minigrad").glob("*.py")} | {f"{path.parent.name}/" for path in (ROOT / "minigrad").glob("*/*.py")}
     assert sorted(listed) == sorted(there - {"__init__.py"})
     assert set(re.findall(r"`(fast/\w+\.py)`", text)) == {f"fast/{path.name}" for path in (ROOT / "minigrad" / "fast").glob("*.py")}
+    assert sorted(re.findall(r"`(\w+)`", re.search(r"^\| `ops/` \|.*$", text, re.M)[0])) == sorted(path.stem for path in (ROOT / "minigrad" / "ops").glob("[!_]*.py"))
+    told = re.findall(r"^\| `(\w+(?:\.py|/))` \|", (ROOT / "experiments" / "tour.md").read_text(), re.M)
+    assert told == [name for name in listed if name in told] and {"core.py", "box.py", "ops/", "reweight.py"} <= {*told}
+
+
+def test_tables_of_folders_leave_nothing_out():
+    """Those of the wing, of its kernels and of the rooms of the experiments."""
+    wing = ROOT / "minigrad" / "fast"
+    told = set(re.findall(r"\b(?:native_)?\w+\.(?:py|cu)|\bnative_\w+", mg.fast.__doc__.partition("    threads.py")[2] + "threads.py"))
+    assert {name.partition(".")[0] for name in told} == {path.stem for path in (*wing.glob("[!_]*.py"), *wing.glob("*.cu"))} - {"conv2d"}
+    table = (wing / "kernels" / "README.md").read_text().partition("| file |")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"^\| `(\w+\.[ch])`", table, re.M)) == sorted(path.name for path in (wing / "kernels").glob("*.[ch]"))
+    table = (ROOT / "experiments" / "README.md").read_text().partition("| room |")[2].partition("\n\n")[0]
+    rooms = {f"{path.parent.name}/" for path in (ROOT / "experiments").glob("*/*.py")}
+    assert sorted(re.findall(r"^\| `(\w+/)`", table, re.M)) == sorted(rooms)

@@ -41,7 +41,7 @@ def test_an_output_that_is_not_so_is_refused():
 
 def test_the_files_that_the_page_names_are_there():
     names = re.findall(r"^\| `([\w/.]+)` \|", PAGE, re.M)
-    assert len(names) == 9 and all((tour.TEXT.parents[1] / "minigrad" / name).exists() for name in names)
+    assert len(names) == 10 and all((tour.TEXT.parents[1] / "minigrad" / name).exists() for name in names)
 
 
 def test_the_page_says_how_many_cases_were_tried():
