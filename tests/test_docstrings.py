@@ -50,6 +50,14 @@ def test_sections_of_arguments_list_all_of_them_in_order(path):
                 assert re.search(rf"self\.{name}\b|\"{name}\"", path.read_text()) or hasattr(estimators.ClassifierMixin, name), f"{node.name}.{name}"
 
 
+@pytest.mark.parametrize("module", [special, linalg, mg.ops.elementwise, mg.ops.more_elementwise], ids=lambda module: module.__name__)
+def test_tables_of_conventions_name_what_there_is(module):
+    """On the left stand names, and calls such as sqrt(x)."""
+    rows = re.findall(r"^    (\S.*?)  ", module.__doc__, re.M)
+    names = {name for row in rows for name in re.findall(r"(?<![\w.])[a-z]\w+(?=\(|,|$)", row)}
+    assert len(names) > 3 and not {name for name in names if not hasattr(module, name) and not hasattr(mg, name) and not hasattr(mg.linalg, name)}
+
+
 def test_signatures_name_the_arguments():
     """As `help` shows them: of operations that hand them on to NumPy as well, and of primitives, whose arrays come by position."""
     assert len(public()) > 200
