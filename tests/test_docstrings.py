@@ -90,12 +90,11 @@ def test_what_numpy_computes_for_plain_arguments_has_its_arguments_when_traced()
     assert checked > 40
 
 
-@pytest.mark.parametrize("f, traced", [
-    (lambda x: mg.fliplr(m=x), True), (lambda x: mg.tile(A=x, reps=2), True), (lambda x: mg.split(ary=x, indices_or_sections=2)[0], True), (lambda x: mg.rot90(m=x, k=3), True),
-    (lambda x: mg.real(val=x), True), (lambda x: mg.real_if_close(a=x), True), (lambda x: mg.repeat(x, axis=0, repeats=2), True), (lambda x: mg.diagonal(a=x, offset=1), True)])
-def test_names_of_numpy_are_those_of_traced_values_too(f, traced):
-    x = np.arange(6.0).reshape(2, 3)
-    x = x if "split" not in f.__code__.co_names else x.T[:2]
+@pytest.mark.parametrize("f", [
+    lambda x: mg.fliplr(m=x), lambda x: mg.tile(A=x, reps=2), lambda x: mg.split(ary=x, indices_or_sections=2)[0], lambda x: mg.rot90(m=x, k=3), lambda x: mg.real(val=x),
+    lambda x: mg.real_if_close(a=x), lambda x: mg.repeat(x, axis=0, repeats=2), lambda x: mg.diagonal(a=x, offset=1)])
+def test_names_of_numpy_are_those_of_traced_values_too(f):
+    x = np.arange(1.0, 7.0).reshape(2, 3)
     np.testing.assert_array_equal(mg.linearize(f, x)[0], f(x))
     assert np.count_nonzero(mg.grad(lambda x: mg.sum(f(x) ** 2))(x))
 
