@@ -19,6 +19,7 @@ import pytest
 import minigrad as mg
 from experiments import COMMANDS
 from experiments.methods import METHODS
+from experiments.paper import figure2, grids
 from experiments.paper.command import make_parser
 from minigrad import models
 from minigrad.communicators import TIMEOUT
@@ -74,7 +75,14 @@ def test_options_that_pages_name_are_written_somewhere():
 
 def test_every_command_is_in_the_table_of_commands():
     table = (ROOT / "experiments" / "README.md").read_text().partition("| command | reproduces |")[2].partition("\n\n")[0]
-    assert sorted(re.findall(r"^\| \[?`(\w+)`", table, re.M)) == sorted(COMMANDS)
+    rows = {name: (quick, full) for name, quick, full in re.findall(r"^\| \[?`(\w+)`.*\| (.*) \| (.*) \|$", table, re.M)}
+    assert sorted(rows) == sorted(COMMANDS)
+    assert rows["imbalance"][1] == f"{len(figure2.PAPER_SHARES)} shares x {len(figure2.PAPER_METHODS)} methods x {len(figure2.PAPER_SEEDS)} seeds"
+    for name, figure in grids.SCRIPTS.items():
+        for text, grid in zip(rows[name], (figure.grids["quick"], figure.grids["paper"])):
+            assert [int(n) for n in re.findall(r"(\d+) methods", text)] in ([], [len(grid.methods)]), name
+            assert [int(n) for n in re.findall(r"(\d+) seeds", text)] in ([], [len(grid.seeds)]), name
+            assert re.findall(r"resnet[-\d]+|wrn[-\d]+", text.lower()) in ([], [grid.network]), name
 
 
 def test_the_settings_are_those_that_the_engine_reads():

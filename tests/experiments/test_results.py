@@ -115,6 +115,17 @@ def test_steps_on_cores(steps):
             assert re.fullmatch(rf"{ms:.0f} ms{beside}, {memory:.0f} MB", cell), (name, workload)
 
 
+def test_steps_on_the_first_page(steps):
+    text, gpu = (ROOM.parent / "README.md").read_text().replace("\n", " "), record("benchmark-cupy-2026-11-26")["problems"]
+    ours = [[steps[workload, "minigrad", route][0] for workload in ("lenet", "resnet32")] for route in ("Algorithm 1", "plain")]
+    theirs = [min(ms for (name, library, route), (ms, _) in steps.items() if name == workload and library.startswith("PyTorch") and route != "plain") for workload in ("lenet", "resnet32")]
+    compiled = [min(row["ms"] for row in gpu[workload]["rows"] if row["route"] == "forward mode, compiled") for workload in ("lenet", "resnet32")]
+    (lenet, resnet), (plain_lenet, plain_resnet) = ours
+    assert f"Algorithm 1 takes {lenet:.0f} ms a step with LeNet and {resnet / 1e3:.1f} s with ResNet-32 on two cores" in text
+    assert f"plain training {plain_lenet:.0f} ms and {plain_resnet / 1e3:.2f} s, PyTorch's double backward {theirs[0]:.0f} ms and {theirs[1] / 1e3:.1f} s" in text
+    assert "PyTorch compiled {:.1f} and {:.1f} ms".format(*compiled) in text
+
+
 def test_ratios_on_cores():
     ratios = {name: (median, low, high) for record_name in ("benchmark-numpy-2026-11-26", "benchmark-wrn-2026-11-26")
               for name, median, low, high in record(record_name)["comparisons"] if low is not None}
