@@ -58,6 +58,27 @@ def test_tables_of_conventions_name_what_there_is(module):
     assert len(names) > 3 and not {name for name in names if not hasattr(module, name) and not hasattr(mg, name) and not hasattr(mg.linalg, name)}
 
 
+OTHERS = "DATE Executor SLURMCluster StratifiedKFold Value clean20 codes ffast kernel_cache lax make_classification random_label1 tile_1 tile_24 tile_6".split()      # names in spans
+
+
+def test_names_in_spans_are_in_the_code():
+    """Those of pages and docstrings: `name`, `name(x)`, and in docstrings also calls outside of spans."""
+    files = [path for folder in ("minigrad", "models", "experiments", "tests") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    known = {part for path in files for part in (path.stem, path.parent.name)}.union(OTHERS, re.findall(r"\w+", (ROOT / "pyproject.toml").read_text()))
+    code = "\n".join(path.read_text() for path in files if path.suffix in (".py", ".c", ".h", ".cu", ".cpp") and path.name != "test_readme.py")
+    known |= set(re.findall(r"\w+", re.sub(r'"""[\s\S]*?"""|# .*', "", code)))
+    texts = {path: re.sub(r"```.*?```|`(?:autograd|jax|torch|lax)\.[^`]*`", "", path.read_text(), flags=re.S) for path in (*files, *ROOT.glob("*.md")) if path.suffix == ".md" and path.name != "CHANGELOG.md"}
+    theirs = ROOT / "minigrad" / "migration.md"             # the first column has names of others
+    texts[theirs] = re.sub(r"^\| .*? \||`vmap`", "", texts[theirs], flags=re.M)
+    missing = {(path.name, word) for path, text in texts.items() for span in re.findall(r"`([^`\n]+)`", text) for word in re.findall(r"[A-Za-z_]\w+", span) if word not in known}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            doc = ast.get_docstring(node) or "" if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) else ""
+            spans = [*re.findall(r"`([^`\n]+)`", doc), *re.findall(r"\b[a-z_]\w+(?=\()", doc)]
+            missing |= {(path.name, word) for span in spans for word in re.findall(r"[A-Za-z_]\w+", span) if word not in known}
+    assert missing == set()
+
+
 def test_signatures_name_the_arguments():
     """As `help` shows them: of operations that hand them on to NumPy as well, and of primitives, whose arrays come by position."""
     assert len(public()) > 200

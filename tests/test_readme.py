@@ -19,7 +19,7 @@ import pytest
 import minigrad as mg
 from experiments import COMMANDS
 from experiments.methods import METHODS
-from experiments.paper import figure2, grids
+from experiments.paper import cifar, figure2, grids
 from experiments.paper.command import make_parser
 from minigrad import models
 from minigrad.communicators import TIMEOUT
@@ -127,6 +127,22 @@ def test_calls_of_the_engine_that_pages_show_fit():
                     assert set(given) != set(known[:len(given)]) or given == known[:len(given)], span
                     seen += 1
     assert seen > 10
+
+
+def test_facts_that_stand_in_two_places():
+    """The oldest Python, the paper, the settings of quick mode, and the register tiles of the kernels in C."""
+    first, front = ((ROOT / name).read_text().replace("\n", " ") for name in ("README.md", "experiments/README.md"))
+    assert f"Python {PROJECT['project']['requires-python'].removeprefix('>=')} or newer" in first
+    assert re.findall(r"arxiv.org/abs/[\d.]+", first) == re.findall(r"arxiv.org/abs/[\d.]+", (ROOT / "CITATION.cff").read_text()) != []
+    quick = cifar.MODES["quick"]
+    assert "{0:,} biased training images of {1} x {1} pixels".format(quick.sizes["size"], quick.pixels) in front
+    assert f"{quick.sizes['tests']:,} test images, {quick.steps:,} steps" in front and f"Beside uniform flips there are {quick.clean} clean images" in front
+    tiles = dict(zip(("AVX-512", "AVX", "NEON", "SSE"), re.findall(r"BYTES (\d+)\n#define VECTORS (\d+)\n#define MOST (\d+)", (ROOT / "minigrad/fast/kernels/kernels.h").read_text())))
+    rows = re.findall(r"^\| (\S+) \| \d+ of (\d+) floats \| (\d+) x (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", (ROOT / "minigrad/fast/kernels/README.md").read_text(), re.M)
+    assert {name for name, *_ in rows} == {*tiles}
+    for name, *told in rows:
+        size, vectors, most = map(int, tiles[name])
+        assert [*map(int, told)] == [size // 4, most, vectors, most * vectors, most + vectors, vectors * size // 4], name
 
 
 def test_constants_that_the_page_of_gpus_names_exist():
