@@ -5,6 +5,7 @@ import html.parser
 import json
 import os
 import pathlib
+import shlex
 import shutil
 
 import matplotlib.figure
@@ -314,7 +315,23 @@ def test_tasks_differ_by_labels_other_than_method_seed_and_target(tmp_path, undr
         ["reweight (Ours)", "79.5 ± 6.4 (2)", "86.73 ± 0.48"], ["reweight (Ours)", "78.0 (1)", "86.9"]]
 
 
+def test_every_finished_run_counts_in_the_table_of_its_task(tmp_path, undrawn):
+    """Also runs of one seed with two backgrounds, which are of one task."""
+    labels = {"data": "cifar10", "network": "resnet-8", "bias": "background", "share": 0.4, "clean": 100}
+    for k, (target, seed) in enumerate(((3, 0), (5, 0), (5, 1), (None, 0))):
+        line = {**labels, **({} if target is None else {"target": target}), "method": "reweight", "seed": seed, "step": 1, "test_error": 10.0 + k}
+        write_lines(tmp_path / f"{k}.jsonl", line)
+    page = page_of(tmp_path)
+    assert [row[1] for table in page.tables for row in table if row[0] == "reweight (Ours)"] == [figures.common.interval_text([90.0, 89.0, 88.0, 87.0])]
+    assert sorted(page.column("test error, %")) == ["10.00", "11.00", "12.00", "13.00"]
+
+
 # ------------------------------------------------------------------------------------------------ the command
+
+def test_the_command_of_a_start_may_be_typed_again():
+    start = {"command": "table1", "options": {"labels": "my labels.pt:a b", "seeds": [0, 1], "quiet": True, "rate": 0.1}}
+    assert shlex.split(report._command_line(start)) == ["table1", "--labels", "my labels.pt:a b", "--seeds", "0", "1", "--quiet", "--rate", "0.1"]
+
 
 @pytest.mark.parametrize("make, says", [(lambda path: None, "it does not exist"), (lambda path: path.write_text(""), "it is not a folder"),
                                         (lambda path: path.mkdir(), "there are no results, pictures or tables in it")])
@@ -328,6 +345,11 @@ def test_the_page_goes_where_it_should_and_appears_whole(copied, undrawn, monkey
     folder = copied("imbalance")
     assert command_line.main(["report", str(folder), "--out", str(tmp_path / "new" / "page.html")]) == 0
     assert Page(tmp_path / "new" / "page.html").text and not (folder / "report.html").exists()
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    for name in ("new", "link"):
+        assert command_line.main(["report", str(folder), "--out", str(tmp_path / name)]) == 2
+        assert f"{tmp_path / name}: it is a folder\n  help: --out {tmp_path / name / 'report.html'}\n" in capsys.readouterr().err
+    assert (tmp_path / "link").is_symlink()
     before = (tmp_path / "new" / "page.html").read_bytes()
 
     def fail(*paths):
@@ -344,6 +366,8 @@ def test_a_folder_follows_the_command(capsys):
         command_line.main(["report"])
     assert end.value.code == 2 and "required: FOLDER" in capsys.readouterr().err
     assert command_line.main(["table2", "report"]) == 2 and "report trains no runs" in capsys.readouterr().err
+    assert command_line.main(["report", "a", "b", "--out", "c"]) == 2
+    assert capsys.readouterr().err == "error: report takes one FOLDER, and b is another\n  help: python -m experiments report FOLDER\n"
 
 
 def test_a_changed_pictures_caption_names_the_missing_runs():
