@@ -100,13 +100,13 @@ def test_means_and_their_spread():
 
 # --------------------------------------------------------------------------------------------------- imbalance
 
-ERRORS = {"uniform": {0.9: [3.0, 4.0, 8.0], 0.99: [20.0, 31.0]}, "smote": {0.99: [12.5]}, "reweight": {0.9: [2.0, 3.5], 0.99: [4.0, 5.0]}}
+ERRORS = {"uniform": {0.9: [3.0, 4.0, 8.0], 0.99: [20.0, 31.0]}, "smote": {0.99: [12.5]}, "reweight": {0.9: [2.0, 3.5], 0.99: [13.0, 5.0]}}
 
 
 def digits(errors=ERRORS, weight=None):
     """Return lines of runs of 20 steps; only the errors of the last step count, and the weights are made up."""
     return [{"method": method, "share": share, "seed": seed, "step": step, "test_error": error if step == 20 else 77.0,
-             "minority_weight": 0.1 * (list(errors).index(method) + 1) + 0.01 * seed + 0.001 * step + 0.2 * (share == 0.9)}
+             "minority_weight": 0.1 * (list(errors).index(method) + 1) + 0.01 * seed ** 2 + 0.001 * step + 0.2 * (share == 0.9)}
             for method, row in errors.items() for share, values in row.items() for seed, error in enumerate(values)
             for step in (20, 10)]
 
@@ -140,9 +140,9 @@ def test_all_methods_at_one_share(at, drawn):
         assert (bar.get_x(), bar.get_width()) == (0, pytest.approx(statistics.mean(ERRORS[name][0.99])))
         assert bar.get_y() + bar.get_height() / 2 == pytest.approx(place) and to_hex(bar.get_facecolor()) == LOOKS[name]
     deviations = [(bars["x"][0], bars["y"][0], bars["xerr"][0]) for bars in ours(axes)]
-    assert deviations == [approx(4.5, -0.2, math.sqrt(0.5)), approx(25.5, 1.8, math.sqrt(60.5))]
+    assert deviations == [approx(9.0, -0.2, math.sqrt(32)), approx(25.5, 1.8, math.sqrt(60.5))]
     assert [(bars["x"][0], bars["y"][0], bars["xerr"][0]) for bars in theirs(axes)] == [approx(2.50, 0.15, 0.75), approx(10.48, 2.15, 1.0)]
-    assert [text.get_text() for text in axes.texts] == ["4.5 ± 0.7 (2)", "12.5 (1)", "25.5 ± 7.8 (2)"]
+    assert [text.get_text() for text in axes.texts] == ["9.0 ± 5.7 (2)", "12.5 (1)", "25.5 ± 7.8 (2)"]
     assert [text.xy[1] for text in axes.texts] == [0, 1, 2]
     assert drawn[0].get_suptitle() == "Majority 99 %: every method (quick mode)"
 
@@ -154,7 +154,7 @@ def test_weight_over_training(at, drawn):
         *curves, data = axes.get_lines()
         for curve, name in zip(curves, names, strict=True):
             seeds = range(len(ERRORS[name].get(share, [])))
-            expected = [statistics.mean(100 * (0.1 * (names.index(name) + 1) + 0.01 * s + 0.001 * step + 0.2 * (share == 0.9)) for s in seeds)
+            expected = [statistics.mean(100 * (0.1 * (names.index(name) + 1) + 0.01 * s ** 2 + 0.001 * step + 0.2 * (share == 0.9)) for s in seeds)
                         for step in (10, 20)] if seeds else []
             assert list(curve.get_xdata()) == [10, 20][:len(expected)] and list(curve.get_ydata()) == approx(*expected)
             assert (curve.get_label(), to_hex(curve.get_color())) == (name, LOOKS[name])

@@ -295,6 +295,22 @@ def test_labels_of_a_file_are_no_flips(tmp_path, undrawn):
     assert "In training 40.21 % of the labels are wrong; 100 clean images and the test images have right labels." in page.text
 
 
+@pytest.mark.parametrize("bias, share, there", [("background", 0.4, True), ("background", 0.3, True), ("background", 0.33, False), ("uniform", 0.4, True),
+                                                ("uniform", 0.3, False), ("labels-worse", 0.4, False)])
+def test_captions_name_the_papers_values_where_they_are_drawn(tmp_path, monkeypatch, drawn, bias, share, there):
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path, **how: None)
+    lines = [{"data": "cifar10", "network": "n", "bias": bias, "share": share, "clean": clean, "method": method, "seed": 0, "step": 1, "test_error": 9.0}
+             for clean in (100, 1000) for method in ("uniform", "uniform+ft", "random", "reweight")]
+    one = [line for line in lines if line["clean"] == (1000 if bias == "uniform" else 100)]
+    pictures = [*report_tasks.task_pictures(one, ""), *report_tasks._on_cifar(lines, {}, "")]
+    assert len(pictures) == 2
+    for picture, theirs in zip(pictures, (there, (bias, share) == ("background", 0.4))):
+        picture.draw(tmp_path / "a.png")
+        hollow = any(line.get_markerfacecolor() == "none" for axes in drawn[-1].axes for line in axes.get_lines())
+        assert hollow == theirs == picture.caption.endswith("; hollow: the paper's values.")
+        assert ("flips" in picture.caption + drawn[-1].get_suptitle()) == (bias in report_tasks.FLIPS and picture is pictures[1])
+
+
 def test_a_record_of_several_runs(tmp_path, undrawn):
     shutil.copy(RESULTS / "imbalance-paper.jsonl", tmp_path)
     labels = {(line["method"], line["share"], line["seed"]) for line in map(json.loads, (RESULTS / "imbalance-paper.jsonl").read_text().splitlines())}
