@@ -11,7 +11,6 @@ from . import contradiction, html_page
 
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 FLIPS = {"background": "flipped to one class, the background", "uniform": "flipped to random classes"}
-STANDARD = {"cifar10": 100, "cifar100": 1000}               # clean images in Figure 5
 REDRAWN = {"cifar": ("table?-*.png", "figure[457]-*.png"), "contradiction": ("contradiction.png",),
            "imbalance": ("error.png", "weight.png", "methods-*.png"), "other": ()}     # which the commands draw as well
 BARS = 4                                                    # methods, at least, in a table that is also drawn
@@ -163,10 +162,7 @@ def _on_cifar(lines, settings, caption):
         for values, own in groups.items():
             data, network, bias, value = values
             if len({line[along] for line in own}) > 1:
-                theirs = {}
-                if (bias, value) == ("background", STANDARD.get(data) if along == "share" else 0.4):
-                    rows = figures.paper.FIGURE_5 if along == "share" else figures.paper.FIGURE_4
-                    theirs = {name: row for name, row in rows.items() if name == data}
+                theirs = {data: figures.paper.curves(along, data, bias, value)}
                 about = f"{caption}; {network}, {_wrong(bias)}, {fixed} {value}"
                 yield Draw(functools.partial(_draw_against, own, along, theirs, about, words),
                            f"{DATA.get(data, data)}, {_wrong(bias)}: test accuracy against the {words}"

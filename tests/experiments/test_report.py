@@ -169,7 +169,7 @@ def test_figures_4_and_5_have_their_own_values_of_the_paper(monkeypatch):
         lines.append({"data": "cifar10", "network": "n", "bias": "background", "share": share, "clean": clean})
     for each in report_tasks._on_cifar(lines, {}, ""):
         each.draw("a.png")
-    assert drawn == [("share", {"cifar10": figures.paper.FIGURE_5["cifar10"]}, "share of flipped labels"), ("clean", figures.paper.FIGURE_4, "number of clean images")]
+    assert drawn == [("share", {"cifar10": figures.paper.FIGURE_5["cifar10"]}, "share of flipped labels"), ("clean", {"cifar10": figures.paper.FIGURE_4["cifar10"]}, "number of clean images")]
 
 
 def test_the_table_of_runs_has_what_distinguishes_them(copied, undrawn):
@@ -293,6 +293,29 @@ def test_labels_of_a_file_are_no_flips(tmp_path, undrawn):
     page = page_of(tmp_path)
     assert "CIFAR-10: 40.21 % wrong labels, worse_label, 100 clean images, resnet-32" in page.text
     assert "In training 40.21 % of the labels are wrong; 100 clean images and the test images have right labels." in page.text
+
+
+@pytest.mark.parametrize("mode, source, paper", [("quick", "mnist", False), ("night", "mnist", True), ("paper", "mnist", True), ("paper", "sample", False)])
+def test_every_number_of_the_page_is_that_of_the_records(tmp_path, undrawn, monkeypatch, mode, source, paper):
+    """Of each run the last line and the sum of the seconds; tables and pictures have the finished runs alone, as the plan says."""
+    told, plan, errors = [], {}, {0: (30.0, 10.0), 1: (40.0, 14.0), 2: (50.0, 60.0)}
+    monkeypatch.setattr(figures, "error_against_share", lambda lines, path, caption, paper: told.append((lines, paper)) or path.write_bytes(b"new"))
+    for seed, own in errors.items():
+        labels = {"method": "uniform", "share": 0.95, "seed": seed}
+        write_lines(tmp_path / f"u-{seed}.jsonl", *({**labels, "step": 2 * k, "test_error": error, "seconds": 3.0 * k} for k, error in enumerate(own, 1)))
+        plan[f"u-{seed}"] = {"labels": labels, "steps": 8 if seed == 2 else 4}
+    cifar_run = {"data": "cifar10", "network": "n", "bias": "background", "share": 0.4, "clean": 100, "method": "uniform", "seed": 0, "step": 1, "test_error": 5.0}
+    write_lines(tmp_path / "c.jsonl", cifar_run)
+    (tmp_path / "settings.json").write_text(json.dumps({"mode": mode, "data": source}))
+    (tmp_path / "error.png").write_bytes(b"old"), (tmp_path / "table2-cifar10.png").write_bytes(b"old")
+    add_to_plan(tmp_path, [], plan)
+    page = page_of(tmp_path)
+    assert {tuple(row) for row in zip(*map(page.column, ("seed", "test error, %", "seconds", "state"))) if "8" in row[3] or row[2] != "-"} == {
+        ("0", "10.00", "9", "finished"), ("1", "14.00", "9", "finished"), ("2", "60.00", "9", "step 4 of 8 (50%)")}
+    assert ["uniform (Baseline)", figures.common.spread_text([10.0, 14.0]), "2.86 ± 0.30"] in [row for table in page.tables for row in table]
+    ((lines, drawn_paper),) = told
+    assert {line["seed"] for line in lines} == {0, 1} and drawn_paper == paper
+    assert not any("as the folder holds it" in alt for alt, _ in page.pictures)
 
 
 @pytest.mark.parametrize("bias, share, there", [("background", 0.4, True), ("background", 0.3, True), ("background", 0.33, False), ("uniform", 0.4, True),
