@@ -30,13 +30,15 @@ def main(arguments=None, executor=None):
     console.prepare()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     names = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
-    if names and names[0] in COMMANDS and COMMANDS[names[0]].operand:
-        names = names[:1]
+    operand, extra = COMMANDS[names[0]].operand if names and names[0] in COMMANDS else "", []
+    if operand:
+        names, extra = names[:1], names[2:]
     options = arguments[len(names):]
     if not names and options in ([], ["-h"], ["--help"]):
         print(overview())
         return 0
-    refusal = _refuse(names)
+    refusal = _refuse(names) or extra and (f"{names[0]} takes one {operand}, and {extra[0]} is another\n"
+                                           f"  help: python -m experiments {names[0]} {operand}")
     if refusal:
         print(f"error: {refusal}", file=sys.stderr)
         return 2

@@ -6,9 +6,11 @@
     .csv .txt   one label on each line, or index,label; or columns with their names on the first line
 
 No program in a file is run, see pickles.py. Of several arrays FILE:KEY names one. There is a label for each image of
-the training set, in its order. An array "clean_label" must hold the true labels, which shows a wrong order: that of
-CIFAR-10_human_ordered.npy is TensorFlow's. (The files are those of Wei et al. 2022.)
+the training set, in its order, or in that of an index: an array "index", or any that counts the images from 0, such as
+the first column of a table that pandas wrote. An array "clean_label" must hold the true labels, which shows a wrong
+order: that of CIFAR-10_human_ordered.npy is TensorFlow's. (The files are those of Wei et al. 2022.)
 """
+import csv
 import dataclasses
 import hashlib
 import pathlib
@@ -50,9 +52,9 @@ def read_labels(text, true, classes):
 
     Raises FileError for a file that cannot be read, does not hold labels of these images, or asks for a program.
     """
-    path, _, key = (text, "", "") if pathlib.Path(text).exists() else text.rpartition(":")
-    path = pathlib.Path(path or text).expanduser()
-    arrays = _read(path)
+    path, colon, key = (text, "", "") if pathlib.Path(text).expanduser().exists() else text.rpartition(":")
+    path, key = pathlib.Path(path if colon else text).expanduser(), key if colon else ""
+    arrays = _sort_by_index(path, _read(path), classes)
     key = _choose(path, arrays, key)
     labels = _check(path, key, arrays[key], len(true), classes)
     if CLEAN in arrays:
@@ -113,7 +115,8 @@ def _npy(path):
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         *_, dtype = read(file)
         if dtype.hasobject:                                 # a dict, as an array of shape ()
-            return _unpickler(file.read(), path).load().item()
+            found = _unpickler(file.read(), path).load()
+            return found if found.shape else found.item()
     return np.load(path, allow_pickle=False)
 
 
@@ -143,26 +146,50 @@ def _check_size(archive):
 
 
 def _text(path):
-    rows = [[cell.strip() for cell in line.split(",")] for line in path.read_text().splitlines() if line.strip()]
-    if not rows:
+    """Return {name: column} of a table. The separator is the one that the first line has most of."""
+    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if not lines:
         raise ValueError("it is empty")
+    separator = max(",;\t", key=lines[0].count)
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
     names = {1: [""], 2: [INDEX, ""]}.get(len(rows[0]))
     if not all(_is_integer(cell) for cell in rows[0]):
         names, rows = rows[0], rows[1:]
-    if names is None or any(len(row) != len(names) for row in rows):
+    if names is None or not rows or any(len(row) != len(names) for row in rows):
         raise ValueError("its lines are neither LABEL nor INDEX,LABEL, nor as long as a first line with names")
     columns = {name: [row[k] for row in rows] for k, name in enumerate(names)}
-    numbers = {name: np.array(cells, np.int64) for name, cells in columns.items() if all(map(_is_integer, cells))}
-    if INDEX not in numbers:
-        return numbers
-    order = numbers.pop(INDEX)
-    if not np.array_equal(np.sort(order), np.arange(len(order))):
-        raise ValueError(f"the column {INDEX} does not hold each number from 0 to {len(order) - 1} once")
-    return {name: cells[np.argsort(order)] for name, cells in numbers.items()}
+    others = {name: next((cell for cell in cells if not _is_integer(cell)), None) for name, cells in columns.items()}
+    if None not in others.values():
+        raise ValueError("no column holds integers alone: " + ", ".join(
+            f"{name!r:.40} has {cell!r:.40}" for name, cell in others.items()))
+    return {name: np.array(cells, np.int64) for name, cells in columns.items() if others[name] is None or name == INDEX}
 
 
 def _is_integer(text):
     return re.fullmatch(r"-?[0-9]{1,18}", text) is not None
+
+
+def _sort_by_index(path, arrays, classes):
+    """Return the arrays in the order of an index, which is left out: `index`, or what can be no labels but counts."""
+    found = {name: array for name, array in arrays.items() if name == INDEX or _counts(array, classes)}
+    if not found:
+        return arrays
+    for name, array in found.items():
+        if array.ndim != 1 or not np.array_equal(np.sort(array), np.arange(len(array))):
+            raise FileError(f"{path}: its index {name!r} does not hold each number from 0 to {array.size - 1} once\n"
+                            "  help: the numbers of the images in the training set, from 0")
+        if not np.array_equal(array, next(iter(found.values()))):
+            raise FileError(f"{path}: {' and '.join(map(repr, found))} count the images in different orders\n"
+                            "  help: leave the order of the training set in the file alone")
+    order = np.argsort(next(iter(found.values())))
+    return {name: array[order] if array.shape == order.shape else array for name, array in arrays.items()
+            if name not in found}
+
+
+def _counts(array, classes):
+    """Return whether an array holds numbers that follow one another, in any order, and are too many for labels."""
+    return array.ndim == 1 and array.dtype.kind in "iu" and len(array) > classes and np.array_equal(
+        np.sort(array) - array.min(), np.arange(len(array)))
 
 
 def _choose(path, arrays, key):
@@ -172,6 +199,8 @@ def _choose(path, arrays, key):
         return found[0]
     if key not in arrays or not key:
         what = f"it has no {key}" if key else f"it has {len(found)} arrays of labels"
+        if [*arrays] == [""]:
+            raise FileError(f"{path}: {what}: its labels have no name\n  help: --labels {path}")
         raise FileError(f"{path}: {what}\n  help: --labels {path}:KEY, where KEY is one of "
                         f"{', '.join(map(repr, arrays)) or 'no name'}")
     return key

@@ -72,12 +72,15 @@ def interval_text(values):
 
 
 def runs(lines):
-    """Return {method: {seed: the lines of that run, by step}}, in the order of the lines."""
+    """Return {method: {(seed, target): the lines of that run, by step}}, in the order of the lines.
+
+    target: the background class, which may differ between the runs of one task; None where there is none.
+    """
     found = collections.defaultdict(lambda: collections.defaultdict(list))
     for line in lines:
-        found[line["method"]][line["seed"]].append(line)
-    for seeds in found.values():
-        for own in seeds.values():
+        found[line["method"]][line["seed"], line.get("target")].append(line)
+    for some in found.values():
+        for own in some.values():
             own.sort(key=lambda line: line["step"])
     return found
 

@@ -106,19 +106,32 @@ FIGURE_7 = {
 }
 
 
+STANDARD = {"cifar10": 100, "cifar100": 1000}               # clean images beside background flips
+
+
+def is_main_task(data, bias, share, clean):
+    """Return whether a task is that of Table 1 or 2 and Figures 3, 6 and 7: 40 % flips, and as many clean images."""
+    known = {"uniform": (1000, 250), "background": (STANDARD.get(data),)}       # 250 in quick mode, a ninth of the data
+    return share == 0.4 and clean in known.get(bias, ())
+
+
+def curves(along, data, bias, fixed):
+    """Return {method: {value: test accuracy}} of Figure 5 or 4, {} where the paper has none.
+
+    along: "share" or "clean", which the figure compares; fixed: the other one.
+    """
+    table, standard = (FIGURE_5, STANDARD.get(data)) if along == "share" else (FIGURE_4, 0.4)
+    return table.get(data, {}) if (bias, fixed) == ("background", standard) else {}
+
+
 def accuracies(data, bias, share, clean):
     """Return {method: (test accuracy, half of the 95 % interval or None)} that the paper reports for a task on CIFAR.
 
     Tables 1 and 2 count before Figures 4 and 5, which have no intervals. {} for a task that is not in the paper.
     """
-    standard = {"cifar10": 100, "cifar100": 1000}.get(data)
-    if (bias, share) == ("uniform", 0.4) and clean in (1000, 250):      # 250 in quick mode, a ninth of the data
-        return TABLE_1.get(data, {})
-    if bias != "background" or standard is None:
-        return {}
-    if (share, clean) == (0.4, standard):
-        return TABLE_2[data]
-    rows, value = (FIGURE_5[data], share) if clean == standard else (FIGURE_4.get(data, {}), clean)
-    if clean != standard and share != 0.4:
-        return {}
-    return {method: (points[value], None) for method, points in rows.items() if value in points}
+    if is_main_task(data, bias, share, clean):
+        return (TABLE_1 if bias == "uniform" else TABLE_2).get(data, {})
+    for rows, value in ((curves("share", data, bias, clean), share), (curves("clean", data, bias, share), clean)):
+        if rows:
+            return {method: (points[value], None) for method, points in rows.items() if value in points}
+    return {}

@@ -7,21 +7,22 @@ import numpy as np
 from .common import check_one_setting, color, draw_hollow, label, legend, look, runs, save, wrap
 from .paper import FIGURE_3, FIGURE_7, FIGURE_7_STEPS
 
-FIGURE_7_TASK = ("cifar10", "background", 0.4)  # data, bias, share
+FIGURE_7_TASK = ("cifar10", "background", 0.4, 100)         # data, bias, share, clean
 BINS = np.linspace(0.0, 0.04, 50)           # 49 bins, as in the paper
 
 
-def weight_histograms(unconditional, conditional, path, caption):
+def weight_histograms(unconditional, conditional, path, caption, paper=True):
     """Draw Figure 3, the distribution of example weights for clean and noisy labels, and return the path.
 
     Densities; weights above 0.04 are counted, but not drawn. Each panel states the share of the images in the lowest
-    bin, and the paper's, which is also drawn as a hollow diamond.
+    bin.
 
     Args:
         unconditional: a pair of arrays, the weights of noisy and of clean images, for images of all classes.
         conditional: the same for images of one class that is not the background.
         path: the file to write.
         caption: what the runs were, for the title.
+        paper: whether to state the paper's shares too, and draw them as hollow diamonds.
     """
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
     for axes, pair, (kind, theirs) in zip(panels, (unconditional, conditional), FIGURE_3.items()):
@@ -30,15 +31,18 @@ def weight_histograms(unconditional, conditional, path, caption):
             weights = np.asarray(weights).ravel()
             counts = np.histogram(weights, BINS)[0] / max(len(weights), 1)
             axes.stairs(counts / BINS[1], BINS, fill=True, alpha=0.45, color=shade, label=f"{name} labels")
-            draw_hollow(axes, BINS[1] / 2, share / BINS[1], color=shade)
             mine = f"{100 * counts[0]:.1f} %" if len(weights) else "no images"
-            text.append(f"{name}: {mine} (the paper: {100 * share:.1f} %)")
+            text.append(f"{name}: {mine}" + f" (the paper: {100 * share:.1f} %)" * paper)
+            if paper:
+                draw_hollow(axes, BINS[1] / 2, share / BINS[1], color=shade)
         axes.text(0.97, 0.97, "\n".join(text), transform=axes.transAxes, ha="right", va="top", fontsize=8)
         axes.set(xlabel="weight of an image", title=f"{kind}: " + {
-            "unconditional": "images of all classes", "conditional": "images of one class"}[kind], xlim=(-0.0004, 0.04))
+            "unconditional": "images of all classes", "conditional": "images of one class"}[kind], xlim=(-0.0004, 0.04),
+                 ylim=(0.1, 1e4))
         axes.set_yscale("log", nonpositive="clip")
-    panels[0].set(ylabel="density (logarithmic)", ylim=(0.1, 1e4))
-    draw_hollow(panels[0], [], [], label="the paper's lowest bin")
+    panels[0].set_ylabel("density (logarithmic)")
+    if paper:
+        draw_hollow(panels[0], [], [], label="the paper's lowest bin")
     legend(figure, panels)
     figure.suptitle(wrap(f"Example weights for clean and noisy labels ({caption})", 110))
     return save(figure, path)
@@ -76,10 +80,10 @@ def training_curves(lines, path, caption):
 
     Both are drawn against step / last step, so that runs of any length and the paper's points (hollow, of 80,000 steps)
     fit in one picture. The paper's points are drawn for methods that we ran, and only on the paper's task (CIFAR-10,
-    40 % background flip). Raises MinigradError for lines of several settings.
+    40 % background flip, 100 clean images). Raises MinigradError for lines of several settings.
     """
     check_one_setting(lines)
-    same_task = {(line["data"], line["bias"], line["share"]) for line in lines} <= {FIGURE_7_TASK}
+    same_task = {tuple(line[key] for key in ("data", "bias", "share", "clean")) for line in lines} <= {FIGURE_7_TASK}
     drawn = {line["method"] for line in lines} if same_task else set()
     theirs = {method: points for method, points in FIGURE_7.items() if method in drawn}
     figure, panels = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")

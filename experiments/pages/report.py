@@ -11,6 +11,7 @@ import collections
 import itertools
 import json
 import pathlib
+import shlex
 import sys
 import tempfile
 import time
@@ -155,7 +156,7 @@ def _command_line(start):
     words, options = [str(start.get("command", "-"))], start.get("options")
     for option, value in options.items() if isinstance(options, dict) else ():
         words += [f"--{option}", *([] if value is True else map(str, value if isinstance(value, list) else [value]))]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _others(results, redrawn):
@@ -220,6 +221,8 @@ def main(arguments=None):
     try:
         if options.out:
             check_folder(path.parent)
+        if path.is_dir():                                   # a link to a folder would be replaced by the page
+            raise MinigradError(f"{path}: it is a folder\n  help: --out {path / 'report.html'}")
         results = read_results(options.folder)
         page = body(results, time.strftime("%Y-%m-%d %H:%M"))
         print("written:", html_page.write(path, f"Results: {results.name}", page, STYLE))

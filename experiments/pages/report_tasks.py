@@ -11,7 +11,6 @@ from . import contradiction, html_page
 
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 FLIPS = {"background": "flipped to one class, the background", "uniform": "flipped to random classes"}
-STANDARD = {"cifar10": 100, "cifar100": 1000}               # clean images in Figure 5
 REDRAWN = {"cifar": ("table?-*.png", "figure[457]-*.png"), "contradiction": ("contradiction.png",),
            "imbalance": ("error.png", "weight.png", "methods-*.png"), "other": ()}     # which the commands draw as well
 BARS = 4                                                    # methods, at least, in a table that is also drawn
@@ -36,15 +35,24 @@ def _percent(share):
     return f"{100 * share:g} %" if isinstance(share, (int, float)) else str(share)
 
 
+def _wrong(bias):
+    """Return a text about the wrong labels of this bias: flips, or the labels of a file with its name."""
+    return f"{bias} flips" if bias in FLIPS else f"wrong labels, {bias}"
+
+
+def _hollow(theirs):
+    """Return the end of a caption: what hollow marks are, where there are any."""
+    return "; hollow: the paper's values." if theirs else "."
+
+
 def describe(runs):
     """Return a heading for the task of these runs."""
     labels, which = runs[0].labels, kind(runs[0].labels)
     if which == "cifar":
         targets = sorted({str(run.labels["target"]) for run in runs if "target" in run.labels})
         to = f" to class {', '.join(targets)}" if targets else ""
-        wrong = f"{labels['bias']} flips{to}" if labels["bias"] in FLIPS else f"wrong labels, {labels['bias']}"
-        text = (f"{DATA.get(labels['data'], labels['data'])}: {_percent(labels['share'])} {wrong}, "
-                f"{labels['clean']} clean images, {labels['network']}")
+        text = (f"{DATA.get(labels['data'], labels['data'])}: {_percent(labels['share'])} {_wrong(labels['bias'])}"
+                f"{to}, {labels['clean']} clean images, {labels['network']}")
     elif which == "imbalance":
         text = f"Class imbalance: {_percent(labels['share'])} of the training examples are of one class"
     elif which == "contradiction":
@@ -109,8 +117,9 @@ def task_pictures(lines, caption):
     if kind(lines[0]) != "cifar":
         return
     if len(by_method(lines)) >= BARS:
-        yield Draw(lambda path: figures.accuracy_bars(lines, _paper_values(lines[0]), path, caption),
-                   "Test accuracy of each method; hollow: the paper's values.")
+        theirs = _paper_values(lines[0])
+        yield Draw(lambda path: figures.accuracy_bars(lines, theirs, path, caption),
+                   f"Test accuracy of each method{_hollow(theirs)}")
     if all(len(own) < 2 for seeds in by_method(lines).values() for own in seeds.values()):
         return
     if any(line.get("validation_error") is not None for line in lines):
@@ -153,14 +162,11 @@ def _on_cifar(lines, settings, caption):
         for values, own in groups.items():
             data, network, bias, value = values
             if len({line[along] for line in own}) > 1:
-                theirs = {}
-                if (bias, value) == ("background", STANDARD.get(data) if along == "share" else 0.4):
-                    rows = figures.paper.FIGURE_5 if along == "share" else figures.paper.FIGURE_4
-                    theirs = {name: row for name, row in rows.items() if name == data}
-                about = f"{caption}; {network}, {bias} flips, {fixed} {value}"
+                theirs = {data: figures.paper.curves(along, data, bias, value)}
+                about = f"{caption}; {network}, {_wrong(bias)}, {fixed} {value}"
                 yield Draw(functools.partial(_draw_against, own, along, theirs, about, words),
-                           f"{DATA.get(data, data)}, {bias} flips: test accuracy against the {words}; hollow: the "
-                           "paper's values.")
+                           f"{DATA.get(data, data)}, {_wrong(bias)}: test accuracy against the {words}"
+                           f"{_hollow(any(theirs.values()))}")
 
 
 def _draw_against(lines, along, theirs, caption, words, path):

@@ -287,6 +287,9 @@ class Figure(command.Script):
                                     f"time\n  help: --{which} {first}; {elsewhere} compares several")
         if None not in values["cleans"] and min(values["cleans"]) < 1:
             raise MinigradError(f"--cleans {min(values['cleans'])}: it must be at least 1")
+        if options.target is not None and not 0 <= options.target < CLASSES[options.data]:
+            raise MinigradError(f"--target {options.target}: {options.data} has no such class\n"
+                                f"  help: --target K, with K from 0 to {CLASSES[options.data] - 1}")
         if options.target is not None and "background" not in grid.biases:
             raise MinigradError(f"--target {options.target}: {self.name} has no background flips\n"
                                 "  help: leave out --target")

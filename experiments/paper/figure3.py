@@ -70,4 +70,6 @@ def figure3(lines, runs, options, caption, file):
     for run in cifar.choose_runs(runs, lambda run, first: run is first):
         trainer = trainer_of(run)
         data = histogram_data(trainer, restore(run, trainer), run.labels.get("target"), generator((run.seed, LOOK)))
-        yield figures.weight_histograms(*data, file(), f"{run.labels['method']}, seed {run.seed}; {caption}")
+        about = f"{run.labels['method']}, seed {run.seed}; {caption}"
+        main = figures.paper.is_main_task(*(run.labels.get(key) for key in ("data", "bias", "share", "clean")))
+        yield figures.weight_histograms(*data, file(), about, main)

@@ -1,7 +1,8 @@
 """Tables 1 and 2 and Figures 3 to 7 of the paper: one row each, with the runs that it compares and a report of them.
 
 All are on CIFAR-10, or with --data cifar100 on CIFAR-100. Quick mode is meant for two cores, night mode for ten hours
-of them, paper mode for a GPU. The paper's values are drawn beside ours unless --labels names other labels.
+of them, paper mode for a GPU. The paper's values are drawn beside ours where it has any for the task: not for the
+labels of a file, nor for other shares of flips or numbers of clean images than its own.
 
 A row is a generator, name(lines, runs, options, caption, file): it prints a table, draws pictures to file(ending) and
 yields their paths. Its name is that of the command, and its docstring the description.
@@ -50,9 +51,15 @@ def row(quick, paper, **settings):
     return add
 
 
-def _paper(options, table):
-    """Return the paper's values for these data, none where the labels are those of a file."""
-    return {} if options.given else table[options.data]
+def _task(options, bias):
+    """Return data, bias, share and number of clean images, of the first task where several are compared."""
+    clean = options.cleans[0] or cifar.clean_images(options.data, bias, options.mode)
+    return options.data, bias, options.shares[0], clean
+
+
+def _paper(options):
+    """Return the paper's values for the task of a table."""
+    return figures.paper.accuracies(*_task(options, options.grid.biases[0]))
 
 
 def _flips(options, kind):
@@ -67,7 +74,7 @@ def table1(lines, runs, options, caption, file):
     The result of MentorNet is quoted, as in the paper. uniform+short, plain training that ends early, is not in the
     paper; it is the baseline to beat on this task.
     """
-    theirs, flips = _paper(options, figures.paper.TABLE_1), _flips(options, "uniform")
+    theirs, flips = _paper(options), _flips(options, "uniform")
     print(figures.accuracy_table(lines, theirs, f"Table 1: {flips} ({caption})"))
     yield figures.accuracy_bars(lines, theirs, file(), f"Table 1, {flips}; {caption}")
 
@@ -79,7 +86,7 @@ def table2(lines, runs, options, caption, file):
 
     uniform+es is plain training by a shorter schedule: the longer one fits more wrong labels.
     """
-    theirs, flips = _paper(options, figures.paper.TABLE_2), _flips(options, "background")
+    theirs, flips = _paper(options), _flips(options, "background")
     print(figures.accuracy_table(lines, theirs, f"Table 2: {flips} ({caption})"))
     yield figures.accuracy_bars(lines, theirs, file(), f"Table 2, {flips}; {caption}")
     yield figures.weights_over_training(lines, file("-weights"), caption)
@@ -93,7 +100,7 @@ row(Grid(SMALL, ("reweight+half",)), Grid("resnet-32", ("reweight+half",)), need
           cleans=(15, 30, 50, 100, 200, 500, 1000)), along="cleans")
 def figure4(lines, runs, options, caption, file):
     """Figure 4 of the paper: test accuracy against the number of clean images, with 40 % background flips."""
-    theirs = {} if options.given else figures.paper.FIGURE_4
+    theirs = {options.data: figures.paper.curves("clean", options.data, options.grid.biases[0], options.shares[0])}
     yield figures.accuracy_against(lines, "clean", theirs, file(), caption, "number of clean images")
 
 
@@ -102,7 +109,8 @@ def figure4(lines, runs, options, caption, file):
           shares=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5)), along="shares")
 def figure5(lines, runs, options, caption, file):
     """Figure 5 of the paper: test accuracy against the share of background flips."""
-    theirs = {options.data: figures.paper.FIGURE_5[options.data]}
+    data, bias, _, clean = _task(options, "background")
+    theirs = {data: figures.paper.curves("share", data, bias, clean)}
     yield figures.accuracy_against(lines, "share", theirs, file(), caption, "share of flipped labels")
 
 
@@ -119,7 +127,8 @@ def figure6(lines, runs, options, caption, file):
             trainer = trainer_of(run)
             matrices[run.labels["method"]] = confusion(trainer, restore(run, trainer), trainer.task.test)
         names = cifar.NAMES if options.data == "cifar10" else [str(k) for k in range(cifar.CLASSES[options.data])]
-        theirs = figures.paper.FIGURE_6.get(bias, {}) if options.data == "cifar10" else {}
+        main = options.data == "cifar10" and figures.paper.is_main_task(*_task(options, bias))
+        theirs = figures.paper.FIGURE_6[bias] if main else {}
         if matrices:
             about = f"{_flips(options, bias)}, seed {chosen[0].seed}; {caption}"
             yield figures.confusion(matrices, file(f"-{bias}"), about, names, theirs)

@@ -1,6 +1,7 @@
 """The folder of an experiment, which one process at a time may write, and the records of runs in it."""
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -20,12 +21,14 @@ def parse_json(text):
 
 
 def check_lines(lines):
-    """Raise ValueError unless these are the lines of a record: a list of dicts with increasing integer steps."""
+    """Raise ValueError unless these are the lines of a record: dicts of finite numbers, with increasing steps."""
     if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
         raise ValueError("a line is not a dict")
     steps = [line.get("step") for line in lines]
     if not all(type(step) is int and step > 0 for step in steps) or sorted({*steps}) != steps:
         raise ValueError("the steps of its lines are not increasing integers")
+    if not all(math.isfinite(value) for line in lines for value in line.values() if isinstance(value, float)):
+        raise ValueError("a number in its lines is not finite")
 
 
 def read_record(path, check=check_lines):
@@ -184,7 +187,8 @@ def _check_settings(folder, settings, resume, grows):
     if "experiment" in old and not holds_results(folder):   # an earlier start left no results
         return
     differ = [key for key in sorted({*old, *settings}) if old.get(key) != settings.get(key)]
-    if differ and not (grows and differ == ["steps"] and old["steps"] < settings["steps"]):
+    longer = grows and differ == ["steps"] and type(old.get("steps")) is int and old["steps"] < settings["steps"]
+    if differ and not longer:
         rows = [f"  {key}: {old.get(key)} there, {settings.get(key)} now" for key in differ]
         why = "; with another number of steps the rate drops at other steps" if {*differ} == {"steps", "drops"} else ""
         raise MinigradError("\n".join([f"{folder} holds results of another configuration:", *rows,

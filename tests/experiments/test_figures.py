@@ -94,7 +94,10 @@ def test_stopping_needs_a_validation_error_and_plain_training():
     assert "stopped" not in figures.accuracy_table(lines, ROWS, "")
     lines.append(noisy("uniform", step=5, error=12.0))                      # the one step that was validated
     assert row_of(figures.accuracy_table(lines, ROWS, ""), "uniform, stopped").split()[5:] == ["88.0", "(1)", "-"]
-    del lines[-1]["validation_error_biased"]
+    tied = {"validation_error_biased": lines[-1]["validation_error_biased"]}
+    lines += [noisy("uniform", step=step, error=error, **tied) for step, error in ((8, 9.0), (2, 20.0))]
+    assert row_of(figures.accuracy_table(lines, ROWS, ""), "uniform, stopped").split()[5:] == ["80.0", "(1)", "-"]     # the first of equals
+    del lines[-2:], lines[-1]["validation_error_biased"]
     assert "stopped" not in figures.accuracy_table(lines, ROWS, "")
 
 

@@ -54,6 +54,12 @@ FORMS = {                                                   # file: its content,
     "legacy.pth": (legacy(BOTH), "worse_label"), "array.pt": (packed(pickled(WORSE)), ""), "python2.pt": (packed(pickled({b"worse_label": WORSE, b"aggre_label": TRUE})), "worse_label"),
     "a label each.txt": (lines(*zip(WORSE)), ""), "index.csv": (lines(*SHUFFLED), ""),
     "names.csv": (lines(("index", "clean_label", "worker", "label"), *((k, TRUE[k], "W7", label) for k, label in SHUFFLED)), ""),
+    "pandas.csv": (lines(("", "clean_label", "label"), *((k, TRUE[k], label) for k, label in SHUFFLED)), ""),
+    "id.csv": (lines(("label", "id", "worker"), *((label, k, k // 2) for k, label in SHUFFLED)), "label"),
+    "index.npz": (saved(np.savez, number=[k for k, _ in SHUFFLED], labels=[label for _, label in SHUFFLED], epoch=3), "labels"),
+    "excel.csv": (b"\xef\xbb\xbf" + lines(("index", "label"), *SHUFFLED).replace(b",", b";").replace(b"\n", b"\r\n"), ""),
+    "bom.txt": (b"\xef\xbb\xbf" + lines(*zip(WORSE)), ""), "tabs.txt": (lines(*SHUFFLED).replace(b",", b"\t"), ""),
+    "quoted.csv": (b'"index","label"\n' + b"".join(b'"%d","%d"\n' % row for row in SHUFFLED), ""),
     "more.csv": (b"\n" + lines(("worse_label", "aggre_label"), *zip(WORSE, TRUE)), "worse_label"), "a:b.csv": (lines(*zip(WORSE)), "")}
 
 
@@ -79,6 +85,7 @@ def test_names_are_those_of_file_and_array(tmp_path, monkeypatch):
     assert read_labels(write(tmp_path, "a b+c.csv", lines(*zip(WORSE))), TRUE, 5).name == "labels-a_b_c"
     monkeypatch.setenv("HOME", str(tmp_path))
     assert read_labels("~/CIFAR-10_human.npy:worse_label", TRUE, 5).share == 0.25
+    assert read_labels("~/a b+c.csv", TRUE, 5).share == 0.25
     assert read_labels(write(tmp_path, "third.csv", lines(*zip([0, 1, 2]))), np.array([0, 1, 1]), 5).share == 0.3333
 
 
@@ -95,10 +102,19 @@ REFUSED = {                                                 # file: its content,
     "high.npy": (saved(np.save, WORSE + 1), "", "its array has labels from 1 to 5\n  help: labels from 0 to 4"),
     "low.csv": (lines(*zip(WORSE - 1)), "", "its array has labels from -1 to 3"),
     "wide.csv": (lines(*[(1, 2, 3)] * 8), "", "its lines are neither LABEL nor INDEX,LABEL"), "ragged.csv": (b"1\n1,2\n", "", "its lines are neither LABEL"),
-    "twice.csv": (lines(*[(0, 1)] * 8), "", "the column index does not hold each number from 0 to 7 once"), "empty.txt": (b"\n", "", "it is empty"),
-    "words.txt": (b"cat\ndog\n", "", "it has 0 arrays of labels"), "huge.txt": (b"9" * 40 + b"\n1", "", "its 9999.* has the shape .1,."), "bytes.csv": (b"\xff\xfe", "", "not a file of labels .UnicodeDecodeError"),
+    "twice.csv": (lines(*[(0, 1)] * 8), "", "its index 'index' does not hold each number from 0 to 7 once\n  help: .* from 0"),
+    "from one.csv": (lines(("id", "label"), *((k + 1, label) for k, label in SHUFFLED)), "label", "its index 'id' does not hold each number from 0 to 7 once"),
+    "index.npy": (saved(np.save, {"index": 3, "label": WORSE}), "", "its index 'index' does not hold each number"),
+    "two orders.csv": (lines(("", "id", "label"), *((n, k, label) for n, (k, label) in enumerate(SHUFFLED))), "label", "'' and 'id' count the images in different orders\n  help: leave"),
+    "no name.npy": (saved(np.save, WORSE), "label", "it has no label: its labels have no name\n  help: --labels .*no name.npy$"),
+    "header.csv": (b"index,label\n", "", "its lines are neither LABEL"), "one line.txt": (b"1 " * 50_000, "", "its lines are neither .{0,200}$"),
+    "half.csv": (lines(("id", "label"), *((k, float(label)) for k, label in SHUFFLED)), "label", "it has no label"),
+    "index of floats.csv": (lines(("index", "label"), *((float(k), label) for k, label in SHUFFLED)), "", "invalid literal .* '5.0'"),
+    "empty.txt": (b"\n", "", "it is empty"),
+    "words.txt": (b"label,w\ncat,a\ndog,b\n", "", "no column holds integers alone: 'label' has 'cat', 'w' has 'a'\\)\n  help: one integer"), "huge.txt": (b"9" * 40 + b"\n1", "", "its 9999.* has the shape .1,."), "bytes.csv": (b"\xff\xfe", "", "not a file of labels .UnicodeDecodeError"),
     "cut off.npy": (saved(np.save, WORSE)[:-3], "", "not a file of labels"), "no.npy": (b"nothing", "", "not a file of labels"), "no.npz": (b"nothing", "", "not a file of labels"),
-    "no.pt": (b"nothing", "", "not a file of labels"), "other.pt": (packed(b"", "x"), "", "not a file of labels"), "list.npy": (saved(np.save, np.array([[1], [1, 2]], object)), "", "not a file of labels"),
+    "no.pt": (b"nothing", "", "not a file of labels"), "other.pt": (packed(b"", "x"), "", "not a file of labels"), "list.npy": (saved(np.save, np.array([[1], [1, 2]], object)), "", r"its array has the shape \(2,\)"),
+    "objects.npy": (saved(np.save, WORSE.astype(object)), "", "its array is of object, not of integers"),
     "labels.mat": (b"", "", "labels are not read from a file of this kind\n  help: .npy, .npz, .pt, .csv or .txt; FILE:KEY"),
     "codec.pt": (packed(pickled(WORSE).replace(b"latin1", b"rot_13")), "", "not a file of labels .ValueError: a text in rot_13")}
 

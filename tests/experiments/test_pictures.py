@@ -100,13 +100,13 @@ def test_means_and_their_spread():
 
 # --------------------------------------------------------------------------------------------------- imbalance
 
-ERRORS = {"uniform": {0.9: [3.0, 4.0, 8.0], 0.99: [20.0, 31.0]}, "smote": {0.99: [12.5]}, "reweight": {0.9: [2.0, 3.5], 0.99: [4.0, 5.0]}}
+ERRORS = {"uniform": {0.9: [3.0, 4.0, 8.0], 0.99: [20.0, 31.0]}, "smote": {0.99: [12.5]}, "reweight": {0.9: [2.0, 3.5], 0.99: [13.0, 5.0]}}
 
 
 def digits(errors=ERRORS, weight=None):
     """Return lines of runs of 20 steps; only the errors of the last step count, and the weights are made up."""
     return [{"method": method, "share": share, "seed": seed, "step": step, "test_error": error if step == 20 else 77.0,
-             "minority_weight": 0.1 * (list(errors).index(method) + 1) + 0.01 * seed + 0.001 * step + 0.2 * (share == 0.9)}
+             "minority_weight": 0.1 * (list(errors).index(method) + 1) + 0.01 * seed ** 2 + 0.001 * step + 0.2 * (share == 0.9)}
             for method, row in errors.items() for share, values in row.items() for seed, error in enumerate(values)
             for step in (20, 10)]
 
@@ -140,9 +140,9 @@ def test_all_methods_at_one_share(at, drawn):
         assert (bar.get_x(), bar.get_width()) == (0, pytest.approx(statistics.mean(ERRORS[name][0.99])))
         assert bar.get_y() + bar.get_height() / 2 == pytest.approx(place) and to_hex(bar.get_facecolor()) == LOOKS[name]
     deviations = [(bars["x"][0], bars["y"][0], bars["xerr"][0]) for bars in ours(axes)]
-    assert deviations == [approx(4.5, -0.2, math.sqrt(0.5)), approx(25.5, 1.8, math.sqrt(60.5))]
+    assert deviations == [approx(9.0, -0.2, math.sqrt(32)), approx(25.5, 1.8, math.sqrt(60.5))]
     assert [(bars["x"][0], bars["y"][0], bars["xerr"][0]) for bars in theirs(axes)] == [approx(2.50, 0.15, 0.75), approx(10.48, 2.15, 1.0)]
-    assert [text.get_text() for text in axes.texts] == ["4.5 ± 0.7 (2)", "12.5 (1)", "25.5 ± 7.8 (2)"]
+    assert [text.get_text() for text in axes.texts] == ["9.0 ± 5.7 (2)", "12.5 (1)", "25.5 ± 7.8 (2)"]
     assert [text.xy[1] for text in axes.texts] == [0, 1, 2]
     assert drawn[0].get_suptitle() == "Majority 99 %: every method (quick mode)"
 
@@ -154,7 +154,7 @@ def test_weight_over_training(at, drawn):
         *curves, data = axes.get_lines()
         for curve, name in zip(curves, names, strict=True):
             seeds = range(len(ERRORS[name].get(share, [])))
-            expected = [statistics.mean(100 * (0.1 * (names.index(name) + 1) + 0.01 * s + 0.001 * step + 0.2 * (share == 0.9)) for s in seeds)
+            expected = [statistics.mean(100 * (0.1 * (names.index(name) + 1) + 0.01 * s ** 2 + 0.001 * step + 0.2 * (share == 0.9)) for s in seeds)
                         for step in (10, 20)] if seeds else []
             assert list(curve.get_xdata()) == [10, 20][:len(expected)] and list(curve.get_ydata()) == approx(*expected)
             assert (curve.get_label(), to_hex(curve.get_color())) == (name, LOOKS[name])
@@ -355,6 +355,13 @@ def test_curves_of_weights(at, drawn):
 
 # ------------------------------------------------------------------------------------------------- reports
 
+def asked(row, out, data="cifar10", **changes):
+    """Return the options of a report in paper mode, with the values of its grid but for these changes."""
+    grid = grids.SCRIPTS[row].grids["paper"]
+    how = {"shares": [*grid.shares], "cleans": [*grid.cleans], "target": None, "given": None, "labels": None} | changes
+    return types.SimpleNamespace(data=data, out=out, network="a network", mode="paper", grid=grid, seeds=[4, 2], **how)
+
+
 class Told(list):
     """A stand-in for the functions that draw: a list of their calls."""
     def __getattr__(self, name):
@@ -373,7 +380,7 @@ class Told(list):
 def test_reports_draw_their_own_lines(row, data, expected, monkeypatch, tmp_path, capsys):
     told = Told()
     monkeypatch.setattr(grids, "figures", told)
-    lines, options = ["the lines"], types.SimpleNamespace(data=data, out=tmp_path, network="a network", given=None)
+    lines, options = ["the lines"], asked(row, tmp_path, data)
     list(grids.SCRIPTS[row].report(options, [], lines, "a caption"))
     capsys.readouterr()
     assert [name for name, *_ in told] == [name for name, _ in expected]
@@ -382,7 +389,7 @@ def test_reports_draw_their_own_lines(row, data, expected, monkeypatch, tmp_path
         if str(what).startswith("TABLE"):
             assert rest[0] == getattr(paper, what)[data] and what.replace("_", " ").title() in rest[-1]
         if what == "clean":
-            assert rest[:2] == ["clean", paper.FIGURE_4]
+            assert rest[:2] == ["clean", {data: paper.FIGURE_4[data]}]
         if what == "share":
             assert rest[:2] == ["share", {data: paper.FIGURE_5[data]}]
         assert tmp_path / f"{row}-{data}{'-weights' * (name == 'weights_over_training')}.png" in rest or name == "accuracy_table"
@@ -393,12 +400,29 @@ def test_reports_on_the_labels_of_a_file(row, monkeypatch, tmp_path, capsys):
     """The paper's values are of other labels and left out."""
     told = Told()
     monkeypatch.setattr(grids, "figures", told)
-    options = types.SimpleNamespace(data="cifar10", out=tmp_path, network="a network", given=Given("x", None, 0.402), labels="at/home/x.pt:worse")
+    options = asked(row, tmp_path, given=Given("x", None, 0.402), labels="at/home/x.pt:worse")
+    options.grid = options.grid._replace(biases=("x",))
     list(grids.SCRIPTS[row].report(options, [], ["the lines"], "a caption"))
     capsys.readouterr()
     for name, _, *rest in told[:2]:
-        assert {} in rest[:2] and any("a caption, 40.2% wrong labels of x.pt:worse, a network" in str(each) for each in rest)
+        assert ({} in rest[:2] or rest[1] == {"cifar10": {}}) and any("a caption, 40.2% wrong labels of x.pt:worse, a network" in str(each) for each in rest)
         assert row == "figure4" or f"Table {row[-1]}" in rest[-1] and "labels of a file" in rest[-1] and "flips" not in rest[-1]
+
+
+@pytest.mark.parametrize("row, changes, values", [
+    ("table1", {"shares": [0.2]}, {}), ("table1", {"cleans": [500]}, {}), ("table2", {"cleans": [60]}, {}), ("figure4", {"shares": [0.2]}, {"cifar10": {}}),
+    ("table2", {"shares": [0.2]}, {method: (points[0.2], None) for method, points in paper.FIGURE_5["cifar10"].items()}), ("figure5", {"cleans": [50]}, {"cifar10": {}})])
+def test_the_papers_values_stand_beside_its_own_tasks_alone(row, changes, values, monkeypatch, tmp_path, capsys):
+    told = Told()
+    monkeypatch.setattr(grids, "figures", told)
+    list(grids.SCRIPTS[row].report(asked(row, tmp_path, **changes), [], ["the lines"], ""))
+    assert all(values in each[2:4] for each in told if each[0].startswith("accuracy"))
+
+
+def test_histograms_and_curves_without_the_papers_values(at, drawn):
+    figures.weight_histograms(([0.1], [0.2]), ([], []), at, "", paper=False)
+    figures.training_curves([{**line, "clean": 50} for line in NOISY], at, "")
+    assert not any(theirs(axes) for figure in drawn for axes in figure.axes) and "the paper" not in drawn[0].axes[0].texts[0].get_text()
 
 
 def test_figure_6_shows_the_first_seed_on_the_test_set(monkeypatch, tmp_path, capsys):
@@ -410,8 +434,7 @@ def test_figure_6_shows_the_first_seed_on_the_test_set(monkeypatch, tmp_path, ca
     monkeypatch.setattr(grids, "confusion", lambda trainer, learned, part: (trainer.run.name, learned, part))
     runs = [types.SimpleNamespace(name=f"{bias} {method} {seed}", seed=seed, labels={"bias": bias, "method": method}, checkpoint=tmp_path)
             for bias in ("uniform", "background") for seed in (4, 2) for method in ("uniform", "reweight")]
-    options = types.SimpleNamespace(data="cifar10", out=tmp_path, seeds=[4, 2], network="a network", given=None,
-                                    grid=types.SimpleNamespace(biases=("uniform", "background")))
+    options = asked("figure6", tmp_path)
     list(grids.SCRIPTS["figure6"].report(options, runs, [], "a caption"))
     capsys.readouterr()
     for (name, matrices, path, caption, names, diagonals), bias in zip(told, ("uniform", "background"), strict=True):

@@ -5,6 +5,7 @@ import html.parser
 import json
 import os
 import pathlib
+import shlex
 import shutil
 
 import matplotlib.figure
@@ -168,7 +169,7 @@ def test_figures_4_and_5_have_their_own_values_of_the_paper(monkeypatch):
         lines.append({"data": "cifar10", "network": "n", "bias": "background", "share": share, "clean": clean})
     for each in report_tasks._on_cifar(lines, {}, ""):
         each.draw("a.png")
-    assert drawn == [("share", {"cifar10": figures.paper.FIGURE_5["cifar10"]}, "share of flipped labels"), ("clean", figures.paper.FIGURE_4, "number of clean images")]
+    assert drawn == [("share", {"cifar10": figures.paper.FIGURE_5["cifar10"]}, "share of flipped labels"), ("clean", {"cifar10": figures.paper.FIGURE_4["cifar10"]}, "number of clean images")]
 
 
 def test_the_table_of_runs_has_what_distinguishes_them(copied, undrawn):
@@ -294,6 +295,45 @@ def test_labels_of_a_file_are_no_flips(tmp_path, undrawn):
     assert "In training 40.21 % of the labels are wrong; 100 clean images and the test images have right labels." in page.text
 
 
+@pytest.mark.parametrize("mode, source, paper", [("quick", "mnist", False), ("night", "mnist", True), ("paper", "mnist", True), ("paper", "sample", False)])
+def test_every_number_of_the_page_is_that_of_the_records(tmp_path, undrawn, monkeypatch, mode, source, paper):
+    """Of each run the last line and the sum of the seconds; tables and pictures have the finished runs alone, as the plan says."""
+    told, plan, errors = [], {}, {0: (30.0, 10.0), 1: (40.0, 14.0), 2: (50.0, 60.0)}
+    monkeypatch.setattr(figures, "error_against_share", lambda lines, path, caption, paper: told.append((lines, paper)) or path.write_bytes(b"new"))
+    for seed, own in errors.items():
+        labels = {"method": "uniform", "share": 0.95, "seed": seed}
+        write_lines(tmp_path / f"u-{seed}.jsonl", *({**labels, "step": 2 * k, "test_error": error, "seconds": 3.0 * k} for k, error in enumerate(own, 1)))
+        plan[f"u-{seed}"] = {"labels": labels, "steps": 8 if seed == 2 else 4}
+    cifar_run = {"data": "cifar10", "network": "n", "bias": "background", "share": 0.4, "clean": 100, "method": "uniform", "seed": 0, "step": 1, "test_error": 5.0}
+    write_lines(tmp_path / "c.jsonl", cifar_run)
+    (tmp_path / "settings.json").write_text(json.dumps({"mode": mode, "data": source}))
+    (tmp_path / "error.png").write_bytes(b"old"), (tmp_path / "table2-cifar10.png").write_bytes(b"old")
+    add_to_plan(tmp_path, [], plan)
+    page = page_of(tmp_path)
+    assert {tuple(row) for row in zip(*map(page.column, ("seed", "test error, %", "seconds", "state"))) if "8" in row[3] or row[2] != "-"} == {
+        ("0", "10.00", "9", "finished"), ("1", "14.00", "9", "finished"), ("2", "60.00", "9", "step 4 of 8 (50%)")}
+    assert ["uniform (Baseline)", figures.common.spread_text([10.0, 14.0]), "2.86 ± 0.30"] in [row for table in page.tables for row in table]
+    ((lines, drawn_paper),) = told
+    assert {line["seed"] for line in lines} == {0, 1} and drawn_paper == paper
+    assert not any("as the folder holds it" in alt for alt, _ in page.pictures)
+
+
+@pytest.mark.parametrize("bias, share, there", [("background", 0.4, True), ("background", 0.3, True), ("background", 0.33, False), ("uniform", 0.4, True),
+                                                ("uniform", 0.3, False), ("labels-worse", 0.4, False)])
+def test_captions_name_the_papers_values_where_they_are_drawn(tmp_path, monkeypatch, drawn, bias, share, there):
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path, **how: None)
+    lines = [{"data": "cifar10", "network": "n", "bias": bias, "share": share, "clean": clean, "method": method, "seed": 0, "step": 1, "test_error": 9.0}
+             for clean in (100, 1000) for method in ("uniform", "uniform+ft", "random", "reweight")]
+    one = [line for line in lines if line["clean"] == (1000 if bias == "uniform" else 100)]
+    pictures = [*report_tasks.task_pictures(one, ""), *report_tasks._on_cifar(lines, {}, "")]
+    assert len(pictures) == 2
+    for picture, theirs in zip(pictures, (there, (bias, share) == ("background", 0.4))):
+        picture.draw(tmp_path / "a.png")
+        hollow = any(line.get_markerfacecolor() == "none" for axes in drawn[-1].axes for line in axes.get_lines())
+        assert hollow == theirs == picture.caption.endswith("; hollow: the paper's values.")
+        assert ("flips" in picture.caption + drawn[-1].get_suptitle()) == (bias in report_tasks.FLIPS and picture is pictures[1])
+
+
 def test_a_record_of_several_runs(tmp_path, undrawn):
     shutil.copy(RESULTS / "imbalance-paper.jsonl", tmp_path)
     labels = {(line["method"], line["share"], line["seed"]) for line in map(json.loads, (RESULTS / "imbalance-paper.jsonl").read_text().splitlines())}
@@ -314,7 +354,23 @@ def test_tasks_differ_by_labels_other_than_method_seed_and_target(tmp_path, undr
         ["reweight (Ours)", "79.5 ± 6.4 (2)", "86.73 ± 0.48"], ["reweight (Ours)", "78.0 (1)", "86.9"]]
 
 
+def test_every_finished_run_counts_in_the_table_of_its_task(tmp_path, undrawn):
+    """Also runs of one seed with two backgrounds, which are of one task."""
+    labels = {"data": "cifar10", "network": "resnet-8", "bias": "background", "share": 0.4, "clean": 100}
+    for k, (target, seed) in enumerate(((3, 0), (5, 0), (5, 1), (None, 0))):
+        line = {**labels, **({} if target is None else {"target": target}), "method": "reweight", "seed": seed, "step": 1, "test_error": 10.0 + k}
+        write_lines(tmp_path / f"{k}.jsonl", line)
+    page = page_of(tmp_path)
+    assert [row[1] for table in page.tables for row in table if row[0] == "reweight (Ours)"] == [figures.common.interval_text([90.0, 89.0, 88.0, 87.0])]
+    assert sorted(page.column("test error, %")) == ["10.00", "11.00", "12.00", "13.00"]
+
+
 # ------------------------------------------------------------------------------------------------ the command
+
+def test_the_command_of_a_start_may_be_typed_again():
+    start = {"command": "table1", "options": {"labels": "my labels.pt:a b", "seeds": [0, 1], "quiet": True, "rate": 0.1}}
+    assert shlex.split(report._command_line(start)) == ["table1", "--labels", "my labels.pt:a b", "--seeds", "0", "1", "--quiet", "--rate", "0.1"]
+
 
 @pytest.mark.parametrize("make, says", [(lambda path: None, "it does not exist"), (lambda path: path.write_text(""), "it is not a folder"),
                                         (lambda path: path.mkdir(), "there are no results, pictures or tables in it")])
@@ -328,6 +384,11 @@ def test_the_page_goes_where_it_should_and_appears_whole(copied, undrawn, monkey
     folder = copied("imbalance")
     assert command_line.main(["report", str(folder), "--out", str(tmp_path / "new" / "page.html")]) == 0
     assert Page(tmp_path / "new" / "page.html").text and not (folder / "report.html").exists()
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    for name in ("new", "link"):
+        assert command_line.main(["report", str(folder), "--out", str(tmp_path / name)]) == 2
+        assert f"{tmp_path / name}: it is a folder\n  help: --out {tmp_path / name / 'report.html'}\n" in capsys.readouterr().err
+    assert (tmp_path / "link").is_symlink()
     before = (tmp_path / "new" / "page.html").read_bytes()
 
     def fail(*paths):
@@ -344,6 +405,8 @@ def test_a_folder_follows_the_command(capsys):
         command_line.main(["report"])
     assert end.value.code == 2 and "required: FOLDER" in capsys.readouterr().err
     assert command_line.main(["table2", "report"]) == 2 and "report trains no runs" in capsys.readouterr().err
+    assert command_line.main(["report", "a", "b", "--out", "c"]) == 2
+    assert capsys.readouterr().err == "error: report takes one FOLDER, and b is another\n  help: python -m experiments report FOLDER\n"
 
 
 def test_a_changed_pictures_caption_names_the_missing_runs():

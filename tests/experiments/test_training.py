@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -440,7 +441,8 @@ def test_checkpoints_without_their_metadata_are_refused(saved, tmp_path, missing
 
 
 @pytest.mark.parametrize("text", ["5\n", "null\n", "[]\n", '"text"\n', "{}\n", '{"step": null}\n', '{"step": "2"}\n', '{"step": 2.5}\n', '{"step": 0}\n', "{\n", DEEP + "\n",
-                                  '{"step": 2}\n{"step": 2}\n', '{"step": 3}\n{"step": 2}\n', '\n{"step": 2}\n', "\xff\n"], ids=lambda text: text[:12].strip())
+                                  '{"step": 2}\n{"step": 2}\n', '{"step": 3}\n{"step": 2}\n', '\n{"step": 2}\n', "\xff\n",
+                                  '{"step": 2, "test_error": NaN}\n', '{"step": 2, "weight": -Infinity}\n', '{"step": 2, "x": 1e999}\n'], ids=lambda text: text[:12].strip())
 def test_strange_records_are_refused(tmp_path, text):
     (tmp_path / "a.jsonl").write_bytes(text.encode("latin1"))
     with pytest.raises(FileError, match="a.jsonl: not a record of a run"):
@@ -455,6 +457,17 @@ def test_settings_that_are_none_are_refused(tmp_path, text):
     (tmp_path / "settings.json").write_bytes(text.encode("latin1"))
     with pytest.raises(FileError, match="not the settings of an experiment"):
         prepare_folder(tmp_path, {}, True, 1)
+
+
+@pytest.mark.parametrize("old", [{}, {"steps": None}, {"steps": "4"}, {"steps": [4]}, {"steps": True}, {"steps": 12}])
+def test_settings_of_other_steps_are_refused_whatever_they_are(tmp_path, old):
+    """Only a whole number of fewer steps may grow."""
+    (tmp_path / "a.jsonl").write_text("{}")
+    (tmp_path / "settings.json").write_text(json.dumps(old))
+    with pytest.raises(MinigradError, match=f"another configuration:\n  steps: {re.escape(str(old.get('steps')))} there, 8 now\n  help"):
+        prepare_folder(tmp_path, {"steps": 8}, True, 1, grows=True)
+    (tmp_path / "settings.json").write_text('{"steps": 4}')
+    prepare_folder(tmp_path, {"steps": 8}, True, 1, grows=True).release()
 
 
 def test_results_without_settings_are_left_alone(tmp_path):
