@@ -53,7 +53,7 @@ TESTS = {                                                   # the first entry th
     "minigrad/initial.py": ["tests/test_nn.py", "tests/test_models_by_hand.py"],
     "minigrad/losses.py": ["tests/test_losses.py", "tests/test_nn.py", "tests/test_errors.py"], "minigrad/reweight.py": ["tests/test_reweight.py", "tests/test_errors.py"],
     **dict.fromkeys(("minigrad/tree.py", "minigrad/files.py"), ["tests/test_tree.py", "tests/test_copies.py", "tests/test_errors.py"]),
-    **dict.fromkeys(("minigrad/training.py", "minigrad/estimators.py"), ["tests/test_training.py", "tests/test_estimators.py"]),
+    **dict.fromkeys(("minigrad/labels.py", "minigrad/training.py", "minigrad/estimators.py"), ["tests/test_training.py", "tests/test_estimators.py"]),
     "minigrad/fast/threads.py": ["tests/fast/test_threads.py"],
     "minigrad/fast/info.py": ["tests/fast/test_info.py"],
     "minigrad/fast/native.py": ["tests/fast/test_native.py"],

@@ -3,6 +3,7 @@ import copy
 import fractions
 import functools
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -181,6 +182,9 @@ def test_labels_of_dtype_object(labels, kind, tmp_path):
     y = np.array(labels, object)[y]
     model = quick().fit(pandas.DataFrame(X), pandas.Series(y), X_clean=pandas.DataFrame(X[clean]), y_clean=pandas.Series(y[clean]))
     assert model.classes_.dtype.kind == kind and model.classes_.tolist() == sorted({*labels}) and {*model.predict(X).tolist()} <= {*labels}
+    assert model.score(X, y) == (model.predict(X) == y).mean() and cross_val_score(model, X, y, params={"clean": clean}, cv=KFold(2), error_score="raise").shape == (2,)
+    parts = quick().partial_fit(X, y, classes=sorted({*labels})).partial_fit(X, y, classes=np.array(sorted({*labels}), object))
+    assert parts.predict(X).dtype.kind in (kind, "U")
     model.save(tmp_path / "model")
     assert ReweightedClassifier.load(tmp_path / "model").classes_.dtype == model.classes_.dtype
 
@@ -277,6 +281,8 @@ def test_partial_fit_in_chunks_that_lack_classes():
     assert model.n_iter_ == 6 and len(model.trust_) == 10 and model.predict_proba(X).shape == (60, 3)
     with pytest.raises(DataError, match="are not those of the first call"):
         model.partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(DataError, match="classes is not a list of labels"):
+        model.partial_fit(X, y, classes={0, 1, 2})
     with pytest.raises(DataError, match="y has the labels 3, which are not known"):
         model.partial_fit(X, y + 1)
 
@@ -348,6 +354,31 @@ def test_a_loaded_classifier_predicts_and_goes_on(network, tmp_path):
     assert same(model, again, X) and np.array_equal(model.trust_, again.trust_) and np.array_equal(model.sample_weights_, again.sample_weights_)
     assert same(model.partial_fit(X, y, clean=clean), again.partial_fit(X, y, clean=clean), X)
     assert again.get_params() == {**model.get_params(), "random_state": None}
+
+
+@pytest.mark.parametrize("settings", [dict(hidden_layer_sizes=(3, 3)), dict(network=layers), dict(method="uniform", batch_size=7, random_state=5)], ids=str)
+@pytest.mark.parametrize("warm", [True, False])
+def test_what_was_fitted_is_saved_whatever_is_set_later(settings, warm, tmp_path):
+    """As documented, network and hidden_layer_sizes have no effect on a warm start: the file holds what there is, not what is set."""
+    X, y, clean = small()
+    model = quick(warm_start=warm).fit(X, y, clean=clean).set_params(**settings)
+    if warm:
+        model.fit(X, y, clean=clean)
+    model.save(tmp_path / "model")
+    again = ReweightedClassifier.load(tmp_path / "model")
+    assert same(model, again, X) and again.get_params() == {**model.get_params(), "network": None}
+    assert same(model.partial_fit(X, y, clean=clean), again.partial_fit(X, y, clean=clean), X)
+
+
+def test_a_file_of_an_older_version(tmp_path):
+    X, y, clean = small()
+    for network in (None, layers):
+        model = quick(network=network).fit(X, y, clean=clean)
+        model.save(tmp_path / "model")
+        settings, facts, dtype = json.loads(files.read(tmp_path / "model")[1][estimators.TITLE])
+        assert facts.pop("_hidden") == (None if network else [8])
+        tree.save(tmp_path / "model", model._arrays(), {estimators.TITLE: json.dumps([settings, facts, dtype])})
+        assert same(model, ReweightedClassifier.load(tmp_path / "model", network), X)
 
 
 def test_names_of_columns_are_saved(tmp_path):
@@ -489,19 +520,32 @@ REFUSED = {
     "clean rows out of range": (dict(clean=[0, 1, 60]), {}, "clean has indices from 0 to 60, of 60 rows"),
     "clean rows below 0": (dict(clean=[0, 1, -1]), {}, "clean has indices from -1 to 1, of 60 rows"),
     "no clean rows": (dict(clean=CLEAN & False), {}, "clean has no row"),
+    "an empty list": (dict(clean=[]), {}, "clean has no row"),
     "mask of another length": (dict(clean=CLEAN[1:]), {}, "clean is neither a mask of 60 rows nor indices"),
     "mask of numbers": (dict(clean=CLEAN.astype(int)), {}, "the same index twice: numbers 0 and 1 are not a mask"),
     "mask with a gap": (dict(clean=np.where(Y == 2, None, CLEAN)), {}, "clean is neither a mask of 60 rows nor indices"),
     "mask of floats": (dict(clean=CLEAN.astype(float)), {}, "clean is neither a mask of 60 rows nor indices"),
     "method": ({}, dict(method="ours"), "method = 'ours': there is no such method\n  help: reweight, proportion, uniform"),
+    "neither true nor false": ({}, dict(early_stopping="no"), "early_stopping = 'no' is neither True nor False"),
     "passes": ({}, dict(max_iter=0), "max_iter = 0 is not an integer, 1 or more"),
     "batches": ({}, dict(batch_size=2.5), "batch_size = 2.5 is not an integer, 1 or more"),
     "share": ({}, dict(clean_fraction=1.5), "clean_fraction = 1.5 is not a number between 0 and 1"),
     "rate": ({}, dict(learning_rate_init=0.0), "rate = 0.0 is not a number between 0 and inf"),
     "weight decay": ({}, dict(weight_decay=-1), "weight_decay = -1 is not a number, 0 or more"),
     "no weight decay": ({}, dict(weight_decay=None), "weight_decay = None is not a number"),
-    "labels of two kinds": (dict(y=np.array(["a", 1, "c"] * 20, object)), {}, "labels are missing, or neither all strings nor all numbers .*\n  help: leave out rows without a label"),
-    "a label is missing": (dict(y=np.array(["a", None, "c"] * 20, object)), {}, "labels are missing, or neither"),
+    "labels of two kinds": (dict(y=np.array(["a", 1, "c"] * 20, object)), {}, "labels are neither all strings nor all numbers .*\n  help: make all of them strings"),
+    "a label is missing": (dict(y=np.array(["a", None, "c"] * 20, object)), {}, "y has no label at index 1 and 19 others\n  help: leave out rows"),
+    "NA": (dict(y=pandas.Series([0, None, 1] * 20, dtype="Int64")), {}, "y has no label at index 1 and 19 others"),
+    "NaN as a label": (dict(y=np.where(np.arange(60) == 7, np.nan, Y)), {}, "y has no label at index 7\n"),
+    "a masked label": (dict(y=np.ma.array(Y, mask=Y == 2)), {}, "y has no label at index 2 and 19 others"),
+    "a clean label is missing": (dict(X_clean=X, y_clean=[None, *Y[1:]]), {}, "y_clean has no label at index 0\n"),
+    "masked clean rows": (dict(clean=np.ma.array(CLEAN, mask=Y == 2)), {}, "clean is neither a mask of 60 rows nor indices"),
+    "columns of 0 and 1": (dict(y=np.eye(3)[Y]), {}, r"y is not a list of labels\n  y  \(60, 3\)  float64\n  help: pass an array \(n,\)"),
+    "bytes": (dict(y=np.array([b"a", b"b", b"c"])[Y]), {}, "labels are neither all strings nor all numbers"),
+    "order of the clean columns": (dict(X=pandas.DataFrame(X, columns=list("abcd")), X_clean=pandas.DataFrame(X, columns=list("bacd")), y_clean=Y), {},
+                                   "the columns of X_clean are not those of X .*same order.*\n  help: pass the same columns in the same order"),
+    "a clean set of one axis": (dict(X_clean=X[0], y_clean=Y[:1]), {}, "Expected 2D array, got 1D array"),
+    "hidden layers": ({}, dict(hidden_layer_sizes=(8, 0)), "hidden_layer_sizes = 0 is not an integer, 1 or more"),
     "name of a network": ({}, dict(network="mlp"), "network: str is no nn.Module"),
     "network of nothing": ({}, dict(network=lambda rng, shape, classes: None), "network: NoneType is no nn.Module"),
     "network": ({}, dict(network=lambda rng, shape, classes: nn.Linear.init(rng, *shape, 2)), "does not return one score for each class"),

@@ -9,7 +9,8 @@ from sklearn.metrics import recall_score, roc_auc_score
 
 from minigrad.errors import DataError
 from minigrad.estimators import ReweightedClassifier
-from minigrad.training import Rows, hold_out, listed
+from minigrad.labels import listed
+from minigrad.training import Rows, hold_out
 
 from .. import console
 from ..data import own as data
