@@ -65,7 +65,7 @@ TESTS = {                                                   # the first entry th
     "experiments/data/tasks.py": ["tasks", "known_images", "seeds"], "experiments/data/flips.py": ["tasks"],
     "experiments/data/labels.py": ["labels"], "experiments/data/pickles.py": ["labels", "data"],
     **dict.fromkeys(("experiments/data/__init__.py", "experiments/data/images.py", "experiments/data/fetch.py"), ["data", "known_images"]),
-    **dict.fromkeys(("experiments/data/own.py", "experiments/figures/own.py", "experiments/pages/own"), ["own"]),
+    **dict.fromkeys(("experiments/data/own", "experiments/figures/own.py", "experiments/pages/own"), ["own"]),
     "experiments/methods/": ["what_methods_do", "methods", "resampling", "boosting"],
     "experiments/training/trainers.py": ["what_methods_do", "trainers", "seeds"],
     "experiments/training/": ["training", "trainers", "command"],
