@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -272,6 +272,21 @@ def test_passes_one_by_one_are_those_of_one_fit(given):
     assert not same(whole.fit(X, y, **clean).partial_fit(X, y, **clean), warm, X) and whole.n_iter_ == 6
 
 
+def test_weights_and_trust_are_those_of_the_last_call():
+    model = quick(method="uniform").fit(X, Y).partial_fit(X, Y)
+    assert model.n_iter_ == 4 and (model.trust_ == 1).all() and np.allclose(model.sample_weights_, 1)
+
+
+def test_losses_are_those_of_the_training_and_the_clean_set():
+    """At rest, where each pass has the same; log_loss is scikit-learn's."""
+    model = quick(max_iter=2, learning_rate_init=1e-12).fit(X, Y, clean=CLEAN)
+    p = model.predict_proba(X).astype(float)
+    p /= p.sum(1, keepdims=True)
+    assert model.loss_curve_ == pytest.approx([log_loss(Y, p)] * 2, rel=1e-4) and model.clean_loss_curve_ == pytest.approx([log_loss(Y[CLEAN], p[CLEAN])] * 2, rel=1e-4)
+    weights = np.arange(60.0)
+    assert model.score(X, Y, weights) == pytest.approx(np.average(model.predict(X) == Y, weights=weights)) != model.score(X, Y)
+
+
 def test_partial_fit_in_chunks_that_lack_classes():
     X, y, _ = small()
     order = np.argsort(y)
@@ -348,10 +363,12 @@ def layers(rng, shape, classes):
 @pytest.mark.parametrize("network", [None, layers])
 def test_a_loaded_classifier_predicts_and_goes_on(network, tmp_path):
     X, y, clean = small()
-    model = quick(network=network, random_state=np.random.RandomState(3)).fit(X, y, clean=clean)
+    model = quick(network=network, random_state=np.random.RandomState(3), early_stopping=True).fit(X, y, clean=clean)
     model.save(tmp_path / "model.safetensors")
     again = ReweightedClassifier.load(tmp_path / "model.safetensors", network)
-    assert same(model, again, X) and np.array_equal(model.trust_, again.trust_) and np.array_equal(model.sample_weights_, again.sample_weights_)
+    assert same(model, again, X)
+    public = {name for name in vars(model) if name.endswith("_")} - {"model_", "averages_"}
+    assert public >= {"n_features_in_", "validation_losses_", "trust_"} and all(np.array_equal(getattr(model, name), getattr(again, name), equal_nan=True) for name in public - {"classes_"})
     assert same(model.partial_fit(X, y, clean=clean), again.partial_fit(X, y, clean=clean), X)
     assert again.get_params() == {**model.get_params(), "random_state": None}
 
@@ -548,6 +565,7 @@ REFUSED = {
     "hidden layers": ({}, dict(hidden_layer_sizes=(8, 0)), "hidden_layer_sizes = 0 is not an integer, 1 or more"),
     "name of a network": ({}, dict(network="mlp"), "network: str is no nn.Module"),
     "network of nothing": ({}, dict(network=lambda rng, shape, classes: None), "network: NoneType is no nn.Module"),
+    "network of too many axes": ({}, dict(network=lambda rng, shape, classes: nn.Sequential((nn.Linear.init(rng, *shape, classes), lambda x: x[:, None]))), "does not return one score for each class"),
     "network": ({}, dict(network=lambda rng, shape, classes: nn.Linear.init(rng, *shape, 2)), "does not return one score for each class"),
 }
 
@@ -559,6 +577,26 @@ def test_refused(name):
         quick(**settings).fit(**{"X": X, "y": Y, **data})
 
 
+@pytest.mark.parametrize("name", sorted(ReweightedClassifier().get_params().keys() - {"network", "random_state", "verbose"}))
+def test_each_setting_refuses_what_is_none_of_its_values(name):
+    with pytest.raises(DataError, match="rate" if name == "learning_rate_init" else name):
+        quick(**{name: "no"}).fit(X, Y, clean=CLEAN)
+
+
+def test_images_of_another_shape_are_refused_wherever_they_come():
+    X, y, clean = small(shape=(6, 4, 1))
+    other = X.reshape(60, 6, 2, 2)                          # scikit-learn compares the second axis alone
+    model = quick().fit(X, y, clean=clean)
+    for call in (lambda: model.predict(other), lambda: model.partial_fit(other, y, clean=clean), lambda: quick().fit(X, y, X_clean=other, y_clean=y)):
+        with pytest.raises(DataError, match=re.escape("each example should have shape (6, 4, 1)")):
+            call()
+
+
+def test_of_many_labels_ten_are_listed():
+    with pytest.raises(DataError, match="the clean set has no example of 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 ... .13.\n"):
+        quick().fit(X[:15], np.arange(15), clean=[0, 1])
+
+
 def test_only_this_file_imports_scikit_learn():
     code = "import sys, minigrad, minigrad.training; assert 'sklearn' not in sys.modules; sys.modules['sklearn'] = None; import minigrad.estimators"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -568,6 +606,9 @@ def test_only_this_file_imports_scikit_learn():
 # ------------------------------------------------------------------------------------------ passes, without scikit-learn
 
 def test_defaults_are_those_of_the_classifier():
+    assert ReweightedClassifier().get_params() == dict(
+        network=None, hidden_layer_sizes=(100,), method="reweight", learning_rate_init=1e-3, weight_decay=1e-4, max_iter=100, batch_size=100, clean_batch_size=100,
+        clean_fraction=0.1, early_stopping=False, validation_fraction=0.2, n_iter_no_change=10, warm_start=False, random_state=None, verbose=False)
     names = {"rate": "learning_rate_init", "seed": "random_state"}
     settings = ReweightedClassifier(random_state=0).get_params()
     assert training.Plan()._asdict() == {**{name: settings[names.get(name, name)] for name in training.Plan._fields if name != "loss"}, "loss": nn.cross_entropy}
@@ -584,6 +625,20 @@ def test_a_network_is_given_float32():
     X, y, clean = small()
     quick(network=lambda rng, shape, classes: nn.Sequential((note, nn.Linear.init(rng, *shape, classes)))).fit(X.astype(float), y, clean=clean).predict(X)
     assert seen == {"float32"}
+
+
+def test_each_pass_has_an_order_of_its_own():
+    rows, orders = training.Rows(np.arange(60.0)[:, None], Y), []
+
+    def note(x):
+        orders[-1].extend(x[:, 0].tolist())
+        return x
+    plan = training.Plan("uniform", batch_size=16)
+    now = training.start(nn.Sequential((note, nn.Linear.init(mg.backend.generator(0), 1, 3))), plan)
+    for number in (0, 1, 1):
+        orders.append([])
+        training.one_pass(plan, now, rows, rows, number)
+    assert all(sorted(order) == [*range(60)] != order for order in orders) and orders[0] != orders[1] == orders[2]
 
 
 def test_one_pass_uses_each_row_once():

@@ -149,7 +149,7 @@ class Table(NamedTuple):
         for name, values in zip(train.columns, train.values.T):
             numbers = pandas.to_numeric(values, errors="coerce")
             if name not in categories and np.isfinite(numbers).mean() >= NUMBERS:
-                column = new._numbers(train, name)
+                column = new.read_numbers(train, name)
                 if column.min() < column.max():
                     new.numbers[name] = [float(column.mean()), float(column.std())]
                 continue
@@ -178,7 +178,7 @@ class Table(NamedTuple):
         """Return the examples as an array (n, inputs), float32. Raises DataError for a value that is not a number."""
         columns, parts = dict(zip(examples.columns, examples.values.T)), []
         for name, (mean, scale) in self.numbers.items():
-            scaled = (self._numbers(examples, name) - mean) / scale
+            scaled = (self.read_numbers(examples, name) - mean) / scale
             far = np.flatnonzero(np.abs(scaled) > FAR)
             if len(far):
                 raise DataError(f"{examples.source}: column {name} has {columns[name][far[0]]!r} in row "
@@ -196,7 +196,8 @@ class Table(NamedTuple):
         return {name: values for name, values in found.items() if values}
 
     @staticmethod
-    def _numbers(examples, name):
+    def read_numbers(examples, name):
+        """Return the numbers in a column of the examples, (n,). Raises DataError for a value that is none."""
         values = examples.values[:, examples.columns.index(name)]
         numbers = np.asarray(pandas.to_numeric(values, errors="coerce"), float)
         wrong = np.flatnonzero(~(np.abs(numbers) <= LARGEST))

@@ -70,9 +70,9 @@ def gather(options):
 
 def _counters(train, inputs):
     """Return the columns of a table of many rows whose numbers, in order, go up by one."""
-    columns = dict(zip(train.columns, train.values.T)) if isinstance(inputs, data.Table) else {}
-    numbers = {name: np.sort(columns[name].astype(float)) for name in columns if name in inputs.numbers}
-    return [name for name, each in numbers.items() if len(each) >= MANY and (np.diff(each) == 1).all()]
+    if not isinstance(inputs, data.Table) or len(train.names) < MANY:
+        return []
+    return [name for name in inputs.numbers if (np.diff(np.sort(inputs.read_numbers(train, name))) == 1).all()]
 
 
 def _check_labels(train, clean, test):
