@@ -19,6 +19,7 @@ A derivative at a point is a linear map that can be applied both ways. To read t
     reweight.py    Learning to Reweight Examples, one linearization applied both ways
     models.py      networks, which lie in the folder models of the repository
     training.py    passes over data in batches, by Algorithm 1 or plainly
+    labels.py      labels and clean rows as users pass them
     estimators.py  the same as a classifier of scikit-learn, which only this file imports
     check.py       the laws that every derivative obeys, to check your own primitives
     draw.py        what ran, as text and as a picture

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from . import files, nn, tree
 from .backend import generator, xp
 from .errors import DataError, FileError, RequirementError, message
+from .labels import check_covered, check_several, clean_indices, different, encode, known_labels, listed
 from .training import (
     CleanSet,
     Fitted,
@@ -29,16 +30,13 @@ from .training import (
     Rows,
     balanced_loss,
     check_count,
+    check_flag,
     check_number,
-    clean_indices,
     default_network,
     divide,
-    encode,
-    listed,
     one_pass,
     probabilities,
     start,
-    without_objects,
 )
 from .typing import Tree
 
@@ -53,7 +51,7 @@ except ImportError as error:
 
 TITLE, OWN = "minigrad.ReweightedClassifier", "a network of one's own"
 FACTS = ("classes_", "n_features_in_", "feature_names_in_", "n_iter_", "loss_curve_", "clean_loss_curve_",
-         "validation_losses_", "_shape", "_seed")
+         "validation_losses_", "_shape", "_seed", "_hidden")
 INPUT = dict(accept_sparse="csr", dtype="float32", allow_nd=True)
 
 
@@ -167,23 +165,17 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         """Check all that the caller passed, and draw the initial parameters unless training goes on."""
         self._check_settings()
         goes_on = goes_on and hasattr(self, "model_")
-        X, y = validate_data(self, X, y, reset=not goes_on, **INPUT)
-        y = without_objects(y)
-        try:
-            check_classification_targets(y)
-            found = numpy.unique(y if classes is None else classes)
-        except TypeError as error:
-            raise DataError(f"fit: labels are missing, or neither all strings nor all numbers ({error})\n"
-                            "  help: leave out rows without a label, and make all others strings") from None
+        X, y = validate_data(self, X, None if y is None else known_labels(y, "y"), reset=not goes_on, **INPUT)
+        found = different(y)
+        check_classification_targets(y)
+        if classes is not None:
+            found = different(known_labels(classes, "classes"))
         if not goes_on:
+            check_several(found)
             self.classes_, self._shape = found, X.shape[1:]
         elif classes is not None and not numpy.array_equal(found, self.classes_):
             raise DataError(f"partial_fit: classes {listed(classes)} are not those of the first call, "
                             f"{listed(self.classes_)}\n  help: pass all labels that will ever come in the first call")
-        if len(self.classes_) < 2:
-            raise DataError(f"fit: y has one class, {listed(self.classes_)}: there is nothing to tell apart\n"
-                            "  help: pass examples of two classes or more; for chunks of data, partial_fit(X, y, "
-                            "classes=all)")
         self._check_shape(X)
         rows = Rows(X, encode(y, self.classes_, "y"))
         chosen = self._clean_set(rows, *clean)
@@ -194,6 +186,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
     def _start(self) -> None:
         """Draw the initial parameters."""
         self._seed: int = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self._hidden = numpy.ravel(self.hidden_layer_sizes).tolist() if self.network is None else None
         self.n_iter_ = 0
         self.loss_curve_: list[float] = []
         self.clean_loss_curve_: list[float] = []
@@ -206,9 +199,10 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
                 "let it map examples (n, *shape) to scores (n, classes)"))
 
     def _initial(self) -> Fitted:
+        """Return what training begins with: of an MLP, with hidden layers of the sizes _hidden; None: the network's."""
         plan, network, rng = self._plan(), self.network, generator(self._seed)
-        if network is None:
-            network = default_network(rng, self._shape, len(self.classes_), self.hidden_layer_sizes)
+        if self._hidden is not None:
+            network = default_network(rng, self._shape, len(self.classes_), self._hidden)
         elif not isinstance(network, nn.Module) and callable(network):
             network = network(rng, self._shape, len(self.classes_))
         return start(network, plan)
@@ -260,7 +254,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         if self.verbose:
             print(f"pass {self.n_iter_}: " + ", ".join(f"{name} {loss:.4f}" for name, _, loss in found))
 
-    # ------------------------------------------------------------------------------------------ choosing rows
+    # ------------------------------------------------------------------------------------------ checks
 
     def _clean_set(self, rows: Rows, X_clean: Any, y_clean: Any, clean: Any) -> CleanSet | None:
         """Return the clean set that the caller passed, or None. Raise DataError where it does not fit the rows."""
@@ -272,21 +266,20 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
             known = clean_indices(clean, len(rows.y))
             chosen = CleanSet(rows.take(known), known)
         elif X_clean is not None:
-            validate_data(self, X_clean, reset=False, skip_check_array=True)        # the names and number of columns
-            X_clean = check_array(X_clean, input_name="X_clean", estimator=self, **INPUT)
-            self._check_shape(X_clean)
-            check_consistent_length(X_clean, y_clean)
-            chosen = CleanSet(Rows(X_clean, encode(column_or_1d(y_clean), self.classes_, "y_clean")), numpy.arange(0))
+            x = check_array(X_clean, input_name="X_clean", estimator=self, **INPUT)
+            try:
+                validate_data(self, X_clean, reset=False, skip_check_array=True)    # the names and number of columns
+            except ValueError as error:
+                raise DataError(f"fit: the columns of X_clean are not those of X ({' '.join(str(error).split())})\n"
+                                "  help: pass the same columns in the same order") from None
+            self._check_shape(x)
+            y_clean = column_or_1d(known_labels(y_clean, "y_clean"))
+            check_consistent_length(x, y_clean)
+            chosen = CleanSet(Rows(x, encode(y_clean, self.classes_, "y_clean")), numpy.arange(0))
         else:
             return None
-        missing = numpy.setdiff1d(rows.y, chosen.rows.y)
-        if len(missing):
-            raise DataError(f"fit: the clean set has no example of {listed(self.classes_[missing])}\n"
-                            "  every training example of such a class would count as harmful, and have weight 0\n"
-                            "  help: add a few examples of it that are known to be right, or leave the class out of y")
+        check_covered(rows.y, chosen.rows.y, self.classes_)
         return chosen
-
-    # ------------------------------------------------------------------------------------------ checks
 
     def _check_settings(self) -> None:
         """Raise DataError for settings out of range. Those of the plan are checked there."""
@@ -294,6 +287,8 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         check_count("n_iter_no_change", self.n_iter_no_change)
         check_number("clean_fraction", self.clean_fraction, 1.0)
         check_number("validation_fraction", self.validation_fraction, 1.0)
+        check_flag("early_stopping", self.early_stopping)
+        check_flag("warm_start", self.warm_start)
 
     def _check_shape(self, X: Any) -> None:
         if X.shape[1:] != self._shape:
@@ -319,6 +314,10 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         best = self.predict_proba(X).argmax(1)
         return numpy.asarray(self.classes_[best])
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of examples with the right label: the accuracy."""
+        return float(super().score(X, known_labels(y, "y"), sample_weight))
+
     # ------------------------------------------------------------------------------------------ files
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -329,7 +328,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         """
         check_is_fitted(self, "model_")
         settings = self.get_params(deep=False)
-        settings["network"] = None if self.network is None else OWN
+        settings["network"] = None if self._hidden is not None else OWN
         if not isinstance(self.random_state, numbers.Integral):
             settings["random_state"] = None
         facts = {name: getattr(self, name, None) for name in FACTS}
@@ -353,13 +352,15 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         try:
             settings, facts, dtype = json.loads(metadata[TITLE])
             own = settings.pop("network") is not None
+            facts.setdefault("_hidden", None if own else settings["hidden_layer_sizes"])    # older files lack it
             new = cls(network)
             new.set_params(**{name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()})
             new.__dict__.update({name: facts[name] for name in FACTS if facts[name] is not None})
             new.classes_, new._shape = numpy.array(facts["classes_"], dtype), tuple(facts["_shape"])
+            new._hidden = facts["_hidden"]
             if facts["feature_names_in_"]:
                 new.feature_names_in_ = numpy.array(facts["feature_names_in_"], object)
-            new.sample_weights_ = new.trust_ = arrays["trust"]
+            new.sample_weights_, new.trust_ = arrays["sample_weights"], arrays["trust"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileError(f"{path}: settings and labels cannot be read ({type(error).__name__}: {error})\n"
                             "  help: the file is damaged, or of another version: save it again") from None
@@ -367,9 +368,7 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
             raise DataError(f"{path}: the network of this classifier is {'not ' * (not own)}one of its own,"
                             " which no file holds\n  help: load(path, network=...) as in the constructor, or without")
         new._set(new._initial())
-        loaded = tree.load(path, new._arrays())
-        new._set(loaded["fitted"])
-        new.sample_weights_, new.trust_ = arrays["sample_weights"], arrays["trust"]
+        new._set(tree.load(path, new._arrays())["fitted"])
         return new
 
     def _arrays(self) -> Tree:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from . import nn, optim
 from .backend import generator, to_host, xp
 from .boundary import guard
-from .errors import DataError, message
+from .errors import DataError
 from .models import mlp
 from .ops import mean, reshape, softmax, sum
 from .reweight import reweighted_gradient
@@ -226,49 +226,13 @@ def check_number(name: str, value: Any, below: float = math.inf) -> None:
         raise DataError(f"{name} = {value!r} is not a number between 0 and {below:g}")
 
 
-def encode(labels: NDArray[Any], classes: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return the index of each label among the classes. Raises DataError for a label that is not there."""
-    index = {label: i for i, label in enumerate(classes.tolist())}
-    unknown = set(labels.tolist()) - set(index)
-    if unknown:
-        raise DataError(f"fit: {name} has the labels {listed(unknown)}, which are not known\n"
-                        f"  known: {listed(classes)}\n"
-                        "  help: correct them; or name all labels in the first call, partial_fit(X, y, classes=...)")
-    return numpy.array([index[label] for label in labels.tolist()], int)
-
-
-def without_objects(values: Any) -> NDArray[Any]:
-    """Return an array; one of dtype object, as pandas makes, as one of numbers or bools where it holds no strings."""
-    array = numpy.asarray(values)
-    if array.dtype != object or any(isinstance(value, str) for value in array.flat):
-        return array
-    return numpy.array(array.tolist())
-
-
-def listed(labels: Any) -> str:
-    """Return labels as text, the first ten of them."""
-    names = [repr(label) for label in sorted(numpy.asarray(list(labels)).tolist())]
-    return ", ".join(names[:10]) + (f" ... ({len(names)})" if len(names) > 10 else "")
+def check_flag(name: str, value: Any) -> None:
+    """Raise DataError unless this setting is True or False: a text such as "no" would count as true."""
+    if not isinstance(value, bool | numpy.bool):
+        raise DataError(f"{name} = {value!r} is neither True nor False")
 
 
 # ------------------------------------------------------------------------------------------------- rows and networks
-
-def clean_indices(clean: Any, n: int) -> NDArray[Any]:
-    """Return the indices of the clean rows. Raises DataError unless clean is a mask (n,), or different indices."""
-    rows = without_objects(clean)
-    help = f"a mask of {n} bools, True for the rows of X that are known to be right, or the indices of these rows"
-    if rows.dtype.kind not in "biu" or rows.ndim != 1 or rows.dtype.kind == "b" and len(rows) != n:
-        raise DataError(message("fit", f"clean is neither a mask of {n} rows nor indices", [("clean", rows, "")], help))
-    if rows.dtype.kind == "b":
-        rows = numpy.flatnonzero(rows)
-    if not len(rows):
-        raise DataError(message("fit", "clean has no row", [], help))
-    if rows.min() < 0 or rows.max() >= n:
-        raise DataError(message("fit", f"clean has indices from {rows.min()} to {rows.max()}, of {n} rows", [], help))
-    if len(numpy.unique(rows)) < len(rows):
-        raise DataError(message("fit", "clean has the same index twice: numbers 0 and 1 are not a mask", [], help))
-    return rows
-
 
 def divide(rows: Rows, clean: CleanSet | None, held_out: float, clean_fraction: float,
            seed: int) -> tuple[Rows, Rows, NDArray[Any]]:
@@ -315,7 +279,10 @@ def default_network(rng: numpy.random.Generator, shape: Shape, classes: int,
 
     hidden: the number of units of the hidden layer, or of each of several.
     """
-    sizes = [math.prod(shape), *numpy.ravel(hidden).tolist(), classes]
+    units = numpy.ravel(hidden).tolist()
+    for each in units:
+        check_count("hidden_layer_sizes", each)
+    sizes = [math.prod(shape), *units, classes]
     return nn.Sequential((flatten, *mlp(rng, sizes).layers))
 
 

@@ -3,6 +3,7 @@ import copy
 import fractions
 import functools
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -181,6 +182,9 @@ def test_labels_of_dtype_object(labels, kind, tmp_path):
     y = np.array(labels, object)[y]
     model = quick().fit(pandas.DataFrame(X), pandas.Series(y), X_clean=pandas.DataFrame(X[clean]), y_clean=pandas.Series(y[clean]))
     assert model.classes_.dtype.kind == kind and model.classes_.tolist() == sorted({*labels}) and {*model.predict(X).tolist()} <= {*labels}
+    assert model.score(X, y) == (model.predict(X) == y).mean() and cross_val_score(model, X, y, params={"clean": clean}, cv=KFold(2), error_score="raise").shape == (2,)
+    parts = quick().partial_fit(X, y, classes=sorted({*labels})).partial_fit(X, y, classes=np.array(sorted({*labels}), object))
+    assert parts.predict(X).dtype.kind in (kind, "U")
     model.save(tmp_path / "model")
     assert ReweightedClassifier.load(tmp_path / "model").classes_.dtype == model.classes_.dtype
 
@@ -268,6 +272,21 @@ def test_passes_one_by_one_are_those_of_one_fit(given):
     assert not same(whole.fit(X, y, **clean).partial_fit(X, y, **clean), warm, X) and whole.n_iter_ == 6
 
 
+def test_weights_and_trust_are_those_of_the_last_call():
+    model = quick(method="uniform").fit(X, Y).partial_fit(X, Y)
+    assert model.n_iter_ == 4 and (model.trust_ == 1).all() and np.allclose(model.sample_weights_, 1)
+
+
+def test_losses_are_those_of_the_training_and_the_clean_set():
+    """At rest, where each pass has the same; log_loss is scikit-learn's."""
+    model = quick(max_iter=2, learning_rate_init=1e-12).fit(X, Y, clean=CLEAN)
+    p = model.predict_proba(X).astype(float)
+    p /= p.sum(1, keepdims=True)
+    assert model.loss_curve_ == pytest.approx([log_loss(Y, p)] * 2, rel=1e-4) and model.clean_loss_curve_ == pytest.approx([log_loss(Y[CLEAN], p[CLEAN])] * 2, rel=1e-4)
+    weights = np.arange(60.0)
+    assert model.score(X, Y, weights) == pytest.approx(np.average(model.predict(X) == Y, weights=weights)) != model.score(X, Y)
+
+
 def test_partial_fit_in_chunks_that_lack_classes():
     X, y, _ = small()
     order = np.argsort(y)
@@ -277,6 +296,8 @@ def test_partial_fit_in_chunks_that_lack_classes():
     assert model.n_iter_ == 6 and len(model.trust_) == 10 and model.predict_proba(X).shape == (60, 3)
     with pytest.raises(DataError, match="are not those of the first call"):
         model.partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(DataError, match="classes is not a list of labels"):
+        model.partial_fit(X, y, classes={0, 1, 2})
     with pytest.raises(DataError, match="y has the labels 3, which are not known"):
         model.partial_fit(X, y + 1)
 
@@ -342,12 +363,39 @@ def layers(rng, shape, classes):
 @pytest.mark.parametrize("network", [None, layers])
 def test_a_loaded_classifier_predicts_and_goes_on(network, tmp_path):
     X, y, clean = small()
-    model = quick(network=network, random_state=np.random.RandomState(3)).fit(X, y, clean=clean)
+    model = quick(network=network, random_state=np.random.RandomState(3), early_stopping=True).fit(X, y, clean=clean)
     model.save(tmp_path / "model.safetensors")
     again = ReweightedClassifier.load(tmp_path / "model.safetensors", network)
-    assert same(model, again, X) and np.array_equal(model.trust_, again.trust_) and np.array_equal(model.sample_weights_, again.sample_weights_)
+    assert same(model, again, X)
+    public = {name for name in vars(model) if name.endswith("_")} - {"model_", "averages_"}
+    assert public >= {"n_features_in_", "validation_losses_", "trust_"} and all(np.array_equal(getattr(model, name), getattr(again, name), equal_nan=True) for name in public - {"classes_"})
     assert same(model.partial_fit(X, y, clean=clean), again.partial_fit(X, y, clean=clean), X)
     assert again.get_params() == {**model.get_params(), "random_state": None}
+
+
+@pytest.mark.parametrize("settings", [dict(hidden_layer_sizes=(3, 3)), dict(network=layers), dict(method="uniform", batch_size=7, random_state=5)], ids=str)
+@pytest.mark.parametrize("warm", [True, False])
+def test_what_was_fitted_is_saved_whatever_is_set_later(settings, warm, tmp_path):
+    """As documented, network and hidden_layer_sizes have no effect on a warm start: the file holds what there is, not what is set."""
+    X, y, clean = small()
+    model = quick(warm_start=warm).fit(X, y, clean=clean).set_params(**settings)
+    if warm:
+        model.fit(X, y, clean=clean)
+    model.save(tmp_path / "model")
+    again = ReweightedClassifier.load(tmp_path / "model")
+    assert same(model, again, X) and again.get_params() == {**model.get_params(), "network": None}
+    assert same(model.partial_fit(X, y, clean=clean), again.partial_fit(X, y, clean=clean), X)
+
+
+def test_a_file_of_an_older_version(tmp_path):
+    X, y, clean = small()
+    for network in (None, layers):
+        model = quick(network=network).fit(X, y, clean=clean)
+        model.save(tmp_path / "model")
+        settings, facts, dtype = json.loads(files.read(tmp_path / "model")[1][estimators.TITLE])
+        assert facts.pop("_hidden") == (None if network else [8])
+        tree.save(tmp_path / "model", model._arrays(), {estimators.TITLE: json.dumps([settings, facts, dtype])})
+        assert same(model, ReweightedClassifier.load(tmp_path / "model", network), X)
 
 
 def test_names_of_columns_are_saved(tmp_path):
@@ -489,21 +537,35 @@ REFUSED = {
     "clean rows out of range": (dict(clean=[0, 1, 60]), {}, "clean has indices from 0 to 60, of 60 rows"),
     "clean rows below 0": (dict(clean=[0, 1, -1]), {}, "clean has indices from -1 to 1, of 60 rows"),
     "no clean rows": (dict(clean=CLEAN & False), {}, "clean has no row"),
+    "an empty list": (dict(clean=[]), {}, "clean has no row"),
     "mask of another length": (dict(clean=CLEAN[1:]), {}, "clean is neither a mask of 60 rows nor indices"),
     "mask of numbers": (dict(clean=CLEAN.astype(int)), {}, "the same index twice: numbers 0 and 1 are not a mask"),
     "mask with a gap": (dict(clean=np.where(Y == 2, None, CLEAN)), {}, "clean is neither a mask of 60 rows nor indices"),
     "mask of floats": (dict(clean=CLEAN.astype(float)), {}, "clean is neither a mask of 60 rows nor indices"),
     "method": ({}, dict(method="ours"), "method = 'ours': there is no such method\n  help: reweight, proportion, uniform"),
+    "neither true nor false": ({}, dict(early_stopping="no"), "early_stopping = 'no' is neither True nor False"),
     "passes": ({}, dict(max_iter=0), "max_iter = 0 is not an integer, 1 or more"),
     "batches": ({}, dict(batch_size=2.5), "batch_size = 2.5 is not an integer, 1 or more"),
     "share": ({}, dict(clean_fraction=1.5), "clean_fraction = 1.5 is not a number between 0 and 1"),
     "rate": ({}, dict(learning_rate_init=0.0), "rate = 0.0 is not a number between 0 and inf"),
     "weight decay": ({}, dict(weight_decay=-1), "weight_decay = -1 is not a number, 0 or more"),
     "no weight decay": ({}, dict(weight_decay=None), "weight_decay = None is not a number"),
-    "labels of two kinds": (dict(y=np.array(["a", 1, "c"] * 20, object)), {}, "labels are missing, or neither all strings nor all numbers .*\n  help: leave out rows without a label"),
-    "a label is missing": (dict(y=np.array(["a", None, "c"] * 20, object)), {}, "labels are missing, or neither"),
+    "labels of two kinds": (dict(y=np.array(["a", 1, "c"] * 20, object)), {}, "labels are neither all strings nor all numbers .*\n  help: make all of them strings"),
+    "a label is missing": (dict(y=np.array(["a", None, "c"] * 20, object)), {}, "y has no label at index 1 and 19 others\n  help: leave out rows"),
+    "NA": (dict(y=pandas.Series([0, None, 1] * 20, dtype="Int64")), {}, "y has no label at index 1 and 19 others"),
+    "NaN as a label": (dict(y=np.where(np.arange(60) == 7, np.nan, Y)), {}, "y has no label at index 7\n"),
+    "a masked label": (dict(y=np.ma.array(Y, mask=Y == 2)), {}, "y has no label at index 2 and 19 others"),
+    "a clean label is missing": (dict(X_clean=X, y_clean=[None, *Y[1:]]), {}, "y_clean has no label at index 0\n"),
+    "masked clean rows": (dict(clean=np.ma.array(CLEAN, mask=Y == 2)), {}, "clean is neither a mask of 60 rows nor indices"),
+    "columns of 0 and 1": (dict(y=np.eye(3)[Y]), {}, r"y is not a list of labels\n  y  \(60, 3\)  float64\n  help: pass an array \(n,\)"),
+    "bytes": (dict(y=np.array([b"a", b"b", b"c"])[Y]), {}, "labels are neither all strings nor all numbers"),
+    "order of the clean columns": (dict(X=pandas.DataFrame(X, columns=list("abcd")), X_clean=pandas.DataFrame(X, columns=list("bacd")), y_clean=Y), {},
+                                   "the columns of X_clean are not those of X .*same order.*\n  help: pass the same columns in the same order"),
+    "a clean set of one axis": (dict(X_clean=X[0], y_clean=Y[:1]), {}, "Expected 2D array, got 1D array"),
+    "hidden layers": ({}, dict(hidden_layer_sizes=(8, 0)), "hidden_layer_sizes = 0 is not an integer, 1 or more"),
     "name of a network": ({}, dict(network="mlp"), "network: str is no nn.Module"),
     "network of nothing": ({}, dict(network=lambda rng, shape, classes: None), "network: NoneType is no nn.Module"),
+    "network of too many axes": ({}, dict(network=lambda rng, shape, classes: nn.Sequential((nn.Linear.init(rng, *shape, classes), lambda x: x[:, None]))), "does not return one score for each class"),
     "network": ({}, dict(network=lambda rng, shape, classes: nn.Linear.init(rng, *shape, 2)), "does not return one score for each class"),
 }
 
@@ -515,6 +577,26 @@ def test_refused(name):
         quick(**settings).fit(**{"X": X, "y": Y, **data})
 
 
+@pytest.mark.parametrize("name", sorted(ReweightedClassifier().get_params().keys() - {"network", "random_state", "verbose"}))
+def test_each_setting_refuses_what_is_none_of_its_values(name):
+    with pytest.raises(DataError, match="rate" if name == "learning_rate_init" else name):
+        quick(**{name: "no"}).fit(X, Y, clean=CLEAN)
+
+
+def test_images_of_another_shape_are_refused_wherever_they_come():
+    X, y, clean = small(shape=(6, 4, 1))
+    other = X.reshape(60, 6, 2, 2)                          # scikit-learn compares the second axis alone
+    model = quick().fit(X, y, clean=clean)
+    for call in (lambda: model.predict(other), lambda: model.partial_fit(other, y, clean=clean), lambda: quick().fit(X, y, X_clean=other, y_clean=y)):
+        with pytest.raises(DataError, match=re.escape("each example should have shape (6, 4, 1)")):
+            call()
+
+
+def test_of_many_labels_ten_are_listed():
+    with pytest.raises(DataError, match="the clean set has no example of 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 ... .13.\n"):
+        quick().fit(X[:15], np.arange(15), clean=[0, 1])
+
+
 def test_only_this_file_imports_scikit_learn():
     code = "import sys, minigrad, minigrad.training; assert 'sklearn' not in sys.modules; sys.modules['sklearn'] = None; import minigrad.estimators"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -524,6 +606,9 @@ def test_only_this_file_imports_scikit_learn():
 # ------------------------------------------------------------------------------------------ passes, without scikit-learn
 
 def test_defaults_are_those_of_the_classifier():
+    assert ReweightedClassifier().get_params() == dict(
+        network=None, hidden_layer_sizes=(100,), method="reweight", learning_rate_init=1e-3, weight_decay=1e-4, max_iter=100, batch_size=100, clean_batch_size=100,
+        clean_fraction=0.1, early_stopping=False, validation_fraction=0.2, n_iter_no_change=10, warm_start=False, random_state=None, verbose=False)
     names = {"rate": "learning_rate_init", "seed": "random_state"}
     settings = ReweightedClassifier(random_state=0).get_params()
     assert training.Plan()._asdict() == {**{name: settings[names.get(name, name)] for name in training.Plan._fields if name != "loss"}, "loss": nn.cross_entropy}
@@ -540,6 +625,20 @@ def test_a_network_is_given_float32():
     X, y, clean = small()
     quick(network=lambda rng, shape, classes: nn.Sequential((note, nn.Linear.init(rng, *shape, classes)))).fit(X.astype(float), y, clean=clean).predict(X)
     assert seen == {"float32"}
+
+
+def test_each_pass_has_an_order_of_its_own():
+    rows, orders = training.Rows(np.arange(60.0)[:, None], Y), []
+
+    def note(x):
+        orders[-1].extend(x[:, 0].tolist())
+        return x
+    plan = training.Plan("uniform", batch_size=16)
+    now = training.start(nn.Sequential((note, nn.Linear.init(mg.backend.generator(0), 1, 3))), plan)
+    for number in (0, 1, 1):
+        orders.append([])
+        training.one_pass(plan, now, rows, rows, number)
+    assert all(sorted(order) == [*range(60)] != order for order in orders) and orders[0] != orders[1] == orders[2]
 
 
 def test_one_pass_uses_each_row_once():

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
-from PIL import Image, ImageOps
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from minigrad.errors import DataError, FileError
 
-ENDINGS = ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"
+from .own_images import read_images
+
 MOST_CATEGORIES, MOST_WORDS = 100, 20_000       # of a column; of all texts
 FORMATTED = re.compile(r"[-+]?[0-9][0-9.,' ]* ?%?")      # 1,234 or 0,5 or 12 %, which are not read as numbers
 NUMBERS = 0.9                                   # a column with so many numbers is one of numbers, with mistakes
@@ -64,21 +64,21 @@ def read(path, label=None, text=None, drop=(), columns=None, size=32, labeled=Tr
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        return _read_images(path, size, labeled)
-    frame = _read_frame(path)
+        return Examples(str(path), *read_images(path, size, labeled))
+    frame = _read_frame(path, {label, text, *(columns or ())})
     wanted = [text] if text else list(columns or [name for name in frame if name != label and name not in drop])
     for name in [*wanted, *([label] if label else []), *drop]:
         if name not in frame:
             near = difflib.get_close_matches(name, frame, 1)
             raise DataError(f"{path}: there is no column {name}\n  columns: {', '.join(frame)}\n"
                             f"  help: {f'{near[0]}?' if near else 'correct its name, or add it to the file'}")
+        if name in wanted and name.startswith("Unnamed: "):         # as pandas calls it, the index of a table often
+            raise DataError(f"{path}: a column has no name\n  help: name it, or --drop '{name}'")
         missing = np.flatnonzero(frame[name].isna())
         if len(missing) and name not in drop:
             raise DataError(f"{path}: column {name} has no value in row {missing[0] + 1}" + _and_others(missing) + "\n"
                             "  help: fill it in, leave out the row, or --drop the column; an empty cell, NA, NaN, None "
                             "and null all count as missing")
-        if name in wanted and name.startswith("Unnamed: "):         # as pandas calls it, the index of a table often
-            raise DataError(f"{path}: a column has no name\n  help: name it, or --drop '{name}'")
     if not wanted:
         raise DataError(f"{path}: no column is left to learn from\n  help: the file needs one besides the label")
     values, labels = frame[wanted].to_numpy(object), frame[label].to_numpy(str) if label else None
@@ -87,13 +87,22 @@ def read(path, label=None, text=None, drop=(), columns=None, size=32, labeled=Tr
                     () if text else tuple(unused))
 
 
-def _read_frame(path):
-    """Return a CSV file as a data frame of strings. The separator is the one that the header has most of."""
+def _split(header, separator):
+    """Return the names in the header of a CSV file."""
+    return [name.strip() for name in next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])]
+
+
+def _read_frame(path, known):
+    """Return a CSV file as a data frame of strings.
+
+    The separator is the one that gives most of the names in `known`, and then most columns.
+    """
     try:
         with open(path, encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(",;\t", key=header.count)
-        names = [name.strip() for name in next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])]
+            header = next((line for line in file if line.strip()), "")
+        split = {each: _split(header, each) for each in ",;\t"}
+        separator = max(split, key=lambda each: (len(known & {*split[each]}), len(split[each])))
+        names = split[separator]
         with warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)     # of rows with more values than the header
             frame = pandas.read_csv(path, sep=separator, dtype=str, encoding="utf-8-sig", index_col=False,
@@ -113,43 +122,6 @@ def _read_frame(path):
         raise DataError(f"{path}: two columns have the name {twice[0]}\n  help: rename or remove one of them")
     frame = frame.apply(lambda column: column.str.strip())
     return frame.mask(frame == "")
-
-
-def _read_images(folder, size, labeled):
-    """Return the images below a folder, resized; with labeled, the label of each is its folder.
-
-    Hidden files and folders are left out: some programs write ._1.png beside 1.png.
-    """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()
-                   and not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    if labeled:
-        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        empty = [path.name for path in classes if not any(path in image.parents for image in paths)]
-        if not classes or empty:
-            raise DataError(f"{folder}: there is no {f'image in its folder {empty[0]}' if empty else 'folder in it'}\n"
-                            f"  help: it needs a folder for each class, with its images ({' '.join(ENDINGS)})")
-        paths = [path for path in paths if path.parent != folder]
-    if not paths:
-        raise DataError(f"{folder}: there is no image in it\n  help: images end in {' '.join(ENDINGS)}")
-    names = [path.relative_to(folder) for path in paths]
-    labels = np.array([name.parts[0] for name in names]) if labeled else None
-    return Examples(str(folder), np.array([name.as_posix() for name in names]), labels,
-                    np.stack([_read_image(path, size) for path in paths]))
-
-
-def _read_image(path, size):
-    """Return an image (size, size, 3), uint8, with white where it is transparent."""
-    try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":
-                raise ValueError("it has more than 8 bits for each pixel and channel")
-            image = ImageOps.exif_transpose(image)
-            if image.has_transparency_data:             # where nothing is seen, the color is arbitrary
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-            return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FileError(f"{path}: this image cannot be read ({error})\n"
-                        "  help: save it as an 8-bit PNG or JPEG, or move it away") from error
 
 
 # ------------------------------------------------------------------------------------------------- to numbers
@@ -177,7 +149,7 @@ class Table(NamedTuple):
         for name, values in zip(train.columns, train.values.T):
             numbers = pandas.to_numeric(values, errors="coerce")
             if name not in categories and np.isfinite(numbers).mean() >= NUMBERS:
-                column = new._numbers(train, name)
+                column = new.read_numbers(train, name)
                 if column.min() < column.max():
                     new.numbers[name] = [float(column.mean()), float(column.std())]
                 continue
@@ -206,7 +178,7 @@ class Table(NamedTuple):
         """Return the examples as an array (n, inputs), float32. Raises DataError for a value that is not a number."""
         columns, parts = dict(zip(examples.columns, examples.values.T)), []
         for name, (mean, scale) in self.numbers.items():
-            scaled = (self._numbers(examples, name) - mean) / scale
+            scaled = (self.read_numbers(examples, name) - mean) / scale
             far = np.flatnonzero(np.abs(scaled) > FAR)
             if len(far):
                 raise DataError(f"{examples.source}: column {name} has {columns[name][far[0]]!r} in row "
@@ -224,7 +196,8 @@ class Table(NamedTuple):
         return {name: values for name, values in found.items() if values}
 
     @staticmethod
-    def _numbers(examples, name):
+    def read_numbers(examples, name):
+        """Return the numbers in a column of the examples, (n,). Raises DataError for a value that is none."""
         values = examples.values[:, examples.columns.index(name)]
         numbers = np.asarray(pandas.to_numeric(values, errors="coerce"), float)
         wrong = np.flatnonzero(~(np.abs(numbers) <= LARGEST))

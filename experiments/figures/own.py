@@ -5,8 +5,10 @@ import numpy as np
 from .common import color, save, wrap
 
 MOST_CLASSES = 12           # in the matrix of suspects
+AS_WRITTEN = {"text.parse_math": False}     # $ in a label or the name of a file is no formula
 
 
+@plt.rc_context(AS_WRITTEN)
 def trust(scores, trusted, clean_trusted, pairs, path, caption):
     """Draw accuracies, the distribution of trust, and the suspects by label; return the path.
 
@@ -71,6 +73,7 @@ def _draw_pairs(axes, pairs):
     axes.set(xlabel="label that the network would give", ylabel="given label")
 
 
+@plt.rc_context(AS_WRITTEN)
 def suspects(images, titles, path, caption):
     """Draw images (n, h, w, 3), each with a title, in rows of eight; return the path."""
     rows = -(-len(images) // 8)

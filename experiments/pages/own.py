@@ -113,23 +113,24 @@ def report(found, result, options):
     scores = {method: (METHODS[method], each["accuracy"], *wilson(each["accuracy"], n))
               for method, each in result.scores.items()}
     caption = f"{found.train.source}: {len(found.train.names)} examples, {len(found.clean.names)} clean ones, {seeds}"
-    written = [write(frame, out / "suspects.csv")]
-    written.append(figures.trust(scores, result.trust, result.clean_trust, frame[["label", "suggestion"]].to_numpy(str),
-                                 out / "trust.png", caption))
-    if isinstance(found.inputs, data.Pixels) and len(frame):
-        titles = [f"{row.label} → {row.suggestion}" for row in frame[:24].itertuples()]
-        written.append(figures.suspects(found.train.values[order[:24]], titles, out / "suspects.png", "The most "
-                                        "suspicious labels, and those that the network would give"))
     asked, classifier = found.predict or result.tested, result.model.classifier
-    written.append(write(predictions(asked, classifier, found.inputs(asked)), out / "predictions.csv"))
     settings = {name: str(value) if isinstance(value, pathlib.Path) else value for name, value in vars(options).items()}
     versions = {"minigrad": mg.__version__, "numpy": np.__version__, "pandas": pandas.__version__,
                 "scikit-learn": sklearn.__version__, "python": platform.python_version()}
-    write_whole(out / "results.json", json.dumps({"settings": settings, "tested on": n, "suspects": len(frame),
-                                                  "scores": result.scores, "versions": versions}, indent=1).encode())
+    results = {"settings": settings, "tested on": n, "suspects": len(frame), "scores": result.scores,
+               "versions": versions}
+    print("written:", write(frame, out / "suspects.csv"))
+    print("written:", write(predictions(asked, classifier, found.inputs(asked)), out / "predictions.csv"))
+    write_whole(out / "results.json", json.dumps(results, indent=1).encode())
+    print("written:", out / "results.json")
     result.model.save(out / "model")
-    for path in [*written, out / "results.json", out / "model"]:
-        print("written:", path)
+    print("written:", out / "model", flush=True)            # pictures last: what fails there costs no training
+    print("written:", figures.trust(scores, result.trust, result.clean_trust,
+                                    frame[["label", "suggestion"]].to_numpy(str), out / "trust.png", caption))
+    if isinstance(found.inputs, data.Pixels) and len(frame):
+        titles = [f"{row.label} → {row.suggestion}" for row in frame[:24].itertuples()]
+        print("written:", figures.suspects(found.train.values[order[:24]], titles, out / "suspects.png", "The most "
+                                           "suspicious labels, and those that the network would give"))
 
 
 # ------------------------------------------------------------------------------------------------- the command
@@ -164,12 +165,13 @@ def check(options):
     check_folder(options.out)
     limits = {"--passes": options.passes >= 1, "--batch": options.batch >= 1, "--rate": 0 < options.rate < 1,
               "--hold-out": 0 < options.hold_out < 1, "--image-size": 4 <= options.image_size <= 512,
-              "--seeds": min(options.seeds) >= 0 and len(set(options.seeds)) == len(options.seeds)}
+              "--seeds": min(options.seeds) >= 0 and max(options.seeds) < 2**32
+              and len(set(options.seeds)) == len(options.seeds)}
     for name, holds in limits.items():
         if not holds:
             value = getattr(options, name[2:].replace("-", "_"))
             raise DataError(f"{name} {value}: out of range\n  help: passes and batch from 1, rate and hold-out "
-                            "between 0 and 1, image-size from 4 to 512, different seeds from 0")
+                            "between 0 and 1, image-size from 4 to 512, different seeds from 0 to 2**32 - 1")
     if options.model and (options.train or options.clean or options.test):
         raise DataError("--model predicts with a trained model, and trains none\n  help: --model FOLDER --predict FILE")
     if options.model and not options.predict:
@@ -189,7 +191,8 @@ def main(arguments=None):
     try:
         check(options)
         if options.model:
-            print("written:", write(load(options.model).predict(options.predict), options.out / "predictions.csv"))
+            frame = load(options.model).predict(options.predict, lambda text: print("note:", text))
+            print("written:", write(frame, options.out / "predictions.csv"))
             return 0
         found = gather(options)
         print(describe(found), flush=True)

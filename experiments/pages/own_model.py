@@ -10,6 +10,7 @@ from minigrad import nn
 from minigrad.errors import DataError, FileError
 from minigrad.estimators import ReweightedClassifier
 from minigrad.files import write_whole
+from minigrad.labels import listed
 from minigrad.training import flatten
 
 from ..data import own as data
@@ -21,14 +22,21 @@ class Model(NamedTuple):
     inputs: Any
     classifier: ReweightedClassifier
 
-    def predict(self, path):
-        """Return a data frame: the row or file, the label and the probability of each label, for a file or folder."""
+    def predict(self, path, note=lambda text: None):
+        """Return a data frame: the row or file, the label and the probability of each label, for a file or folder.
+
+        note: called with each text of notes.
+        """
         examples = read_like(path, self.inputs)
-        return predictions(examples, self.classifier, self.inputs(examples))
+        frame = predictions(examples, self.classifier, self.inputs(examples))
+        for text in notes(examples, self.inputs):
+            note(text)
+        return frame
 
     def save(self, folder):
         """Write both to a folder."""
         make_folder(folder)
+        (folder / "inputs.json").unlink(missing_ok=True)    # so that no other network ever has these inputs
         self.classifier.save(folder / "network.safetensors")
         write_whole(folder / "inputs.json", data.to_json(self.inputs).encode())
 
@@ -38,10 +46,26 @@ def load(folder):
     folder = pathlib.Path(folder)
     try:
         inputs = data.from_json((folder / "inputs.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        shape = _shape(inputs)
+    except (OSError, ValueError, TypeError) as error:
         raise FileError(f"{folder}: there is no model in it ({error})\n"
                         "  help: pass the folder model/ that python -m experiments.own has written") from error
-    return Model(inputs, ReweightedClassifier.load(folder / "network.safetensors", network(inputs)))
+    classifier = ReweightedClassifier.load(folder / "network.safetensors", network(inputs))
+    try:
+        classifier.predict_proba(np.zeros((1, *shape), "float32"))
+    except ValueError as error:
+        raise FileError(f"{folder}: inputs.json and network.safetensors are of different models ({error})\n"
+                        "  help: train again, or copy both from one run") from error
+    return Model(inputs, classifier)
+
+
+def _shape(inputs):
+    """Return the shape of an example after inputs(...)."""
+    if isinstance(inputs, data.Pixels):
+        return inputs.size, inputs.size, len(inputs.mean)
+    if isinstance(inputs, data.Words):
+        return (len(inputs.words),)
+    return (len(inputs.numbers) + sum(map(len, inputs.categories.values())),)
 
 
 def convolutional(rng, shape, classes):
@@ -71,6 +95,19 @@ def read_like(path, inputs, label=None, labeled=False):
         raise DataError(f"{path}: {'this is a file' if columns is None else 'this is a folder'}, unlike the training "
                         "set\n  help: pass folders of images everywhere, or CSV files everywhere")
     return data.read(path, label, text, (), columns, size, labeled)
+
+
+def notes(part, inputs, known=()):
+    """Return what to know about further Examples, as texts: columns and values that the training set lacks.
+
+    known: the names of columns that need no note.
+    """
+    found, unused = [], [name for name in part.unused if name not in known]
+    if unused:
+        found.append(f"{part.source}: columns not in the training set are not used: {', '.join(unused)}")
+    for name, values in inputs.unknown(part).items() if isinstance(inputs, data.Table) else ():
+        found.append(f"{part.source}: column {name} has values that the training set lacks: {listed(values)}")
+    return found
 
 
 def predictions(examples, classifier, X):

@@ -1,4 +1,5 @@
 """Training on data of your own: reading its files, and comparing the methods on them."""
+import collections
 import math
 import pathlib
 from typing import Any, NamedTuple
@@ -9,14 +10,16 @@ from sklearn.metrics import recall_score, roc_auc_score
 
 from minigrad.errors import DataError
 from minigrad.estimators import ReweightedClassifier
-from minigrad.training import Rows, hold_out, listed
+from minigrad.labels import listed
+from minigrad.training import Rows, hold_out
 
 from .. import console
 from ..data import own as data
-from .own_model import Model, network, read_like
+from .own_model import Model, network, notes, read_like
 
 METHODS = {"uniform": "plain training", "proportion": "weights by class", "clean_only": "clean examples alone",
            "reweight": "Algorithm 1"}
+MANY = 20                   # rows that make it unlikely that a column without a gap is anything but their number
 
 
 class Sources(NamedTuple):
@@ -55,16 +58,21 @@ def gather(options):
     _check_labels(train, clean, test)
     if predict:
         inputs(predict)                                     # refuses a wrong value now, not after training
-    notes, same = [], [name for name in train.columns if inputs.columns and name not in inputs.columns]
+    found, same = [], [name for name in train.columns if inputs.columns and name not in inputs.columns]
     if same:
-        notes.append(f"{train.source}: columns with the same value in each row are not used: {', '.join(same)}")
+        found.append(f"{train.source}: columns with the same value in each row are not used: {', '.join(same)}")
+    found += [f"{train.source}: column {name} counts the rows: --drop {name}, unless it says something about the label"
+              for name in _counters(train, inputs)]
     for part in filter(None, (clean, test, predict)):
-        unused = [name for name in part.unused if name not in (options.label, *options.drop, *same)]
-        if unused:
-            notes.append(f"{part.source}: columns not in the training set are not used: {', '.join(unused)}")
-        for name, values in inputs.unknown(part).items() if isinstance(inputs, data.Table) else ():
-            notes.append(f"{part.source}: column {name} has values that the training set lacks: {listed(values)}")
-    return _without_copies(Sources(train, clean, test, predict, inputs, notes))
+        found += notes(part, inputs, (options.label, *options.drop, *same))
+    return _without_copies(Sources(train, clean, test, predict, inputs, found))
+
+
+def _counters(train, inputs):
+    """Return the columns of a table of many rows whose numbers, in order, go up by one."""
+    if not isinstance(inputs, data.Table) or len(train.names) < MANY:
+        return []
+    return [name for name in inputs.numbers if (np.diff(np.sort(inputs.read_numbers(train, name))) == 1).all()]
 
 
 def _check_labels(train, clean, test):
@@ -73,6 +81,7 @@ def _check_labels(train, clean, test):
     if len(missing):
         raise DataError(f"{clean.source}: it has no example of {listed(missing)}, which {train.source} has\n"
                         "  without one, every training example of such a class would count as harmful\n"
+                        f"  its labels: {listed(classes)}\n"
                         "  help: add some that are known to be right, or leave the class out of the training set")
     if len(classes) < 2:
         raise DataError(f"{clean.source}: all labels are {listed(classes)}: there is nothing to tell apart\n"
@@ -86,26 +95,32 @@ def _check_labels(train, clean, test):
 
 
 def _without_copies(found):
-    """Leave out of the training set what is also in the clean or the test set: one row for each row there."""
-    def rows(part):
-        X = found.inputs(part)
-        return [row.tobytes() for row in X] if isinstance(X, np.ndarray) else list(part.values)
-    left = {}
-    for part in (found.clean, found.test):
-        for row in rows(part) if part else ():
-            left[row] = left.get(row, 0) + 1
-    kept = []
-    for k, row in enumerate(rows(found.train)):
-        if left.get(row, 0):
+    """Leave out what would be measured or trained on twice: test examples of the clean set, training ones of both."""
+    test, made = found.test, list(found.notes)
+    if test:
+        test = _left(test, [found.clean], "test", "the clean set", found.inputs, made)
+    train = _left(found.train, filter(None, [found.clean, found.test]), "training", "the clean or the test set",
+                  found.inputs, made)
+    return found._replace(train=train, test=test, notes=made)
+
+
+def _left(part, others, name, where, inputs, made):
+    """Return the examples of a part without those in others: one row for each row there. Append a note to `made`."""
+    def rows(examples):
+        X = inputs(examples)
+        return [row.tobytes() for row in X] if isinstance(X, np.ndarray) else list(examples.values)
+    left, kept = collections.Counter(row for other in others for row in rows(other)), []
+    for k, row in enumerate(rows(part)):
+        if left[row]:
             left[row] -= 1
         else:
             kept.append(k)
-    copies = len(found.train.names) - len(kept)
     if not kept:
-        raise DataError(f"{found.train.source}: all its examples are in the clean or the test set, too\n"
-                        "  help: pass other examples, whose labels may be wrong, to --train")
-    note = [f"{copies} training examples are in the clean or the test set, too: left out of training"] if copies else []
-    return found._replace(train=found.train.take(np.array(kept)), notes=found.notes + note)
+        raise DataError(f"{part.source}: all its examples are in {where}, too\n"
+                        f"  help: pass other {name} examples")
+    if len(kept) < len(part.names):
+        made.append(f"{len(part.names) - len(kept)} {name} examples are in {where}, too: left out")
+    return part.take(np.array(kept))
 
 
 # ------------------------------------------------------------------------------------------------- training
@@ -160,7 +175,8 @@ def wilson(percent, n):
     """Return the ends of the 95 % interval of a share, in percent, that was measured on n examples (Wilson 1927)."""
     p, z = percent / 100, 1.96
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return tuple(100 * (middle + side * half) / (1 + z * z / n) for side in (-1, 1))
+    low, high = ((middle + side * half) / (1 + z * z / n) for side in (-1, 1))
+    return 100 * max(min(low, p), 0.0), 100 * min(max(high, p), 1.0)        # rounding may leave p outside
 
 
 class Comparison(NamedTuple):
@@ -174,15 +190,20 @@ class Comparison(NamedTuple):
     model: Model                # of the first seed
 
 
+def held_out_of(found, options, seed):
+    """Return the indices of the clean examples to measure on: none where there are others to test."""
+    if found.test is not None:
+        return np.zeros(0, int)
+    return hold_out(np.unique(found.clean.labels, return_inverse=True)[1], options.hold_out, seed)
+
+
 def compare(found, options, progress):
     """Train by all methods and with all seeds, and return the Comparison. progress: see `start_progress`."""
     own, clean = found.numbers(found.train), found.numbers(found.clean)
     classes, n = np.unique(clean.y), len(own.y)
     scores, means, clean_trust, first = {method: [] for method in METHODS}, [], [], None
     for seed in options.seeds:
-        held_out = np.zeros(0, int)
-        if found.test is None:
-            held_out = hold_out(np.searchsorted(classes, clean.y), options.hold_out, seed)
+        held_out = held_out_of(found, options, seed)
         tested = found.test or found.clean.take(held_out)
         rest = np.setdiff1d(np.arange(len(clean.y)), held_out)
         rows, known, test = join(own, clean.take(rest)), np.arange(n + len(rest)) >= n, found.numbers(tested)
@@ -203,7 +224,6 @@ def compare(found, options, progress):
 
 def start_progress(found, options):
     """Return the Progress of all passes."""
-    held = 0 if found.test else options.hold_out
-    clean = round(len(found.clean.names) * (1 - held))
+    clean = len(found.clean.names) - len(held_out_of(found, options, options.seeds[0]))
     total = sum(passes(method, len(found.train.names) + clean, clean, options) for method in METHODS)
     return console.Progress(total * len(options.seeds), len(METHODS) * len(options.seeds), options.quiet)

@@ -184,8 +184,6 @@ def test_what_is_printed(cancer, tmp_path, capsys):
         low, high = own_training.wilson(found[method]["accuracy"], 20)
         numbers = re.search(rf"^{name} +([\d.]+)  ([\d.]+) to ([\d.]+) +([\d.]+) +([\d.]+)$", text, re.M).groups()
         assert np.allclose([float(each) for each in numbers], [found[method]["accuracy"], low, high, found[method]["balanced"], found[method]["auc"]], atol=0.06)
-    exact = binomtest(17, 20).proportion_ci(method="wilson")
-    assert np.allclose(own_training.wilson(85, 20), [100 * exact.low, 100 * exact.high], atol=0.01)
     assert "8/8 runs done: Algorithm 1, seed 1" in progress
     held = pandas.read_csv(tmp_path / "predictions.csv")
     clean = pandas.read_csv(cancer[0] / "clean.csv")["target"]
@@ -195,6 +193,38 @@ def test_what_is_printed(cancer, tmp_path, capsys):
     assert settings["tested on"] == 20 and settings["settings"]["seeds"] == [0, 1] and settings["settings"]["out"] == str(tmp_path)
     assert f"more than half of the passes: {settings['suspects']} of 369 training labels" in text
     assert settings["suspects"] == len(pandas.read_csv(tmp_path / "suspects.csv"))
+
+
+@pytest.mark.parametrize("n", range(1, 60, 2))
+def test_the_interval_is_wilsons_and_holds_the_share(n):
+    """Also where rounding would leave 100 % outside, for which an error bar of negative length is refused."""
+    for right in (0, n // 2, n):
+        low, high = own_training.wilson(100 * right / n, n)
+        exact = binomtest(right, n).proportion_ci(method="wilson")
+        assert np.allclose([low, high], [100 * exact.low, 100 * exact.high], atol=0.01) and str(low) != "-0.0"
+        assert 0 <= low <= 100 * (right / n) <= high <= 100
+
+
+@pytest.mark.parametrize("arguments", [["--hold-out", "0.9"], ["--hold-out", "0.1", "--batch", "3"], ["--test", "test.csv"]], ids=str)
+def test_progress_counts_each_pass(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in (GOOD | {"test.csv": "size,color,label\n9,red,yes\n"}).items():
+        (tmp_path / name).write_text(text)
+    options = own.parser().parse_args([*CSV, *arguments, "--passes", "2", "--seeds", "0", "1", "--quiet"])
+    found = own_training.gather(options)
+    with own_training.start_progress(found, options) as progress:
+        own_training.compare(found, options, progress)
+    assert progress.done == progress.total and progress.ended == progress.count == 8
+
+
+def test_what_fails_in_a_picture_costs_no_training(cancer, tmp_path, capsys, monkeypatch):
+    def full(*arguments):
+        raise OSError("no space left")
+    monkeypatch.setattr(figures, "trust", full)
+    status, text, error = run(capsys, *files(cancer[0]), "--label", "target", "--passes", "1", "--quiet", "--out", tmp_path)
+    assert status == 1 and error == "error: no space left\n  help: --out FOLDER, with free space\n"
+    assert [line.rpartition("/")[2] for line in text.splitlines() if line.startswith("written: ")] == ["suspects.csv", "predictions.csv", "results.json", "model"]
+    assert len(own.load(tmp_path / "model").predict(cancer[0] / "new.csv")) == len(pandas.read_csv(cancer[0] / "new.csv"))
 
 
 @pytest.mark.parametrize("kind, new", [("table_run", "new.csv"), ("image_run", "test"), ("text_run", "test.csv")])
@@ -216,6 +246,34 @@ def test_the_saved_model_knows_the_trust_of_all_passes(cancer, table_run):
     assert model.n_iter_ == 40 and np.allclose(model.trust_[found["row"] - 1], found["trust"], atol=1e-4)
     assert np.allclose(model.sample_weights_[found["row"] - 1], found["weight"], atol=1e-4)
     assert model.trust_[len(cancer[1]):].mean() > 0.9 and len(model.trust_) == len(cancer[1]) + 40      # the clean rows come last
+
+
+def test_a_network_is_never_given_the_inputs_of_another(table_run, text_run, tmp_path, monkeypatch):
+    """Neither by hand, nor where writing over an old model was interrupted between its two files."""
+    model = own.load(table_run / "model")
+    model.save(tmp_path)
+    assert own.load(tmp_path).inputs == model.inputs
+    (tmp_path / "inputs.json").write_bytes((text_run / "model" / "inputs.json").read_bytes())
+    with pytest.raises(FileError, match="inputs.json and network.safetensors are of different models .*\n  help: train again"):
+        own.load(tmp_path)
+
+    def interrupt(path, text):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(own_model, "write_whole", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.save(tmp_path)
+    with pytest.raises(FileError, match="there is no model in it"):
+        own.load(tmp_path)
+
+
+def test_a_model_tells_what_it_does_not_know(table_run, cancer, tmp_path, capsys):
+    table = pandas.read_csv(cancer[0] / "new.csv").assign(hospital="west", note="x")
+    table.to_csv(tmp_path / "new.csv", index=False)
+    status, text, _ = run(capsys, "--model", table_run / "model", "--predict", tmp_path / "new.csv", "--out", tmp_path)
+    new = tmp_path / "new.csv"
+    assert (status, text.splitlines()) == (0, [f"note: {new}: columns not in the training set are not used: note",
+                                               f"note: {new}: column hospital has values that the training set lacks: 'west'",
+                                               f"written: {tmp_path / 'predictions.csv'}"])
 
 
 def test_nothing_is_overwritten_unasked(cancer, table_run, capsys, monkeypatch):
@@ -286,6 +344,24 @@ def test_files_of_other_programs_are_read(tmp_path):
     assert padded.columns == ("size",) and padded.labels.tolist() == ["yes", "no"] and padded.values.tolist() == [["1"], ["2"]]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("names", [["a,b,c,d", "label"], ["a;b;c;d", "label"], ["a\tb\tc\td", "label"], ["size", "label"]], ids=str)
+def test_the_separator_is_found(separator, names, tmp_path):
+    """Whatever else is in the names: by the column of the labels. A file may begin with empty lines."""
+    path = tmp_path / "a.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        file.write("\n")
+        csv.writer(file, delimiter=separator).writerows([names, ["1,5", "yes"], ["2", "no"]])
+    found = data.read(path, "label")
+    assert found.columns == (names[0],) and found.labels.tolist() == ["yes", "no"] and found.values.tolist() == [["1,5"], ["2"]]
+    assert data.read(path, columns=names[:1]).values.tolist() == data.read(path, text=names[0]).values[:, None].tolist() == [["1,5"], ["2"]]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        file.write("\n")
+        csv.writer(file, delimiter=separator).writerows([[*names, names[0]], ["1", "yes", "2"]])
+    with pytest.raises(DataError, match="two columns have the name"):
+        data.read(path, "label")
+
+
 def test_images_are_turned_resized_and_sorted(tmp_path):
     picture = Image.new("RGB", (6, 4), "red")
     exif = picture.getexif()
@@ -299,6 +375,10 @@ def test_images_are_turned_resized_and_sorted(tmp_path):
     assert found.names.tolist() == ["a/deep/1.png", "b/2.jpg"] and found.labels.tolist() == ["a", "b"] and found.values.shape == (2, 4, 4, 3)
     assert (found.values[0, 0] == [0, 0, 255]).all() and (found.values[0, 3] == [255, 0, 0]).all()
     assert data.read(tmp_path / "b", labeled=False).labels is None
+    (tmp_path / "c").symlink_to(tmp_path / "a")             # data sets are often links to others
+    assert data.read(tmp_path, size=4).names.tolist() == data.read(tmp_path, labeled=False).names.tolist() == ["a/deep/1.png", "b/2.jpg", "c/deep/1.png"]
+    (tmp_path / "a" / "deep" / "1.png").rename(tmp_path / "0.png")
+    assert data.read(tmp_path, labeled=False).names.tolist() == ["0.png", "b/2.jpg"]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -324,8 +404,27 @@ def test_rows_of_the_clean_file_are_not_trained_on_twice(cancer, tmp_path):
     pandas.concat([clean[:3].assign(target="benign"), train[:50], clean[:1]]).to_csv(tmp_path / "train.csv", index=False)
     found = own_training.gather(own.parser().parse_args(["--train", str(tmp_path / "train.csv"), "--clean", str(cancer[0] / "clean.csv"), "--label", "target"]))
     assert found.train.names.tolist() == [*range(4, 55)]
-    assert found.notes == ["3 training examples are in the clean or the test set, too: left out of training"]
+    assert found.notes == ["3 training examples are in the clean or the test set, too: left out"]
     assert "note: 3 training examples" in own.describe(found)
+
+
+def test_clean_rows_are_not_tested_on(cancer, tmp_path):
+    """They are trained on: accuracy would be too high. A training row may then be in both files, and is left out."""
+    clean, test = (pandas.read_csv(cancer[0] / f"{name}.csv") for name in ("clean", "test"))
+    pandas.concat([test[:30], clean[:5]]).to_csv(tmp_path / "test.csv", index=False)
+    pandas.concat([test[10:20], clean[:5], clean[20:22], pandas.read_csv(cancer[0] / "train.csv")[:10]]).to_csv(tmp_path / "train.csv", index=False)
+    options = own.parser().parse_args(["--train", str(tmp_path / "train.csv"), "--clean", str(cancer[0] / "clean.csv"), "--test", str(tmp_path / "test.csv"), "--label", "target"])
+    found = own_training.gather(options)
+    assert found.test.names.tolist() == [*range(1, 31)] and found.test.labels.tolist() == test["target"][:30].tolist() and found.train.names.tolist() == [*range(18, 28)]
+    assert found.notes[-2:] == ["5 test examples are in the clean set, too: left out", "17 training examples are in the clean or the test set, too: left out"]
+
+
+def test_a_column_that_counts_the_rows_is_named(tmp_path):
+    size = np.random.default_rng(0).permutation(25)
+    pandas.DataFrame({"id": size + 7, "step": 2 * size, "age": size // 2, "label": np.where(size % 2, "yes", "no")}).to_csv(tmp_path / "a.csv", index=False)
+    train = data.read(tmp_path / "a.csv", "label")
+    assert own_training._counters(train, data.Table.fit(train)) == ["id"]
+    assert own_training._counters(train.take(np.arange(10)), data.Table.fit(train)) == []
 
 
 def test_clean_examples_alone_are_trained_on_for_as_many_steps():
@@ -407,6 +506,11 @@ def test_the_picture_of_suspects_by_label(drawn, at):
     assert texts_of(drawn[1].axes[2].texts) == ["no suspects"] and not drawn[1].axes[2].axison
 
 
+def test_labels_are_no_formulas(tmp_path):
+    path = figures.trust(SCORES, np.ones(3), np.ones(1), [("$\\frac$", "$x_")] * 2, tmp_path / "a.png", r"$\frac$ a$b")
+    assert figures.suspects(np.zeros((1, 4, 4, 3), "uint8"), [r"$\frac$ → $x_"], tmp_path / "b.png", r"$\frac$").exists() and path.exists()
+
+
 def test_of_many_classes_the_most_frequent_are_drawn(drawn, at):
     names = [f"{k:02d}" if k else "00, which is a long name" for k in range(14)]
     pairs = [(name, names[0]) for k, name in enumerate(names) for _ in range(1 + (k > 2))]      # 01 and 02 least
@@ -452,9 +556,11 @@ REFUSED = {
     "rows alike": ({"train.csv": "size,color,label\n1,red,yes\n1,red,no\n"}, CSV, "train.csv: no column has different values\n  help: pass more rows"),
     "long texts": ({"train.csv": "name,label\n" + LONG.replace("name", "x " * 50)}, CSV, "train.csv: column name has 101 different values, such as 'x x x x x x x x x x x x x x x x x x x x x x x x x x x [...]': too"),
     "no such category": ({}, [*CSV, "--categories", "colour"], "train.csv: there is no column colour\n  columns: size, color\n"),
-    "a class missing": ({"train.csv": GOOD["train.csv"] + "5,red,maybe\n"}, CSV, "clean.csv: it has no example of 'maybe', which train.csv has\n  without one"),
+    "a class missing": ({"train.csv": GOOD["train.csv"] + "5,red,maybe\n"}, CSV, "clean.csv: it has no example of 'maybe', which train.csv has\n  without one, every training example of such a class would "
+                        "count as harmful\n  its labels: 'no', 'yes'\n  help: add some"),
     "one class": ({name: "size,label\n1,yes\n2,yes\n" for name in GOOD}, CSV, "clean.csv: all labels are 'yes': there is nothing to tell apart\n"),
     "one example": ({"clean.csv": "size,color,label\n9,red,yes\n8,red,yes\n3,blue,no\n"}, CSV, "clean.csv: it has one example of 'no', which leaves none to test on\n  help: two of each"),
+    "only clean rows to test": ({}, [*CSV, "--test", "clean.csv"], "clean.csv: all its examples are in the clean set, too\n  help: pass other test examples"),
     "an unknown label": ({"test.csv": "size,color,label\n1,red,perhaps\n"}, [*CSV, "--test", "test.csv"], "test.csv: the labels 'perhaps' are in no training example\n  known: 'no', 'yes'\n"),
     "only copies": ({"train.csv": GOOD["clean.csv"]}, CSV, "train.csv: all its examples are in the clean or the test set, too\n"),
     "no row": ({"train.csv": "size,color,label\n"}, CSV, "train.csv: it has no row below the header\n"),
@@ -464,6 +570,7 @@ REFUSED = {
     "another encoding": ({"train.csv": "size,label\n1,\xe4\n".encode("latin-1")}, CSV, "train.csv: not a text in UTF-8 ("),
     "no such column to drop": ({}, [*CSV, "--drop", "sizes"], "train.csv: there is no column sizes\n  columns: size, color, label\n  help: size?"),
     "a column without name": ({"train.csv": ",size,label\n0,1,yes\n1,2,no\n"}, CSV, "train.csv: a column has no name\n  help: name it, or --drop 'Unnamed: 0'\n"),
+    "a column of nothing": ({"train.csv": "size,label,\n1,yes,\n2,no,\n"}, CSV, "train.csv: a column has no name\n  help: name it, or --drop 'Unnamed: 2'\n"),
     "two columns of one name": ({"train.csv": "size,label, label\n1,yes,yes\n2,no,no\n"}, CSV, "train.csv: two columns have the name label\n  help: rename or remove one"),
     "blanks": ({"train.csv": "size,color,label\n1,red,yes\n2,' ',no\n".replace("'", '"')}, CSV, "train.csv: column color has no value in row 2\n"),
     "--text and --drop": ({}, [*CSV, "--text", "color", "--drop", "size"], "--text reads one column besides the labels\n  help: --text COLUMN --label COLUMN"),
@@ -477,11 +584,13 @@ REFUSED = {
     "hold-out": ({}, [*CSV, "--hold-out", "1"], "--hold-out 1.0: out of range\n"),
     "image-size": ({}, [*CSV, "--image-size", "3"], "--image-size 3: out of range\n"),
     "seeds": ({}, [*CSV, "--seeds", "1", "1"], "--seeds [1, 1]: out of range\n"),
+    "a huge seed": ({}, [*CSV, "--seeds", str(2**32)], "--seeds [4294967296]: out of range\n"),
     "a negative seed": ({}, [*CSV, "--seeds", "-1"], "--seeds [-1]: out of range\n"),
     "--model and --train": ({}, [*CSV, "--model", "m", "--predict", "train.csv"], "--model predicts with a trained model, and trains none\n"),
     "--model alone": ({}, ["--model", "m"], "--model: there is nothing to predict\n"),
     "no model": ({}, ["--model", "m", "--predict", "train.csv"], "m: there is no model in it ("),
     "another JSON": ({"inputs.json": '{"kind": "sound"}'}, ["--model", ".", "--predict", "train.csv"], ".: there is no model in it (it has no kind, which is table, words or pixels)\n"),
+    "another kind of JSON": ({"inputs.json": '{"kind": "table", "numbers": 3, "categories": {}}'}, ["--model", ".", "--predict", "train.csv"], ".: there is no model in it ("),
     "half a JSON": ({"inputs.json": '{"kind": "table"}'}, ["--model", ".", "--predict", "train.csv"], ".: there is no model in it ("),
 }
 FOLDERS = ["--train", "train", "--clean", "clean"]
