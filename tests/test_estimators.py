@@ -373,7 +373,7 @@ def test_a_loaded_classifier_predicts_and_goes_on(network, tmp_path):
     assert again.get_params() == {**model.get_params(), "random_state": None}
 
 
-@pytest.mark.parametrize("settings", [dict(hidden_layer_sizes=(3, 3)), dict(network=layers), dict(method="uniform", batch_size=7, random_state=5)], ids=str)
+@pytest.mark.parametrize("settings", [dict(hidden_layer_sizes=(3, 3)), dict(network=layers), dict(method="uniform", batch_size=7, random_state=5)], ids=", ".join)
 @pytest.mark.parametrize("warm", [True, False])
 def test_what_was_fitted_is_saved_whatever_is_set_later(settings, warm, tmp_path):
     """As documented, network and hidden_layer_sizes have no effect on a warm start: the file holds what there is, not what is set."""
