@@ -83,7 +83,7 @@ def training_curves(lines, path, caption):
     40 % background flip, 100 clean images). Raises MinigradError for lines of several settings.
     """
     check_one_setting(lines)
-    same_task = {tuple(line[key] for key in ("data", "bias", "share", "clean")) for line in lines} <= {FIGURE_7_TASK}
+    same_task = {tuple(line.get(key) for key in ("data", "bias", "share", "clean")) for line in lines} <= {FIGURE_7_TASK}
     drawn = {line["method"] for line in lines} if same_task else set()
     theirs = {method: points for method, points in FIGURE_7.items() if method in drawn}
     figure, panels = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
