@@ -114,7 +114,9 @@ def test_what_numpy_computes_for_plain_arguments_has_its_arguments_when_traced()
 
 @pytest.mark.parametrize("f", [
     lambda x: mg.fliplr(m=x), lambda x: mg.tile(A=x, reps=2), lambda x: mg.split(ary=x, indices_or_sections=2)[0], lambda x: mg.rot90(m=x, k=3), lambda x: mg.real(val=x),
-    lambda x: mg.real_if_close(a=x), lambda x: mg.repeat(x, axis=0, repeats=2), lambda x: mg.diagonal(a=x, offset=1)])
+    lambda x: mg.real_if_close(a=x), lambda x: x + mg.angle(deg=True, z=x), lambda x: mg.repeat(x, axis=0, repeats=2), lambda x: mg.diagonal(a=x, offset=1),
+    lambda x: mg.diagonal(x, axis1=1, axis2=0), lambda x: mg.diagonal(x, 1, axis2=0, axis1=1), lambda x: mg.rot90(x, axes=(1, 0)), lambda x: mg.hsplit(ary=x, indices_or_sections=3)[1],
+    lambda x: mg.array_split(x, axis=1, indices_or_sections=2)[0]])
 def test_names_of_numpy_are_those_of_traced_values_too(f):
     x = np.arange(1.0, 7.0).reshape(2, 3)
     np.testing.assert_array_equal(mg.linearize(f, x)[0], f(x))

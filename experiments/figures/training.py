@@ -83,8 +83,8 @@ def training_curves(lines, path, caption):
     40 % background flip, 100 clean images). Raises MinigradError for lines of several settings.
     """
     check_one_setting(lines)
-    same_task = {tuple(line.get(key) for key in ("data", "bias", "share", "clean")) for line in lines} <= {FIGURE_7_TASK}
-    drawn = {line["method"] for line in lines} if same_task else set()
+    tasks = {tuple(line.get(key) for key in ("data", "bias", "share", "clean")) for line in lines}
+    drawn = {line["method"] for line in lines} if tasks <= {FIGURE_7_TASK} else set()
     theirs = {method: points for method, points in FIGURE_7.items() if method in drawn}
     figure, panels = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     for axes, name, field in zip(panels, ("validation", "train"), ("validation_error", "train_error")):

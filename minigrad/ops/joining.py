@@ -141,10 +141,11 @@ def roll(a: Array, shift: int | Sequence[int], axis: int | Sequence[int] | None 
 def _rearranged(name: str, doc: str) -> Callable[..., Any]:
     """Return NumPy's function of this name, which moves elements: on the indices of a, it tells where each is from."""
     def f(*args: Any, **params: Any) -> Any:
-        x, *settings = signature.bind(*args, **params).args         # no argument is by keyword alone
+        bound = signature.bind(*args, **params)                     # a comes first, whatever NumPy calls it
+        x, *settings = bound.args
         a = array(x)
         xp, flat = module_of(raw(a)), ravel(a)
-        found = getattr(xp, name)(xp.arange(a.size).reshape(a.shape), *settings)
+        found = getattr(xp, name)(xp.arange(a.size).reshape(a.shape), *settings, **bound.kwargs)
         parts = [reshape(getitem(flat, i.ravel()), i.shape) for i in (found if isinstance(found, list) else [found])]
         return parts if isinstance(found, list) else parts[0]
     signature = numpys(name)

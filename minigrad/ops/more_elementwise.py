@@ -11,6 +11,7 @@ Every line is a row of the table of derivatives, d(y, x), as in elementwise.py. 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from typing import Any
 
@@ -80,11 +81,12 @@ def _of_real(name: str, f: Any, doc: str) -> Any:
     """Return NumPy's function of complex numbers, of traced ones for real ones alone: DTypeError for others."""
     @functools.wraps(f)
     def called(*args: Any, **params: Any) -> Array:
-        x = next(iter((*args, *params.values())))
+        x = signature.bind(*args, **params).args[0]
         if x.dtype.kind == "c":
             raise DTypeError(message(f"{name}(x)", "only real numbers have derivatives here", [("x", x, "")],
                                      "keep real and imaginary part as two arrays"))
         return f(*args, **params)
+    signature = inspect.signature(f)
     return row(name, called, doc)
 
 
