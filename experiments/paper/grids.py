@@ -100,7 +100,8 @@ row(Grid(SMALL, ("reweight+half",)), Grid("resnet-32", ("reweight+half",)), need
           cleans=(15, 30, 50, 100, 200, 500, 1000)), along="cleans")
 def figure4(lines, runs, options, caption, file):
     """Figure 4 of the paper: test accuracy against the number of clean images, with 40 % background flips."""
-    theirs = {options.data: figures.paper.curves("clean", options.data, options.grid.biases[0], options.shares[0])}
+    data, bias, share, _ = _task(options, options.grid.biases[0])
+    theirs = {data: figures.paper.curves("clean", data, bias, share)}
     yield figures.accuracy_against(lines, "clean", theirs, file(), caption, "number of clean images")
 
 
@@ -109,7 +110,7 @@ def figure4(lines, runs, options, caption, file):
           shares=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5)), along="shares")
 def figure5(lines, runs, options, caption, file):
     """Figure 5 of the paper: test accuracy against the share of background flips."""
-    data, bias, _, clean = _task(options, "background")
+    data, bias, _, clean = _task(options, options.grid.biases[0])
     theirs = {data: figures.paper.curves("share", data, bias, clean)}
     yield figures.accuracy_against(lines, "share", theirs, file(), caption, "share of flipped labels")
 
