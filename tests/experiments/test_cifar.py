@@ -170,7 +170,8 @@ def test_every_figure_from_end_to_end(small, tmp_path, capsys, name):
 def test_two_figures_at_once_share_their_runs(small, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["--methods", "uniform", "--out", str(out)]
-    assert command_line.main(["table2", "figure7", *arguments], executor=Here()) == 0
+    assert command_line.main(["table2", "figure7", "table2", *arguments], executor=Here()) == 0         # one of them twice, by mistake
+    assert capsys.readouterr().out.count("table2-cifar10.png") == 1
     assert len(list(out.glob("*.jsonl"))) == 1
     assert {"table2-cifar10.png", "figure7-cifar10.png"} <= {path.name for path in out.glob("*.png")}
     before = [path.stat().st_mtime_ns for path in out.glob("*.safetensors")]

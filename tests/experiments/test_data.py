@@ -176,6 +176,14 @@ def test_a_mirror_is_neither_waited_for_nor_listened_to_without_end(tmp_path, mo
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_a_file_of_the_largest_size_is_whole(tmp_path):
+    with fetch._BoundedFile(tmp_path / "f", 8) as file:
+        assert [file.write(b"1234"), file.write(b"5678"), file.count] == [4, 4, 8]
+        with pytest.raises(OSError, match="more than 8 bytes"):
+            file.write(b"9")
+    assert (tmp_path / "f").read_bytes() == b"12345678"
+
+
 def test_no_file_is_held_in_memory_before_its_checksum_holds(tmp_path):
     path, content = tmp_path / "f", bytes(range(256)) * (1 << 16)
     path.write_bytes(content)

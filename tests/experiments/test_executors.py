@@ -141,6 +141,32 @@ def test_a_full_disk_here_fails_the_run(tmp_path, elsewhere, monkeypatch):
     assert "No space left on device" in pool.run_all([run], 1, elsewhere, quiet=True)[run.name]
 
 
+def test_no_more_runs_are_submitted_than_there_is_room_for(tmp_path):
+    """Also when one of several ends, and when there is less room than before."""
+    runs, rooms, futures, counts = [run_of(tmp_path, key=key, steps=20) for key in range(6)], [3, 3, 1], [], []
+
+    def room():
+        return rooms.pop(0) if len(rooms) > 1 else rooms[0]
+
+    def submit(run):
+        futures.append(concurrent.futures.Future())
+        return futures[-1]
+
+    def take(run, future):
+        ended[run.name] = None
+    ended, going = {}, {}
+
+    def wait(waiting, *how):
+        """Count the runs that go on, and let the oldest one end."""
+        counts.append(len(waiting))
+        oldest = next(future for future in futures if future in waiting)
+        return {oldest}, None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool.concurrent.futures, "wait", wait)
+        pool._run_in_order(submit, runs, ended, going, take, room)
+    assert counts == [3, 3, 2, 1, 1, 1] and list(ended) == [run.name for run in runs]
+
+
 def test_the_first_runs_go_on_before_others_begin(tmp_path, elsewhere, monkeypatch):
     """With room for one: no run waits half-way while others take turns."""
     runs = [run_of(tmp_path / "here", key=key, steps=40) for key in range(3)]

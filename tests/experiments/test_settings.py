@@ -11,7 +11,7 @@ import pytest
 
 from experiments import COMMANDS, figures
 from experiments.benchmark import benchmark, peers
-from experiments.data import Flip
+from experiments.data import Flip, Images
 from experiments.figures import paper
 from experiments.methods import METHODS, Boosted, Weighting
 from experiments.pages import contradiction, nested, nested_page, walkthrough
@@ -77,6 +77,18 @@ def test_what_an_imbalanced_task_is_made_of(monkeypatch):
     monkeypatch.setattr(figure2, "_source", {"sample": ("images", None, None, 100), "mnist": ("images", "test", 5000, 250)}.get)
     figure2.task("sample", 0.9, 0), figure2.task("mnist", 0.995, 0)
     assert asked == [(0.9, None, None, 100, Flip(None)), (0.995, "test", 5000, 250, Flip(None, variant="paper"))]
+
+
+def test_mnist_without_the_5000_images_that_the_authors_set_aside(monkeypatch):
+    """They are the first: the authors' loader makes them its validation set."""
+    numbers = np.arange(60_000)
+    monkeypatch.setattr(figure2.data, "mnist", lambda: (Images(numbers, -numbers), "test"))
+    figure2._source.cache_clear()
+    train, test, total, tests = figure2._source("mnist")
+    figure2._source.cache_clear()
+    np.testing.assert_array_equal(train.images, numbers[5000:])
+    np.testing.assert_array_equal(train.labels, -numbers[5000:])
+    assert (test, total, tests) == ("test", 5000, 250)
 
 
 # ------------------------------------------------------------------------------- Tables 1 and 2, Figures 3 to 7

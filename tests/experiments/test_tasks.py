@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from experiments import data
@@ -125,6 +125,7 @@ def test_true_uniform_flips_are_exact(labels, share, key):
     np.testing.assert_array_equal(new, uniform_flip(labels, share, 5, generator(key)))
 
 
+@example([0] * 7, 0.5, 0, 1, "paper")                     # int(3.5) labels, where round(3.5) is 4
 @given(st.lists(st.integers(0, 4), max_size=60), shares, seeds, st.integers(0, 4), variants)
 def test_background_flips_go_one_way(labels, share, key, target, variant):
     labels = np.array(labels, int)

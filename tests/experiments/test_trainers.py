@@ -54,7 +54,8 @@ def run_of(folder, method="uniform", key=0, task=task, **changes):
                Problem(init, prepare), settings, folder, base and run_of(folder, base.name, key, task))
 
 
-def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ratio", [1.0, 2.0])
+def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch, ratio):
     """Three steps of a rule with known weights, losses and scores: every number of the line is computed by hand."""
     rng, seen = np.random.default_rng(0), []
 
@@ -67,9 +68,9 @@ def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
                 for image, label in zip(batch.images, batch.labels)]
         seen.append((step, batch.labels, part.true[rows]))
         return step
-    part = task(0).train
+    part = task(0, ratio=ratio).train
     monkeypatch.setitem(METHODS, "told", METHODS["uniform"]._replace(rule=rule))
-    run = dataclasses.replace(run_of(tmp_path, "told", steps=3), task=task)
+    run = dataclasses.replace(run_of(tmp_path, "told", steps=3), task=lambda: task(0, ratio=ratio))
     line, = train(run)
     w, given, true = (np.concatenate([row[k] if k else row[0].weights for row in seen]) for k in range(3))
     own = np.concatenate([row[0].aux.scores.argmax(1) for row in seen])
@@ -79,7 +80,8 @@ def test_the_record_holds_what_the_rule_did(tmp_path, monkeypatch):
     assert np.isclose(line["train_error"], 100 * np.mean(own != given))
     assert np.isclose(line["own_label_right"], np.mean(own[own != given] == true[own != given]))
     assert np.isclose(line["noisy_weight"], w[wrong].mean() / w[~wrong].mean())
-    assert line["minority_weight"] == 0.0                   # of a task that has no rare class
+    rare = given == 9 if ratio > 1 else np.zeros(len(given), bool)          # a task without a tail has no rare class
+    assert rare.any() == (ratio > 1) and np.isclose(line["minority_weight"], w[rare].sum() / w.sum())
     np.testing.assert_allclose(line["clean_losses"], [float(row[0].clean_loss) for row in seen], rtol=1e-3)
 
 

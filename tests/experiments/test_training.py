@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -165,6 +166,27 @@ def test_a_complete_record_without_a_checkpoint_is_a_finished_run(tmp_path):
     assert without_time(train(run)) == without_time(lines) and run.checkpoint.exists()
 
 
+def test_which_runs_of_a_chain_need_their_checkpoints(tmp_path):
+    """Those of the bases of what is to be trained; of a base that has lost its own, that of the base below too."""
+    second = run_of(tmp_path, "fine_tune")
+    third = dataclasses.replace(second, name="third", base=second)
+    chain = [second.base, second, third]
+
+    def needed():
+        return [run.is_base for run in pool.add_bases([third])]
+    assert needed() == [True, True, False]
+    for run in chain[:2]:
+        train(run)
+    assert needed() == [False, True, False]
+    second.checkpoint.unlink()
+    assert needed() == [True, True, False]
+    train(dataclasses.replace(second, is_base=True))
+    train(third)
+    for run in chain:
+        run.checkpoint.unlink()
+    assert needed() == [False, False, False]
+
+
 def test_a_base_is_trained_again_only_where_it_is_needed(tmp_path, capsys):
     def sweep():
         pool.run_all([tuned], 1, concurrent.futures.ThreadPoolExecutor(1))
@@ -185,6 +207,19 @@ def test_a_base_is_trained_again_only_where_it_is_needed(tmp_path, capsys):
     sweep()
     again = tree.read(tuned.checkpoint)[0]
     assert base.checkpoint.exists() and all(np.array_equal(kept[name], again[name]) for name in kept)
+
+
+def test_the_seconds_of_a_line_are_those_since_the_line_before(tmp_path, monkeypatch):
+    """One second for each step here, with a checkpoint after every eighth, at which the count goes on."""
+    now, step = [100.0], trainers.Descent.step
+
+    def slow(self, learned, t):
+        now[0] += 1.0
+        return step(self, learned, t)
+    monkeypatch.setattr(trainers.Descent, "step", slow)
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(loop, "SAVE_INTERVAL", 7.0)
+    assert [line["seconds"] for line in train(run_of(tmp_path, steps=50))] == [20.0, 20.0, 10.0]
 
 
 @pytest.mark.parametrize("text", ["hello\n", '{"method": "uniform"}\n', '{"step": 20, "method": "another"}\n'])
@@ -286,6 +321,30 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
     run.checkpoint.write_bytes(damage(run.checkpoint.read_bytes()))
     with pytest.raises(FileError, match="not a whole safetensors file.*\n  help: delete it"):
         train(run)
+
+
+def test_where_a_longer_run_goes_on(tmp_path):
+    """After the shorter one's steps, unless its rule may have read how many there are, or its base has grown too."""
+    def longer(run, steps):
+        return dataclasses.replace(run, settings=dataclasses.replace(run.settings, steps=steps))
+    for method in ("uniform", "mentor", "fine_tune"):
+        run = run_of(tmp_path / method, method)
+        for each in filter(None, (run.base, run)):
+            train(each)
+        step, lines, rows = runs.read_position(longer(run, 80))
+        assert (step, len(lines), rows) == ((0, 0, []) if method == "mentor" else (60, 3, []))
+    grown = dataclasses.replace(run, base=longer(run.base, 80))
+    assert runs.read_position(grown) == runs.read_position(longer(grown, 80)) == (0, [], [])
+    assert runs.read_position(run)[0] == 60
+
+
+def test_a_failed_run_does_not_count_as_complete(tmp_path):
+    """Not even with a full record, which may be of an earlier time."""
+    run, other = run_of(tmp_path), run_of(tmp_path, "uniform")
+    for each in (run, other):
+        train(each)
+    assert runs.split_finished([run, other], {run.name: "why"}) == ([other], [f"{run.name}: step 60 of 60"])
+    assert runs.split_finished([run, other], {}) == ([run, other], [])
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
@@ -580,6 +639,21 @@ def test_ctrl_c_stops_cleanly_and_a_killed_process_resumes(tmp_path):
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True, env=environment)
     a, b = (read_record(folder / record.name) for folder in (record.parent, tmp_path / "whole"))
     assert without_time(a) == without_time(b) and len(a) == 2
+
+
+def test_what_a_worker_tells_the_progress_bar(monkeypatch):
+    """At once the steps that are not repeated and every line; other steps ten at a time, and what is left at the end."""
+    sent, line = [], {"step": 15, "train_error": 1.0, "test_error": 2.0, "seconds": 3.0}
+
+    def attempt(run, progress):
+        progress(-200, None)
+        for steps, text in [(1, None)] * 14 + [(1, line)] + [(1, None)] * 3:
+            progress(steps, text)
+        return "why"
+    monkeypatch.setattr(pool, "attempt", attempt)
+    monkeypatch.setattr(pool, "_worker", {"stop": types.SimpleNamespace(value=False), "sender": types.SimpleNamespace(send=sent.append)})
+    assert pool._attempt_in_worker(types.SimpleNamespace(name="a")) == "why"
+    assert sent == [(-200, "a", None), (10, "a", None), (5, "a", {"step": 15, "train_error": 1.0, "test_error": 2.0}), (3, "a")]
 
 
 def test_an_error_in_a_worker_reaches_the_caller(tmp_path):

@@ -6,6 +6,7 @@ method has a row here; the tests fail for a method without one, and for two meth
 """
 import functools
 import inspect
+import types
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def part(n, rare, wrong, rng, start):
 
 def make_task():
     rng = np.random.default_rng(11)
-    train_set, clean = part(30, 7, 2, rng, 0), part(6, 3, 0, rng, 100)
+    train_set, clean = part(30, 6, 2, rng, 0), part(6, 3, 0, rng, 100)
     return Task("", train_set, clean, part(40, 20, 5, rng, 200), part(20, 10, 0, rng, 300), train_set + clean, 2, 0)
 
 
@@ -491,6 +492,11 @@ def test_two_rounds_by_hand(name, folder):
         w = w * np.where(says != examples.labels, np.exp(alpha) * cost, 1.0)
         w = w / w.sum()
         np.testing.assert_allclose(learned.weights, w, rtol=1e-6)
+        line, own = trainer.line(learned, [row], t), learned.votes.argmax(1)
+        assert line["minority_weight"] == pytest.approx(w[examples.labels == 0].sum())
+        assert line["noisy_weight"] == pytest.approx(w[examples.wrong].mean() / w[~examples.wrong].mean())
+        assert line["train_error"] == pytest.approx(100 * np.mean(own != examples.labels))
+        assert (line["learner_error"], line["alpha"]) == (pytest.approx(100 * error), pytest.approx(alpha))
 
 
 def test_the_small_network_of_boosting_by_hand():
@@ -528,6 +534,37 @@ def test_the_weights_of_figure_3_by_hand(folder):
     w = np.maximum(u, 0)
     np.testing.assert_allclose(found, w / w.sum(), rtol=1e-4, atol=1e-6)
     assert 0 < np.sum(w > 0) < 12
+
+
+@pytest.mark.parametrize("target", [2, None])
+def test_the_batches_of_figure_3(monkeypatch, target):
+    """Left: drawn from all of validation. Right: of one class each, and the first labels, the share of the run, are flipped to the background."""
+    true = np.repeat(np.arange(4), [30, 30, 30, 6])
+    labels, seen = np.where(np.arange(96) % 3 == 0, 2, true), []
+
+    def weights_of(trainer, learned, images, labels, rng):
+        seen.append((images, labels))
+        return images / 100
+    validation = Part(np.arange(96), labels, np.arange(96), true)           # each image is its own number
+    trainer = types.SimpleNamespace(task=types.SimpleNamespace(validation=validation), classes=4, run=types.SimpleNamespace(
+        settings=types.SimpleNamespace(batch=20), labels={"share": 0.25}))
+    monkeypatch.setattr(figure3, "weights_of", weights_of)
+    monkeypatch.setattr(figure3, "BATCHES", 8)
+    pairs = figure3.histogram_data(trainer, "learned", target, generator(5))
+    left, right = seen[::2], seen[1::2]
+    for images, given in left:
+        assert len(set(images)) == 20 and len(set(true[images])) > 2
+        np.testing.assert_array_equal(given, labels[images])
+    assert len({tuple(images) for images, _ in left}) == 8
+    assert [{*true[images]} for images, _ in right] == [{0}, {1}, {2 if target is None else 3}, {3}] * 2
+    for images, given in right:
+        assert len(images) == 20 and len(set(images)) == (20 if true[images[0]] != 3 else len(set(images)))      # repeated where too few
+        np.testing.assert_array_equal(given, labels[images] if target is None else [2] * 5 + [true[images[0]]] * 15)
+    for (on_wrong, on_right), batches in zip(pairs, (left, right)):
+        images, given = (np.concatenate(parts) for parts in zip(*batches))
+        wrong = given != true[images]
+        np.testing.assert_array_equal(on_wrong, images[wrong] / 100)
+        np.testing.assert_array_equal(on_right, images[~wrong] / 100)
 
 
 def test_what_is_used_where_nobody_says():
