@@ -1,10 +1,13 @@
 """Training without scikit-learn: losses other than that of classes, and the record of what each example earned."""
+import math
+
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import nn, training, tree
+from minigrad import nn, optim, training, tree
 from minigrad.backend import generator
+from minigrad.errors import DataError
 from minigrad.models import mlp
 
 WRONG = np.arange(300) % 3 == 1
@@ -54,6 +57,103 @@ def test_proportion_balances_classes_and_others_need_none():
     np.testing.assert_allclose(record.weights, [8 / 6 / 2] * 6 + [8 / 2 / 2] * 2, rtol=1e-6)
     with pytest.raises(mg.DTypeError, match="labels are the integers"):
         training.one_pass(plan._replace(method="uniform"), training.start(model, plan), training.Rows(rows.x, y / 2), rows, 0)
+
+
+def small(rng):
+    """Return a network with batch normalization and dropout, of three features and three classes."""
+    return nn.Sequential((nn.Linear.init(rng, 3, 6), nn.BatchNorm.init(6), nn.Dropout(0.5), mg.relu, nn.Linear.init(rng, 6, 3)))
+
+
+@pytest.mark.parametrize("method", training.METHODS)
+def test_two_passes_step_by_step(method):
+    """Batches in an order of each pass, a part of the clean set in each step, masks for each use; the record of what was used."""
+    rng = generator(9)
+    rows, clean = (training.Rows(rng.normal(size=(n, 3)).astype("float32"), rng.integers(0, 3, n)) for n in (20, 9))
+    used = np.setdiff1d(np.arange(20), [2, 11, 13])
+    plan = training.Plan(method, rate=0.02, weight_decay=0.1, batch_size=7, clean_batch_size=5, seed=3)
+    now = training.start(small(generator(0)), plan)
+    model, averages, state = small(generator(0)), now.averages, optim.adam(weight_decay=0.1).init(now.model)
+    factors = len(used) / np.bincount(rows.y[used]) / 3 if method == "proportion" else np.ones(3)
+    for number in (4, 5):
+        now, record = training.one_pass(plan, now, rows, clean, number, used)
+        weights, means, told = np.zeros(20), [], []
+        order = generator((3, 3, number)).permutation(used)
+        for k, at in enumerate(np.array_split(order, 3)):   # 6 + 6 + 5 of at most 7
+            some = generator((3, 4, number, k, 0)).choice(9, 5, replace=False)
+
+            def losses(model, part=rows, indices=at, mask=(3, 4, number, k, 2), averages=averages):
+                scores, moved = model.apply(part.x[indices], averages, True, mask)
+                return nn.cross_entropy(scores, part.y[indices]), moved
+
+            def clean_loss(model, losses=losses, some=some, mask=(3, 4, number, k, 1)):
+                return mg.mean(losses(model, clean, some, mask)[0])
+            each, moved = losses(model)
+            if method == "reweight":
+                r = mg.reweight.reweighted_gradient(losses, clean_loss, model, has_aux=True)
+                gradient, w = r.gradient, r.weights
+                told.append(len(at) / 17 * float(r.clean_loss))
+            else:
+                w = (factors[rows.y[at]] / len(at)).astype("float32")
+                gradient = mg.grad(lambda model, w=w, losses=losses: mg.sum(w * losses(model)[0]))(model)
+            weights[at] = w * len(at)
+            means.append(len(at) / 17 * float(mg.mean(each)))
+            model, state = optim.adam(weight_decay=0.1).update(gradient, state, model, 0.02)
+            averages = moved
+        for found, expected in ((now.model, model), (now.averages, averages)):
+            for a, b in zip(tree.flatten(found)[0], tree.flatten(expected)[0], strict=True):
+                np.testing.assert_allclose(mg.to_host(a), mg.to_host(b), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(record.weights, weights, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(record.positive, weights > 0)
+        assert record.loss == pytest.approx(math.fsum(means), rel=1e-5) and record.clean_loss == pytest.approx(math.fsum(told), rel=1e-5)
+        assert weights[[2, 11, 13]].sum() == 0 and (method != "reweight" or 3 <= np.sum(weights == 0) < 20)
+    scores = model.apply(rows.x, averages, False)[0]
+    p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    np.testing.assert_allclose(training.probabilities(now, rows.x), p, rtol=1e-3, atol=1e-5)
+    by_class = [-np.log(p[rows.y == c, c]).mean() for c in range(3)]
+    assert training.balanced_loss(now, rows) == pytest.approx(np.mean(by_class), rel=1e-3) and len({*np.bincount(rows.y)}) > 1
+
+
+def test_a_loss_in_evaluation_is_finite_and_exact_for_the_least_likely():
+    """-log p of scores (0, z) is about z, up to that of the smallest float32."""
+    model = nn.Linear(np.eye(2, dtype="float32"), np.zeros(2, "float32"))
+    for z, loss in ((20.0, 20.0), (200.0, -math.log(np.finfo("float32").tiny))):
+        now = training.Fitted(model, model.init_state(), None)
+        assert training.balanced_loss(now, training.Rows(np.array([[0, z]]), np.array([0]))) == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_clean_loss_that_is_not_finite_ends_the_pass():
+    rows, model = training.Rows(np.eye(4, 3), np.array([0, 1, 2, 0])), mlp(generator(0), (3, 3))
+    plan = training.Plan()
+    with np.errstate(all="ignore"), pytest.raises(DataError, match="the loss of pass 8 is not finite"):
+        training.one_pass(plan, training.start(model, plan), rows, training.Rows(rows.x * np.nan, rows.y), 7)
+    with pytest.raises(DataError, match="batch_size = 0 is not an integer"):            # settings may be replaced between passes
+        training.one_pass(plan._replace(batch_size=0), training.start(model, plan), rows, rows, 0)
+    with pytest.raises(DataError, match="share = 1.0 is not a number between 0 and 1"):
+        training.check_number("share", 1.0, 1.0)
+    training.check_number("share", 0.999, 1.0)
+
+
+def test_what_is_held_out_and_what_is_clean_by_hand():
+    """A fifth of each class, rounded, and one at least; then a fifth of the rest, equally many of each class."""
+    y = np.array([0] * 13 + [1] * 4 + [2] * 2)
+    rows, rng = training.Rows(np.arange(19), y), generator((6, 2))
+    out = np.concatenate([rng.permutation(np.arange(first, last))[:count] for first, last, count in ((0, 13, 3), (13, 17, 1), (17, 19, 1))])
+    np.testing.assert_array_equal(training.hold_out(y, 0.2, 6), out)
+    rest, draw = np.setdiff1d(np.arange(19), out), generator((6, 1))
+    share = np.concatenate([draw.choice(rest[y[rest] == c], 1, replace=False) for c in range(3)])         # 0.2 of 14 among three: 1
+    clean, validation, left_out = training.divide(rows, None, 0.2, 0.2, 6)
+    for found, expected in ((clean.x, share), (validation.x, out), (left_out, out), (clean.y, y[share]), (validation.y, y[out])):
+        np.testing.assert_array_equal(found, expected)
+    draw, many = generator((6, 1)), np.repeat([0, 1], [40, 20])
+    np.testing.assert_array_equal(training.balanced_share(many, np.arange(60), 0.2, 6),
+                                  np.concatenate([draw.choice(np.arange(40), 6, replace=False), draw.choice(np.arange(40, 60), 6, replace=False)]))
+    for known in (100 + np.arange(19), np.arange(0)):       # rows of the training set, or others
+        clean, validation, left_out = training.divide(training.Rows(None, None), training.CleanSet(rows, known), 0.2, 0.5, 6)
+        np.testing.assert_array_equal(clean.x, rest)
+        np.testing.assert_array_equal(validation.x, out)
+        np.testing.assert_array_equal(left_out, 100 + out if len(known) else [])
+    clean, validation, left_out = training.divide(rows, training.CleanSet(rows, known), 0, 0.5, 6)
+    assert (len(clean.y), len(validation.y), len(left_out)) == (19, 0, 0)
 
 
 def test_the_default_network_is_an_mlp_of_flat_examples():

@@ -3,6 +3,7 @@ import csv
 import importlib
 import inspect
 import json
+import pathlib
 import re
 import types
 
@@ -22,7 +23,7 @@ from experiments import command_line
 from experiments.data import own as data
 from experiments.figures import own as figures
 from experiments.pages import own, own_model, own_training
-from minigrad import backend, training
+from minigrad import backend, nn, training
 from minigrad.errors import DataError, FileError
 
 
@@ -231,11 +232,15 @@ def test_what_fails_in_a_picture_costs_no_training(cancer, tmp_path, capsys, mon
 def test_a_model_that_is_loaded_predicts_the_same(kind, new, request, tmp_path, capsys):
     out = request.getfixturevalue(kind)
     before = pandas.read_csv(out / "predictions.csv", dtype=str)
+    assert ("label" in before) == (kind != "table_run")      # those to --predict need no label, and those to test on have one
+    assert max(len(number.partition(".")[2]) for number in before.iloc[:, -1]) == 4
     status, text, _ = run(capsys, "--model", out / "model", "--predict", out.parent / new, "--out", tmp_path / "a")
     again = pandas.read_csv(tmp_path / "a" / "predictions.csv", dtype=str)
     assert status == 0 and "predictions.csv" in text and len(again) > 100
     assert again.equals(before.drop(columns="label", errors="ignore")) and before.columns[0] == ("file" if kind == "image_run" else "row")
     frame = own.load(out / "model").predict(out.parent / new)
+    layers = own.load(out / "model").classifier.model_.layers
+    assert any(isinstance(layer, nn.Conv2d) for layer in layers) == (kind == "image_run")
     assert (frame["prediction"] == before["prediction"]).all()
     assert len({*before["prediction"]}) == (3 if kind == "image_run" else 2)
 
@@ -305,8 +310,29 @@ def test_a_table_by_hand():
     assert len(data.Table.fit(examples(np.array([[f"name {k}"] for k in range(100)], object), ["a"])).categories["a"]) == 100
     names = data.Table.fit(train, ["a", "d"])
     assert names.categories == {"a": ["1", "3", "5"], "b": ["blue", "red"], "d": ["0", "1", "2"]} and not names.numbers
+    mixed = np.array([[str(k)] for k in range(8)] + [["x"], ["y"]], object)
+    assert len(data.Table.fit(examples(mixed, ["a"])).categories["a"]) == 10                # 80 % of numbers: they are names
+    formatted = np.array([[f"{k},5"] for k in range(9)] + [["x"]], object)
+    with pytest.raises(DataError, match="column a has '0,5': numbers are written like 1234.5"):
+        data.Table.fit(examples(formatted, ["a"]))
     parts = examples(np.array([["1.2.3"], ["1.2.4"]], object), ["version"])
     assert data.Table.fit(parts, ["version"]).categories == {"version": ["1.2.3", "1.2.4"]}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_numbers_far_from_the_others_are_mistakes(sign):
+    """More than 10,000 standard deviations from the mean, on either side."""
+    table = data.Table.fit(examples(np.array([["-1"], ["1"]], object), ["a"]))
+    assert table(examples(np.array([[str(9999 * sign)]], object), ["a"])) == 9999 * sign
+    with pytest.raises(DataError, match=f"column a has '{10001 * sign}' in row 2, 1e\\+04 standard deviations from the mean in training, 0\n"):
+        table(examples(np.array([["0"], [str(10001 * sign)]], object), ["a"]))
+
+
+def test_the_most_frequent_words_are_kept(monkeypatch):
+    values = np.array(["a cat and a dog", "cat and dog and cow", "cow and cat"], object)
+    assert data.MOST_WORDS == 20_000 and data.Words.fit(examples(values, ["text"])).words == ["and", "cat", "cow", "dog"]
+    monkeypatch.setattr(data, "MOST_WORDS", 2)
+    assert data.Words.fit(examples(values, ["text"])).words == ["and", "cat"]
 
 
 def test_words_are_those_of_scikit_learn():
@@ -324,6 +350,8 @@ def test_pixels_by_hand(gray):
     x = images[..., :1 if gray else 3].astype(float)
     np.testing.assert_allclose(pixels(examples(images)), (x - x.mean((0, 1, 2))) / x.std((0, 1, 2)), rtol=1e-5, atol=1e-6)
     assert data.from_json(data.to_json(pixels)) == pixels and pixels.size == 4 and pixels.columns is None
+    flat = examples(np.full((2, 4, 4, 3), 7, "uint8"))
+    assert (data.Pixels.fit(flat)(flat) == 0).all()         # images of one color have no deviation to divide by
 
 
 @pytest.mark.parametrize("size", [8, 9, 32])
@@ -332,12 +360,26 @@ def test_the_network_for_images_fits_any_size(size):
     assert network(np.zeros((2, size, size, 1), "float32")).shape == (2, 4)
 
 
+def test_the_network_for_images_layer_by_layer():
+    """Two convolutions of 3 x 3, each with ReLU and the largest of 2 x 2; then 100 units."""
+    network, x = own_model.convolutional(backend.generator(0), (8, 4, 2), 4), np.random.default_rng(1).normal(size=(3, 8, 4, 2)).astype("float32")
+    first, second, hidden, last = (layer for layer in network.layers if isinstance(layer, nn.Module))
+    assert (first.kernel.shape, second.kernel.shape, hidden.weight.shape, last.weight.shape) == ((3, 3, 2, 16), (3, 3, 16, 32), (64, 100), (100, 4))
+    y = x
+    for layer in (first, second):
+        y = np.maximum(layer(y), 0)
+        y = y.reshape(3, y.shape[1] // 2, 2, y.shape[2] // 2, 2, -1).max((2, 4))
+    np.testing.assert_allclose(network(x), last(np.maximum(hidden(y.reshape(3, -1)), 0)), rtol=1e-4, atol=1e-5)
+
+
 def test_files_of_other_programs_are_read(tmp_path):
     (tmp_path / "a.csv").write_bytes("\ufeffsize;label;note\r\n 1,5; yes;\"a;b\"\r\n2;no;c\r\n".encode())
     found = data.read(tmp_path / "a.csv", "label", drop=["note"])
     assert found.columns == ("size",) and found.labels.tolist() == ["yes", "no"] and found.values.tolist() == [["1,5"], ["2"]]
     further = data.read(tmp_path / "a.csv", "label", columns=["note"])
     assert further.unused == ("size",) and further.values.tolist() == [["a;b"], ["c"]] and further.names.tolist() == [1, 2]
+    turned = data.read(tmp_path / "a.csv", "label", columns=["size", "note"]), data.read(tmp_path / "a.csv", "label", columns=["note", "size"])
+    assert [found.columns for found in turned] == [("size", "note"), ("note", "size")] and turned[1].values.tolist() == [["a;b", "1,5"], ["c", "2"]]
     assert data.read(tmp_path / "a.csv", text="note").values.tolist() == ["a;b", "c"]
     (tmp_path / "b.csv").write_text("size , label\n1 ,yes \n2, no\n")
     padded = data.read(tmp_path / "b.csv", "label")
@@ -390,6 +432,13 @@ def test_what_is_transparent_becomes_white(mode, tmp_path):
     assert data.read(tmp_path, labeled=False, size=2).values[0, :, :, 1].tolist() == [[255, 0], [0, 255]]
 
 
+def test_images_are_resized_smoothly_whatever_their_ending(tmp_path):
+    """Half as large, each pixel is a mean over its neighborhood: of stripes, nearly gray."""
+    Image.fromarray(np.tile(np.array([0, 255], "uint8"), (8, 4))).save(tmp_path / "1.PNG")
+    pixels = data.read(tmp_path, labeled=False, size=4).values[0, :, :, 0]
+    assert pixels.shape == (4, 4) and ((pixels > 60) & (pixels < 195)).all()
+
+
 def test_hidden_files_are_not_read(tmp_path):
     for name in ("cat/1.png", "cat/.cache/2.png", "dog/1.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -433,10 +482,120 @@ def test_clean_examples_alone_are_trained_on_for_as_many_steps():
     rng = np.random.default_rng(0)
     rows, clean = training.Rows(rng.normal(size=(40, 3)).astype("float32"), np.array(["a", "b"] * 20)), np.arange(40) < 8
     counted = []
-    model = own_training.fit("clean_only", rows, clean, 0, types.SimpleNamespace(passes=2, batch=10, rate=0.01), counted.append)
+    model = own_training.fit("clean_only", rows, clean, 3, types.SimpleNamespace(passes=2, batch=10, rate=0.01), counted.append)
     assert counted == [model] * model.n_iter_ and model.n_iter_ == 8 and len(model.trust_) == 8 and model.batch_size == 10 and model.learning_rate_init == 0.01
+    assert model.random_state == 3
     with np.errstate(all="ignore"), pytest.raises(DataError, match=r"the loss of pass \d is not finite\n  help: "):
         own_training.fit("reweight", rows, clean, 0, types.SimpleNamespace(passes=5, batch=10, rate=1e30), lambda model: None)
+
+
+def test_measures_on_labels_that_lack_a_class():
+    """A class that is not among the labels is not part of the balanced accuracy, even where it is predicted; and of three there is no AUC."""
+    p = np.array([[0.8, 0.1, 0.1], [0.1, 0.2, 0.7], [0.1, 0.6, 0.3], [0.2, 0.5, 0.3]])
+    assert own_training.measure(np.array(["a", "a", "b", "b"]), p, np.array(["a", "b", "c"])) == {"accuracy": 75.0, "balanced": 75.0, "auc": None}
+    two = own_training.measure(np.array(["a", "b", "b"]), np.array([[0.9, 0.1], [0.8, 0.2], [0.95, 0.05]]), np.array(["a", "b"]))
+    assert two == {"accuracy": pytest.approx(100 / 3), "balanced": 50.0, "auc": 0.5}
+    assert own_training.measure(np.array(["a", "a"]), np.array([[0.9, 0.1]] * 2), np.array(["a", "b"])) == {"accuracy": 100.0, "balanced": 100.0, "auc": None}
+
+
+def test_what_is_a_mean_over_the_seeds_and_what_of_the_first(tmp_path, monkeypatch):
+    """Each seed holds out other clean rows; scores, trust, weights and probabilities are means, model and tested rows the first's."""
+    rng = np.random.default_rng(0)
+    for name, n in (("train", 30), ("clean", 16)):
+        x = rng.normal(size=n)
+        pandas.DataFrame({"x": x, "z": rng.normal(size=n), "label": np.where(x + rng.normal(size=n) > 0, "yes", "no")}).to_csv(tmp_path / f"{name}.csv", index=False)
+    options = own.parser().parse_args([*files(tmp_path), "--label", "label", "--passes", "4", "--batch", "10", "--hold-out", "0.25", "--seeds", "7", "2", "--quiet"])
+    found, made, fit = own_training.gather(options), [], own_training.fit
+
+    def recorded(method, rows, clean, seed, *others):
+        made.append((method, seed, rows, clean, fit(method, rows, clean, seed, *others)))
+        return made[-1][-1]
+    monkeypatch.setattr(own_training, "fit", recorded)
+    with own_training.start_progress(found, options) as progress:
+        result = own_training.compare(found, options, progress)
+    assert [each[:2] for each in made] == [(method, seed) for seed in (7, 2) for method in own_training.METHODS]
+    held = [own_training.held_out_of(found, options, seed) for seed in (7, 2)]
+    labels = found.clean.labels
+    for k, seed in enumerate((7, 2)):
+        assert [*held[k]] == [*training.hold_out((labels == "yes").astype(int), 0.25, seed)] and len(held[k]) == 4
+        _, _, rows, clean, _ = made[4 * k]
+        rest = np.setdiff1d(np.arange(16), held[k])
+        assert rows.y.tolist() == [*found.train.labels, *labels[rest]] and clean.tolist() == [False] * 30 + [True] * 12
+    assert {*held[0]} != {*held[1]} and result.tested.names.tolist() == found.clean.take(held[0]).names.tolist()
+    ours = [each[-1] for each in made if each[0] == "reweight"]
+    assert result.model.classifier is ours[0] and result.model.inputs == found.inputs
+    x = found.inputs(found.train)
+    for name, of in (("trust", lambda model: model.trust_[:30]), ("weights", lambda model: model.sample_weights_[:30]),
+                     ("probabilities", lambda model: model.predict_proba(x))):
+        np.testing.assert_allclose(getattr(result, name), (of(ours[0]) + of(ours[1])) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(result.clean_trust, np.concatenate([model.trust_[30:] for model in ours]))
+    for method in own_training.METHODS:
+        each = []
+        for k, model in enumerate(each[-1] for each in made if each[0] == method):
+            part = found.clean.take(held[k])
+            each.append(own_training.measure(part.labels, model.predict_proba(found.inputs(part)), np.array(["no", "yes"])))
+        assert result.scores[method] == {key: pytest.approx((each[0][key] + each[1][key]) / 2) for key in each[0]}
+
+
+def test_one_clean_example_of_a_class_is_enough_beside_a_test_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in (GOOD | {"clean.csv": "size,color,label\n9,red,yes\n8,red,yes\n3,blue,no\n", "test.csv": "size,color,label\n7,red,yes\n"}).items():
+        (tmp_path / name).write_text(text)
+    assert len(own_training.gather(own.parser().parse_args([*CSV, "--test", "test.csv"])).clean.names) == 3
+
+
+def test_what_the_help_says_of_defaults():
+    actions = [(action, re.search(r"default (?:runs/)?([\d.]+|own)", action.help or "")) for action in own.parser()._actions]
+    said = {action.dest: found[1] for action, found in actions if found}
+    assert {name: (own.parser().get_default(name)) for name in said} == {
+        "image_size": 32, "hold_out": 0.5, "seeds": [0], "passes": 100, "batch": 100, "rate": 0.001, "out": pathlib.Path("runs", "own")}
+    assert said == {"image_size": "32", "hold_out": "0.5", "seeds": "0", "passes": "100", "batch": "100", "rate": "0.001", "out": "own"}
+
+
+def test_suspects_and_what_is_drawn_of_them(tmp_path, monkeypatch, capsys):
+    """Trust below a half; by trust, then weight, then the probability of the given label. Pictures show those images, in that order."""
+    images = np.arange(30)[:, None, None, None] * np.ones((30, 4, 4, 3), "uint8")
+    labels = np.array([f"{k % 25:02d}" for k in range(30)])
+    names = np.array([f"{k}.png" for k in range(30)])
+    train = data.Examples("train", names, labels, images)
+    trust = np.ones(30)
+    trust[[3, 4, 5, 6, 7]], weights, p = [0.2, 0.1, 0.2, 0.2, 0.5], np.ones(30), np.full((30, 25), 0.01)
+    weights[[3, 4, 5, 6]] = [0.4, 0.9, 0.1, 0.4]
+    p[3, 3], p[6, 6], p[[3, 4, 5, 6], [9, 8, 7, 5]] = 0.2, 0.1, [0.5, 0.6, 0.7, 0.4]
+    classifier = types.SimpleNamespace(classes_=np.unique(labels), predict_proba=lambda x: p[:2])
+    tested = data.Examples("test", np.array(["a.png", "b.png"]), np.array(["00", "01"]), images[:2])
+    inputs, saved, shown = data.Pixels(4, [0.0], [1.0]), [], {}
+    model = types.SimpleNamespace(classifier=classifier, save=saved.append)
+    scores = {method: {"accuracy": 50.0, "balanced": 40.0, "auc": None} for method in own_training.METHODS}
+    result = own_training.Comparison(scores, tested, trust, weights, p, np.full(3, 0.9), model)
+    found = own_training.Sources(train, train.take(np.arange(10)), tested, None, inputs, ["mind the gap"])
+    frame, order = own.suspects(found, result)
+    assert order.tolist() == [4, 5, 6, 3] and frame["file"].tolist() == ["4.png", "5.png", "6.png", "3.png"]
+    assert frame["label"].tolist() == ["04", "05", "06", "03"] and frame["suggestion"].tolist() == ["08", "07", "05", "09"]
+    assert frame["probability"].tolist() == [0.6, 0.7, 0.4, 0.5] and frame["trust"].tolist() == [0.1, 0.2, 0.2, 0.2] and frame["weight"].tolist() == [0.9, 0.1, 0.4, 0.4]
+    for name in ("trust", "suspects"):
+        monkeypatch.setattr(figures, name, lambda *arguments, name=name: shown.update({name: arguments}))
+    options = own.parser().parse_args(["--out", str(tmp_path), "--seeds", "4"])
+    own.report(found, result, options)
+    text = capsys.readouterr().out
+    assert "Measured on 2 clean examples in test (seed 4):" in text and "half of the passes: 4 of 30 training labels. The first:" in text
+    assert saved == [tmp_path / "model"] and pandas.read_csv(tmp_path / "predictions.csv", dtype=str)["file"].tolist() == ["a.png", "b.png"]
+    _, trusted, clean, pairs, path, caption = shown["trust"]
+    assert trusted is trust and clean is result.clean_trust and path == tmp_path / "trust.png" and caption == "train: 30 examples, 10 clean ones, seed 4"
+    assert pairs.tolist() == [["04", "08"], ["05", "07"], ["06", "05"], ["03", "09"]]
+    pixels, titles, path, _ = shown["suspects"]
+    assert pixels[:, 0, 0, 0].tolist() == [4, 5, 6, 3] and titles == ["04 → 08", "05 → 07", "06 → 05", "03 → 09"] and path == tmp_path / "suspects.png"
+    first, second, note = own.describe(found).splitlines()
+    assert first == "train: 30 examples, images, 4 x 4, gray; given labels " + ", ".join(f"{k:02d}: {2 if k < 5 else 1}" for k in range(20)) + " ..."
+    assert second.startswith("train: 10 examples that are known") and note == "note: mind the gap"
+
+
+@pytest.mark.parametrize("name", own.FILES)
+def test_each_file_that_would_be_replaced_is_named(name, tmp_path, capsys, monkeypatch):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    status, _, error = run(capsys, *CSV, "--out", tmp_path)
+    assert status == 2 and error == f"error: {tmp_path} already holds {name}\n  help: --out FOLDER, or --overwrite\n"
 
 
 def test_a_failure_in_training_has_another_status(cancer, tmp_path, capsys, monkeypatch):
@@ -478,15 +637,15 @@ def test_the_picture_of_scores(drawn, at):
 
 def test_the_picture_of_trust(drawn, at):
     """Shares of all examples in each twentieth, the clean ones as an outline; room above the highest for the legend."""
-    figures.trust(SCORES, np.array([0.02, 0.12, 0.13, 0.62, 0.97, 1.0]), np.array([0.9, 1.0, 1.0, 1.0]), PAIRS, at, "caption")
+    figures.trust(SCORES, np.array([0.02, 0.12, 0.13, 0.62, 0.63, 0.97, 1.0]), np.array([0.9, 1.0, 1.0, 1.0]), PAIRS, at, "caption")
     axes = drawn[0].axes[1]
     expected = np.zeros(20)
-    expected[[0, 2, 12, 19]] = [100 / 6, 200 / 6, 100 / 6, 200 / 6]
+    expected[[0, 2, 12, 19]] = [100 / 7, 200 / 7, 200 / 7, 200 / 7]
     np.testing.assert_allclose([bar.get_height() for bar in axes.containers[0]], expected)
     outline = next(patch for patch in axes.patches if isinstance(patch, Polygon) and to_hex(patch.get_edgecolor()) == "#1f77b4")
     assert outline.get_xy()[:, 1].max() == 75 and not outline.get_fill() and to_hex(axes.containers[0][0].get_facecolor()) == "#7f7f7f"
     assert axes.get_ylim() == pytest.approx((0, 1.3 * 1.05 * 75)) and axes.get_xlim() == (0, 1)
-    assert texts_of(axes.texts) == ["3 suspects"] and texts_of(axes.get_legend().get_texts()) == ["given labels (6)", "labels known to be right (4)"]
+    assert texts_of(axes.texts) == ["3 suspects"] and texts_of(axes.get_legend().get_texts()) == ["given labels (7)", "labels known to be right (4)"]
     shade = axes.patches[0]
     assert (shade.get_x(), shade.get_width(), to_hex(shade.get_facecolor())) == (0, 0.5, "#d62728")
     assert axes.get_title() == "Who was trusted" and axes.get_ylabel() == "share of the examples, %"
@@ -572,6 +731,8 @@ REFUSED = {
     "a column without name": ({"train.csv": ",size,label\n0,1,yes\n1,2,no\n"}, CSV, "train.csv: a column has no name\n  help: name it, or --drop 'Unnamed: 0'\n"),
     "a column of nothing": ({"train.csv": "size,label,\n1,yes,\n2,no,\n"}, CSV, "train.csv: a column has no name\n  help: name it, or --drop 'Unnamed: 2'\n"),
     "two columns of one name": ({"train.csv": "size,label, label\n1,yes,yes\n2,no,no\n"}, CSV, "train.csv: two columns have the name label\n  help: rename or remove one"),
+    "missing to pandas": ({"train.csv": "size,color,label\n1,red,yes\n2,NA,no\n"}, CSV, "train.csv: column color has no value in row 2\n"),
+    "a file to write to": ({"f": ""}, [*CSV, "--out", "f"], "f: results cannot be written there ("),
     "blanks": ({"train.csv": "size,color,label\n1,red,yes\n2,' ',no\n".replace("'", '"')}, CSV, "train.csv: column color has no value in row 2\n"),
     "--text and --drop": ({}, [*CSV, "--text", "color", "--drop", "size"], "--text reads one column besides the labels\n  help: --text COLUMN --label COLUMN"),
     "--text and --categories": ({}, [*CSV, "--text", "color", "--categories", "size"], "--text reads one column besides the labels\n"),
