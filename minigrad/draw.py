@@ -8,7 +8,9 @@ A graph shows the primitives that a derivative of f would meet, and not the cons
 """
 from __future__ import annotations
 
+import io
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +18,7 @@ from . import tree
 from .boundary import guard
 from .core import LinearMap, levels, run, unbox
 from .errors import dtype_name, shape
+from .files import write_whole
 from .typing import Array, Shape, Tree
 
 Path = TypeVar("Path", bound=str | os.PathLike[str])
@@ -62,8 +65,10 @@ class Graph(NamedTuple):
                       fontsize=7, bbox=dict(boxstyle="round", facecolor=color, edgecolor="#555555"))
         axes.set(xlim=(-0.6, width - 0.4), ylim=(-height + 0.4, 0.6))
         axes.axis("off")
-        figure.savefig(path, dpi=110, bbox_inches="tight")
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=pathlib.Path(path).suffix[1:] or None, dpi=110, bbox_inches="tight")
         plt.close(figure)
+        write_whole(path, drawn.getvalue())
         return path
 
     def _layout(self) -> tuple[list[list[int]], dict[int, tuple[float, float]]]:

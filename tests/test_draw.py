@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import DTypeError
+from minigrad import DTypeError, FileError
 from minigrad.draw import draw
 
 
@@ -18,6 +18,27 @@ def test_lists_what_ran():
 def test_draws_a_picture(tmp_path):
     path = draw(lambda x: (mg.exp(x) * x, mg.sum(x)), np.ones(3)).picture(tmp_path / "graph.png")
     assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("name, head", [("a.png", b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.svg", b"<?xml"), ("a", b"\x89PNG")])
+def test_the_suffix_is_the_format_and_the_name_stays(tmp_path, name, head):
+    assert draw(mg.exp, np.ones(3)).picture(str(tmp_path / name)) == str(tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(head) and len([*tmp_path.iterdir()]) == 1
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch):
+    def fail(figure, file, **how):
+        file.write(b"half of ")
+        raise OSError("no space left")
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    with pytest.raises(OSError, match="no space left"):
+        draw(mg.exp, np.ones(3)).picture(path)
+    assert path.read_bytes() == b"old" and len([*tmp_path.iterdir()]) == 1
+    with pytest.raises(FileError, match="the file cannot be written"):
+        monkeypatch.undo()
+        draw(mg.exp, np.ones(3)).picture(tmp_path / "none" / "a.png")
 
 
 def test_integers_are_refused():

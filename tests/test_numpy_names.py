@@ -1,10 +1,12 @@
 """minigrad.numpy: one import in place of NumPy's, on the arrays in use."""
+import inspect
+
 import numpy
 import pytest
 
 import minigrad as mg
 import minigrad.numpy as np
-from minigrad import TraceError
+from minigrad import DTypeError, TraceError
 
 
 def logistic(w, x, y):
@@ -36,3 +38,29 @@ def test_what_minigrad_lacks_is_the_array_module_s(device):
         mg.grad(lambda x: np.histogram(x)[0])(xp.ones(2))
     with pytest.raises(AttributeError, match="exq"):
         np.exq
+
+
+REDUCTIONS = [(module, name) for module in (mg, mg.linalg, mg.special) for name, f in vars(module).items()
+              if not name.startswith("_") and callable(f) and not isinstance(f, type) and "keepdims" in inspect.signature(f).parameters]
+
+
+@pytest.mark.parametrize("module, name", REDUCTIONS, ids=lambda each: getattr(each, "__name__", each))
+def test_keepdims_is_an_integer_as_in_numpy(module, name):
+    """Not a type, which is the third argument of NumPy's sum and mean; argmax and quantiles of plain arrays are NumPy's own, which takes anything."""
+    f, more = getattr(module, name), {"quantile": (0.5,), "percentile": (50.0,)}.get(name, ())
+    x = numpy.arange(6.0).reshape(2, 3)
+    assert numpy.shape(f(x, *more, axis=0, keepdims=True)) == numpy.shape(f(x, *more, axis=0, keepdims=1)) == (1, 3)
+    for given in ("float32", numpy.float32, None):
+        if name not in ("argmax", "argmin", "median", "quantile", "percentile"):
+            with pytest.raises(DTypeError, match="cannot be interpreted as an integer"):
+                f(x, *more, axis=0, keepdims=given)
+        if name not in ("argmax", "argmin", "any", "all", "count_nonzero"):
+            with pytest.raises(DTypeError, match="cannot be interpreted as an integer"):
+                mg.grad(lambda x, given=given: mg.sum(f(x, *more, axis=0, keepdims=given)))(x)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "amax", "amin"])
+def test_a_type_by_position_is_refused(name):
+    for dtype in ("float32", numpy.float32):
+        with pytest.raises(DTypeError):
+            getattr(mg, name)(numpy.ones((2, 3)), 0, dtype)

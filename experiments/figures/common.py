@@ -1,6 +1,8 @@
 """Helpers of all pictures: the look of a method, means and their spread, the runs in a record, legends and files."""
 import collections
+import io
 import math
+import pathlib
 import statistics
 import textwrap
 
@@ -8,6 +10,7 @@ import matplotlib.pyplot as plt
 from scipy.special import stdtrit
 
 from minigrad import MinigradError
+from minigrad.files import write_whole
 
 from .paper import NAMES
 
@@ -128,7 +131,9 @@ def draw_hollow(axes, x, y, **style):
 
 
 def save(figure, path):
-    """Write the figure to a file, close it, and return the path."""
-    figure.savefig(path, dpi=130)
+    """Write the figure to a file, whole or not at all; close it, and return the path."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=pathlib.Path(path).suffix[1:], dpi=130)
     plt.close(figure)
+    write_whole(path, drawn.getvalue())
     return path

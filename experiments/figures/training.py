@@ -5,9 +5,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from .common import check_one_setting, color, draw_hollow, label, legend, look, runs, save, wrap
-from .paper import FIGURE_3, FIGURE_7, FIGURE_7_STEPS
+from .paper import FIGURE_3, FIGURE_7, FIGURE_7_STEPS, is_main_task
 
-FIGURE_7_TASK = ("cifar10", "background", 0.4, 100)         # data, bias, share, clean
 BINS = np.linspace(0.0, 0.04, 50)           # 49 bins, as in the paper
 
 
@@ -84,8 +83,9 @@ def training_curves(lines, path, caption):
     """
     check_one_setting(lines)
     tasks = {tuple(line.get(key) for key in ("data", "bias", "share", "clean")) for line in lines}
-    drawn = {line["method"] for line in lines} if tasks <= {FIGURE_7_TASK} else set()
-    theirs = {method: points for method, points in FIGURE_7.items() if method in drawn}
+    main = all(task[:2] == ("cifar10", "background") and is_main_task(*task) for task in tasks)
+    drawn = {line["method"] for line in lines}
+    theirs = {method: points for method, points in FIGURE_7.items() if main and method in drawn}
     figure, panels = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     for axes, name, field in zip(panels, ("validation", "train"), ("validation_error", "train_error")):
         _curves(axes, lines, _accuracy(field), progress=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import builtins
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -29,8 +30,12 @@ _sum = linear(lambda x, axis, keepdims: module_of(x).sum(x, axis, keepdims=keepd
 
 
 def reduce_shape(s: Shape, axes: Shape, keepdims: bool) -> Shape:
-    """Return the shape of a reduction of shape s over these axes, which are counted from the front."""
-    return tuple([1 if a in axes else n for a, n in enumerate(s) if keepdims or a not in axes])
+    """Return the shape of a reduction of shape s over these axes, which are counted from the front.
+
+    Raises TypeError, as NumPy does, where keepdims is no integer: the third argument of a sum there is a type.
+    """
+    keep = operator.index(keepdims)
+    return tuple([1 if a in axes else n for a, n in enumerate(s) if keep or a not in axes])
 
 
 def sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, *, dtype: DTypeLike | None = None,
@@ -241,8 +246,7 @@ def logsumexp(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: boo
     """Return log sum exp(x) over axes, without overflow; -infinity for no elements."""
     axes = as_axes(axis, len(shape(x)), "logsumexp")
     z, m = subtract_max(x, axes)
-    y = log_total(z, axis=axes) + m
-    return y if keepdims else reshape(y, reduce_shape(shape(x), axes, False))
+    return reshape(log_total(z, axis=axes) + m, reduce_shape(shape(x), axes, keepdims))
 
 
 @widen_sums

@@ -76,7 +76,7 @@ def small(monkeypatch):
     monkeypatch.setattr(contradiction, "QUICK", dataclasses.replace(contradiction.QUICK, steps=4, every=2))
     monkeypatch.setattr(figure3, "BATCHES", 2)
     monkeypatch.setattr(os, "fsync", lambda file: None)
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path, **how: pathlib.Path(path).write_bytes(b"a picture"))
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, file, **how: file.write(b"a picture"))
     cifar._source.cache_clear()
     yield
     cifar._source.cache_clear()

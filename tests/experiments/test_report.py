@@ -90,7 +90,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "cifar10", lambda: source)
         patch.setitem(cifar.MODES, "quick", cifar.Mode(4, 2, {"size": 200, "validation": 100, "tests": 50}, "exact"))
-        patch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path, **how: pathlib.Path(path).write_bytes(b"old"))
+        patch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, file, **how: file.write(b"old"))
         patch.setattr(os, "fsync", lambda file: None)
         patch.setattr(cifar, "problem", linear_problem)
         patch.setattr(figure2, "LENET", Problem(lambda rng, k: Linear(nn.Linear.init(rng, 784, 1))))
@@ -106,7 +106,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Write a few bytes in the place of each picture, which saves time."""
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path, **how: pathlib.Path(path).write_bytes(b"new"))
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, file, **how: file.write(b"new"))
 
 
 @pytest.fixture
