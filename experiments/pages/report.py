@@ -106,11 +106,11 @@ def _note(runs):
 
 
 def _state(run):
+    if not run.lines:
+        return "nothing is recorded"
     if run.planned is None:
-        return f"step {run.done}; how many were planned is not recorded" if run.lines else "nothing is recorded"
-    if run.finished:
-        return "finished"
-    return f"step {run.done} of {run.planned} ({run.done / max(run.planned, 1):.0%})" if run.lines else "not begun"
+        return f"step {run.done}; how many were planned is not recorded"
+    return "finished" if run.finished else f"step {run.done} of {run.planned} ({run.done / max(run.planned, 1):.0%})"
 
 
 def _runs(runs):

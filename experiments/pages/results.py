@@ -23,7 +23,7 @@ class Result(NamedTuple):
         name: of its files.
         source: the name of the record if that holds several runs, else "".
         labels: method, seed, share ...
-        lines: of its record, none if it has not begun.
+        lines: of its record, none if it has not begun, or failed before the first.
         planned: its number of steps, or None if the folder does not hold it.
         statement: how training differs from test, or None if the folder does not hold it.
     """

@@ -180,9 +180,10 @@ def main(scripts, arguments, executor=None):
         except KeyboardInterrupt:
             comm.lost = comm.size > 1                       # others may wait for this rank: the end of it ends them
             names = [script.name for script in scripts]
+            start = f"mpiexec -n {comm.size} " if comm.size > 1 else ""
             again = shlex.join([*names, *[a for a in map(str, arguments) if a != "--resume"], "--resume"])
             print("\nstopped; everything up to the last line of the record is kept. Continue with:\n"
-                  f"  python -m experiments {again}")
+                  f"  {start}python -m experiments {again}")
             return 130
 
 

@@ -717,13 +717,18 @@ def test_what_a_missing_checkpoint_says(small, tmp_path):
         runs.restore(run, None)
 
 
-def test_ctrl_c_says_how_to_continue_all_commands(cli, monkeypatch):
+def test_ctrl_c_says_how_to_continue_all_commands(cli, tmp_path, monkeypatch, capsys):
     def interrupted(*args):
         raise KeyboardInterrupt
     monkeypatch.setattr(command, "run_all", interrupted)
     status, out, _ = cli("table2", "figure7", "--methods", "uniform", "--resume")
     assert status == 130 and "  python -m experiments table2 figure7 --methods uniform " in out and out.endswith(" --resume\n")
     assert out.count("--resume") == 1
+    monkeypatch.setattr(command, "world", lambda: types.SimpleNamespace(rank=0, size=3))
+    monkeypatch.setattr(command, "_main", interrupted)
+    monkeypatch.chdir(tmp_path)
+    assert command.main([COMMANDS["table2"].script], []) == 130
+    assert "  mpiexec -n 3 python -m experiments table2 --resume\n" in capsys.readouterr().out
 
 
 def test_the_time_left_counts_the_run_that_just_ended(tmp_path, monkeypatch, capsys):

@@ -206,7 +206,7 @@ def test_runs_that_are_not_finished_are_listed_alone(copied, undrawn):
     with prepare_folder(folder, json.loads((folder / "settings.json").read_text()), True, 1):    # another process writes there
         page = page_of(folder)
     assert "3 of 6 runs are finished" in page.text and collections.Counter(page.column("state")) == {
-        "finished": 3, "step 2 of 4 (50%)": 1, "not begun": 2}
+        "finished": 3, "step 2 of 4 (50%)": 1, "nothing is recorded": 2}
     rows = page.table("method", "test error, %: ours")
     assert [row[0] for row in rows] == ["reweight (Ours)", "fine_tune"] and rows[1][1].endswith("(1)")
 
