@@ -590,6 +590,10 @@ def test_suspects_and_what_is_drawn_of_them(tmp_path, monkeypatch, capsys):
     assert second.startswith("train: 10 examples that are known") and note == "note: mind the gap"
 
 
+def test_all_files_that_are_written_are_asked_for(image_run):
+    assert {path.relative_to(image_run).as_posix() for path in image_run.rglob("*.*")} - {"model/inputs.json"} == {*own.FILES}
+
+
 @pytest.mark.parametrize("name", own.FILES)
 def test_each_file_that_would_be_replaced_is_named(name, tmp_path, capsys, monkeypatch):
     (tmp_path / name).parent.mkdir(exist_ok=True)
