@@ -1,9 +1,10 @@
-"""Concurrent training of independent runs, each in its own process with one thread, with one progress bar.
+"""Concurrent training of independent runs, each in its own process, with one progress bar.
 
 The processes are on this machine, or those of an executor: see executors.py.
 
-One thread for each run is the fastest use of the cores, since matrix products this small gain little from more threads,
-and it makes the results independent of the number of concurrent runs.
+A run for each core is the fastest use of the cores, since two threads do not halve the time of a step. Where there are
+fewer runs, they share the cores that are left. Results do not depend on it, bit for bit: matrix products of BLAS have
+one thread in any case, and minigrad adds in the same order with any number (minigrad/fast/threads.py).
 """
 import collections
 import concurrent.futures
@@ -34,8 +35,20 @@ DEATHS = 3                              # deaths of its worker after which a run
 
 def default_jobs():
     """Return the default number of concurrent runs: one for each core, or one on a GPU."""
-    return 1 if backend.name() == "cupy" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
-        os.cpu_count() or 1)
+    return 1 if backend.name() == "cupy" else _cores()
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _environment(workers):
+    """Return the environment of that many processes: threads for each, and the backend.
+
+    BLAS has one thread, minigrad an equal share of the cores, unless MINIGRAD_THREADS says how many.
+    """
+    own = os.environ.get("MINIGRAD_THREADS") or str(max(_cores() // workers, 1))
+    return {**dict.fromkeys(THREADS, "1"), "MINIGRAD_THREADS": own, "MINIGRAD_BACKEND": backend.name()}
 
 
 def run_all(runs, jobs, executor=None, quiet=False):
@@ -154,7 +167,7 @@ def _run_in_processes(runs, jobs, ended, progress, stack):
     context, deaths = multiprocessing.get_context("spawn"), collections.Counter()
     messages, sender = context.Pipe(duplex=False)
     stop = context.RawValue("b", False)                     # no lock: a worker that is killed would hold it for ever
-    stack.enter_context(environment({**dict.fromkeys(THREADS, "1"), "MINIGRAD_BACKEND": backend.name()}))
+    stack.enter_context(environment(_environment(max(min(jobs, len(runs)), 1))))
     reader = threading.Thread(target=_show_messages, args=(messages, progress), daemon=True)
     reader.start()
     stack.callback(reader.join, 5.0)

@@ -184,6 +184,25 @@ def test_a_run_whose_workers_die_again_and_again_stops_no_other(tmp_path, monkey
     assert len(Mortal.heard) > 4 and all(Mortal.heard)      # Ctrl-C is heard in every pool, also after one that broke
 
 
+@pytest.mark.parametrize("cores, jobs, given, threads", [(8, 1, None, "8"), (8, 3, None, "4"), (7, 2, None, "3"), (8, 16, None, "4"), (2, 2, None, "1"), (1, 2, None, "1"),
+                                                         (8, 2, "3", "3")])
+def test_runs_share_the_cores(tmp_path, monkeypatch, cores, jobs, given, threads):
+    """Two runs, never more processes than runs; BLAS has one thread, and the environment is as before at the end."""
+    seen, names = [], set(pool.THREADS) - {"MINIGRAD_THREADS"}
+    monkeypatch.setattr(pool, "_cores", lambda: cores)
+    monkeypatch.setattr(pool, "_run_in_pool", lambda runs, workers, shared, ended, *others: seen.append((dict(os.environ), workers)) or ended.update(
+        {run.name: None for run in runs}))
+    for name in pool.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv("MINIGRAD_THREADS", given)
+    before = dict(os.environ)
+    assert pool.run_all([run_of(tmp_path, "uniform", key) for key in (0, 1)], jobs) == {}
+    (found, workers), = seen
+    assert found["MINIGRAD_THREADS"] == threads and {found[name] for name in names} == {"1"} and workers == min(jobs, 2)
+    assert dict(os.environ) == before
+
+
 def twice_the_first(known, now):
     """Weigh the examples equally, but the first of the batch twice."""
     w = np.ones(len(now.labels))
