@@ -9,6 +9,7 @@ from . import tree
 from .backend import module_of
 from .box import raw
 from .errors import shape
+from .kinds import is_integer
 from .ops import reshape, stack
 from .transforms import _bind, _full_like, _linearize, named, title
 from .typing import Array, Tree
@@ -54,7 +55,7 @@ def _all_partials(f: Callable[P, Any], argnums: int | Sequence[int], has_aux: bo
             columns = [_sweep(lambda t: push(*t), structure, ins, j, outs, -1) for j in range(len(ins))]
             rows = [list(row) for row in zip(*columns)]
         trees = [tree.unflatten(structure, row) for row in rows]
-        J = tree.unflatten(out_structure, trees if isinstance(argnums, (tuple, list)) else [t[0] for t in trees])
+        J = tree.unflatten(out_structure, [t[0] for t in trees] if is_integer(argnums) else trees)
         return (J, aux) if has_aux else J
     return full
 

@@ -153,9 +153,14 @@ def as_shape(shape: Any, name: str) -> Shape:
     return lengths
 
 
+def is_integer(value: Any) -> bool:
+    """Return whether this is one integer, of Python or of NumPy."""
+    return isinstance(value, (int, numpy.integer))
+
+
 def as_integers(value: Any) -> tuple[int, ...] | None:
     """Return one integer, or a sequence of them, as a tuple; None for anything else."""
     try:
-        return (int(value),) if isinstance(value, (int, numpy.integer)) else tuple(map(operator.index, value))
+        return (int(value),) if is_integer(value) else tuple(map(operator.index, value))
     except TypeError:
         return None

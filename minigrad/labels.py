@@ -36,9 +36,12 @@ def _is_missing(label: Any) -> bool:
 def without_objects(values: Any) -> NDArray[Any]:
     """Return an array; one of dtype object, as pandas makes, as one of numbers or bools where it holds no strings.
 
-    What is masked becomes None.
+    What is masked becomes None. A list of strings and others, which NumPy would make strings of, is one of objects.
     """
     array = numpy.asarray(values)
+    if array.dtype.kind in "US" and isinstance(values, (list, tuple)):
+        objects = numpy.array(values, object)
+        array = array if all(isinstance(value, str) for value in objects.flat) else objects
     if numpy.ma.is_masked(values):
         array = array.astype(object)
         array[values.mask] = None

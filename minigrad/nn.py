@@ -35,7 +35,7 @@ from typing import Any, Self
 import numpy
 
 from . import deprecated
-from .backend import as_array, module_of, xp
+from .backend import as_array, is_float, module_of, xp
 from .boundary import guard
 from .box import raw
 from .communicators import several
@@ -106,6 +106,9 @@ class BatchNorm(Module):
         if shape(x)[-1:] != shape(self.bias):
             raise ShapeError(message("BatchNorm(x)", "channels differ", [("x", x, "channels: last axis"),
                                                                          ("bias", self.bias, "")]))
+        if not is_float(x):
+            raise DTypeError(message("BatchNorm(x)", "only floating-point arrays are normalized", [("x", x, "")],
+                                     "x.astype(float)"))
         if not train:
             y = self._evaluate(x, state)
             return relu(y) if then_relu else y, state
@@ -198,7 +201,7 @@ HAND_ON.update((Sequential.apply, Checkpoint.apply))
 
 def fold_in(key: Key | None, *parts: Any) -> Any:
     """Return the key of a part: the integers of the whole's key, then `parts`. Of no key, None, the parts have none."""
-    return None if key is None else (*(key if isinstance(key, tuple) else (key,)), *parts)
+    return None if key is None else (*(key if isinstance(key, (tuple, list)) else (key,)), *parts)
 
 
 guard(__name__)

@@ -14,6 +14,7 @@ from .communicators import Communicator, several
 from .core import replaceable
 from .errors import DTypeError, ShapeError, message, shape
 from .functions import with_derivative
+from .kinds import is_integer
 from .ops import add, astype, multiply, relu, reshape, standardize
 from .typing import Array
 
@@ -89,7 +90,7 @@ def group_norm(x: Array, groups: int, gain: Array | None, bias: Array | None = N
     normalization. Raises ShapeError.
     """
     s, rows = shape(x), [(name, v, "") for name, v in (("x", x), ("gain", gain), ("bias", bias)) if v is not None]
-    if type(groups) is not int or len(s) < 2 or groups < 1 or s[-1] % groups or any(shape(v) != s[-1:]
+    if not is_integer(groups) or len(s) < 2 or groups < 1 or s[-1] % groups or any(shape(v) != s[-1:]
                                                                                     for _, v, _ in rows[1:]):
         raise ShapeError(message("group_norm(x, groups, gain, bias)", f"no {groups!r} equal groups of channels", rows,
                                  "x has shape (n, ..., channels), gain and bias (channels,); groups divides channels"))

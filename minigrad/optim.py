@@ -343,9 +343,9 @@ def ema(average: Tree, params: Tree, decay: Rate, step: Any = None) -> Tree:
 def clip_by_global_norm(gradient: Tree, max_norm: Rate) -> Tree:
     """Return the gradient g, scaled by max_norm / |g| where its norm over all leaves exceeds max_norm.
 
-    |g|^2 = sum of g_k^2 over all elements of all leaves, in float64, so that it does not overflow. A gradient that is
-    not finite stays so. Differentiable; nothing is read from a device. Raises MinigradError unless max_norm > 0.
-    Pascanu, Mikolov & Bengio, 2013, Algorithm 1.
+    |g|^2 = sum of g_k^2 over all elements of all leaves, in float64, in which those of float32 do not overflow. A
+    gradient that is not finite stays so. Differentiable; nothing is read from a device. Raises MinigradError unless
+    max_norm > 0. Pascanu, Mikolov & Bengio, 2013, Algorithm 1.
     """
     most = _number("clip_by_global_norm", "max_norm", max_norm)
     if type(most) is float and not most > 0.0:

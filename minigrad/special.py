@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import ops
-from .backend import module_of, scipy_special
+from .backend import as_array, module_of, scipy_special
 from .boundary import guard
 from .box import raw
 from .core import Primitive
@@ -66,7 +66,7 @@ erfc: Unary = _row("erfc", "Return 1 - erf(x), exact also where x is large.", la
 erfinv: Unary = _row("erfinv", "Return the inverse of erf.", lambda y, x: ROOT / 2.0 * exp(y * y))
 erfcinv: Unary = _row("erfcinv", "Return the inverse of erfc.", lambda y, x: -ROOT / 2.0 * exp(y * y))
 ndtr: Unary = _row("ndtr", "Return the integral of the normal density up to x.", lambda y, x: _normal(x, 0.0))
-log_ndtr: Unary = _row("log_ndtr", "Return log(ndtr(x)), exact also far below 0.", lambda y, x: _normal(x, y))
+log_ndtr: Unary = _row("log_ndtr", "Return log(ndtr(x)), exact also far below 0.", lambda y, x: _hazard(x, y))
 gamma: Unary = _row("gamma", "Return the gamma function.", lambda y, x: y * digamma(x))
 rgamma: Unary = _row("rgamma", "Return 1 / gamma(x).", lambda y, x: -y * digamma(x))
 gammaln: Unary = _row("gammaln", "Return log |gamma(x)|.", lambda y, x: digamma(x))
@@ -74,9 +74,11 @@ gammasgn: Unary = Flat(_computed("gammasgn"), "x", "Return the sign of gamma(x):
 digamma: Unary = _row("digamma", "Return the derivative of gammaln.", lambda y, x: _polygamma(1)(x))
 logit: Unary = _row("logit", "Return log(x / (1 - x)), the inverse of expit.", lambda y, x: 1.0 / (x * (1.0 - x)))
 expit, psi = sigmoid, digamma
-xlogy: Binary = _row("xlogy", "Return x log(y), and 0 where x is 0, also at y = 0.", lambda z, x, y: log(y),
+xlogy: Binary = _row("xlogy", "Return x log(y), and 0 where x is 0, also at y = 0.",
+                     lambda z, x, y: log(as_parameter(y, x)),
                      lambda z, x, y: _ratio(x, y))
-xlog1py: Binary = _row("xlog1py", "Return x log(1 + y), and 0 where x is 0, also at y = -1.", lambda z, x, y: log1p(y),
+xlog1py: Binary = _row("xlog1py", "Return x log(1 + y), and 0 where x is 0, also at y = -1.",
+                       lambda z, x, y: log1p(as_parameter(y, x)),
                        lambda z, x, y: _ratio(x, 1.0 + y))
 beta: Binary = _row("beta", "Return gamma(a) gamma(b) / gamma(a + b).",
                     lambda y, a, b: y * (psi(a) - psi(a + b)), lambda y, a, b: y * (psi(b) - psi(a + b)))
@@ -116,9 +118,25 @@ def _normal(x: Array, y: Array) -> Array:
     return exp(-square(x) / 2.0 - y) / math.sqrt(2.0 * math.pi)
 
 
+def _hazard(x: Array, y: Array) -> Array:
+    """Return the normal density at x over ndtr(x) = e^y: far below 0 by Laplace's continued fraction.
+
+    There the logarithms of both are large and nearly equal. At -5, 24 terms are exact to rounding.
+    """
+    far = raw(x) < -5.0
+    z = where(far, -x, 5.0)
+    fraction = z
+    for k in range(24, 0, -1):
+        fraction = z + k / fraction
+    return where(far, fraction, _normal(where(far, 0.0, x), where(far, 0.0, y)))
+
+
 def as_parameter(p: Array, x: Array) -> Array:
-    """Return p as an array: a number or a list as one of the type of x."""
-    return p if hasattr(p, "dtype") else module_of(raw(x)).asarray(p, x.dtype)
+    """Return p as an array: a number or a list as one of the type of x, of floating-point numbers if x has integers."""
+    if hasattr(p, "dtype"):
+        return p
+    x = as_array(raw(x))
+    return module_of(x).asarray(p, x.dtype if x.dtype.kind in "fc" else float)
 
 
 def log_gamma(a: Array, x: Array) -> Array:
@@ -139,6 +157,7 @@ def log_t(df: Array, t: Array) -> Array:
 
 def _ratio(a: Array, x: Array) -> Array:
     """Return a / x, and 0 where both are 0."""
+    a = as_parameter(a, x)
     zero = (raw(a) == 0.0) & (raw(x) == 0.0)
     return where(zero, 0.0, a) / where(zero, 1.0, x)
 

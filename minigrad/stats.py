@@ -21,6 +21,7 @@ __all__ = ["beta", "chi2", "dirichlet", "gamma", "multivariate_normal", "norm", 
 
 LOG_2PI, REAL, POSITIVE = math.log(2.0 * math.pi), (-math.inf, math.inf), (0.0, math.inf)
 TINY = 1e-10                # of the largest eigenvalue: what counts as 0
+INSIDE = 0.5                # of every support: it stands in for a z outside, where nothing is computed
 F = Callable[..., Array]
 
 
@@ -36,10 +37,13 @@ class _Distribution:
         (self.name, *self.names), self.support, self._log = names.split(), support, logpdf
         below = logcdf or (lambda z, *p: log(cdf(z, *p)))
         above = (lambda z, *p: log(sf(z, *p))) if sf else (lambda z, *p: below(-z, *p))
-        self.cdf = self._integral("cdf", cdf, "Return the probability of a value up to x.")
-        self.sf = self._integral("sf", sf or (lambda z, *p: cdf(-z, *p)), "Return that of a value beyond x, 1 - cdf.")
-        self.logcdf = self._integral("logcdf", below, "Return log(cdf), exact also where that is small, if it can be.")
-        self.logsf = self._integral("logsf", above, "Return log(sf), exact also where that is small, if it can be.")
+        self.cdf = self._integral("cdf", cdf, (0.0, 1.0), "Return the probability of a value up to x.")
+        self.sf = self._integral("sf", sf or (lambda z, *p: cdf(-z, *p)), (1.0, 0.0),
+                                 "Return that of a value beyond x, 1 - cdf.")
+        self.logcdf = self._integral("logcdf", below, (-math.inf, 0.0),
+                                     "Return log(cdf), exact also where that is small, if it can be.")
+        self.logsf = self._integral("logsf", above, (0.0, -math.inf),
+                                    "Return log(sf), exact also where that is small, if it can be.")
 
     def __reduce__(self) -> str:
         return self.name                                    # which is that of a variable here
@@ -54,10 +58,13 @@ class _Distribution:
         z = ops.divide(subtract(x, loc), scale)
         return z, [sf.as_parameter(p, z) for p in parameters], sf.as_parameter(scale, z)
 
-    def _integral(self, name: str, f: F, doc: str) -> F:
+    def _integral(self, name: str, f: F, ends: tuple[float, float], doc: str) -> F:
+        """Return a method that is f on the support, and constant outside. ends: its values below and above."""
         def called(x: Array, *args: Array, **params: Array) -> Array:
             z, parameters, _ = self._standard(x, args, params)
-            return f(ops.clip(z, *self.support), *parameters)
+            under, over = raw(z) < self.support[0], raw(z) > self.support[1]
+            y = f(where(under | over, INSIDE, z), *parameters)
+            return where(under, ends[0], where(over, ends[1], y))
         called.__name__, called.__qualname__, called.__doc__ = name, f"{self.name}.{name}", doc
         return called
 
@@ -65,7 +72,7 @@ class _Distribution:
         """Return the logarithm of the density."""
         z, parameters, scale = self._standard(x, args, params)
         outside = (raw(z) < self.support[0]) | (raw(z) > self.support[1])
-        return where(outside, -math.inf, self._log(where(outside, 0.5, z), *parameters) - log(scale))
+        return where(outside, -math.inf, self._log(where(outside, INSIDE, z), *parameters) - log(scale))
 
     def pdf(self, x: Array, *args: Array, **params: Array) -> Array:
         """Return the density."""
@@ -85,13 +92,14 @@ chi2 = _Distribution("chi2 df", POSITIVE, lambda z, df: sf.log_gamma(df / 2.0, z
                     lambda z, df: sf.gammainc(df / 2.0, z / 2.0), lambda z, df: sf.gammaincc(df / 2.0, z / 2.0))
 beta = _Distribution("beta a b", (0.0, 1.0), lambda z, a, b: sf.log_beta(a, b, z), lambda z, a, b: sf.betainc(a, b, z),
                     lambda z, a, b: sf.betainc(b, a, 1.0 - z))
-poisson = _Discrete("poisson mu", (-1.0, math.inf), lambda z, mu: where(
-    floor(z) == raw(z), sf.log_gamma(floor(z) + 1.0, mu), -math.inf),
+poisson = _Discrete("poisson mu", POSITIVE, lambda z, mu: where(
+    floor(z) < raw(z), -math.inf, sf.log_gamma(floor(z) + 1.0, mu)),
                    lambda z, mu: sf.gammaincc(floor(z) + 1.0, mu), lambda z, mu: sf.gammainc(floor(z) + 1.0, mu))
 
 
 def _dirichlet(x: Array, alpha: Array) -> Array:
     """Return the logarithm of the density at x, (K, ...), or (K - 1, ...) without the last. alpha: (K,)."""
+    x = ops.asarray(x)
     alpha = sf.as_parameter(alpha, x)
     x = ops.concatenate([x, 1.0 - sum(x, 0, True)]) if shape(x)[0] < shape(alpha)[0] else x
     return sum(sf.xlogy(alpha - 1.0, ops.transpose(x)), -1) + sf.gammaln(sum(alpha)) - sum(sf.gammaln(alpha))

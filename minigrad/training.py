@@ -121,13 +121,17 @@ def one_pass(plan: Plan, now: Fitted, rows: Rows, clean: Rows, number: int,
         rows: the training set.
         clean: the clean set, which "reweight" alone reads; all of it in each step, or a part drawn at random.
         number: of passes before this one: with the seed, the key of the random numbers.
-        used: indices of the rows to train on; None: all.
+        used: indices of the rows to train on, or a mask of them; None: all.
 
-    Nothing is read from a device before the end of the pass. Raises DataError for settings out of range, and where the
-    loss is not finite.
+    Nothing is read from a device before the end of the pass. Raises DataError for settings out of range, where there is
+    no row to train on or no clean one, and where the loss is not finite.
     """
     plan.check()
-    used = numpy.arange(len(rows.y)) if used is None else used
+    used = numpy.arange(len(rows.y)) if used is None else numpy.asarray(used)
+    used = numpy.flatnonzero(used) if used.dtype == bool else used
+    for what, count in (("training set", len(used)), ("clean set", len(clean.y) if plan.method == "reweight" else 1)):
+        if not count:
+            raise DataError(f"one_pass: the {what} has no row\n  help: one row of each class at least")
     balance = _balance(rows.y[used]) if plan.method == "proportion" else None
     weights, positive, losses = xp.zeros(len(rows.y), "float32"), xp.zeros(len(rows.y), bool), xp.zeros(2, "float32")
     order = generator((plan.seed, ORDER, number)).permutation(used)

@@ -32,7 +32,7 @@ from .boundary import explains
 from .box import raw
 from .core import Forward, LinearMap, Tape, run, unbox
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
-from .kinds import as_integers
+from .kinds import as_integers, is_integer
 from .ops import astype, stop_gradient
 from .typing import Array, Tree
 
@@ -284,7 +284,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0,
             raise ShapeError(message("grad(f)", "f must return one scalar", rows,
                                      "take its sum or mean, or use vjp (one cotangent) or jacobian (all of them)"))
         gradients = pull(_full_like(y, 1.0))
-        return (y, aux) if has_aux else y, gradients if isinstance(argnums, (tuple, list)) else gradients[0]
+        return (y, aux) if has_aux else y, gradients[0] if is_integer(argnums) else gradients
     return both
 
 

@@ -175,6 +175,17 @@ def test_any_labels(labels, tmp_path):
     assert again.classes_.dtype == model.classes_.dtype and np.array_equal(again.predict(X), model.predict(X))
 
 
+@pytest.mark.parametrize("labels, says", [(["a", "b", None], "no label at index 2"), (["a", float("nan"), "b"], "no label at index 1"), (["a", 1, "b"], "neither all strings nor all numbers"),
+                                          ([b"a", "b", "c"], "neither all strings nor all numbers"), (["a", True, "b"], "neither all strings nor all numbers")])
+def test_a_list_of_labels_is_what_its_array_of_objects_is(labels, says):
+    """NumPy would make strings of what is none: a class called "nan"."""
+    array = np.array(labels * 10, object)
+    for y in (labels * 10, tuple(labels * 10), array):
+        with pytest.raises(DataError, match=says):
+            quick().fit(X[:30], y, clean=np.arange(30))
+    assert quick(max_iter=1).fit(X[:30], ["a", "b", "c"] * 10, clean=np.arange(30)).classes_.dtype.kind == "U"
+
+
 @pytest.mark.parametrize("labels, kind", [([7, 5, 6], "i"), ([True, False, True], "b"), (["b", "a", "c"], "O")])
 def test_labels_of_dtype_object(labels, kind, tmp_path):
     """As pandas has them after a merge: numbers are numbers, strings stay objects."""

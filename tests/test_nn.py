@@ -324,6 +324,37 @@ def test_lists_are_taken_by_layers_and_losses():
         nn.batch_norm(x, np.ones(3), np.zeros(2))
 
 
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("layer", [nn.Linear.init(generator(0), 4, 2), nn.BatchNorm.init(4), nn.Dropout(0.5), nn.LayerNorm.init(4), nn.GroupNorm.init(2, 4), nn.Conv2d.init(generator(0), 4, 3),
+                                   nn.Sequential((nn.BatchNorm.init(4), mg.relu))], ids=lambda layer: type(layer).__name__)
+def test_integers_are_taken_as_numbers_or_refused(layer, train):
+    """Never as something between: an average of -1.8 is not -1, and of bytes not 255."""
+    x, averages = np.random.default_rng(0).integers(1, 200, (5, 4, 3, 4)), layer.init_state()
+    averages = tree.map(lambda a: a + 55.5, averages)
+    for dtype in ("int64", "uint8", "int32"):
+        def value(x):
+            return layer.apply(x, averages, train, key=3)[0]
+        try:
+            found = value(x.astype(dtype))
+        except mg.DTypeError as error:
+            assert "help: x.astype(float)" in str(error)
+        else:
+            np.testing.assert_allclose(found, value(x.astype(float)), rtol=1e-5)
+
+
+def test_numbers_of_numpy_and_lists_are_settings():
+    x = generator(0).normal(size=(2, 5, 5, 4)).astype("float32")
+    np.testing.assert_array_equal(nn.group_norm(x, np.int64(2), None), nn.group_norm(x, 2, None))
+    for layer in (nn.Conv2d, nn.ConvTranspose2d):
+        np.testing.assert_array_equal(layer.init(generator(0), 4, 3, np.int64(3))(x), layer.init(generator(0), 4, 3, (3, 3))(x))
+    nested = nn.Sequential((nn.Sequential((nn.Dropout(0.5),)), nn.Dropout(0.5)))
+    np.testing.assert_array_equal(nested.apply(x, key=[1, 2])[0], nested.apply(x, key=(1, 2))[0])
+    assert nn.Embedding(np.eye(3))([]).shape == (0, 3) and mg.take(np.eye(3), [], 0).shape == (0, 3) and mg.take(np.eye(3), []).shape == (0,)
+    assert mg.logsumexp([]) == -np.inf
+    with pytest.raises(DTypeError, match="clip.*min and max are other names of these bounds"):
+        mg.clip(x, 0, 1, min=0)
+
+
 @pytest.mark.parametrize("s", [(40, 50), (3, 3, 8, 40)])
 def test_initial_values_have_the_variance_they_say(s):
     inputs = np.prod(s[:-1])

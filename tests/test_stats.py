@@ -60,6 +60,35 @@ def test_poisson(device, method):
     check_derivatives(lambda mu: f(whole, mu), mg.xp.asarray(Q), order=3)
 
 
+EDGED = {"gamma": (1.0,), "chi2": (2.0,), "beta": (1.0, 1.0), "poisson": (1.5,)}
+
+
+@pytest.mark.parametrize("name", EDGED)
+def test_at_the_edges_and_outside(name):
+    """At an edge the slope of cdf is the density; outside, values are SciPy's and all derivatives 0; NaN stays NaN."""
+    distribution, theirs, parameters = getattr(stats, name), getattr(scipy, name), EDGED[name]
+    density, values = ("logpmf" if name == "poisson" else "logpdf"), [-3.0, -0.25, np.nan, *([1.5, 7.0] if name == "beta" else [])]
+    with np.errstate(all="ignore"):
+        for method in (density, density[3:], "cdf", "sf", "logcdf", "logsf"):
+            f, g = getattr(distribution, method), getattr(theirs, method)
+            np.testing.assert_array_equal(f(np.array(values), *parameters), g(values, *parameters))
+            for x in (x for x in values if x == x):
+                assert grad(lambda x, f=f: f(x, *parameters))(x) == 0.0
+                if name == "poisson" or method in (density, density[3:]):
+                    assert all(grad(f, k)(x, *parameters) == 0.0 for k in range(1, 1 + len(parameters)))
+    if name != "poisson":
+        for edge in [0.0, 1.0][:1 + (name == "beta")]:
+            np.testing.assert_allclose(grad(lambda x: distribution.cdf(x, *parameters))(edge), theirs.pdf(edge, *parameters), rtol=1e-12)
+    else:
+        with np.errstate(all="ignore"):                     # nothing ever happens
+            np.testing.assert_array_equal(distribution.cdf(np.array([-1.0, 0.0, 2.0]), 0.0), [0.0, 1.0, 1.0])
+            np.testing.assert_array_equal(distribution.logsf(np.array([-1.0]), 0.0), [0.0])
+
+
+def test_dirichlet_takes_lists():
+    assert stats.dirichlet.logpdf([0.2, 0.8], [1, 2]) == pytest.approx(scipy.dirichlet.logpdf([0.2, 0.8], [1, 2]))
+
+
 @pytest.mark.parametrize("method", ["pdf", "logpdf"])
 def test_of_vectors(device, method):
     f, g = of("dirichlet", method)

@@ -133,6 +133,19 @@ def test_a_clean_loss_that_is_not_finite_ends_the_pass():
     training.check_number("share", 0.999, 1.0)
 
 
+def test_rows_by_a_mask_are_those_by_index_and_none_are_refused():
+    rows, model = training.Rows(np.eye(6, 3), np.array([0, 1, 2, 0, 1, 2])), mlp(generator(0), (3, 3))
+    plan = training.Plan("uniform", batch_size=2)
+    now = training.start(model, plan)
+    mask = np.array([True, False, True, True, False, False])
+    for a, b in zip(*(tree.flatten(training.one_pass(plan, now, rows, rows, 0, used))[0] for used in (mask, np.flatnonzero(mask)))):
+        np.testing.assert_array_equal(a, b)
+    for used, clean, says in ((mask & False, rows, "the training set has no row"), ([], rows, "the training set has no row"), (mask, rows.take(np.arange(0)), "the clean set has no row")):
+        with pytest.raises(DataError, match=f"one_pass: {says}\n  help: "):
+            training.one_pass(plan._replace(method="reweight"), now, rows, clean, 0, used)
+    training.one_pass(plan, now, rows, rows.take(np.arange(0)), 0, mask)                    # which no other method reads
+
+
 def test_what_is_held_out_and_what_is_clean_by_hand():
     """A fifth of each class, rounded, and one at least; then a fifth of the rest, equally many of each class."""
     y = np.array([0] * 13 + [1] * 4 + [2] * 2)

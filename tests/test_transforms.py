@@ -411,3 +411,15 @@ def test_what_is_no_array_is_not_differentiated():
         for call in (lambda: grad(lambda p: 0.0)(x), lambda: jvp(lambda p: 0.0, (x,), (x,)), lambda: linearize(lambda p: 0.0, x)):
             with pytest.raises(mg.DTypeError, match="only floating-point arrays have derivatives\n  argument 0 .*\n  help: leave it out; or, if there are arrays in it, make "):
                 call()
+
+
+@pytest.mark.parametrize("transform", [mg.grad, mg.jacobian, mg.hessian, lambda f, argnums: lambda *xs: mg.value_and_grad(f, argnums)(*xs)[1]])
+def test_several_argnums_in_any_form_are_a_tuple(transform):
+    """One integer, of Python or NumPy, is one argument; a list, range or array of them is what the tuple is."""
+    def f(a, b):
+        return a * a * b
+    whole, one = transform(f, (0, 1))(2.0, 3.0), transform(f, 1)(2.0, 3.0)
+    for several in ([0, 1], range(2), np.array([0, 1]), (np.int64(0), 1)):
+        np.testing.assert_array_equal(transform(f, several)(2.0, 3.0), whole)
+    np.testing.assert_array_equal(transform(f, np.int64(1))(2.0, 3.0), one)
+    assert np.shape(transform(f, [1])(2.0, 3.0))[:1] == (1,)

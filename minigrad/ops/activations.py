@@ -8,7 +8,7 @@ from typing import Any
 from ..backend import as_array
 from ..kinds import elementwise
 from ..typing import Array
-from .elementwise import Unary, _bell, expm1, multiply, sigmoid, square, where
+from .elementwise import Unary, _bell, clip, expm1, multiply, sigmoid, square, where
 
 silu: Unary = elementwise(lambda x: x * sigmoid(x), lambda y, x: sigmoid(x) + x * _bell(x), name="silu",
                           doc="Return x sigmoid(x), also called swish.")
@@ -21,7 +21,8 @@ def gelu(x: Array, approximate: bool = True) -> Array:
     Otherwise erfc is that of minigrad.special, which needs SciPy.
     """
     if approximate:
-        return multiply(x, sigmoid(multiply(x, 2.0 * math.sqrt(2.0 / math.pi) * (1.0 + 0.044715 * square(x)))))
+        near = clip(x, -30.0, 30.0)                         # beyond, P is 0 or 1 in every type, and x^3 would overflow
+        return multiply(x, sigmoid(multiply(near, 2.0 * math.sqrt(2.0 / math.pi) * (1.0 + 0.044715 * square(near)))))
     special: Any = importlib.import_module("minigrad.special")          # which is written with these operations
     return multiply(multiply(x, 0.5), special.erfc(multiply(x, -math.sqrt(0.5))))
 

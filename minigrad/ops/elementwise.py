@@ -155,8 +155,10 @@ def clip(x: Array, a_min: Array | None = None, a_max: Array | None = None, *, mi
          max: Array | None = None) -> Array:
     """Return minimum(maximum(x, a_min), a_max), with their conventions at the bounds. None is no bound.
 
-    min, max: the same bounds under the names that NumPy 2 has besides.
+    min, max: the same bounds under the names that NumPy 2 has besides. Raises DTypeError for a bound given twice.
     """
+    if a_min is not None and min is not None or a_max is not None and max is not None:
+        raise DTypeError("clip(x, a_min, a_max): min and max are other names of these bounds, and one is given twice")
     a_min, a_max = (min if a_min is None else a_min), (max if a_max is None else a_max)
     x = x if a_min is None else maximum(x, a_min)
     return x if a_max is None else minimum(x, a_max)

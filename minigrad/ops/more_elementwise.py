@@ -21,7 +21,7 @@ from ..errors import DTypeError, message
 from ..kinds import elementwise, signed
 from ..typing import Array
 from .by_numpy import Flat, constant, row
-from .elementwise import Binary, Unary, multiply, piecewise_linear, sigmoid, sin, sqrt, square, where
+from .elementwise import Binary, Unary, like, multiply, piecewise_linear, sigmoid, sin, sqrt, square, where
 
 __all__ = [
     "angle", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "around", "cbrt", "ceil", "conj",
@@ -39,8 +39,8 @@ arccos: Unary = elementwise("arccos", lambda y, x: -1.0 / sqrt((1.0 - x) * (1.0 
 arctan: Unary = elementwise("arctan", lambda y, x: 1.0 / (1.0 + x * x), doc="Return the inverse tangent.")
 sinh: Unary = elementwise("sinh", lambda y, x: cosh(x), doc="Return the hyperbolic sine.")
 cosh: Unary = elementwise("cosh", lambda y, x: sinh(x), doc="Return the hyperbolic cosine.")
-arcsinh: Unary = elementwise("arcsinh", lambda y, x: 1.0 / sqrt(1.0 + x * x), doc="Return the inverse of sinh.")
-arccosh: Unary = elementwise("arccosh", lambda y, x: 1.0 / sqrt((x - 1.0) * (x + 1.0)),
+arcsinh: Unary = elementwise("arcsinh", lambda y, x: 1.0 / hypot(x, 1.0), doc="Return the inverse of sinh.")
+arccosh: Unary = elementwise("arccosh", lambda y, x: 1.0 / (sqrt(x - 1.0) * sqrt(x + 1.0)),
                              doc="Return the inverse of cosh.")
 arctanh: Unary = elementwise("arctanh", lambda y, x: 1.0 / ((1.0 - x) * (1.0 + x)), doc="Return the inverse of tanh.")
 exp2: Unary = elementwise("exp2", lambda y, x: LN2 * y, doc="Return 2^x.")
@@ -112,6 +112,7 @@ def _per_angle(a: Array, b: Array) -> Array:
 
 def _ahead(a: Array, b: Array) -> Array:
     """Return a - b, and 0 where both are the same infinity."""
+    a, b = (v if hasattr(v, "dtype") else like(v, w) for v, w in ((a, b), (b, a)))       # or numbers would be float64
     same = (raw(a) == raw(b)) & (abs(raw(a)) == math.inf)
     return where(same, 0.0, a) - where(same, 0.0, b)
 

@@ -19,7 +19,6 @@ from ..kinds import broadcast_to, linear
 from ..typing import Array, Shape
 from .by_numpy import by_numpy, constant, row
 from .elementwise import astype, divide, like, multiply, subtract, where
-from .joining import ones_like
 from .more_elementwise import floor
 from .reductions import _count, chosen, max, mean, min, reduce_shape, sum
 from .shaping import as_axes, concatenate, flip, getitem, moveaxis, ndim, one_axis, ravel, reshape, transpose
@@ -111,8 +110,12 @@ def gradient(f: Array, *varargs: Array, axis: Axis = None, edge_order: int = 1) 
                                      [("f", x, "this axis first"), ("spacing", h, "")]))
         h = astype(reshape(subtract(h[1:], h[:-1]), (-1,) + (1,) * (ndim(x) - 1)), x.dtype) if ndim(h) else h
         p = (x[1:] - x[:-1]) / h
-        left, right = (h[:-1], h[1:]) if ndim(h) else (1.0, 1.0)
-        return concatenate([p[:1], (right * p[:-1] + left * p[1:]) / (left + right), p[-1:]])
+        if ndim(h):
+            left, right = h[:-1], h[1:]
+            inside = (right * p[:-1] + left * p[1:]) / (left + right)
+        else:
+            inside = (x[2:] - x[:-2]) / (2.0 * h)
+        return concatenate([p[:1], inside, p[-1:]])
     spacings = varargs * len(axes) if len(varargs) == 1 else varargs or (1.0,) * len(axes)
     found = tuple([_along("gradient", lambda x, h=h: slopes(x, h), f, a) for a, h in zip(axes, spacings)])
     return found[0] if len(found) == 1 else found
@@ -166,13 +169,16 @@ def quantile(a: Array, q: Array, axis: Axis = None, *, keepdims: bool = False, m
     low = below.astype(int)
     w = reshape(multiply(q, n - 1.0) - below, shape(low) + (1,))
     w = astype(w, rows.dtype) if type(q) in NUMBERS else w
-    y = rows[low] + w * (rows[low + (low < n - 1)] - rows[low])
+    gap = rows[low + (low < n - 1)] - rows[low]
+    gap = where((raw(w) == 0.0) & (abs(raw(gap)) == math.inf), 0.0, gap)        # to an infinity that does not count
+    y = rows[low] + w * gap
     last = rows[-1]
     return reshape(where(raw(last) != raw(last), last, y), shape(low) + reduce_shape(shape(a), axes, keepdims))
 
 
 percentile = row("percentile", lambda a, q, axis=None, *, keepdims=False, method="linear": quantile(
-    a, divide(q, 100.0), axis, keepdims=keepdims, method=method), "Return quantile(a, q / 100, axis, ...).")
+    a, q / 100.0 if type(q) in NUMBERS else divide(q, 100.0), axis, keepdims=keepdims, method=method),
+                 "Return quantile(a, q / 100, axis, ...).")
 median = row("median", lambda a, axis=None, *, keepdims=False: quantile(a, 0.5, axis, keepdims=keepdims),
              "Return the median over axes: the mean of the two elements in the middle.")
 
@@ -209,7 +215,10 @@ def average(a: Array, axis: Axis = None, weights: Array = None, returned: bool =
     weights: of the shape of a, or of its axes `axis` alone; None: all are 1.
     """
     axes = as_axes(axis, ndim(a), "average")
-    w = ones_like(a) if weights is None else weights
+    if weights is None:
+        y = mean(a, axes, keepdims)
+        return (y, raw(y) * 0 + _count(a, axes)) if returned else y
+    w = weights
     if shape(w) != shape(a):
         w = reshape(transpose(w, sorted(range(ndim(w)), key=axes.__getitem__)),
                     tuple([n if i in axes else 1 for i, n in enumerate(shape(a))]))

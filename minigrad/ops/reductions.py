@@ -212,7 +212,7 @@ def subtract_max(x: Array, axes: Shape) -> tuple[Array, Array]:
     relative to that of the largest element, and nothing cancels where that one is almost the whole sum.
     """
     if not math.prod(shape(x)):
-        return x - 0.0, 0.0
+        return (x if hasattr(x, "dtype") else as_array(x)) - 0.0, 0.0
     m = _largest(x, axis=axes)
     m = where(abs(raw(m)) < math.inf, m, 0.0)               # nothing that is not finite passes from one to the others
     return x - m, m

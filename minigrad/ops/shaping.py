@@ -182,7 +182,14 @@ def _as_index_part(part: Any, x: Array) -> Any:
     if not isinstance(part, (list, tuple, range)):
         raise IndexingError(message("getitem(x, index)", f"{part!r} is not an index", [("x", x, "")],
                                     "integers, slices, None, Ellipsis, masks, and arrays of integers are"))
-    return as_array(part, x) if len(part) else module_of(x).zeros(0, int)
+    return as_indices(part, x)
+
+
+def as_indices(indices: Any, x: Array) -> Array:
+    """Return plain indices of x as an array: of an empty list, integers."""
+    indices, x = raw(indices), raw(x)
+    empty = isinstance(indices, (list, tuple, range)) and not len(indices)
+    return module_of(x).zeros(0, int) if empty else as_array(indices, x)
 
 
 def scatter_add(x: Array, shape: int | Sequence[int], index: Any) -> Array:
@@ -195,7 +202,7 @@ def scatter_add(x: Array, shape: int | Sequence[int], index: Any) -> Array:
 
 def take(x: Array, indices: Array, axis: int | None = None) -> Array:
     """Return the elements of x at integer indices along an axis; of the flattened x if axis is None."""
-    indices = as_array(raw(indices), raw(x))
+    indices = as_indices(indices, x)
     indices = indices.astype(int) if indices.dtype == bool else indices         # numbers, as in NumPy: not a mask
     if axis is None:
         return getitem(ravel(x), indices)

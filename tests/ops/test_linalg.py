@@ -230,3 +230,13 @@ def test_multi_dot_takes_the_cheapest_product_first():
     for wrong in ([], [a, np.ones((1, 40, 30))]):
         with pytest.raises(mg.MinigradError, match="help: a @ b @ c" if wrong else None):
             linalg.multi_dot(wrong)
+
+
+def test_a_constant_of_integers_beside_a_traced_value():
+    """Its type has no rounding error; values and derivatives are those of the same numbers as floats."""
+    whole = np.array([[1, 0, 2], [0, 1, 1], [1, 1, 0]])
+    for f, x in ((lambda a, b: mg.linalg.lstsq(a[:, :2], b)[0], np.ones(3)), (mg.linalg.solve, np.ones(3)), (mg.matmul, np.ones((3, 2))), (mg.dot, np.ones(3)), (mg.kron, np.ones((2, 2))),
+                 (lambda a, b: mg.linalg.multi_dot([a, b, a]), np.eye(3)), (lambda a, b: mg.where(a > 0, a, b), np.ones((3, 3))), (mg.hypot, np.ones(3)), (mg.power, np.full(3, 2.0))):
+        found, right = (mg.vjp(lambda b, a=a: f(a, b), x) for a in (whole, whole.astype(float)))
+        np.testing.assert_allclose(found[0], right[0], rtol=1e-14)
+        np.testing.assert_allclose(found[1](right[0])[0], right[1](right[0])[0], rtol=1e-14)

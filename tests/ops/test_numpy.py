@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import DTypeError, ShapeError, backend, grad, jvp, linearize
+from minigrad import DTypeError, MinigradError, ShapeError, backend, grad, jvp, linearize, special, stats
 from minigrad.check import check_derivatives
 
 RNG = np.random.default_rng(0)
@@ -311,3 +311,61 @@ def test_numbers_go_with_the_arrays_of_the_module(device):
         for y in (f(mg, x), jvp(lambda x, f=f: f(mg, x), (x,), (x,))[0]):
             assert backend.on_device(y) == (device == "cupy")
             np.testing.assert_allclose(mg.to_host(y), f(np, X), strict=True)
+
+
+EXTREME = {"none": np.zeros(0), "no rows": np.zeros((0, 3)), "one": np.array([3.0]), "ties": np.array([1.0, 1.0, 0.0]), "NaN": np.array([1.0, np.nan, 0.0]),
+           "infinities": np.array([1.0, np.inf, -np.inf]), "infinity": np.array([1.0, 2.0, np.inf]), "all NaN": np.array([[np.nan, 1.0], [np.nan, np.nan]]),
+           "far apart": np.array([0.0, 1e20, 1.0]), "half": np.full(4, 3e4, np.float16), "float32": np.arange(4, dtype=np.float32) - 1, "view": np.arange(6.0).reshape(2, 3).T}
+CALLS = {name: [(), (0,), (-1,)] for name in "sum mean max min var std median nansum nanmax nanmin ptp average cumsum sort diff argmax argmin flip".split()} | {
+    "percentile": [(30,), ([30, 70],)], "quantile": [(0.3,)], "gradient": [(), (2.0,), (2,)], "clip": [(0, 1), (None, 1)], "roll": [(1,), (5, -1)], "repeat": [(2,), (0,)],
+    "tile": [(2,), (0,)], "mod": [(2.0,), (np.inf,)], "fmod": [(2.0,)], "hypot": [(1.0,), (np.inf,)], "arctan2": [(0.0,)], "logaddexp": [(0.0,), (np.inf,)],
+    "maximum": [(1.0,), (np.nan,)], "power": [(0,), (2,), (-1,), (0.5,)], "pad": [(1,)], "take": [([0, -1],), ([],)], "append": [(1.0,)], "outer": [([1.0, 2.0],)],
+    "nan_to_num": [()], "sinc": [()], "gelu": [()], "arcsinh": [()], "logsumexp": [(), (0,)], "softmax": [()]}
+
+
+@pytest.mark.parametrize("kind", EXTREME)
+@pytest.mark.parametrize("name", CALLS)
+def test_tracing_changes_no_value(name, kind):
+    """Values, shapes and types are those of plain arrays; so is whether there is a result, but for medians of nothing."""
+    f, x, told = getattr(mg, name), EXTREME[kind], {}
+
+    def outcome(call):
+        try:
+            return call()
+        except MinigradError:
+            return None
+    for args in CALLS[name]:
+        def traced(x, args=args):
+            told["y"] = mg.stop_gradient(f(x, *args))
+            return 0.0
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            plain = outcome(lambda args=args: f(x.copy(), *args))
+            found = outcome(lambda traced=traced: jvp(traced, (x.copy(),), (x * 0 + 1,)) and told["y"])
+        if name in ("median", "percentile", "quantile") and (not x.size or name != "median" and np.isinf(x).any()) or name == "average" and kind == "no rows":
+            continue                                        # NumPy interpolates between infinities in another way, 0 times them included
+        assert (plain is None) == (found is None), args
+        if plain is not None:
+            assert np.shape(plain) == np.shape(found) and np.asarray(plain).dtype == np.asarray(found).dtype
+            np.testing.assert_allclose(found, plain, rtol=1e-3 if kind == "half" else 1e-6)
+
+
+SEEN = []
+PROBE = mg.Primitive(lambda x: x * 1, lambda i, y, x: mg.LinearMap(lambda t: SEEN.append(t.dtype) or t, lambda g: SEEN.append(g.dtype) or g), name="probe")
+BINARY = [mg.logaddexp, mg.logaddexp2, mg.hypot, mg.arctan2, mg.power, mg.divide, mg.multiply, mg.subtract, mg.maximum, mg.fmod, mg.mod, mg.copysign, special.xlogy,
+          special.xlog1py, special.betaln, special.beta]
+WITH_NUMBERS = {f"{f.__name__} {k}": (lambda x, f=f, k=k: f(*((x, 2.0) if k else (2.0, x)))) for f in BINARY for k in (0, 1)} | {
+    "where": lambda x: mg.where(x > 1.5, x, 0.0), "percentile": lambda x: mg.percentile(x, 30), "quantile": lambda x: mg.quantile(x, 0.25), "pad": lambda x: mg.pad(x, 1, constant_values=2.0),
+    "logcdf": lambda x: stats.norm.logcdf(x, 0.0, 1.5), "logpdf": lambda x: stats.gamma.logpdf(x, 2.0), "sf": lambda x: stats.gamma.sf(x, 2.0), "logsumexp": lambda x: special.logsumexp(x, b=2.0),
+    "gradient": lambda x: mg.gradient(x, 0.5), "elu": lambda x: mg.elu(x, 1.0)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", WITH_NUMBERS)
+def test_a_number_makes_nothing_wider(name, dtype):
+    """Value, tangent and cotangent of a float32 array beside a number are of float32, also before the cotangent reaches the argument, whose type would hide it."""
+    f, x = WITH_NUMBERS[name], np.array([0.5, 1.0, 1.75], dtype)
+    SEEN.clear()
+    jvp(lambda x: PROBE(f(PROBE(x))), (x,), (x,))
+    grad(lambda x: mg.sum(f(PROBE(x))))(x)
+    assert mg.asarray(f(x)).dtype == dtype and {*SEEN} == {np.dtype(dtype)} and len(SEEN) == 3

@@ -91,6 +91,35 @@ def test_edges_have_no_nan():
     np.testing.assert_allclose(grad(lambda a: grad(lambda x: special.xlogy(a, x))(2.0))(0.0), 0.5)
 
 
+@pytest.mark.parametrize("x", [-1e10, -1e6, -300.0, -40.0, -5.0 - 1e-9, -5.0 + 1e-9, -1.0, 0.0, 4.0])
+def test_log_ndtr_far_below_0(x):
+    """Its slope is s = pdf / cdf, the second derivative -s (x + s): far below, |x| + 1 / |x| - 2 / |x|^3 ... and -1 + 1 / x^2 - 6 / x^4 ..."""
+    first, second, third = (f(x) for f in (grad(special.log_ndtr), grad(grad(special.log_ndtr)), grad(grad(grad(special.log_ndtr)))))
+    s = np.sqrt(2 / np.pi) / scipy.erfcx(-x / np.sqrt(2))
+    np.testing.assert_allclose(first, s, rtol=1e-13)
+    if x < -30:
+        np.testing.assert_allclose(second, -1 + 1 / x**2 - 6 / x**4 + 50 / x**6, rtol=1e-6)
+        np.testing.assert_allclose(third, -2 / x**3 + 24 / x**5, rtol=1e-2)
+    else:
+        np.testing.assert_allclose(second, -s * (x + s), rtol=1e-11)
+        np.testing.assert_allclose(third, s * (x + s) * (x + 2 * s) - s, rtol=1e-9, atol=1e-12)
+    for dtype, rtol in ((np.float32, 1e-5), (np.float16, 5e-3)):
+        if abs(x) < float(np.finfo(dtype).max):
+            found = grad(special.log_ndtr)(dtype(x))
+            assert found.dtype == dtype
+            np.testing.assert_allclose(found, s, rtol=rtol, atol=1e-4 if dtype is np.float16 else 0)
+
+
+def test_integers_and_lists_are_taken_as_by_scipy():
+    for given in ([1, 2, 3], np.array([1, 2, 3])):
+        for b in (0.5, [0.5, 1.5, 2.5], 2, [1, 0, 2]):
+            np.testing.assert_allclose(special.logsumexp(given, b=b), scipy.logsumexp(given, b=b), rtol=1e-14)
+        for f in (special.xlogy, special.xlog1py, special.beta, special.betaln, special.gammainc):
+            for other in (2, 0.5, [0.5, 2.0, 1.0]):
+                np.testing.assert_allclose(f(given, other), getattr(scipy, f.__name__)(given, other), rtol=1e-14)
+                np.testing.assert_allclose(f(other, given), getattr(scipy, f.__name__)(other, given), rtol=1e-14)
+
+
 def test_polygamma():
     x = np.array([0.4, 3.3, 1.0])
     for n in range(4):
