@@ -1,5 +1,6 @@
 """The terminal of a command: output encoding, progress, paths, and the text of errors."""
 import argparse
+import collections
 import difflib
 import os
 import pathlib
@@ -56,6 +57,11 @@ class Parser(argparse.ArgumentParser):
             self.error(f"{left[0]} comes after the options\n  help: python -m experiments COMMAND ... --OPTION ...")
         return options
 
+    def given(self, args=None):
+        """Return the names of the options that these arguments give, whatever their values."""
+        nothing = argparse.Namespace(**dict.fromkeys(action.dest for action in self._actions))
+        return [name for name, value in vars(self.parse_args(args, nothing)).items() if value is not None]
+
     def error(self, message):
         """Print an error in the manner of all others, and exit with status 2."""
         remedy = "" if "\n  help:" in message else f"\n  help: {self.prog} --help lists the options"
@@ -71,6 +77,7 @@ class Progress:
     def __init__(self, total, count, quiet=False):
         self.quiet = quiet
         self.count, self.ended, self.total, self.done = count, 0, total, 0
+        self.seen, self.over = collections.Counter(), set()         # steps of each run; the runs that ended
         self.start = self.printed = time.monotonic()
         draws = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self.bar = tqdm(total=total, unit="step", smoothing=0.05, dynamic_ncols=True, mininterval=0.5,
@@ -84,7 +91,8 @@ class Progress:
 
     def advance(self, steps, name, line=None):
         """Count the steps of a run; -n: n steps are not repeated. line: the last line of its record, or None."""
-        if steps < 0:
+        self.seen[name] += abs(steps)
+        if steps < 0 or name in self.over:                  # what a worker sent before its end may arrive after it
             self.total = self.bar.total = self.total + steps
         self.done += max(steps, 0)
         self.bar.update(max(steps, 0))
@@ -96,15 +104,19 @@ class Progress:
             at = f", step {line['step']}: {', '.join(map(' '.join, errors.items()))} wrong" if line else ""
             self._print_line(f"{name}{at}")
 
-    def end(self, name, failed):
-        """Count a run that finished or failed."""
+    def end(self, name, failed, steps=None):
+        """Count a run that finished or failed. steps: its number; those that it will not take do not count any more."""
         self.ended += 1
+        if steps is not None:
+            self.over.add(name)
+            self.total = self.bar.total = self.total - (steps - self.seen[name])
         self.bar.set_description(f"{self.ended}/{self.count} done, {name}")
         self._print_line(f"{name}{' (failed)' * failed}")
 
     def restart(self, total):
         """Begin to count anew, with this total number of steps."""
         self.total, self.done, self.start = total, 0, time.monotonic()
+        self.seen.clear()
         self.bar.reset(total)
 
     def _print_line(self, text):

@@ -27,7 +27,8 @@ COLORS = {
     "reweight": "#d62728", "meta_weight_net": "#e7969c", "reweight_authors": "#843c39",         # learned weights
 }
 OTHER = "#444444"
-LINES = {"": ("-", "o"), "+es": ("--", "s"), "+ft": ("-.", "^"), "+es+ft": (":", "v")}
+LINES = {"": ("-", "o"), "+es": ("--", "s"), "+ft": ("-.", "^"), "+es+ft": (":", "v"), "+short": ((0, (1, 1)), "x"),
+         "+half": ((0, (5, 1)), "D"), "+short+ft": ((0, (3, 1, 1, 1, 1, 1)), "<"), "+half+ft": ((0, (8, 2, 1, 2)), ">")}
 
 
 def color(method):

@@ -39,11 +39,12 @@ from minigrad.files import write_whole
 from .. import console
 from ..data import own as data
 from ..figures import own as figures
-from ..training.folders import check_folder
+from ..training.folders import lock_folder
 from .own_model import load, name_of, predictions
 from .own_training import METHODS, compare, gather, start_progress, wilson
 
 FEW = 30                                        # examples to test on: fewer measure little
+TRAINED = "label", "text", "drop", "categories", "image_size", "hold_out", "seeds", "passes", "batch", "rate"
 FILES = "suspects.csv", "predictions.csv", "trust.png", "suspects.png", "results.json", "model/network.safetensors"
 
 
@@ -131,6 +132,8 @@ def report(found, result, options):
         titles = [f"{row.label} → {row.suggestion}" for row in frame[:24].itertuples()]
         print("written:", figures.suspects(found.train.values[order[:24]], titles, out / "suspects.png", "The most "
                                            "suspicious labels, and those that the network would give"))
+    else:
+        (out / "suspects.png").unlink(missing_ok=True)      # of what is overwritten
 
 
 # ------------------------------------------------------------------------------------------------- the command
@@ -160,9 +163,11 @@ def parser():
     return p
 
 
-def check(options):
-    """Raise DataError for options out of range or that do not go together, FileError if --out cannot be written."""
-    check_folder(options.out)
+def check(options, given=()):
+    """Raise DataError for options out of range, that do not go together, or that change nothing.
+
+    given: the names of the options that were given.
+    """
     limits = {"--passes": options.passes >= 1, "--batch": options.batch >= 1, "--rate": 0 < options.rate < 1,
               "--hold-out": 0 < options.hold_out < 1, "--image-size": 4 <= options.image_size <= 512,
               "--seeds": min(options.seeds) >= 0 and max(options.seeds) < 2**32
@@ -179,6 +184,12 @@ def check(options):
     if not options.model and not (options.train and options.clean):
         raise DataError("--train and --clean are both needed\n  help: --train FILE --clean FILE --label COLUMN: "
                         "the clean file has some examples whose labels you have checked")
+    for reason, names in ((options.model and "beside --model, whose settings they are", TRAINED),
+                          (options.test and "beside --test, which is measured on", ("hold_out",)),
+                          (options.train and not options.train.is_dir() and "with CSV files", ("image_size",))):
+        idle = ", ".join("--" + name.replace("_", "-") for name in names if name in given)
+        if reason and idle:
+            raise DataError(f"{idle}: without effect {reason}\n  help: leave it out")
     old = [name for name in (("predictions.csv",) if options.model else FILES) if (options.out / name).exists()]
     if old and not options.overwrite:
         raise DataError(f"{options.out} already holds {', '.join(old)}\n  help: --out FOLDER, or --overwrite")
@@ -187,9 +198,10 @@ def check(options):
 def main(arguments=None):
     """Run the command; return the exit status: 0; 2 for what was refused before training; 1 for a later error."""
     console.prepare()
-    options, status = parser().parse_args(arguments), 2
+    options, given, status, lock = parser().parse_args(arguments), parser().given(arguments), 2, None
     try:
-        check(options)
+        lock = lock_folder(options.out)
+        check(options, given)
         if options.model:
             frame = load(options.model).predict(options.predict, lambda text: print("note:", text))
             print("written:", write(frame, options.out / "predictions.csv"))
@@ -205,4 +217,7 @@ def main(arguments=None):
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         print(f"error: {error}\n  help: --out FOLDER, with free space", file=sys.stderr)
+    finally:
+        if lock:
+            lock.release()
     return status

@@ -11,7 +11,7 @@ from minigrad import MinigradError
 from ..methods import METHODS
 from ..training.folders import check_lines, parse_json, read_plan, read_record
 
-NOT_LABELS = ("method", "seed", "target")   # the labels that do not distinguish tasks; a target may vary by seed
+NOT_LABELS = ("method", "seed")             # the labels that do not distinguish tasks
 ROWS = 30                                   # of a table that are shown
 LONG = 200                                  # characters of a value that are shown
 
@@ -26,6 +26,7 @@ class Result(NamedTuple):
         lines: of its record, none if it has not begun, or failed before the first.
         planned: its number of steps, or None if the folder does not hold it.
         statement: how training differs from test, or None if the folder does not hold it.
+        several: whether each seed has a target of its own, all in one task; None if the folder does not hold it.
     """
     name: str
     source: str
@@ -33,6 +34,7 @@ class Result(NamedTuple):
     lines: list
     planned: int | None
     statement: str | None = None
+    several: bool | None = None
 
     @property
     def done(self):
@@ -47,7 +49,8 @@ class Result(NamedTuple):
     @property
     def task(self):
         """The labels that distinguish the task from others, with the source, as a JSON text."""
-        return json.dumps([self.source, {k: v for k, v in self.labels.items() if k not in NOT_LABELS}])
+        without = (*NOT_LABELS, *["target"] * (self.several is not False))
+        return json.dumps([self.source, self.several, {k: v for k, v in self.labels.items() if k not in without}])
 
 
 class Table(NamedTuple):
@@ -182,7 +185,8 @@ def _results(path, lines, plan):
 def _planned(name, about):
     labels, steps, statement = (about.get(key) for key in ("labels", "steps", "statement"))
     valid = isinstance(labels, dict) and all(map(_is_label, labels.values()))
-    return Result(name, "", labels if valid else {}, [], steps if isinstance(steps, int) else None, statement)
+    return Result(name, "", labels if valid else {}, [], steps if isinstance(steps, int) else None, statement,
+                  about.get("several targets"))
 
 
 def _steps_of(checkpoint):

@@ -47,7 +47,7 @@ from minigrad.estimators import ReweightedClassifier
 from .. import console
 from ..data import NO_FLIP, Flip
 from ..figures import tables as figures
-from ..training.folders import check_folder
+from ..training.folders import lock_folder
 from ..training.pool import THREADS, default_jobs, environment
 
 TABLES = {"breast cancer": load_breast_cancer, "wine": load_wine, "digits": load_digits}
@@ -177,7 +177,7 @@ def main(arguments=None):
                                    ("jobs", 1 if options.jobs is None else options.jobs, 1)):
             if value < least:
                 raise MinigradError(f"--{name} {value}: it must be at least {least}")
-        check_folder(options.out)
+        lock = lock_folder(options.out)
         tasks = [(table, bias, seed, options.clean) for table in dict.fromkeys(options.tables) for bias in BIASES
                  for seed in dict.fromkeys(options.seeds)]
         for table in options.tables:
@@ -187,6 +187,7 @@ def main(arguments=None):
         print(figures.table(lines))
         print("written:", figures.picture(lines, options.out / "tables.png"))
         print("records:", options.out / "tables.jsonl")
+        lock.release()
         return 0
     except (MinigradError, OSError) as error:
         print(f"error: {console.reason(error)}", file=sys.stderr)

@@ -223,6 +223,19 @@ class Options(command.Options):
     given: data.Given | None = None
 
 
+def _selection(options):
+    """Return the end of a picture's name that tells it from that of the default task: "" for this."""
+    def values(chosen, which):
+        standard = clean_images(options.data, options.grid.biases[0], options.mode) if which == "cleans" else None
+        return [standard if value is None else value for value in getattr(chosen, which)]
+    parts = [options.network] * (options.network != options.grid.network)
+    for which in ("shares", "cleans"):
+        if values(options, which) != values(options.grid, which):
+            parts += [which, *map(str, values(options, which))]
+    parts += ["target", str(options.target)] * (options.target is not None)
+    return "".join(f"-{part}" for part in parts)
+
+
 @dataclasses.dataclass(frozen=True)
 class Figure(command.Script):
     """A figure or table on CIFAR.
@@ -329,7 +342,7 @@ class Figure(command.Script):
     def report(self, options, runs, lines, caption):
         """Print tables and draw pictures; yield the paths."""
         def file(ending=""):
-            return options.out / f"{self.name}-{options.data}{ending}.png"
+            return options.out / f"{self.name}-{options.data}{_selection(options)}{ending}.png"
         if options.given:
             caption += f", {options.given.share:.1%} wrong labels of {pathlib.Path(options.labels).name}"
         yield from self.draw(lines, runs, options, f"{caption}, {options.network}", file)

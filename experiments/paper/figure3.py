@@ -71,5 +71,6 @@ def figure3(lines, runs, options, caption, file):
         trainer = trainer_of(run)
         data = histogram_data(trainer, restore(run, trainer), run.labels.get("target"), generator((run.seed, LOOK)))
         about = f"{run.labels['method']}, seed {run.seed}; {caption}"
-        main = figures.paper.is_main_task(*(run.labels.get(key) for key in ("data", "bias", "share", "clean")))
+        task = [run.labels.get(key) for key in ("data", "bias", "share", "clean")]
+        main = options.data == "cifar10" and figures.paper.is_main_task(*task)
         yield figures.weight_histograms(*data, file(), about, main)

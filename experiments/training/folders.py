@@ -61,24 +61,33 @@ def prepare_folder(folder, settings, resume, megabytes, grows=False):
     Raises MinigradError if the folder holds results of other settings, or of the same without `resume`, or if another
     process is writing there; FileError if it cannot be written or the disk is full.
     """
+    lock = lock_folder(folder, megabytes)
+    try:
+        _check_settings(folder, settings, resume, grows)
+        _remove_leftovers(folder)
+        tree.write_whole(folder / "settings.json", json.dumps(settings, indent=1).encode())
+    except BaseException as error:
+        lock.release()
+        if isinstance(error, OSError) and not isinstance(error, MinigradError):
+            raise _unwritable_error(folder, megabytes, error) from error
+        raise
+    return lock
+
+
+def lock_folder(folder, megabytes=5):
+    """Create a folder, and return its lock, a context; it is released when the process ends.
+
+    Raises MinigradError if another process is writing there, FileError if it cannot be written or the disk is full.
+    """
     check_folder(folder, megabytes)
     try:
         lock = filelock.FileLock(folder / ".lock")
         lock.acquire(timeout=0)
-        try:
-            _check_settings(folder, settings, resume, grows)
-            _remove_leftovers(folder)
-            tree.write_whole(folder / "settings.json", json.dumps(settings, indent=1).encode())
-        except BaseException:
-            lock.release()
-            raise
         return lock
     except filelock.Timeout:
         raise MinigradError(f"{folder}: another process is writing there\n"
                             "  help: wait for it, or --out FOLDER") from None
     except OSError as error:
-        if isinstance(error, MinigradError):
-            raise
         raise _unwritable_error(folder, megabytes, error) from error
 
 

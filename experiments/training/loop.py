@@ -14,7 +14,16 @@ from minigrad.distributed import check_equal
 
 from .folders import make_folder
 from .ranks import as_first, learned_on_first, on_first
-from .runs import has_full_record, identity, out_of_memory_error, read_lines, read_position, restore, write_record
+from .runs import (
+    has_full_record,
+    identity,
+    out_of_memory_error,
+    read_lines,
+    read_position,
+    read_seconds,
+    restore,
+    write_record,
+)
 from .trainers import ALONE, trainer_of
 
 SAVE_INTERVAL = 240.0           # seconds between two checkpoints, at most
@@ -34,31 +43,33 @@ def train(run, progress=lambda steps, line: None, comm=ALONE):
     checkpoint or the record is damaged or of another run, and where the run that this one starts from is not finished.
     Raises RankError where ranks do not have the same parameters.
     """
-    start, lines, rows, before = on_first(comm, lambda: _open(run))
+    start, lines, rows, before, spent = on_first(comm, lambda: _open(run))
     progress(-start, lines[-1] if lines else None)
     if start < run.settings.steps:
         with np.errstate(over="ignore", invalid="ignore"):  # fetch_rows reports what is not finite
-            _steps(run, start, lines, rows, before, progress, comm)
+            _steps(run, start, lines, rows, before, spent, progress, comm)
         gc.collect()                                        # a trainer and its captured step are a reference cycle
     return lines
 
 
 def _open(run):
-    """Return the step to start at, the lines up to there, the rows since the last one, and all lines of the record."""
+    """Return the step to start at, lines and rows up to there, all lines of the record, and the seconds of the rows."""
     make_folder(run.folder)
-    start, lines, rows, before = 0, [], [], read_lines(run)
+    start, lines, rows, before, spent = 0, [], [], read_lines(run), 0.0
     if run.checkpoint.exists():
         start, lines, rows = read_position(run)
+        spent = read_seconds(run) if rows else 0.0
     elif has_full_record(run) and not run.is_base:           # the checkpoint was deleted, and no run needs it
         start, lines = run.settings.steps, before
     write_record(run, lines, before)
-    return start, lines, rows, before
+    return start, lines, rows, before, spent
 
 
-def _steps(run, start, lines, rows, before, progress, comm):
+def _steps(run, start, lines, rows, before, spent, progress, comm):
     trainer, writes = trainer_of(run, comm), comm.rank == 0
     learned = learned_on_first(comm, trainer, lambda: restore(run, trainer) if start else trainer.init())
-    start_time = saved = time.perf_counter()
+    saved = time.perf_counter()
+    start_time = saved - spent
     for step in range(start, run.settings.steps):
         try:
             learned, row = trainer.step(learned, step)
@@ -80,5 +91,6 @@ def _steps(run, start, lines, rows, before, progress, comm):
             check_equal(learned, comm)
             if writes:
                 tree.save(run.checkpoint, learned, {"run": identity(run), "record": json.dumps(lines),
-                                                    "step": str(step + 1), "rows": json.dumps(rows)})
+                                                    "step": str(step + 1), "rows": json.dumps(rows),
+                                                    "seconds": str(time.perf_counter() - start_time)})
             progress(0, line)

@@ -131,7 +131,7 @@ def _run_in_executor(executor, runs, ended, progress):
         progress.advance(stretch.taken, run.name, stretch.line)
         if why or stretch.ended:
             ended[run.name] = why
-            progress.end(run.name, bool(why))
+            progress.end(run.name, bool(why), run.settings.steps)
     try:
         _run_in_order(submit, runs, ended, going, take, getattr(executor, "room", lambda: None))
     except concurrent.futures.BrokenExecutor as error:
@@ -185,7 +185,7 @@ def _run_in_processes(runs, jobs, ended, progress, stack):
             if alone:
                 ended[some[0].name] = ("its worker process dies repeatedly (is it killed, or out of memory?)\n"
                                        "  help: --resume continues from the checkpoint; --jobs 1 needs less memory")
-                progress.end(some[0].name, True)
+                progress.end(some[0].name, True, some[0].settings.steps)
             else:
                 tqdm.write("a worker process died; its run continues from the checkpoint", file=sys.stderr)
             progress.restart(sum(run.settings.steps for run in runs if run.name not in ended))
@@ -204,7 +204,7 @@ def _run_in_pool(runs, workers, shared, ended, going, progress):
     """
     def take(run, future):
         ended[run.name] = why = _get_outcome(future, reason)
-        progress.end(run.name, bool(why))
+        progress.end(run.name, bool(why), run.settings.steps)
     context, sender, stop = shared
     with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (sender, stop)) as pool:
         try:

@@ -115,5 +115,5 @@ def train_all(runs, comm, train, quiet=False):
                 train(run, lambda steps, line, name=run.name: progress.advance(steps, name, line), comm)
             except Exception as error:
                 failed[run.name] = tell(comm, error)
-            progress.end(run.name, run.name in failed)
+            progress.end(run.name, run.name in failed, run.settings.steps)
     return failed

@@ -163,6 +163,14 @@ def read_position(run):
     return 0, [], []
 
 
+def read_seconds(run):
+    """Return the seconds between the last line of the record and the checkpoint, 0 where it does not say."""
+    try:
+        return max(float(tree.read(run.checkpoint)[1].get("seconds", 0.0)), 0.0)
+    except ValueError:
+        return 0.0
+
+
 def _parse_identity(text):
     """Return the identity of a run and of its base as nested dicts; raise ValueError or TypeError for other texts."""
     found = dict(parse_json(text))

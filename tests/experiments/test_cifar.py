@@ -1,5 +1,6 @@
 """The experiments on CIFAR: the paper's settings, names of methods, and whole figures on synthetic images."""
 import concurrent.futures
+import dataclasses
 import functools
 import pathlib
 
@@ -178,6 +179,15 @@ def test_two_figures_at_once_share_their_runs(small, tmp_path, capsys):
     assert command_line.main(["figure7", *arguments], executor=Here()) == 2 and "--resume" in capsys.readouterr().err
     assert command_line.main(["figure7", *arguments, "--resume"], executor=Here()) == 0
     assert [path.stat().st_mtime_ns for path in out.glob("*.safetensors")] == before        # not run again
+
+
+@pytest.mark.parametrize("arguments, ending", [([], ""), (["--shares", "0.4", "--cleans", "100"], ""), (["--shares", "0.2"], "-shares-0.2"), (["--cleans", "30"], "-cleans-30"),
+                                               (["--network", "resnet-8"], "-resnet-8"), (["--target", "5", "--shares", "0.1"], "-shares-0.1-target-5"), (["--seeds", "4"], "")])
+def test_the_picture_of_another_task_has_another_name(tmp_path, arguments, ending):
+    """Or it would replace the picture of the default one, in the folder that all tasks share."""
+    script = dataclasses.replace(of("table2"), draw=lambda lines, runs, options, caption, file: [file("-more")])
+    names = list(script.report(command.parse_options(script, [*arguments, "--out", str(tmp_path)]), [], [], ""))
+    assert names == [tmp_path / f"table2-cifar10{ending}-more.png"]
 
 
 @pytest.mark.parametrize("arguments, error", [

@@ -14,9 +14,11 @@ import sys
 import time
 import types
 
+import hypothesis
 import matplotlib.figure
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from experiments import COMMANDS, command_line, console, data
 from experiments.benchmark import benchmark
@@ -650,6 +652,23 @@ def test_progress_in_a_file_says_how_long_it_takes(monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "0/2 runs done, 12:40 left: a run, step 7: train 1.0%, test 2.0% wrong"         # 40 of 800 steps in 40 s
     assert lines[-1] == "1/2 runs done, 10:00 left: a run" and len(lines) == 6
+
+
+@hypothesis.given(runs=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 50), st.booleans(), st.booleans()), min_size=1, max_size=5), restarted=st.booleans())
+def test_when_all_runs_have_ended_nothing_is_left(runs, restarted):
+    """However they ended: with steps not repeated, after a failure anywhere, with a late message, in a new pool."""
+    with console.Progress(sum(50 for _ in runs), len(runs), quiet=True) as progress:
+        if restarted:
+            progress.advance(17, "0")
+            progress.restart(50 * len(runs))
+        for k, (skipped, taken, failed, late) in enumerate(runs):
+            taken = min(taken, 50 - skipped) if failed else 50 - skipped
+            progress.advance(-skipped, str(k))
+            before = taken // 2 if late else taken
+            progress.advance(before, str(k))
+            progress.end(str(k), failed, 50)
+            progress.advance(taken - before, str(k))
+        assert progress.done == progress.total == progress.bar.total and progress.ended == progress.count
 
 
 @pytest.mark.parametrize("terminal, draws", [("xterm", True), ("dumb", False)])

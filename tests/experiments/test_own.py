@@ -23,6 +23,7 @@ from experiments import command_line
 from experiments.data import own as data
 from experiments.figures import own as figures
 from experiments.pages import own, own_model, own_training
+from experiments.training import folders
 from minigrad import backend, nn, training
 from minigrad.errors import DataError, FileError
 
@@ -569,6 +570,7 @@ def test_suspects_and_what_is_drawn_of_them(tmp_path, monkeypatch, capsys):
     scores = {method: {"accuracy": 50.0, "balanced": 40.0, "auc": None} for method in own_training.METHODS}
     result = own_training.Comparison(scores, tested, trust, weights, p, np.full(3, 0.9), model)
     found = own_training.Sources(train, train.take(np.arange(10)), tested, None, inputs, ["mind the gap"])
+    (tmp_path / "suspects.png").write_text("of an earlier run")
     frame, order = own.suspects(found, result)
     assert order.tolist() == [4, 5, 6, 3] and frame["file"].tolist() == ["4.png", "5.png", "6.png", "3.png"]
     assert frame["label"].tolist() == ["04", "05", "06", "03"] and frame["suggestion"].tolist() == ["08", "07", "05", "09"]
@@ -585,13 +587,15 @@ def test_suspects_and_what_is_drawn_of_them(tmp_path, monkeypatch, capsys):
     assert pairs.tolist() == [["04", "08"], ["05", "07"], ["06", "05"], ["03", "09"]]
     pixels, titles, path, _ = shown["suspects"]
     assert pixels[:, 0, 0, 0].tolist() == [4, 5, 6, 3] and titles == ["04 → 08", "05 → 07", "06 → 05", "03 → 09"] and path == tmp_path / "suspects.png"
+    own.report(found, result._replace(trust=np.ones(30)), options)
+    assert not (tmp_path / "suspects.png").exists() and "labels" in capsys.readouterr().out         # there are none to show
     first, second, note = own.describe(found).splitlines()
     assert first == "train: 30 examples, images, 4 x 4, gray; given labels " + ", ".join(f"{k:02d}: {2 if k < 5 else 1}" for k in range(20)) + " ..."
     assert second.startswith("train: 10 examples that are known") and note == "note: mind the gap"
 
 
 def test_all_files_that_are_written_are_asked_for(image_run):
-    assert {path.relative_to(image_run).as_posix() for path in image_run.rglob("*.*")} - {"model/inputs.json"} == {*own.FILES}
+    assert {path.relative_to(image_run).as_posix() for path in image_run.rglob("*.*")} - {"model/inputs.json", ".lock"} == {*own.FILES}
 
 
 @pytest.mark.parametrize("name", own.FILES)
@@ -602,12 +606,37 @@ def test_each_file_that_would_be_replaced_is_named(name, tmp_path, capsys, monke
     assert status == 2 and error == f"error: {tmp_path} already holds {name}\n  help: --out FOLDER, or --overwrite\n"
 
 
+IDLE = {"a file to test": (["--test", "t.csv", "--hold-out", "0.3"], "--hold-out: without effect beside --test"), "a table": (["--image-size", "16"], "--image-size: without effect with CSV files"),
+        "a model": (["--seeds", "1", "--rate", "0.01", "--drop", "size"], "--drop, --seeds, --rate: without effect beside --model, whose settings they are")}
+
+
+@pytest.mark.parametrize("case", IDLE)
+def test_options_that_change_nothing_are_refused(case, tmp_path, capsys, monkeypatch):
+    """Even with the values of their defaults: whoever gives them believes that they count."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in GOOD.items():
+        (tmp_path / name).write_text(text)
+    arguments, says = IDLE[case]
+    status, _, error = run(capsys, *(["--model", "m", "--predict", "train.csv"] if case == "a model" else CSV), *arguments)
+    assert status == 2 and error == f"error: {says}{', which is measured on' * (case == 'a file to test')}\n  help: leave it out\n"
+
+
+@pytest.mark.parametrize("module", ["own", "tables"])
+def test_a_folder_is_written_by_one_command(module, cancer, tmp_path, capsys, monkeypatch):
+    """The second is refused before it trains; it would replace, without asking, what the first has written by then."""
+    lock, arguments = folders.lock_folder(tmp_path), [*files(cancer[0]), "--label", "target"] if module == "own" else []
+    monkeypatch.setattr(own, "compare", lambda *args: pytest.fail("training began"))
+    assert command_line.main([module, *map(str, arguments), "--out", str(tmp_path)]) == 2
+    assert f"{tmp_path}: another process is writing there\n  help: wait for it, or --out FOLDER" in capsys.readouterr().err
+    lock.release()
+
+
 def test_a_failure_in_training_has_another_status(cancer, tmp_path, capsys, monkeypatch):
     def fail(*arguments, **settings):
         raise DataError("it went wrong")
     monkeypatch.setattr(own_training, "fit", fail)
     status, _, error = run(capsys, *files(cancer[0]), "--label", "target", "--quiet", "--out", tmp_path)
-    assert status == 1 and error == "error: it went wrong\n" and not [*tmp_path.iterdir()]
+    assert status == 1 and error == "error: it went wrong\n" and {path.name for path in tmp_path.iterdir()} <= {".lock"}
 
 
 # ------------------------------------------------------------------------------------------ pictures
@@ -776,7 +805,7 @@ def refused(arguments, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(own, "compare", lambda *args: pytest.fail("training began"))
     status, _, error = run(capsys, *arguments)
-    assert status == 2 and "\n  help: " in error and "Traceback" not in error and not [*tmp_path.glob("runs/own/*")]
+    assert status == 2 and "\n  help: " in error and "Traceback" not in error and {path.name for path in tmp_path.glob("runs/own/*")} <= {".lock"}
     return error.removeprefix("error: ")
 
 

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
 from scipy.stats import t as student
 
-from experiments import figures
+from experiments import COMMANDS, figures
 from experiments.benchmark import benchmark, peers, precision
 from experiments.data import Given
 from experiments.data.tasks import Part
@@ -89,6 +89,14 @@ def test_colors_lines_and_names():
     assert {name: paper.NAMES[name] for name in ("uniform", "oracle", "bootstrap_soft", "bootstrap_hard", "adaptation", "reweight")} == {
         "uniform": "Baseline", "oracle": "Weighted", "bootstrap_soft": "Reed Soft", "bootstrap_hard": "Reed Hard", "adaptation": "S-Model",
         "reweight": "Ours"}
+
+
+def test_no_two_lines_of_a_picture_look_the_same():
+    """Of all methods with all suffixes in a figure, in any mode."""
+    for entry in COMMANDS.values():
+        for grid in getattr(entry.script, "grids", {}).values():
+            looks = [tuple(common.look(method).items()) for method in grid.methods]
+            assert len({*looks}) == len(looks), grid.methods
 
 
 def test_means_and_their_spread():
@@ -357,7 +365,7 @@ def test_curves_of_weights(at, drawn):
 
 def asked(row, out, data="cifar10", **changes):
     """Return the options of a report in paper mode, with the values of its grid but for these changes."""
-    grid = grids.SCRIPTS[row].grids["paper"]
+    grid = grids.SCRIPTS[row].grids["paper"]._replace(network="a network")
     how = {"shares": [*grid.shares], "cleans": [*grid.cleans], "target": None, "given": None, "labels": None} | changes
     return types.SimpleNamespace(data=data, out=out, network="a network", mode="paper", grid=grid, seeds=[4, 2], **how)
 

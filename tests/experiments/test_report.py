@@ -139,6 +139,9 @@ def test_the_page_of_what_a_command_left(copied, capsys, kind):
     assert all(statement[1:] in page.text for statement in statements) and len(statements) == page.text.count("Training: ")
     assert {name for name, _ in page.table("setting", "value")} == {*json.loads((folder / "settings.json").read_text())}
     assert [command.split()[0] for _, command in page.table("started", "command")] == [start[0] for start in STARTED[kind]]
+    for _, started in page.table("started", "command"):     # it may be typed again
+        name, *options = started.split()
+        command.parse_options(COMMANDS[name].script, options)
     versions = dict(page.table("with", "version"))
     assert {*versions} == {"minigrad", "Python", "NumPy", "CuPy", "backend"} and versions["minigrad"] == minigrad.__version__
     assert versions["NumPy"].startswith(f"{np.__version__}, ") and versions["backend"] == minigrad.backend.name()
@@ -160,6 +163,20 @@ def test_final_results_stand_beside_those_of_the_paper(copied, undrawn):
     alts = [alt for alt, _ in page.pictures]
     assert "null: the default of the mode." in page.text
     assert len([alt for alt in alts if "against the share of flipped labels" in alt]) == 1 and len(alts) == 4
+
+
+def test_the_seeds_of_a_table_are_those_of_its_command():
+    """Table 2 has a background class for each seed, and they are one task; figures have one for all, which is another."""
+    runs = {name: {run.name: run for run in COMMANDS[name].script.plan(
+        command.parse_options(COMMANDS[name].script, ["--mode", "paper"]))[1]} for name in ("table2", "figure7")}
+    for order in (["table2", "figure7"], ["figure7", "table2"]):
+        plan = {}
+        for name in order:
+            plan |= command._describe_runs(COMMANDS[name].script, runs[name].values(), collections.defaultdict(str))
+        tasks = collections.defaultdict(set)
+        for name, about in plan.items():
+            tasks[results._planned(name, about).task].add(name)
+        assert [{*own} for own in tasks.values()] == [{*runs[name]} for name in order]
 
 
 def test_figures_4_and_5_have_their_own_values_of_the_paper(monkeypatch):
@@ -435,7 +452,8 @@ def test_the_plan_grows_with_each_start(tmp_path):
 def test_the_plan_has_the_runs_that_others_start_from(made):
     runs = read_plan(made["imbalance"])["runs"]
     assert runs["fine_tune-0.95-1"]["steps"] == 1 and runs["uniform-0.95-1"] == {
-        "labels": {"method": "uniform", "share": 0.95, "seed": 1}, "steps": 4, "statement": runs["fine_tune-0.95-1"]["statement"]}
+        "labels": {"method": "uniform", "share": 0.95, "seed": 1}, "steps": 4, "several targets": False,
+        "statement": runs["fine_tune-0.95-1"]["statement"]}
     script = COMMANDS["imbalance"].script
     _, planned = script.plan(command.parse_options(script, ["--methods", "fine_tune", "--shares", "0.95", "--seeds", "0"]))
     assert [*command._describe_runs(script, planned, {"share 0.95": "s"})] == ["fine_tune-0.95-0", "uniform-0.95-0"]

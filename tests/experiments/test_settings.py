@@ -70,6 +70,15 @@ def test_imbalance_in_night_mode():
     assert [(r.labels, r.settings) for r in runs] == [(r.labels, r.settings) for r in whole if r.labels["share"] in (0.99, 0.995)]
 
 
+def test_only_quick_mode_takes_the_sample_where_nobody_says():
+    """The authors' settings on a few hundred digits would compare with nothing, after a day."""
+    script = COMMANDS["imbalance"].script
+    for arguments, name in (([], "sample"), (["--mode", "night"], "mnist"), (["--mode", "paper"], "mnist"), (["--data", "mnist"], "mnist"), (["--mode", "paper", "--data", "sample"], "sample")):
+        options = command.parse_options(script, arguments)
+        assert options.data == name and script.plan(options)[0]["data"] == name and options.out.name.endswith(name)
+        assert {run.task.args[0] for run in script.plan(options)[1]} == {name}
+
+
 def test_what_an_imbalanced_task_is_made_of(monkeypatch):
     asked = []
     monkeypatch.setattr(figure2, "imbalance", lambda source, share, rng, test_source, total, tests, flip: asked.append(

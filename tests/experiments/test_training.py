@@ -1,5 +1,6 @@
 """The training loop, its files, and the command line on top of it."""
 import concurrent.futures
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -16,6 +17,8 @@ import types
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import minigrad as mg
 from experiments import COMMANDS, command_line
@@ -220,6 +223,35 @@ def test_the_seconds_of_a_line_are_those_since_the_line_before(tmp_path, monkeyp
     monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(loop, "SAVE_INTERVAL", 7.0)
     assert [line["seconds"] for line in train(run_of(tmp_path, steps=50))] == [20.0, 20.0, 10.0]
+
+
+@given(moments=st.lists(st.integers(1, 49), max_size=4, unique=True), interval=st.sampled_from([0.0, 3.0, 7.0, 1000.0]))
+@settings(max_examples=20)
+def test_seconds_do_not_depend_on_where_a_run_was_stopped(tmp_path_factory, moments, interval):
+    """A step takes a second here; what is repeated after a kill takes it again, and is not counted twice."""
+    now, step, run = [100.0], trainers.Descent.step, run_of(tmp_path_factory.mktemp("run"), "uniform", steps=50)
+
+    def slow(self, learned, t):
+        now[0] += 1.0
+        return step(self, learned, t)
+
+    def kill_at(moment):
+        count = [0]
+
+        def kill(steps, line):
+            count[0] += abs(steps)
+            if steps > 0 and count[0] == moment:
+                raise Killed
+        return kill
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainers.Descent, "step", slow)
+        patch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+        patch.setattr(loop, "SAVE_INTERVAL", interval)
+        for moment in sorted(moments):
+            with contextlib.suppress(Killed):
+                train(run, kill_at(moment))
+            now[0] += 1000.0                                # the pause does not count
+        assert [line["seconds"] for line in train(run)] == [20.0, 20.0, 10.0]
 
 
 @pytest.mark.parametrize("text", ["hello\n", '{"method": "uniform"}\n', '{"step": 20, "method": "another"}\n'])
