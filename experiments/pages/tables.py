@@ -171,7 +171,7 @@ def main(arguments=None):
     p.add_argument("--jobs", type=int, help="number of concurrent tasks, default one for each core (one on a GPU)")
     p.add_argument("--out", type=console.folder, default=pathlib.Path("runs", "tables"),
                    help="folder for tables.jsonl and tables.png, default runs/tables")
-    options = p.parse_args(arguments)
+    options, lock = p.parse_args(arguments), None
     try:
         for name, value, least in (("clean", options.clean, 1), ("seeds", min(options.seeds), 0),
                                    ("jobs", 1 if options.jobs is None else options.jobs, 1)):
@@ -187,7 +187,6 @@ def main(arguments=None):
         print(figures.table(lines))
         print("written:", figures.picture(lines, options.out / "tables.png"))
         print("records:", options.out / "tables.jsonl")
-        lock.release()
         return 0
     except (MinigradError, OSError) as error:
         print(f"error: {console.reason(error)}", file=sys.stderr)
@@ -195,3 +194,6 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("\nstopped; nothing is written", file=sys.stderr)
         return 130
+    finally:
+        if lock:
+            lock.release()
