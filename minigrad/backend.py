@@ -220,6 +220,12 @@ def as_array(x: Any, *others: Any) -> Array:
     return x if is_array(x) else module_of(*others).asarray(to_numpy(x))
 
 
+def as_indices(indices: Any, x: Array) -> Array:
+    """Return plain indices as an array that goes with plain x: of an empty list, integers."""
+    empty = isinstance(indices, (list, tuple, range)) and not len(indices)
+    return module_of(x).zeros(0, int) if empty else as_array(indices, x)
+
+
 @explains
 def generator(key: int | Sequence[int]) -> numpy.random.Generator:
     """Return a generator of random numbers. It draws on the host, so that every device sees the same bits.

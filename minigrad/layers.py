@@ -9,7 +9,7 @@ from typing import Any, Self, dataclass_transform
 import numpy
 
 from . import deprecated, tree
-from .backend import as_array, is_array, xp
+from .backend import as_array, as_indices, is_array, xp
 from .boundary import explains, guard, guard_class
 from .box import raw
 from .errors import DTypeError, ShapeError, message, shape
@@ -17,7 +17,6 @@ from .initial import he_normal, normal, zeros
 from .kinds import is_integer
 from .normalization import group_norm, layer_norm
 from .ops import concatenate, conv1d, conv2d, conv_transpose2d, matmul, take
-from .ops.shaping import as_indices
 from .ops.windows import Padding, Pair
 from .typing import Array, Key, Shape, Tree
 
@@ -245,7 +244,7 @@ class Embedding(Module):
 
     def __call__(self, x: Array) -> Array:
         """Return weight[x]. Raises DTypeError for numbers that are no integers, IndexingError beyond the last row."""
-        x = as_indices(x, self.weight)
+        x = as_indices(raw(x), raw(self.weight))
         if x.dtype.kind not in "iu":
             raise DTypeError(message("Embedding(x)", "x has the numbers of rows: integers", [("x", x, "")],
                                      "x.astype(int)"))

@@ -31,16 +31,16 @@ from minigrad import MinigradError
 
 from .. import data
 from ..data import noisy
-from ..methods import METHODS, Boosted, Weighting, find_method
+from ..methods import Boosted
 from ..training.runs import Run, Settings
 from . import command
+from .entries import parse_entry
 from .networks import problem
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
 NAMES = "plane car bird cat deer dog frog horse ship truck".split()
 TARGETS = {"cifar10": (0, 1, 3, 5, 7), "cifar100": (7, 12, 41, 62, 85)}     # backgrounds of the paper's five runs
 TARGET = {"cifar10": 3, "cifar100": 41}                                     # and of its figures
-SUFFIXES = ("es", "half", "short", "ft")
 SEVERAL = {"shares": "figure5", "cleans": "figure4"}                        # the figure that compares several values
 
 
@@ -71,42 +71,6 @@ class Grid(NamedTuple):
 
 
 # ---------------------------------------------------------------------------------------------------- runs
-
-class Entry(NamedTuple):
-    """An entry of a comparison: a method, and the suffixes that change its schedule."""
-    method: Weighting | Boosted
-    suffixes: tuple[str, ...] = ()
-
-    @property
-    def name(self):
-        """The name, such as "uniform+es+ft"."""
-        return "+".join([self.method.name, *self.suffixes])
-
-    @property
-    def trained_by(self):
-        """The method that takes the steps of its last stage."""
-        return METHODS["fine_tune"] if "ft" in self.suffixes else self.method
-
-    @property
-    def base(self):
-        """The Entry whose final parameters this one starts from, or None."""
-        if "ft" in self.suffixes:
-            return self._replace(suffixes=self.suffixes[:-1])
-        return Entry(self.method.base) if self.method.base else None
-
-
-def parse_entry(name):
-    """Return the Entry of a name, such as "uniform+es+ft"; raise MinigradError for impossible ones."""
-    method, *suffixes = name.split("+")
-    method = find_method(method)
-    if suffixes != [s for s in SUFFIXES if s in suffixes] or len(set(suffixes) - {"ft"}) > 1:
-        raise MinigradError(f"there is no method {name}\n  help: {method.name} may be followed by +es, +half or "
-                            "+short, and then by +ft")
-    if suffixes and isinstance(method, Boosted):
-        raise MinigradError(f"there is no method {name}: {method.name} trains no network, and +{suffixes[0]} changes "
-                            f"the schedule of a network\n  help: --methods {method.name}")
-    return Entry(method, tuple(suffixes))
-
 
 def settings(entry, mode, network, steps=None, rate=None, batch=None):
     """Return the Settings of a run, by the table in the docstring of this module.

@@ -100,8 +100,7 @@ def make_parser(script):
                       "methods have a number of their own")
     how = p.add_argument_group("how to run it")
     how.add_argument("--backend", choices=("numpy", "cupy"), help="default: cupy if it works")
-    how.add_argument("--jobs", type=int, help="number of concurrent runs, default one for each core (one on a GPU); "
-                     "fewer runs share the cores")
+    how.add_argument("--jobs", type=int, help="concurrent runs, default one a core, on a GPU one; fewer share the cores")
     how.add_argument("--executor", metavar="E", help="run on other machines: dask=ADDRESS, those of a Dask scheduler; "
                      "mpi, those that mpiexec starts this command on")
     how.add_argument("--out", type=console.folder, help="folder for results, default runs/...")
@@ -181,10 +180,9 @@ def main(scripts, arguments, executor=None):
         except KeyboardInterrupt:
             comm.lost = comm.size > 1                       # others may wait for this rank: the end of it ends them
             names = [script.name for script in scripts]
-            start = f"mpiexec -n {world().size} " if world().size > 1 else ""
             again = shlex.join([*names, *[a for a in map(str, arguments) if a != "--resume"], "--resume"])
             print("\nstopped; everything up to the last line of the record is kept. Continue with:\n"
-                  f"  {start}python -m experiments {again}")
+                  f"  {f'mpiexec -n {comm.size} ' * (comm.size > 1)}python -m experiments {again}")
             return 130
 
 
@@ -261,8 +259,7 @@ def _describe_runs(script, runs, statements):
 
     several targets: whether each seed has a background class of its own in this figure, so that they are one task.
     """
-    found, runs = {}, list(runs)
-    several = len({run.labels.get("target") for run in runs}) > 1
+    found, runs, several = {}, list(runs), len({run.labels.get("target") for run in runs}) > 1
     for run in runs:
         found[run.name] = {"labels": run.labels, "steps": run.settings.steps, "several targets": several,
                            "statement": statements[script.name_task(run.labels)]}

@@ -39,7 +39,7 @@ arccos: Unary = elementwise("arccos", lambda y, x: -1.0 / sqrt((1.0 - x) * (1.0 
 arctan: Unary = elementwise("arctan", lambda y, x: 1.0 / (1.0 + x * x), doc="Return the inverse tangent.")
 sinh: Unary = elementwise("sinh", lambda y, x: cosh(x), doc="Return the hyperbolic sine.")
 cosh: Unary = elementwise("cosh", lambda y, x: sinh(x), doc="Return the hyperbolic cosine.")
-arcsinh: Unary = elementwise("arcsinh", lambda y, x: 1.0 / hypot(x, 1.0), doc="Return the inverse of sinh.")
+arcsinh: Unary = elementwise("arcsinh", lambda y, x: 1.0 / _root_of_square(x), doc="Return the inverse of sinh.")
 arccosh: Unary = elementwise("arccosh", lambda y, x: 1.0 / (sqrt(x - 1.0) * sqrt(x + 1.0)),
                              doc="Return the inverse of cosh.")
 arctanh: Unary = elementwise("arctanh", lambda y, x: 1.0 / ((1.0 - x) * (1.0 + x)), doc="Return the inverse of tanh.")
@@ -97,6 +97,13 @@ angle = _of_real("angle", lambda z, deg=False: module_of(raw(z)).angle(raw(z), d
                  "Return the angle of complex numbers: of real x 0, of those below 0 pi, which are plain.")
 conjugate = conj = _of_real("conjugate", lambda x: x, "Return the complex conjugate: real x itself.")
 iscomplex = constant("iscomplex", "Return where the imaginary part is not 0: plain.")
+
+
+def _root_of_square(x: Array) -> Array:
+    """Return sqrt(1 + x^2), without overflow; analytic, as hypot is not."""
+    large = abs(raw(x)) > 100.0
+    far, near = where(large, x, 100.0), where(large, 0.0, x)
+    return where(large, where(raw(x).real > 0.0, far, -far) * sqrt(1.0 + square(1.0 / far)), sqrt(1.0 + square(near)))
 
 
 def _share(a: Array, r: Array) -> Array:

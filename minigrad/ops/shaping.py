@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy
 
-from ..backend import as_array, is_array, module_of
+from ..backend import as_indices, is_array, module_of
 from ..box import raw
 from ..core import LISTS, NUMBERS, LinearMap, Primitive, as_arrays
 from ..errors import DTypeError, IndexingError, MinigradError, ShapeError, message, mixture
@@ -185,13 +185,6 @@ def _as_index_part(part: Any, x: Array) -> Any:
     return as_indices(part, x)
 
 
-def as_indices(indices: Any, x: Array) -> Array:
-    """Return plain indices of x as an array: of an empty list, integers."""
-    indices, x = raw(indices), raw(x)
-    empty = isinstance(indices, (list, tuple, range)) and not len(indices)
-    return module_of(x).zeros(0, int) if empty else as_array(indices, x)
-
-
 def scatter_add(x: Array, shape: int | Sequence[int], index: Any) -> Array:
     """Return zeros of this shape with x added at the index, where elements that are named twice add up.
 
@@ -202,7 +195,7 @@ def scatter_add(x: Array, shape: int | Sequence[int], index: Any) -> Array:
 
 def take(x: Array, indices: Array, axis: int | None = None) -> Array:
     """Return the elements of x at integer indices along an axis; of the flattened x if axis is None."""
-    indices = as_indices(indices, x)
+    indices = as_indices(raw(indices), raw(x))
     indices = indices.astype(int) if indices.dtype == bool else indices         # numbers, as in NumPy: not a mask
     if axis is None:
         return getitem(ravel(x), indices)

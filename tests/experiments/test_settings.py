@@ -15,7 +15,7 @@ from experiments.data import Flip, Images
 from experiments.figures import paper
 from experiments.methods import METHODS, Boosted, Weighting
 from experiments.pages import contradiction, nested, nested_page, walkthrough
-from experiments.paper import cifar, command, figure2, figure3, networks
+from experiments.paper import cifar, command, entries, figure2, figure3, networks
 from experiments.training.runs import Settings
 from minigrad import MinigradError
 
@@ -224,7 +224,7 @@ def test_schedules_on_cifar(name):
 
 
 def test_what_cifar_is_called():
-    assert cifar.CLASSES == {"cifar10": 10, "cifar100": 100} and cifar.SUFFIXES == ("es", "half", "short", "ft")
+    assert cifar.CLASSES == {"cifar10": 10, "cifar100": 100} and entries.SUFFIXES == ("es", "half", "short", "ft")
     assert cifar.TARGETS == {"cifar10": (0, 1, 3, 5, 7), "cifar100": (7, 12, 41, 62, 85)} and cifar.TARGET == {"cifar10": 3, "cifar100": 41}
     assert cifar.NAMES == ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
