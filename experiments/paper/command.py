@@ -100,7 +100,7 @@ def make_parser(script):
                       "methods have a number of their own")
     how = p.add_argument_group("how to run it")
     how.add_argument("--backend", choices=("numpy", "cupy"), help="default: cupy if it works")
-    how.add_argument("--jobs", type=int, help="concurrent runs, default one a core, on a GPU one; fewer share the cores")
+    how.add_argument("--jobs", type=int, help="concurrent runs, default one a core, on a GPU one; fewer share cores")
     how.add_argument("--executor", metavar="E", help="run on other machines: dask=ADDRESS, those of a Dask scheduler; "
                      "mpi, those that mpiexec starts this command on")
     how.add_argument("--out", type=console.folder, help="folder for results, default runs/...")
