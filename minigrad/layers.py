@@ -14,7 +14,6 @@ from .boundary import explains, guard, guard_class
 from .box import raw
 from .errors import DTypeError, ShapeError, message, shape
 from .initial import he_normal, normal, zeros
-from .kinds import is_integer
 from .normalization import group_norm, layer_norm
 from .ops import concatenate, conv1d, conv2d, conv_transpose2d, matmul, take
 from .ops.windows import Padding, Pair
@@ -176,7 +175,7 @@ class Conv2d(Module):
              stride: int | Pair = 1, padding: Padding = 0, bias: bool = True,
              initialize: Initialize = he_normal) -> Self:
         """Return a layer with a kernel drawn by initialize(rng, shape) and biases 0. rng: see backend.generator."""
-        A, B = (kernel_size, kernel_size) if is_integer(kernel_size) else kernel_size
+        A, B = (kernel_size, kernel_size) if isinstance(kernel_size, (int, numpy.integer)) else kernel_size
         return cls(initialize(rng, (A, B, inputs, outputs)), zeros(outputs) if bias else None, stride, padding)
 
     def __call__(self, x: Array) -> Array:
@@ -218,7 +217,7 @@ class ConvTranspose2d(Module):
              stride: int | Pair = 1, padding: Padding = 0, output_padding: int | Pair = 0, bias: bool = True,
              initialize: Initialize = he_normal) -> Self:
         """Return a layer as Conv2d.init does, its kernel drawn as (A, B, inputs, outputs)."""
-        A, B = (kernel_size, kernel_size) if is_integer(kernel_size) else kernel_size
+        A, B = (kernel_size, kernel_size) if isinstance(kernel_size, (int, numpy.integer)) else kernel_size
         kernel = xp.ascontiguousarray(initialize(rng, (A, B, inputs, outputs)).swapaxes(2, 3))
         return cls(kernel, zeros(outputs) if bias else None, stride, padding, output_padding)
 
