@@ -2,7 +2,7 @@
 
     python -m experiments                            this list
     python -m experiments table2                     one, in quick mode: minutes on two cores
-    python -m experiments table2 --mode night        ten hours on two cores
+    python -m experiments table2 --mode night        a night on two cores
     python -m experiments table2 --mode paper        the authors' settings
     python -m experiments table2 figure7 --jobs 2    several with the same options; what they share is trained once
     python -m experiments table2 --help              its options, and the methods

@@ -90,7 +90,7 @@ def make_parser(script):
                        epilog=f"defaults:\n{script.defaults}\n\nmethods:\n{methods}")
     what = p.add_argument_group("what to run")
     what.add_argument("--mode", choices=("quick", "night", "paper"), default="quick",
-                      help="quick (default), ten hours on two cores, or the authors' settings")
+                      help="quick (default), a night on two cores, or the authors' settings")
     script.add_options(what)
     what.add_argument("--methods", nargs="+", metavar="M", help="names of methods, see below")
     what.add_argument("--seeds", type=int, nargs="+", metavar="N", help="one run for each seed")

@@ -1,6 +1,6 @@
 """Tables 1 and 2 and Figures 3 to 7 of the paper: one row each, with the runs that it compares and a report of them.
 
-All are on CIFAR-10, or with --data cifar100 on CIFAR-100. Quick mode is meant for two cores, night mode for ten hours
+All are on CIFAR-10, or with --data cifar100 on CIFAR-100. Quick mode is meant for two cores, night mode for a night
 of them, paper mode for a GPU. The paper's values are drawn beside ours where it has any for the task: not for the
 labels of a file, nor for other shares of flips or numbers of clean images than its own.
 
@@ -29,8 +29,7 @@ IN_FIGURE_7 = Grid(SMALL, ("uniform", "uniform+es", LAYER, "reweight"))
 def night_of(paper):
     """Return the Grid of night mode: the main methods of the paper's Grid, and at most two values of what it compares.
 
-    The longest run is the first, so that the others fit beside it. Figures 4 to 6 compare two tasks and take 13 hours,
-    but one more night after Table 2, as its runs are one of the two.
+    The longest run is the first, so that the others fit beside it.
     """
     def keep(wanted, values):
         return tuple(value for value in wanted if value in values)

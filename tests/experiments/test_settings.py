@@ -169,20 +169,26 @@ def test_what_a_figure_runs(name, mode):
 
 
 def test_night_mode():
-    """Two jobs of ten hours: Algorithm 1, and all others, by the measured seconds of a step."""
+    """A night, by the measured seconds of a step: Algorithm 1 on one core and all others on the other, or all runs in two queues."""
     night, half = (Settings(steps, 0.1, 0.9, 100, 1000, clean_batch=100, decay=2e-4, drops=drops)
                    for steps, drops in ((28_000, (14_000, 21_000)), (14_000, ())))
     assert cifar.settings("reweight", "night", "resnet-20") == night and cifar.settings("reweight+half", "night", "resnet-20") == half
-    a_step = {"reweight": 1.24 * 1.6 * 0.6, "uniform": 0.48 * 1.6 * 0.6}
-    for name in ("table1", "table2", "figure3", "figure7"):
+    a_step, on_both = {True: 0.66, False: 0.25}, 0.40
+    for name in ("table1", "table2", "figure7"):
         first, *others = planned(name, "--mode", "night")
-        assert 0.45 * 36_000 < first.settings.steps * a_step["reweight"] < 0.95 * 36_000 and first.method.name == "reweight"
-        assert sum(run.settings.steps for run in others) * a_step["uniform"] < 0.95 * 36_000
+        hours = first.settings.steps * a_step[True] / 3600
+        assert first.method.name == "reweight" and sum(run.settings.steps for run in others) * a_step[False] < hours * 3600 and COMMANDS[name].night == f"{hours:.0f} h"
         assert all(run.base is None or run.base.name in {other.name for other in others} for run in others)
+    alone, = planned("figure3", "--mode", "night")
+    assert COMMANDS["figure3"].night == f"{alone.settings.steps * on_both / 3600:.1f} h"
+    for name in ("figure4", "figure5", "figure6"):
+        runs = {run.name: run for each in planned(name, "--mode", "night") for run in (each, each.base) if run}.values()
+        hours = sum(run.settings.steps * a_step[run.method.name == "reweight"] for run in runs) / 2 / 3600
+        assert COMMANDS[name].night == f"{hours:.0f} h"
     table, figure = ({run.name for run in planned(name, "--mode", "night")} for name in ("table2", "figure5"))
     assert len(table & figure) == len(figure) / 2           # a second night shows Figure 5
     options = command.parse_options(COMMANDS["table2"].script, ["--mode", "night"])
-    assert options.out.name == "cifar-night" and COMMANDS["table2"].night == "10 h"
+    assert options.out.name == "cifar-night" and COMMANDS["table2"].night == "5 h"
 
 
 @pytest.mark.parametrize("name", ["table2", "imbalance", "contradiction"])
