@@ -217,7 +217,7 @@ def average(a: Array, axis: Axis = None, weights: Array = None, returned: bool =
     axes = as_axes(axis, ndim(a), "average")
     if weights is None:
         y = mean(a, axes, keepdims)
-        return (y, raw(y) * 0 + _count(a, axes)) if returned else y
+        return (y, broadcast_to(like(_count(a, axes), y), shape(y))) if returned else y
     w = weights
     if shape(w) != shape(a):
         w = reshape(transpose(w, sorted(range(ndim(w)), key=axes.__getitem__)),

@@ -350,6 +350,16 @@ def test_tracing_changes_no_value(name, kind):
             np.testing.assert_allclose(found, plain, rtol=1e-3 if kind == "half" else 1e-6)
 
 
+def test_the_sum_of_no_weights_is_the_number_of_elements():
+    """Also where the average is infinite."""
+    for x, axis in ((np.array([1.0, np.inf]), None), (X, 0), (X, (0, 1))):
+        with np.errstate(all="ignore"):
+            told = []
+            jvp(lambda x, axis=axis: told.append(mg.stop_gradient(mg.average(x, axis, returned=True))) or mg.sum(x), (x,), (x,))
+            for found, plain in zip(told[0], np.average(x, axis, returned=True), strict=True):
+                np.testing.assert_array_equal(found, plain)
+
+
 SEEN = []
 PROBE = mg.Primitive(lambda x: x * 1, lambda i, y, x: mg.LinearMap(lambda t: SEEN.append(t.dtype) or t, lambda g: SEEN.append(g.dtype) or g), name="probe")
 BINARY = [mg.logaddexp, mg.logaddexp2, mg.hypot, mg.arctan2, mg.power, mg.divide, mg.multiply, mg.subtract, mg.maximum, mg.fmod, mg.mod, mg.copysign, special.xlogy,
