@@ -40,6 +40,7 @@ CLASSES = {"cifar10": 10, "cifar100": 100}
 NAMES = "plane car bird cat deer dog frog horse ship truck".split()
 TARGETS = {"cifar10": (0, 1, 3, 5, 7), "cifar100": (7, 12, 41, 62, 85)}     # backgrounds of the paper's five runs
 TARGET = {"cifar10": 3, "cifar100": 41}                                     # and of its figures
+RATE, BATCH = 0.1, 100
 SEVERAL = {"shares": "figure5", "cleans": "figure4"}                        # the figure that compares several values
 
 
@@ -94,7 +95,7 @@ def settings(entry, mode, network, steps=None, rate=None, batch=None):
             plain = entry.name.replace(f"+{suffix}", "")
             raise MinigradError(f"{entry.name}: +{suffix} changes nothing, as {method.name} on {network} has that "
                                 f"schedule or its own\n  help: --methods {plain}")
-    T, rate, batch = steps or MODES[mode].steps, rate or 0.1, batch or 100
+    T, rate, batch = steps or MODES[mode].steps, rate or RATE, batch or BATCH
     steps, drops = _schedule(method, suffixes[-1] if suffixes else "", network, T)
     tuned = entry.trained_by.name == "fine_tune"
     every = 1 if isinstance(method, Boosted) else MODES[mode].every
@@ -290,8 +291,11 @@ class Figure(command.Script):
 
     def plan(self, options):
         """Return the settings to save in the folder, and the runs that the options ask for."""
-        saved = {"experiment": "cifar", "mode": options.mode, "steps": options.steps, "rate": options.rate,
-                 "batch": options.batch, "labels": options.given and f"{options.given.name}, {options.given.digest}"}
+        own = {"steps": MODES[options.mode].steps, "rate": RATE, "batch": BATCH}
+        for name, usual in own.items():                     # None for the usual value, named or not
+            own[name] = None if getattr(options, name) == usual else getattr(options, name)
+        saved = {"experiment": "cifar", "mode": options.mode, **own,
+                 "labels": options.given and f"{options.given.name}, {options.given.digest}"}
         if options.mode == "quick":
             saved |= {"images": MODES["quick"].sizes["size"], "pixels": MODES["quick"].pixels}
         return saved, [run_of(options, entry, bias, share, clean, seed)

@@ -200,8 +200,10 @@ def _check_settings(folder, settings, resume, grows):
     if differ and not longer:
         rows = [f"  {key}: {old.get(key)} there, {settings.get(key)} now" for key in differ]
         why = "; with another number of steps the rate drops at other steps" if {*differ} == {"steps", "drops"} else ""
+        fewer = grows and differ == ["steps"] and type(old.get("steps")) is int
+        again = f"--steps {old['steps']} --resume, or " if fewer else ""
         raise MinigradError("\n".join([f"{folder} holds results of another configuration:", *rows,
-                                       f"  help: choose another folder with --out{why}"]))
+                                       f"  help: {again}choose another folder with --out{why}"]))
     if not resume:
         which = f"of {old['steps']} steps of this configuration" if differ else "of this configuration"
         raise MinigradError(f"{folder} already holds results {which}\n  help: --resume continues them "

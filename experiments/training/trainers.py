@@ -126,7 +126,8 @@ class Descent(_Trainer):
             return learned
         base = self.run.base
         if base is None or not is_finished(base):
-            raise FileError(f"{self.run.name} starts from a finished run of {self.method.base.name}, which does not "
+            first = base.labels.get("method", base.name) if base else self.method.base.name
+            raise FileError(f"{self.run.name} starts from a finished run of {first}, which does not "
                             "exist\n  help: train that run first, as every sweep does; if it failed, see its error")
         trainer = trainer_of(base)
         trained = restore(base, trainer)

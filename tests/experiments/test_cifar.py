@@ -181,6 +181,16 @@ def test_two_figures_at_once_share_their_runs(small, tmp_path, capsys):
     assert [path.stat().st_mtime_ns for path in out.glob("*.safetensors")] == before        # not run again
 
 
+@pytest.mark.parametrize("mode, named", [("quick", ["--steps", "16000", "--rate", "0.1", "--batch", "100"]), ("night", ["--steps", "28000"]), ("paper", ["--rate", "0.1"])])
+def test_a_default_that_is_named_changes_nothing(mode, named):
+    """Neither the settings of the folder, which would be refused to --resume, nor the runs."""
+    (saved, runs), (same, others) = (of("table2").plan(command.parse_options(of("table2"), ["--mode", mode, *more])) for more in ([], named))
+    assert saved == same and saved["steps"] is saved["rate"] is saved["batch"] is None
+    assert [(run.name, run.settings) for run in runs] == [(run.name, run.settings) for run in others]
+    other = of("table2").plan(command.parse_options(of("table2"), ["--steps", "16", "--rate", "0.2", "--batch", "50"]))[0]
+    assert (other["steps"], other["rate"], other["batch"]) == (16, 0.2, 50)
+
+
 @pytest.mark.parametrize("arguments, ending", [([], ""), (["--shares", "0.4", "--cleans", "100"], ""), (["--shares", "0.2"], "-shares-0.2"), (["--cleans", "30"], "-cleans-30"),
                                                (["--network", "resnet-8"], "-resnet-8"), (["--target", "5", "--shares", "0.1"], "-shares-0.1-target-5"), (["--seeds", "4"], "")])
 def test_the_picture_of_another_task_has_another_name(tmp_path, arguments, ending):

@@ -557,6 +557,9 @@ def test_settings_of_other_steps_are_refused_whatever_they_are(tmp_path, old):
     (tmp_path / "settings.json").write_text(json.dumps(old))
     with pytest.raises(MinigradError, match=f"another configuration:\n  steps: {re.escape(str(old.get('steps')))} there, 8 now\n  help"):
         prepare_folder(tmp_path, {"steps": 8}, True, 1, grows=True)
+    if old == {"steps": 12}:                                # fewer steps are those that the command was not told again
+        with pytest.raises(MinigradError, match="\n  help: --steps 12 --resume, or choose another folder with --out$"):
+            prepare_folder(tmp_path, {"steps": 8}, True, 1, grows=True)
     (tmp_path / "settings.json").write_text('{"steps": 4}')
     prepare_folder(tmp_path, {"steps": 8}, True, 1, grows=True).release()
 
