@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from experiments.figures import common
 from minigrad import DTypeError, FileError
 from minigrad.draw import draw
 
@@ -26,19 +27,20 @@ def test_the_suffix_is_the_format_and_the_name_stays(tmp_path, name, head):
     assert (tmp_path / name).read_bytes().startswith(head) and len([*tmp_path.iterdir()]) == 1
 
 
-def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("write", [lambda path: draw(mg.exp, np.ones(3)).picture(path), lambda path: common.save(common.plt.figure(), path)])
+def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch, write):
     def fail(figure, file, **how):
         file.write(b"half of ")
         raise OSError("no space left")
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
-    with pytest.raises(OSError, match="no space left"):
-        draw(mg.exp, np.ones(3)).picture(path)
-    assert path.read_bytes() == b"old" and len([*tmp_path.iterdir()]) == 1
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr("matplotlib.figure.Figure.savefig", fail)
+        write(path)
+    assert path.read_bytes() == b"old" and [*tmp_path.iterdir()] == [path]
+    assert write(path) == path and path.read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(FileError, match="the file cannot be written"):
-        monkeypatch.undo()
-        draw(mg.exp, np.ones(3)).picture(tmp_path / "none" / "a.png")
+        write(tmp_path / "none" / "a.png")
 
 
 def test_integers_are_refused():

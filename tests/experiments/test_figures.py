@@ -55,19 +55,6 @@ def test_the_papers_values_agree_with_its_text():
         assert mean["reweight"] > 85 and mean["uniform"] < 71
 
 
-def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch):
-    def fail(figure, file, **how):
-        file.write(b"half of ")
-        raise OSError("no space left")
-    path = tmp_path / "a.png"
-    path.write_bytes(b"old")
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
-        patch.setattr("matplotlib.figure.Figure.savefig", fail)
-        common.save(common.plt.figure(), path)
-    assert path.read_bytes() == b"old" and [*tmp_path.iterdir()] == [path]
-    assert common.save(common.plt.figure(), path) == path and written(path)
-
-
 def test_every_method_of_the_paper_has_its_name_and_a_color():
     everything = [paper.FIGURE_2, paper.FIGURE_7, *paper.FIGURE_6.values(),
                   *(rows for table in (paper.TABLE_1, paper.TABLE_2, paper.FIGURE_4, paper.FIGURE_5) for rows in table.values())]
