@@ -56,6 +56,21 @@ def test_three_seeds_of_cifar():
         assert "{:.1f} ± {:.1f} %".format(*interval(own)) in FRONT.replace("\n", " ")
 
 
+def test_a_night_of_cifar():
+    own = {}
+    for line in lines("cifar-night"):
+        own.setdefault(line["method"], {})[line["step"]] = line
+    (_, *head), *found = rows(PAGE, "test accuracy, % (agreement")
+    steps = [int(cell.removesuffix(" steps").replace(",", "")) for cell in head]
+    assert [name for name, *_ in found] == ["uniform", "reweight"]
+    for name, *cells in found:
+        assert cells == [f"{100 - own[name][step]['test_error']:.1f} ({100 - own[name][step]['train_error']:.0f})" for step in steps]
+    _, *found = rows(PAGE, "at the end |")
+    assert {name for name, *_ in found} == {*own}
+    for name, ours, theirs in found:
+        assert ours == f"{100 - own[name][max(own[name])]['test_error']:.1f}" and theirs == "{:.2f} ± {:.2f}".format(*paper.TABLE_2["cifar10"][name])
+
+
 def test_what_the_choice_of_quick_mode_gives():
     row = [cells for cells in rows(PAGE, "images, pixels, steps") if cells[0] == "5,000, 16, 16,000"][0]
     (plain,), (agreement,) = accuracies(method="uniform", seed=0)
