@@ -198,7 +198,8 @@ def check(options, given=()):
 def main(arguments=None):
     """Run the command; return the exit status: 0; 2 for what was refused before training; 1 for a later error."""
     console.prepare()
-    options, given, status, lock = parser().parse_args(arguments), parser().given(arguments), 2, None
+    p, status, lock = parser(), 2, None
+    options, given = p.parse_args(arguments), p.given(arguments)
     try:
         lock = lock_folder(options.out)
         check(options, given)
