@@ -14,6 +14,7 @@ from tqdm import tqdm
 from minigrad import MinigradError
 
 LINE_INTERVAL = 30.0            # seconds between two lines of progress in a file, at least
+KEPT, SPACE = "the last checkpoint is kept; --resume continues from it", "--out FOLDER, with free space"
 
 
 def prepare():
@@ -27,12 +28,15 @@ def folder(text):
     return pathlib.Path(os.path.expanduser(text))
 
 
-def reason(error):
-    """Return the text of an error; of one that is neither minigrad's nor an OSError, with its type and source line."""
+def reason(error, remedy=KEPT):
+    """Return the text of an error; of one that is neither minigrad's nor an OSError, with its type and source line.
+
+    remedy: what to do about an OSError.
+    """
     if isinstance(error, MinigradError):
         return str(error)
     if isinstance(error, OSError):
-        return f"{error}\n  help: the last checkpoint is kept; --resume continues from it"
+        return f"{error}\n  help: {remedy}"
     last = traceback.extract_tb(error.__traceback__)[-1:]
     where = f"\n  raised in {last[0].filename}, line {last[0].lineno}" if last else ""
     return f"{type(error).__name__}: {error}{where}"

@@ -198,27 +198,22 @@ def check(options, given=()):
 def main(arguments=None):
     """Run the command; return the exit status: 0; 2 for what was refused before training; 1 for a later error."""
     console.prepare()
-    p, status, lock = parser(), 2, None
+    p, status = parser(), 2
     options, given = p.parse_args(arguments), p.given(arguments)
     try:
-        lock = lock_folder(options.out)
-        check(options, given)
-        if options.model:
-            frame = load(options.model).predict(options.predict, lambda text: print("note:", text))
-            print("written:", write(frame, options.out / "predictions.csv"))
+        with lock_folder(options.out):
+            check(options, given)
+            if options.model:
+                frame = load(options.model).predict(options.predict, lambda text: print("note:", text))
+                print("written:", write(frame, options.out / "predictions.csv"))
+                return 0
+            found = gather(options)
+            print(describe(found), flush=True)
+            status = 1
+            with start_progress(found, options) as progress:
+                result = compare(found, options, progress)
+            report(found, result, options)
             return 0
-        found = gather(options)
-        print(describe(found), flush=True)
-        status = 1
-        with start_progress(found, options) as progress:
-            result = compare(found, options, progress)
-        report(found, result, options)
-        return 0
-    except MinigradError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"error: {error}\n  help: --out FOLDER, with free space", file=sys.stderr)
-    finally:
-        if lock:
-            lock.release()
-    return status
+    except (MinigradError, OSError) as error:
+        print(f"error: {console.reason(error, console.SPACE)}", file=sys.stderr)
+        return status

@@ -171,29 +171,27 @@ def main(arguments=None):
     p.add_argument("--jobs", type=int, help="number of concurrent tasks, default one for each core (one on a GPU)")
     p.add_argument("--out", type=console.folder, default=pathlib.Path("runs", "tables"),
                    help="folder for tables.jsonl and tables.png, default runs/tables")
-    options, lock = p.parse_args(arguments), None
+    options = p.parse_args(arguments)
     try:
         for name, value, least in (("clean", options.clean, 1), ("seeds", min(options.seeds), 0),
                                    ("jobs", 1 if options.jobs is None else options.jobs, 1)):
             if value < least:
                 raise MinigradError(f"--{name} {value}: it must be at least {least}")
-        lock = lock_folder(options.out)
-        tasks = [(table, bias, seed, options.clean) for table in dict.fromkeys(options.tables) for bias in BIASES
-                 for seed in dict.fromkeys(options.seeds)]
-        for table in options.tables:
-            task(table, "both", options.seeds[0], options.clean)       # refuses too many clean rows at once
-        lines = run_all(tasks, options.jobs or default_jobs())
-        tree.write_whole(options.out / "tables.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
-        print(figures.table(lines))
-        print("written:", figures.picture(lines, options.out / "tables.png"))
-        print("records:", options.out / "tables.jsonl")
+        with lock_folder(options.out):
+            tasks = [(table, bias, seed, options.clean) for table in dict.fromkeys(options.tables) for bias in BIASES
+                     for seed in dict.fromkeys(options.seeds)]
+            for table in options.tables:
+                task(table, "both", options.seeds[0], options.clean)       # refuses too many clean rows at once
+            lines = run_all(tasks, options.jobs or default_jobs())
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            tree.write_whole(options.out / "tables.jsonl", text.encode())
+            print(figures.table(lines))
+            print("written:", figures.picture(lines, options.out / "tables.png"))
+            print("records:", options.out / "tables.jsonl")
         return 0
     except (MinigradError, OSError) as error:
-        print(f"error: {console.reason(error)}", file=sys.stderr)
+        print(f"error: {console.reason(error, console.SPACE)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; nothing is written", file=sys.stderr)
         return 130
-    finally:
-        if lock:
-            lock.release()

@@ -47,9 +47,7 @@ def read_record(path, check=check_lines):
 
 
 def prepare_folder(folder, settings, resume, megabytes, grows=False):
-    """Prepare a folder for results, before any training; return its lock, to be held while writing there.
-
-    The lock is released when the process ends.
+    """Prepare a folder for results, before any training; return a context that holds its lock, see lock_folder.
 
     Args:
         folder: the path.
@@ -61,29 +59,27 @@ def prepare_folder(folder, settings, resume, megabytes, grows=False):
     Raises MinigradError if the folder holds results of other settings, or of the same without `resume`, or if another
     process is writing there; FileError if it cannot be written or the disk is full.
     """
-    lock = lock_folder(folder, megabytes)
-    try:
-        _check_settings(folder, settings, resume, grows)
-        _remove_leftovers(folder)
-        tree.write_whole(folder / "settings.json", json.dumps(settings, indent=1).encode())
-    except BaseException as error:
-        lock.release()
-        if isinstance(error, OSError) and not isinstance(error, MinigradError):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock_folder(folder, megabytes))
+        try:
+            _check_settings(folder, settings, resume, grows)
+            _remove_leftovers(folder)
+            tree.write_whole(folder / "settings.json", json.dumps(settings, indent=1).encode())
+        except MinigradError:
+            raise
+        except OSError as error:
             raise _unwritable_error(folder, megabytes, error) from error
-        raise
-    return lock
+        return stack.pop_all()
 
 
 def lock_folder(folder, megabytes=5):
-    """Create a folder, and return its lock, a context; it is released when the process ends.
+    """Create a folder, and return a context that holds its lock, which is released at the end of the process at last.
 
     Raises MinigradError if another process is writing there, FileError if it cannot be written or the disk is full.
     """
     check_folder(folder, megabytes)
     try:
-        lock = filelock.FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-        return lock
+        return filelock.FileLock(folder / ".lock").acquire(timeout=0)
     except filelock.Timeout:
         raise MinigradError(f"{folder}: another process is writing there\n"
                             "  help: wait for it, or --out FOLDER") from None

@@ -20,7 +20,6 @@ from .runs import (
     out_of_memory_error,
     read_lines,
     read_position,
-    read_seconds,
     restore,
     write_record,
 )
@@ -57,8 +56,7 @@ def _open(run):
     make_folder(run.folder)
     start, lines, rows, before, spent = 0, [], [], read_lines(run), 0.0
     if run.checkpoint.exists():
-        start, lines, rows = read_position(run)
-        spent = read_seconds(run) if rows else 0.0
+        start, lines, rows, spent = read_position(run)
     elif has_full_record(run) and not run.is_base:           # the checkpoint was deleted, and no run needs it
         start, lines = run.settings.steps, before
     write_record(run, lines, before)

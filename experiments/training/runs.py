@@ -8,6 +8,7 @@ import json
 import math
 import pathlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 from minigrad import FileError, MinigradError, ShapeError, backend, tree, xp
 
@@ -110,7 +111,7 @@ class OutOfMemory(MinigradError, MemoryError):
 
 
 def _describe_kept(run):
-    step = read_position(run)[0] if run.checkpoint.exists() else 0
+    step = read_position(run).step if run.checkpoint.exists() else 0
     return f"{run.checkpoint}, the record up to step {step}" if step else "nothing was saved yet"
 
 
@@ -142,8 +143,19 @@ def identity(run):
     return json.dumps({**run.labels, **dataclasses.asdict(run.settings), **base})
 
 
+class Position(NamedTuple):
+    """How far a checkpoint is.
+
+    step: the number of steps; lines: of its record; rows: of the steps since the last line; seconds: of those steps.
+    """
+    step: int
+    lines: list
+    rows: list
+    seconds: float = 0.0
+
+
 def read_position(run):
-    """Return the step of the checkpoint, the lines of its record, and the rows of the steps since the last line.
+    """Return the Position of a run's checkpoint.
 
     A checkpoint of the same run with fewer `steps` is valid for this run, if the two runs are the same up to there;
     if not, the position is step 0. Raises FileError for a damaged checkpoint, and for one of another run.
@@ -154,21 +166,13 @@ def read_position(run):
         if _without_steps(found) != _without_steps(own) or found["steps"] > own["steps"]:
             raise FileError(f"{run.checkpoint}: the checkpoint of another run, {metadata['run']}\n"
                             "  help: --out FOLDER")
-        step, lines, rows = _parse_progress(run, metadata)
+        position = _parse_progress(run, metadata)
     except (KeyError, ValueError, TypeError) as error:
         raise _foreign_error(run, error) from error
     uses_steps = not isinstance(run.method, Boosted) and run.method.host    # such a rule may read their number
     if found == own or found.get("base") == own.get("base") and not uses_steps:
-        return step, lines, rows
-    return 0, [], []
-
-
-def read_seconds(run):
-    """Return the seconds between the last line of the record and the checkpoint, 0 where it does not say."""
-    try:
-        return max(float(tree.read(run.checkpoint)[1].get("seconds", 0.0)), 0.0)
-    except ValueError:
-        return 0.0
+        return position
+    return Position(0, [], [])
 
 
 def _parse_identity(text):
@@ -183,7 +187,7 @@ def _without_steps(parsed):
 
 
 def _parse_progress(run, metadata):
-    """Return the step, lines and rows in the metadata of a checkpoint; raise ValueError if they are inconsistent."""
+    """Return the Position in the metadata of a checkpoint; raise ValueError if it is inconsistent."""
     step, lines, rows = int(metadata["step"]), parse_json(metadata["record"]), parse_json(metadata["rows"])
     check_lines(lines)
     last = lines[-1]["step"] if lines else 0
@@ -192,7 +196,10 @@ def _parse_progress(run, metadata):
         raise ValueError(f"step {step} of {run.settings.steps}, after a line of step {last}")
     if not isinstance(rows, list) or len(rows) != step - last or not all(_is_row(row, width) for row in rows):
         raise ValueError(f"it lacks rows of {width} finite numbers for the steps since the last line")
-    return step, lines, rows
+    seconds = float(metadata.get("seconds", 0.0)) if rows else 0.0
+    if not 0.0 <= seconds < math.inf:
+        raise ValueError(f"{seconds} seconds since the last line")
+    return Position(step, lines, rows, seconds)
 
 
 def _is_row(row, width):
@@ -218,7 +225,7 @@ def _foreign_error(run, error):
 
 def is_finished(run):
     """Return whether a run is fully trained and its checkpoint exists."""
-    return run.checkpoint.exists() and read_position(run)[0] == run.settings.steps
+    return run.checkpoint.exists() and read_position(run).step == run.settings.steps
 
 
 def read_lines(run):

@@ -360,7 +360,7 @@ def test_a_dask_worker_that_is_killed_is_replaced(tmp_path, scheduler):
     """A third run fails, alone. Two are left and two workers; one is killed in a stretch that began from a checkpoint."""
     out, runs = tmp_path / "out", ["--methods", "uniform", "--steps", "100", "--seeds", "1", "2"]
     settings, (*others, bad) = plan_of(out, *runs, "3")
-    prepare_folder(out, settings, False, 5).release()
+    prepare_folder(out, settings, False, 5).close()
     bad.record.write_text('{"step": 1, "method": "another"}\n')
     folders = tmp_path / "first", tmp_path / "second"
     def in_the_middle():

@@ -624,11 +624,13 @@ def test_options_that_change_nothing_are_refused(case, tmp_path, capsys, monkeyp
 @pytest.mark.parametrize("module", ["own", "tables"])
 def test_a_folder_is_written_by_one_command(module, cancer, tmp_path, capsys, monkeypatch):
     """The second is refused before it trains; it would replace, without asking, what the first has written by then."""
-    lock, arguments = folders.lock_folder(tmp_path), [*files(cancer[0]), "--label", "target"] if module == "own" else []
+    arguments = [*files(cancer[0]), "--label", "target"] if module == "own" else []
     monkeypatch.setattr(own, "compare", lambda *args: pytest.fail("training began"))
-    assert command_line.main([module, *map(str, arguments), "--out", str(tmp_path)]) == 2
+    with folders.lock_folder(tmp_path):
+        assert command_line.main([module, *map(str, arguments), "--out", str(tmp_path)]) == 2
     assert f"{tmp_path}: another process is writing there\n  help: wait for it, or --out FOLDER" in capsys.readouterr().err
-    lock.release()
+    with folders.lock_folder(tmp_path):
+        pass
 
 
 def test_a_failure_in_training_has_another_status(cancer, tmp_path, capsys, monkeypatch):

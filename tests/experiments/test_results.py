@@ -1,4 +1,5 @@
 """The numbers in the tables of the pages are those of the records beside them, and of the paper's values."""
+import fnmatch
 import json
 import pathlib
 import re
@@ -28,6 +29,17 @@ def rows(text, corner):
     table = re.search(rf"^\| {re.escape(corner)}.*?(?=\n\n|\Z)", text, re.M | re.S)[0].splitlines()
     cells = [[cell.strip().replace("**", "").replace(r"\*", "*") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table]
     return [cells[0], *cells[2:]]
+
+
+def test_every_file_is_in_one_row():
+    """Of the table that says how it was made; * stands for any part of a name, and a name after a comma begins as the one before."""
+    patterns = []
+    for cells in rows(PAGE, "file |")[1:]:
+        for name in re.findall(r"`([^`]+)`", cells[0].partition(" and ")[0]):
+            patterns.append(patterns[-1].rpartition(".")[0] + name if name.startswith(".") else name)
+    names = [path.name for path in RESULTS.iterdir() if path.name != "README.md"]
+    assert {name: sum(fnmatch.fnmatch(name, each) for each in patterns) for name in names} == dict.fromkeys(names, 1)
+    assert all(fnmatch.filter(names, each) for each in patterns)
 
 
 def test_figure_2():

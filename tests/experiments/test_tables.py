@@ -131,6 +131,15 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert scores[name] == tables.score(METHODS[name], task("wine", "both", 4, 3), 4)
 
 
+def test_an_error_of_the_file_system_promises_no_resume(tmp_path, capsys, monkeypatch):
+    """There is nothing to resume here; the other command without checkpoints is held in test_own.py."""
+    def fail(*args):
+        raise OSError("no space left")
+    monkeypatch.setattr(tables, "run_all", fail)
+    assert command_line.main(["tables", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: no space left\n  help: --out FOLDER, with free space\n"
+
+
 @pytest.mark.parametrize("arguments, says", [
     (["--clean", "0"], "--clean 0: it must be at least 1"), (["--jobs", "0"], "--jobs 0: it must be at least 1"),
     (["--seeds", "-1"], "--seeds -1: it must be at least 0"), (["--clean", "37"], "--clean 37: the smallest class of wine has 36 rows")])

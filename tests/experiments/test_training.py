@@ -363,11 +363,11 @@ def test_where_a_longer_run_goes_on(tmp_path):
         run = run_of(tmp_path / method, method)
         for each in filter(None, (run.base, run)):
             train(each)
-        step, lines, rows = runs.read_position(longer(run, 80))
+        step, lines, rows, _ = runs.read_position(longer(run, 80))
         assert (step, len(lines), rows) == ((0, 0, []) if method == "mentor" else (60, 3, []))
     grown = dataclasses.replace(run, base=longer(run.base, 80))
-    assert runs.read_position(grown) == runs.read_position(longer(grown, 80)) == (0, [], [])
-    assert runs.read_position(run)[0] == 60
+    assert runs.read_position(grown) == runs.read_position(longer(grown, 80)) == (0, [], [], 0.0)
+    assert runs.read_position(run).step == 60
 
 
 def test_a_failed_run_does_not_count_as_complete(tmp_path):
@@ -453,12 +453,12 @@ def test_the_papers_settings():
 
 def test_a_folder_holds_one_configuration(tmp_path):
     folder = tmp_path / "out"
-    prepare_folder(folder, {"steps": 1, "rate": 2}, False, 1).release()
+    prepare_folder(folder, {"steps": 1, "rate": 2}, False, 1).close()
     with pytest.raises(MinigradError) as caught:
         prepare_folder(folder, {"steps": 1, "rate": 2}, False, 1)
     assert str(caught.value) == (f"{folder} already holds results of this configuration\n  help: --resume continues them "
                                  "(finished runs are not repeated), --out FOLDER starts over")
-    prepare_folder(folder, {"steps": 1, "rate": 2}, True, 1).release()
+    prepare_folder(folder, {"steps": 1, "rate": 2}, True, 1).close()
     with pytest.raises(MinigradError) as caught:
         prepare_folder(folder, {"steps": 1, "rate": 3}, True, 1)
     assert str(caught.value) == (f"{folder} holds results of another configuration:\n  rate: 2 there, 3 now\n"
@@ -475,7 +475,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
            f".a.jsonl.{os.getpid()}.{'0a' * 8}"]
     for name in left + own:
         (tmp_path / name).write_text("mine")
-    prepare_folder(tmp_path, {}, False, 1).release()
+    prepare_folder(tmp_path, {}, False, 1).close()
     assert {*os.listdir(tmp_path)} - {".lock", "settings.json"} == {*own}
     assert all((tmp_path / name).read_text() == "mine" for name in own)
 
@@ -485,7 +485,7 @@ def test_a_folder_is_written_by_one_process(tmp_path):
     with pytest.raises(MinigradError) as caught:
         prepare_folder(tmp_path, {}, True, 1)
     assert str(caught.value) == f"{tmp_path}: another process is writing there\n  help: wait for it, or --out FOLDER"
-    lock.release()
+    lock.close()
 
 
 DEEP = "[" * 100_000
@@ -561,7 +561,7 @@ def test_settings_of_other_steps_are_refused_whatever_they_are(tmp_path, old):
         with pytest.raises(MinigradError, match="\n  help: --steps 12 --resume, or choose another folder with --out$"):
             prepare_folder(tmp_path, {"steps": 8}, True, 1, grows=True)
     (tmp_path / "settings.json").write_text('{"steps": 4}')
-    prepare_folder(tmp_path, {"steps": 8}, True, 1, grows=True).release()
+    prepare_folder(tmp_path, {"steps": 8}, True, 1, grows=True).close()
 
 
 def test_results_without_settings_are_left_alone(tmp_path):
