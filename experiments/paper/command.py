@@ -179,10 +179,10 @@ def main(scripts, arguments, executor=None):
             return 2
         except KeyboardInterrupt:
             comm.lost = comm.size > 1                       # others may wait for this rank: the end of it ends them
-            names = [script.name for script in scripts]
+            names, size = [script.name for script in scripts], getattr(executor or comm, "size", 1)
             again = shlex.join([*names, *[a for a in map(str, arguments) if a != "--resume"], "--resume"])
             print("\nstopped; everything up to the last line of the record is kept. Continue with:\n"
-                  f"  {f'mpiexec -n {comm.size} ' * (comm.size > 1)}python -m experiments {again}")
+                  f"  {f'mpiexec -n {size} ' * (size > 1)}python -m experiments {again}")
             return 130
 
 

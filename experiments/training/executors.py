@@ -154,6 +154,7 @@ class _MPIExecutor:
 
     def __init__(self, pool):
         self.pool, self.going = pool, []
+        self.size = pool.num_workers + 1                    # of the ranks that mpiexec has started
 
     def submit(self, *work):
         """Submit a call to whatever rank is free first; return its future."""

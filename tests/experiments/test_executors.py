@@ -440,4 +440,4 @@ def test_ctrl_c_ends_all_ranks(tmp_path):
         sweep.send_signal(signal.SIGINT)
         text, errors = sweep.communicate(timeout=LIMIT)     # all ranks have closed their ends
     assert sweep.returncode == 130 and text.count("stopped; everything up to the last line of the record is kept") == 1
-    assert "--executor mpi" in text and "Traceback" not in errors and list(out.glob("*.safetensors"))
+    assert "  mpiexec -n 3 python -m experiments imbalance" in text and "--executor mpi" in text and "Traceback" not in errors and list(out.glob("*.safetensors"))
