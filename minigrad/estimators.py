@@ -225,7 +225,8 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
         chosen, validation, unused = divide(rows, clean, held_out, self.clean_fraction, self._seed)
         used = numpy.setdiff1d(numpy.arange(len(rows.y)), unused)
         weights, positive = numpy.zeros((2, len(rows.y)))
-        lowest, since, made, best = math.inf, 0, 0, now
+        lowest = balanced_loss(now, validation) if early_stopping and self.n_iter_ else math.inf
+        since, made, best = 0, 0, now
         while made < passes and (not early_stopping or since < self.n_iter_no_change):
             now, record = one_pass(plan, now, rows, chosen, self.n_iter_, used)
             loss = balanced_loss(now, validation) if early_stopping else None
@@ -376,7 +377,8 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
 
 
 def _plain(value: Any) -> Any:
-    """Return an array or a number of NumPy as JSON has it."""
-    if isinstance(value, (numpy.ndarray, numpy.generic)):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__}: {value!r}")
+    """Return an array or a number of NumPy as JSON has it. Raises TypeError for what JSON does not have."""
+    plain = value.tolist() if isinstance(value, (numpy.ndarray, numpy.generic)) else value
+    if plain is value or isinstance(plain, numpy.generic):      # a longdouble has no other form
+        raise TypeError(f"{type(value).__name__}: {value!r}")
+    return plain

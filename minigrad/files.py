@@ -16,12 +16,15 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Write bytes to a new file beside the path and rename it into place: no reader ever sees half a file.
 
     When this returns, the bytes and the new name are on the disk. The file keeps the permissions of the one that it
-    replaces. Raises FileError, with the path, where it cannot be written.
+    replaces. Raises FileError, with the path, where it cannot be written, or is a pipe, a device or a folder.
     """
     beside = None
     try:
         path = pathlib.Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}")
+        if path.exists() and not path.is_file():
+            raise OSError("it is a folder" if path.is_dir() else "it is a pipe or a device, and not a file")
+        name = path.name if len(os.fsencode(path.name)) < 200 else path.name[:40]       # 255 bytes at most, with the rest
+        temporary = path.with_name(f".{name}.{os.getpid()}.{secrets.token_hex(8)}")
         with open(temporary, "xb") as file:             # "x": a new file, so that no link is followed
             beside = temporary
             file.write(data)

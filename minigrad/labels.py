@@ -42,9 +42,9 @@ def without_objects(values: Any) -> NDArray[Any]:
     if array.dtype.kind in "US" and isinstance(values, (list, tuple)):
         objects = numpy.array(values, object)
         array = array if all(isinstance(value, str) for value in objects.flat) else objects
-    if numpy.ma.is_masked(values):
+    if isinstance(values, numpy.ma.MaskedArray):
         array = array.astype(object)
-        array[values.mask] = None
+        array[numpy.ma.getmaskarray(values)] = None
     if array.dtype != object or any(isinstance(value, str) for value in array.flat):
         return array
     return numpy.array(array.tolist())

@@ -14,6 +14,7 @@ from .boundary import explains, guard, guard_class
 from .box import raw
 from .errors import DTypeError, ShapeError, message, shape
 from .initial import he_normal, normal, zeros
+from .kinds import is_integer
 from .normalization import group_norm, layer_norm
 from .ops import concatenate, conv1d, conv2d, conv_transpose2d, matmul, take
 from .ops.windows import Padding, Pair
@@ -77,7 +78,11 @@ class Module:
             batch_size: the number of examples evaluated at a time.
             prepare: a function from the examples of a batch to the model's input, such as one that moves them to the
                 device or scales them; None: they are the input.
+
+        Raises ShapeError unless batch_size is 1 or more.
         """
+        if not is_integer(batch_size) or batch_size < 1:
+            raise ShapeError(f"predict: batch_size = {batch_size!r} is not an integer, 1 or more")
         x = x if hasattr(x, "shape") else as_array(x)
         batches = [x[i:i + batch_size] for i in range(0, max(x.shape[0], 1), batch_size)]
         return concatenate([self.apply(prepare(batch) if prepare else batch, state, False)[0] for batch in batches])

@@ -20,7 +20,7 @@ from .errors import DTypeError, ShapeError, message, mixture, shape
 from .functions import with_derivative
 from .ops import reshape, softplus, square, stop_gradient, sum, where
 from .ops.elementwise import scale
-from .ops.reductions import log_total, probabilities, subtract_max
+from .ops.reductions import log_total, probabilities, subtract_max, widen_sums
 from .typing import Array
 
 
@@ -71,11 +71,11 @@ def cross_entropy(logits: Array, labels: Any) -> Array:
 
     logits: (n, classes); labels: (n,), integers in an array, a list or a column of a table; losses: (n,). Raises
     ShapeError, and DTypeError unless labels are integers. On a GPU their range is not checked, as that would wait for
-    the device: the loss of a label that is no class is NaN there, or in float16 that of another class.
+    the device: the loss of a label that is no class is NaN there.
     """
     labels = _check_labels("cross_entropy(logits, labels)", logits, labels, classes=True)
     _check_range("cross_entropy(logits, labels)", labels, shape(logits)[1] - 1)
-    return _cross_entropy(logits, labels=labels)
+    return widen_sums(_cross_entropy)(logits, labels=labels)
 
 
 @with_derivative

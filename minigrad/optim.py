@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
@@ -31,7 +32,7 @@ from .boundary import guard
 from .box import Box, raw
 from .core import replaceable
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
-from .ops import add, astype, multiply, sqrt, square, sum, where
+from .ops import add, astype, maximum, multiply, sqrt, square, sum, where
 from .schedules import cosine as cosine
 from .schedules import piecewise as piecewise
 from .typing import Array, Rate, Tree
@@ -334,7 +335,10 @@ def ema(average: Tree, params: Tree, decay: Rate, step: Any = None) -> Tree:
     the weight decay^k / (1 + decay + ... + decay^step). `average` keeps its types: begin with float32 at least.
     """
     d = _number("ema", "decay", decay)
-    move = _number("ema", "step", 1.0 - d if step is None else (1.0 - d) / (1.0 - d ** (step + 1)))
+    if step is not None and type(d) is float and d == 1.0:     # the weights of all are equal
+        move = _number("ema", "step", 1.0 / (step + 1))
+    else:
+        move = _number("ema", "step", 1.0 - d if step is None else (1.0 - d) / (1.0 - d ** (step + 1)))
     return tree.map(lambda a, p: _axpy(move, astype(p, a.dtype) - a, a), average, params)
 
 
@@ -343,22 +347,28 @@ def ema(average: Tree, params: Tree, decay: Rate, step: Any = None) -> Tree:
 def clip_by_global_norm(gradient: Tree, max_norm: Rate) -> Tree:
     """Return the gradient g, scaled by max_norm / |g| where its norm over all leaves exceeds max_norm.
 
-    |g|^2 = sum of g_k^2 over all elements of all leaves, in float64, in which those of float32 do not overflow. A
-    gradient that is not finite stays so. Differentiable; nothing is read from a device. Raises MinigradError unless
-    max_norm > 0. Pascanu, Mikolov & Bengio, 2013, Algorithm 1.
+    |g|^2 = sum of g_k^2 over all elements of all leaves, in float64, without overflow. A gradient that is not finite
+    stays so. Differentiable; nothing is read from a device. Raises MinigradError unless max_norm > 0, DTypeError unless
+    all leaves are real floats. Pascanu, Mikolov & Bengio, 2013, Algorithm 1.
     """
     most = _number("clip_by_global_norm", "max_norm", max_norm)
     if type(most) is float and not most > 0.0:
         raise MinigradError(f"clip_by_global_norm: max_norm = {most} is not above 0\n"
                             "  help: the largest norm to let pass, such as 1.0")
-    leaves, structure = tree.flatten(gradient)
-    squared = functools.reduce(add, [sum(square(astype(g, "float64"))) for g in leaves], 0.0)
-    above = raw(squared) > raw(most) * raw(most)
-    scale = where(above, most / sqrt(where(above, squared, 1.0)), 1.0)
+    leaves, structure = tree.float_leaves((gradient,), "clip_by_global_norm")
+    unit = functools.reduce(_larger, [abs(raw(g)).max().astype("float64") for g in leaves if raw(g).size], 0.0)
+    unit = raw(where((unit > 1e-100) & (unit < 1e100) | ~(unit > 0.0) | ~(unit < math.inf), 1.0, unit))   # squares of it
+    squared = functools.reduce(add, [sum(square(astype(g, "float64") / unit)) for g in leaves], 0.0)
+    above = sqrt(raw(squared)) * unit > raw(most)
+    scale = where(above, most / where(above, sqrt(where(above, squared, 1.0)) * unit, 1.0), 1.0)
 
     def scaled(g: Array) -> Array:
         return astype(multiply(astype(g, _wide(g)), astype(scale, _wide(g))), g.dtype)
-    return tree.unflatten(structure, [scaled(g) for g in leaves])
+    return cast(Tree, tree.unflatten(structure, [scaled(g) for g in leaves])[0])
+
+
+def _larger(a: Any, b: Any) -> Any:
+    return raw(maximum(a, b))
 
 guard(__name__)
 deprecated.names(__name__, Optimiser="Optimizer", matrices="has_matrix_shape")

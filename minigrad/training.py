@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import numpy
 from numpy.typing import NDArray
 
-from . import nn, optim
+from . import nn, optim, tree
 from .backend import generator, to_host, xp
 from .boundary import guard
-from .errors import DataError
+from .errors import DataError, message, shape
 from .models import mlp
 from .ops import mean, reshape, softmax, sum
 from .reweight import reweighted_gradient
@@ -123,32 +123,65 @@ def one_pass(plan: Plan, now: Fitted, rows: Rows, clean: Rows, number: int,
         number: of passes before this one: with the seed, the key of the random numbers.
         used: indices of the rows to train on, or a mask of them; None: all.
 
-    Nothing is read from a device before the end of the pass. Raises DataError for settings out of range, where there is
-    no row to train on or no clean one, and where the loss is not finite.
+    Nothing is read from a device before the end of the pass. Raises DataError for settings out of range, for rows that
+    do not belong together, where there is no row to train on or no clean one, and where the loss, a parameter, the
+    optimizer's state or the scores of all examples are not finite.
     """
     plan.check()
-    used = numpy.arange(len(rows.y)) if used is None else numpy.asarray(used)
-    used = numpy.flatnonzero(used) if used.dtype == bool else used
+    _check_rows("rows", rows)
+    if plan.method == "reweight":
+        _check_rows("clean", clean)
+    used = numpy.arange(len(rows.y)) if used is None else _indices(used, len(rows.y))
     for what, count in (("training set", len(used)), ("clean set", len(clean.y) if plan.method == "reweight" else 1)):
         if not count:
             raise DataError(f"one_pass: the {what} has no row\n  help: one row of each class at least")
     balance = _balance(rows.y[used]) if plan.method == "proportion" else None
-    weights, positive, losses = xp.zeros(len(rows.y), "float32"), xp.zeros(len(rows.y), bool), xp.zeros(2, "float32")
+    weights, positive, means = xp.zeros(len(rows.y), "float32"), xp.zeros(len(rows.y), bool), xp.zeros(3, "float32")
     order = generator((plan.seed, ORDER, number)).permutation(used)
     for k, indices in enumerate(numpy.array_split(order, math.ceil(len(used) / plan.batch_size))):
         key, batch, at = (plan.seed, STEP, number, k), rows.take(indices), xp.asarray(indices)
         if plan.method == "reweight":
-            now, w, pair = _reweighted_step(plan, now, batch, clean, key)
+            now, w, found = _reweighted_step(plan, now, batch, clean, key)
         else:
-            now, w, pair = _weighted_step(plan, now, batch, balance, key)
+            now, w, found = _weighted_step(plan, now, batch, balance, key)
         weights[at] = w * len(indices)
         positive[at] = w > 0
-        losses += xp.stack(pair) * (len(indices) / len(used))
-    loss, clean_loss = map(float, to_host(losses))
-    if not math.isfinite(loss + clean_loss):
-        raise DataError(f"the loss of pass {number + 1} is not finite\n"
+        means += xp.stack(found) * (len(indices) / len(used))
+    loss, clean_loss, unscored = map(float, to_host(means))
+    wrong = ("the loss of" if not math.isfinite(loss + clean_loss) else "a parameter, or the optimizer's state, after" if not _is_finite(now)
+             else "every example's score in" if unscored > 0.999 else None)
+    if wrong:
+        raise DataError(f"{wrong} pass {number + 1} is not finite\n"
                         "  help: standardize the examples, or lower the rate; a network must return finite scores")
     return now, Pass(to_host(weights), to_host(positive), loss, clean_loss)
+
+
+def _check_rows(name: str, rows: Rows) -> None:
+    """Raise DataError unless x is an array or a sparse matrix, and y an array, of as many examples."""
+    if not hasattr(rows.x, "dtype") or hasattr(rows.x, "iloc") or not isinstance(rows.y, numpy.ndarray):
+        raise DataError(f"one_pass: {name} are a {type(rows.x).__name__} and a {type(rows.y).__name__}, not two arrays\n"
+                        "  help: Rows(numpy.asarray(x), numpy.asarray(y))")
+    if shape(rows.x)[:1] != shape(rows.y)[:1]:
+        raise DataError(message("one_pass", f"{name} are examples without a label each", [
+            ("x", rows.x, ""), ("y", rows.y, "")], "pass as many labels as examples"))
+
+
+def _indices(used: Any, n: int) -> NDArray[Any]:
+    """Return the indices of the rows to train on. Raises DataError unless these are a mask (n,), or different indices."""
+    rows = numpy.asarray(used)
+    if rows.dtype == bool and rows.shape == (n,):
+        return numpy.flatnonzero(rows)
+    if rows.size and (rows.dtype.kind not in "iu" or rows.ndim != 1 or rows.min() < 0 or rows.max() >= n
+                      or len(numpy.unique(rows)) < len(rows)):
+        raise DataError(message("one_pass", "these are not rows to train on", [("used", rows, "")],
+                                f"a mask of {n} bools, or different indices from 0 to {n - 1}"))
+    return rows.astype(int)
+
+
+def _is_finite(now: Fitted) -> bool:
+    """Return whether all that a step changes is finite; of a device, by one read."""
+    each = [xp.isfinite(leaf).all() for leaf in tree.flatten(now)[0]]
+    return not each or bool(to_host(xp.stack(each)).all())
 
 
 def _balance(y: NDArray[Any]) -> NDArray[Any]:
@@ -168,18 +201,21 @@ def _losses(plan: Plan, now: Fitted, batch: Rows, key: Key) -> Callable[[nn.Modu
 
 
 def _reweighted_step(plan: Plan, now: Fitted, batch: Rows, clean: Rows,
-                     key: tuple[int, ...]) -> tuple[Fitted, Array, tuple[Array, Array]]:
-    """Return the next parameters, the weights of the batch, and its mean training and clean loss: Algorithm 1."""
+                     key: tuple[int, ...]) -> tuple[Fitted, Array, tuple[Array, Array, Array]]:
+    """Return the next parameters, the weights of the batch, its mean training and clean loss: Algorithm 1.
+
+    The third mean is the share of its examples whose score is not finite, so that they have no weight.
+    """
     if len(clean.y) > plan.clean_batch_size:
         clean = clean.take(generator((*key, 0)).choice(len(clean.y), plan.clean_batch_size, replace=False))
     clean_losses = _losses(plan, now, clean, (*key, 1))
     r = reweighted_gradient(_losses(plan, now, batch, (*key, 2)), lambda model: mean(clean_losses(model)[0]),
                             now.model, has_aux=True)
-    return _update(plan, now, r.gradient, r.aux), r.weights, (mean(r.losses), r.clean_loss)
+    return _update(plan, now, r.gradient, r.aux), r.weights, (mean(r.losses), r.clean_loss, r.not_finite / len(batch.y))
 
 
 def _weighted_step(plan: Plan, now: Fitted, batch: Rows, balance: NDArray[Any] | None,
-                   key: tuple[int, ...]) -> tuple[Fitted, Array, tuple[Array, Array]]:
+                   key: tuple[int, ...]) -> tuple[Fitted, Array, tuple[Array, Array, Array]]:
     """Return the same with equal weights, or with weights in proportion to `balance` of the class."""
     factors = numpy.ones(len(batch.y)) if balance is None else balance[batch.y]
     weights, losses = xp.asarray(factors / len(batch.y), "float32"), _losses(plan, now, batch, (*key, 2))
@@ -188,7 +224,7 @@ def _weighted_step(plan: Plan, now: Fitted, batch: Rows, balance: NDArray[Any] |
         each, averages = losses(model)
         return sum(weights * each), (mean(each), averages)
     (_, (loss, averages)), gradient = value_and_grad(total, has_aux=True)(now.model)
-    return _update(plan, now, gradient, averages), weights, (loss, xp.zeros_like(loss))
+    return _update(plan, now, gradient, averages), weights, (loss, xp.zeros_like(loss), xp.zeros_like(loss))
 
 
 def _update(plan: Plan, now: Fitted, gradient: Tree, averages: Tree) -> Fitted:
@@ -205,10 +241,13 @@ def probabilities(now: Fitted, x: Any) -> NDArray[Any]:
 
 
 def balanced_loss(now: Fitted, rows: Rows) -> float:
-    """Return the mean over the classes of their mean loss, in evaluation."""
+    """Return the mean over the classes of their mean loss, in evaluation. Raises DataError where it is not finite."""
     p = probabilities(now, rows.x)[numpy.arange(len(rows.y)), rows.y].astype(float)
     losses = -numpy.log(numpy.maximum(p, numpy.finfo("float32").tiny))
-    return float(numpy.mean([losses[rows.y == c].mean() for c in numpy.unique(rows.y)]))
+    loss = float(numpy.mean([losses[rows.y == c].mean() for c in numpy.unique(rows.y)]))
+    if not math.isfinite(loss):
+        raise DataError("the loss of held-out examples is not finite\n  help: standardize the examples, or lower the rate")
+    return loss
 
 
 def to_device(x: Any) -> Array:

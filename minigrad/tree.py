@@ -41,6 +41,7 @@ class End(enum.Enum):
 
 
 LEAF, STATIC = End.LEAF, End.STATIC
+METADATA = "__metadata__"       # the name of the strings in a safetensors file, beside those of its arrays
 
 
 class Structure(NamedTuple):
@@ -279,6 +280,9 @@ def save(path: str | os.PathLike[str], tree: Tree, metadata: dict[str, str] | No
     if len(set(names)) < len(names):
         raise ShapeError(f"{call}: two leaves have the same path, {max(names, key=names.count)!r}\n"
                          "  help: use keys without dots, all of one type")
+    if METADATA in names:
+        raise ShapeError(f"{call}: no leaf can have the path {METADATA}, which a safetensors file uses itself\n"
+                         "  help: use another key")
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for pair in metadata.items() for text in pair):
         raise DTypeError(f"{call}: metadata must be a dict of strings to strings, not {metadata!r}\n"

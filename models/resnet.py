@@ -67,7 +67,7 @@ def resnet(rng: Generator, depth: int = 32, widen: int = 1, classes: int = 10, r
     stage 1 begin with a convolution, all others with normalization and ReLU; kernels are drawn from a truncated
     normal of variance 2 / (9 outputs), the weights of the linear layer uniformly with variance 1 / inputs.
 
-    Raises ShapeError for a depth that is not 6 k + 2.
+    Raises ShapeError for a depth that is not 6 k + 2, and for a rate outside [0, 1).
 
     Args:
         rng: a generator of random numbers, such as backend.generator(seed).
@@ -82,10 +82,12 @@ def resnet(rng: Generator, depth: int = 32, widen: int = 1, classes: int = 10, r
         channels: of an image.
     """
     _check_depth("resnet", depth, 2, "8, 14, 20, 26, 32, 44, 56")
+    if not 0.0 <= rate < 1.0:
+        raise ShapeError(f"resnet: the dropout rate {rate!r} does not lie in [0, 1)")
     norm = functools.partial(nn.BatchNorm.init, gain=False, momentum=momentum, eps=1e-3)
 
     def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-        draw = functools.partial(nn.truncated_normal, scale=math.sqrt(2.0 / (9 * outputs)))
+        draw = functools.partial(nn.truncated_normal, scale=math.sqrt(2.0 / (9 * max(outputs, 1))))
         return nn.Conv2d.init(rng, inputs, outputs, 3, stride, "same", bias=False, initialize=draw)
 
     layers: list[Callable[[Array], Array]] = [conv(channels, 16, stride), norm(16), relu]

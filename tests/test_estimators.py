@@ -677,3 +677,43 @@ def test_digits_as_images_of_eight_by_eight():
     noisy[wrong] = (y[wrong] + rng.integers(1, 10, 156)) % 10
     model = ReweightedClassifier(random_state=0, max_iter=60).fit(X, noisy, clean=clean)
     assert roc_auc_score(noisy == y, model.trust_) > 0.95 and model.score(X[wrong], y[wrong]) > 0.8
+
+
+@pytest.mark.parametrize("made", [list, np.array, pandas.Series, lambda y: pandas.Series(y).values, lambda y: pandas.Series(y).array, pandas.Index])
+@pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", "string", "category", "float64", "object", "masked"])
+def test_a_column_of_any_kind_has_the_same_classes_or_the_same_error(made, dtype):
+    X, y, _ = small(n=8, classes=2)
+    values = [str(label) for label in y] if dtype == "string" else y.astype(bool) if dtype == "boolean" else y
+    def column(values, missing):
+        if dtype == "masked":
+            return np.ma.masked_array(values, np.arange(8) == 3 if missing else False)
+        own = pandas.array([None if missing and i == 3 else value for i, value in enumerate(values)], object if dtype == "category" else dtype)
+        return made(own) if dtype != "category" else made(pandas.Categorical(own))
+    found = quick(max_iter=1).fit(X, column(values, False)).classes_
+    assert found.tolist() == sorted({*values})
+    with pytest.raises(DataError, match="y has no label at index 3"):
+        quick(max_iter=1).fit(X, column(values, True))
+
+
+def test_training_on_keeps_the_best_network():
+    """The held-out examples are the same in both calls; the second, at a rate too high, makes it worse."""
+    X = np.random.default_rng(0).normal(size=(200, 4))
+    y, clean = (X[:, 0] > 0).astype(int), np.arange(200) < 40
+    model = quick(early_stopping=True, warm_start=True, max_iter=30, learning_rate_init=0.05).fit(X, y, clean=clean)
+    best, before = min(model.validation_losses_), model.predict_proba(X)
+    model.set_params(learning_rate_init=5.0, max_iter=2).fit(X, y, clean=clean)
+    assert min(model.validation_losses_[-2:]) > best
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+
+
+@pytest.mark.parametrize("kind", [*np.typecodes["AllInteger"], *np.typecodes["Float"], "?", "U", "S"])
+def test_every_kind_of_number_is_saved_or_refused(tmp_path, kind):
+    X, y, clean = small(classes=2)
+    try:
+        model = quick(max_iter=1, learning_rate_init=np.array(0.01).astype(kind)[()] if kind in "efdg" else 0.01).fit(X, y.astype(kind), clean=clean)
+        model.save(tmp_path / "m")
+    except DataError as error:
+        assert kind in "gS" and "help: " in str(error) and not (tmp_path / "m").exists()
+        return
+    again = ReweightedClassifier.load(tmp_path / "m")
+    assert again.classes_.dtype == model.classes_.dtype and (again.predict(X) == model.predict(X)).all()

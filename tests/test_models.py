@@ -189,6 +189,8 @@ def test_networks_that_cannot_be_are_refused():
                        (lambda: mlp(generator(0), (3.0, 2)), "no parameters of shape"), (lambda: mlp(generator(0), ("3", "2")), "no parameters"),
                        (lambda: resnet(generator(0), 8, classes=-1), r"no parameters of shape \(64, -1\)"),
                        (lambda: nn.Linear.init(generator(0), 2, None), "no parameters"), (lambda: resnet(generator(0), "8"), "depth '8' is not 6 k"),
+                       (lambda: resnet(generator(0), 8, classes=0), r"no parameters of shape \(64, 0\)"), (lambda: resnet(generator(0), 8, widen=0), "no parameters"),
+                       (lambda: resnet(generator(0), 8, rate=-1.0), r"resnet: the dropout rate -1.0 does not lie in \[0, 1\)"), (lambda: resnet(generator(0), 8, rate=1.0), "dropout rate 1.0"),
                        (lambda: wide_resnet(generator(0), 27), "wide_resnet: depth 27 is not 6 k \\+ 4"),
                        (lambda: resnet(generator(0), 8, channels=0), r"no parameters of shape \(3, 3, 0, 16\)"),
                        (lambda: resnet(generator(0), 8, channels=1)(np.zeros((2, 8, 8, 3))), "channels differ"),
@@ -244,3 +246,4 @@ for name in models.__all__:
 for name in ("lenet", "mlp", "resnet"):
     assert sys.modules["models." + name] is sys.modules["minigrad.models." + name]
 """, ROOT)
+

@@ -306,3 +306,27 @@ def test_schedules():
     np.testing.assert_allclose([rate(0), rate(9), rate(10), rate(60), rate(110), rate(500)], [0.2, 2, 2, 1, 0, 0], atol=1e-12)
     rate = optim.cosine(2.0, 3, warmup=1)
     np.testing.assert_allclose([rate(0), rate(1), rate(2)], [2, 2, 1])
+
+
+@pytest.mark.parametrize("size", [1e-310, 1e-200, 1e-20, 1.0, 1e20, 1e200, 1e300])
+@pytest.mark.parametrize("most", [1e-3, 1.0, 1e100])
+def test_clipping_keeps_the_direction_of_gradients_of_any_size(size, most):
+    g = {"a": np.array([3.0, 0.0]) * size, "b": np.array([[-4.0]]) * size, "none": np.zeros((0, 2))}
+    clipped = optim.clip_by_global_norm(g, most)
+    factor = min(1.0, most / max(size, 1e-200) / 5.0)
+    for name in g:
+        np.testing.assert_allclose(clipped[name], g[name] * factor, rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [np.array([3, 4]), np.array([3j, 4.0]), [np.ones(2), np.array([True])]])
+def test_clipping_is_for_real_floats(wrong):
+    with pytest.raises(mg.DTypeError, match="clip_by_global_norm: only floating-point arrays"):
+        optim.clip_by_global_norm(wrong, 1.0)
+
+
+def test_the_average_of_all_steps():
+    """With decay = 1 all have the same weight, as the limit of smaller decays has it."""
+    average, seen = np.zeros(2), generator(0).normal(size=(5, 2))
+    for step, p in enumerate(seen):
+        average = optim.ema(average, p, 1.0, step)
+    np.testing.assert_allclose(average, seen.mean(0), rtol=1e-12)

@@ -177,3 +177,53 @@ def test_the_default_network_is_an_mlp_of_flat_examples():
     x = generator(1).normal(size=(9, 2, 3)).astype("float32")
     assert np.array_equal(network(x), flat(x.reshape(9, 6)))
     assert [leaf.shape for leaf in tree.flatten(training.default_network(generator(0), (6,), 4))[0]] == [(6, 100), (100,), (100, 4), (4,)]
+
+
+@pytest.mark.parametrize("method", training.METHODS)
+@pytest.mark.parametrize("power", [0, 5, 10, 17, 18, 19, 30, 37])
+def test_training_moves_the_parameters_or_says_why_not(method, power):
+    """Whatever the size of the features: a column of nanoseconds since 1970 has 1.7e18."""
+    x = generator(0).normal(size=(40, 3)) * [1.0, 1.0, 10.0 ** power]
+    rows, plan, model = training.Rows(x.astype("float32"), (x[:, 0] > 0).astype(int)), training.Plan(method, weight_decay=0.0), mlp(generator(0), (3, 5, 2))
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            now, record = training.one_pass(plan, training.start(model, plan), rows, rows.take(np.arange(10)), 0)
+    except DataError as error:
+        assert power > 10 and "pass 1 is not finite\n  help: standardize the examples" in str(error)
+        return
+    assert all(np.isfinite(mg.to_host(leaf)).all() for leaf in tree.flatten(now)[0]) and record.weights.any()
+    assert any((mg.to_host(a) != mg.to_host(b)).any() for a, b in zip(tree.flatten(now.model)[0], tree.flatten(model)[0]))
+
+
+@pytest.mark.parametrize("settings", [{"rate": 1e20}, {"weight_decay": 1e39}, {"rate": 1e38}])
+def test_parameters_that_are_not_finite_end_the_pass(settings):
+    """The loss of the last step is that before the update."""
+    x = generator(0).normal(size=(40, 3))
+    rows, plan, model = training.Rows(x, (x[:, 0] > 0).astype(int)), training.Plan(**settings), mlp(generator(0), (3, 5, 5, 2))
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(DataError, match="(a parameter, or the optimizer's state, after|the loss of) pass . is not finite"):
+        now = training.start(model, plan)
+        for number in range(3):
+            now, _ = training.one_pass(plan, now, rows, rows, number)
+
+
+@pytest.mark.parametrize("x, y, used, says", [
+    (np.ones((9, 3)), np.zeros(9, int), np.ones(8, bool), "not rows to train on"), (np.ones((9, 3)), np.zeros(9, int), np.ones((9, 1), bool), "not rows to train on"),
+    (np.ones((9, 3)), np.zeros(9, int), [0, 0], "not rows to train on"), (np.ones((9, 3)), np.zeros(9, int), [9], "a mask of 9 bools, or different indices from 0 to 8"),
+    (np.ones((9, 3)), np.zeros(9, int), [-1], "not rows to train on"), (np.ones((9, 3)), np.zeros(9, int), [0.5], "not rows to train on"),
+    (np.ones((9, 3)), np.zeros(8, int), None, "rows are examples without a label each"), (np.ones((9, 3)), np.zeros(10, int), None, "as many labels as examples"),
+    (np.ones((9, 3)).tolist(), np.zeros(9, int), None, r"a list and a ndarray, not two arrays\n  help: Rows"), (np.ones((9, 3)), [0] * 9, None, "a ndarray and a list")])
+def test_rows_that_do_not_belong_together_are_refused(x, y, used, says):
+    plan, good = training.Plan(), training.Rows(np.ones((9, 3)), np.zeros(9, int))
+    now = training.start(mlp(generator(0), (3, 2)), plan)
+    with pytest.raises(DataError, match=says):
+        training.one_pass(plan, now, training.Rows(x, y), good, 0, used)
+    if used is None:
+        with pytest.raises(DataError, match=says.replace("rows are", "clean are")):
+            training.one_pass(plan, now, good, training.Rows(x, y), 0)
+        training.one_pass(plan._replace(method="uniform"), now, good, training.Rows(x, y), 0)         # which does not read it
+
+
+def test_a_held_out_loss_that_is_not_finite_is_an_error():
+    model = mlp(generator(0), (1, 9, 2))
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(DataError, match="the loss of held-out examples is not finite\n  help: standardize"):
+        training.balanced_loss(training.Fitted(model, None, None), training.Rows(np.full((2, 1), 3e38), np.array([0, 1])))

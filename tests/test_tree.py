@@ -382,3 +382,32 @@ def test_files_changed_at_random_are_read_or_refused(tmp_path):
         except FileError:
             refused += 1
     assert refused > 100
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    """A pipe, a device or a folder; a link is followed to what it names."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    os.symlink(tmp_path / "pipe", tmp_path / "link")
+    for name, why in (("pipe", "it is a pipe or a device, and not a file"), ("link", "it is a pipe or a device, and not a file"), ("folder", "it is a folder")):
+        with pytest.raises(FileError, match=f"{name}: the file cannot be written .{why}."):
+            tree.write_whole(tmp_path / name, b"x")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and len(os.listdir(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("name", ["n" * 199, "n" * 200, "n" * 255, "ä" * 127, "😀" * 63])
+def test_names_may_be_as_long_as_the_system_allows(tmp_path, name):
+    tree.write_whole(tmp_path / name, b"x")
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_bytes() == b"x"
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=12) | st.sampled_from(["__metadata__", "shape", "dtype", "data_offsets"]), st.floats(0, 1), min_size=1, max_size=4))
+def test_whatever_is_saved_can_be_loaded(tmp_path_factory, values):
+    path, saved = tmp_path_factory.mktemp("f") / "m", {name: np.array([value]) for name, value in values.items()}
+    try:
+        tree.save(path, saved)
+    except ShapeError as error:
+        assert "help: use" in str(error) and ("__metadata__" in values or len({*values}) < len(values)) and not path.exists()
+        return
+    found = tree.load(path, saved)
+    assert [*found] == [*saved] and all((found[name] == saved[name]).all() for name in saved)

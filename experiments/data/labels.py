@@ -157,6 +157,9 @@ def _text(path):
         names, rows = rows[0], rows[1:]
     if names is None or not rows or any(len(row) != len(names) for row in rows):
         raise ValueError("its lines are neither LABEL nor INDEX,LABEL, nor as long as a first line with names")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two columns have the name {twice!r}")
     columns = {name: [row[k] for row in rows] for k, name in enumerate(names)}
     others = {name: next((cell for cell in cells if not _is_integer(cell)), None) for name, cells in columns.items()}
     if None not in others.values():

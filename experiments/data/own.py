@@ -76,14 +76,14 @@ def read(path, label=None, text=None, drop=(), columns=None, size=32, labeled=Tr
             raise DataError(f"{path}: a column has no name\n  help: name it, or --drop '{name}'")
         missing = np.flatnonzero(frame[name].isna())
         if len(missing) and name not in drop:
-            raise DataError(f"{path}: column {name} has no value in row {missing[0] + 1}" + _and_others(missing) + "\n"
+            raise DataError(f"{path}: column {name} has no value in row {frame.index[missing[0]]}" + _and_others(missing) + "\n"
                             "  help: fill it in, leave out the row, or --drop the column; an empty cell, NA, NaN, None "
                             "and null all count as missing")
     if not wanted:
         raise DataError(f"{path}: no column is left to learn from\n  help: the file needs one besides the label")
     values, labels = frame[wanted].to_numpy(object), frame[label].to_numpy(str) if label else None
     unused = [name for name in frame if name not in wanted and name != label and name not in drop]
-    return Examples(str(path), np.arange(1, len(frame) + 1), labels, values[:, 0] if text else values, tuple(wanted),
+    return Examples(str(path), frame.index.to_numpy(), labels, values[:, 0] if text else values, tuple(wanted),
                     () if text else tuple(unused))
 
 
@@ -93,20 +93,22 @@ def _split(header, separator):
 
 
 def _read_frame(path, known):
-    """Return a CSV file as a data frame of strings.
+    """Return a CSV file as a data frame of strings, indexed by the numbers of the rows; blank ones are left out.
 
     The separator is the one that gives most of the names in `known`, and then most columns.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
-            header = next((line for line in file if line.strip()), "")
+            blank = 0                                           # lines before the header
+            while (header := file.readline()) and not header.strip():
+                blank += 1
         split = {each: _split(header, each) for each in ",;\t"}
         separator = max(split, key=lambda each: (len(known & {*split[each]}), len(split[each])))
         names = split[separator]
         with warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)     # of rows with more values than the header
             frame = pandas.read_csv(path, sep=separator, dtype=str, encoding="utf-8-sig", index_col=False,
-                                    skipinitialspace=True).rename(columns=str.strip)
+                                    skipinitialspace=True, skiprows=blank, skip_blank_lines=len(names) == 1)
     except UnicodeDecodeError as error:
         raise FileError(f"{path}: not a text in UTF-8 ({error})\n  help: save it as CSV in UTF-8") from error
     except OSError as error:
@@ -115,13 +117,15 @@ def _read_frame(path, known):
     except (ValueError, csv.Error, pandas.errors.ParserWarning) as error:       # ParserError is a ValueError
         raise FileError(f"{path}: not a CSV file ({str(error).strip()})\n"
                         "  help: a header and then rows with as many values, separated by commas") from error
-    if not len(frame):
-        raise DataError(f"{path}: it has no row below the header\n  help: pass a file with examples")
     twice = [name for name in names if name and names.count(name) > 1]      # pandas would call the second NAME.1
     if twice:
         raise DataError(f"{path}: two columns have the name {twice[0]}\n  help: rename or remove one of them")
-    frame = frame.apply(lambda column: column.str.strip())
-    return frame.mask(frame == "")
+    frame = frame.rename(columns=str.strip).apply(lambda column: column.str.strip())
+    frame = frame.mask(frame == "").set_axis(range(1, len(frame) + 1))
+    frame = frame if len(names) == 1 else frame.dropna(how="all")
+    if not len(frame):
+        raise DataError(f"{path}: it has no row below the header\n  help: pass a file with examples")
+    return frame
 
 
 # ------------------------------------------------------------------------------------------------- to numbers

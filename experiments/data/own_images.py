@@ -24,8 +24,20 @@ def read_images(folder, size, labeled):
     if not paths:
         raise DataError(f"{folder}: there is no image in it\n  help: images end in {' '.join(ENDINGS)}")
     names = [path.relative_to(folder) for path in paths]
+    unfit = [name for name in names if not _is_text(name.as_posix())]
+    if unfit:
+        raise DataError(f"{folder}: the name {unfit[0].as_posix()!r}{' and others' * (len(unfit) > 1)} cannot be written"
+                        " to a file in UTF-8\n  help: rename it")
     labels = np.array([name.parts[0] for name in names]) if labeled else None
     return np.array([name.as_posix() for name in names]), labels, np.stack([_read_image(path, size) for path in paths])
+
+
+def _is_text(name):
+    """Return whether a name can be written in UTF-8: not the bytes of another encoding, which Python keeps as they are."""
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _images_below(path):
@@ -45,6 +57,6 @@ def _read_image(path, size):
             if image.has_transparency_data:             # where nothing is seen, the color is arbitrary
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:                          # Pillow raises whatever its decoders meet, TypeError as well
         raise FileError(f"{path}: this image cannot be read ({error})\n"
                         "  help: save it as an 8-bit PNG or JPEG, or move it away") from error

@@ -120,12 +120,12 @@ def report(found, result, options):
                 "scikit-learn": sklearn.__version__, "python": platform.python_version()}
     results = {"settings": settings, "tested on": n, "suspects": len(frame), "scores": result.scores,
                "versions": versions}
+    result.model.save(out / "model")
+    print("written:", out / "model")                        # first: it cannot be made again without training
     print("written:", write(frame, out / "suspects.csv"))
     print("written:", write(predictions(asked, classifier, found.inputs(asked)), out / "predictions.csv"))
     write_whole(out / "results.json", json.dumps(results, indent=1).encode())
-    print("written:", out / "results.json")
-    result.model.save(out / "model")
-    print("written:", out / "model", flush=True)            # pictures last: what fails there costs no training
+    print("written:", out / "results.json", flush=True)     # pictures last: what fails there costs no training
     print("written:", figures.trust(scores, result.trust, result.clean_trust,
                                     frame[["label", "suggestion"]].to_numpy(str), out / "trust.png", caption))
     if isinstance(found.inputs, data.Pixels) and len(frame):
@@ -190,6 +190,8 @@ def check(options, given=()):
         idle = ", ".join("--" + name.replace("_", "-") for name in names if name in given)
         if reason and idle:
             raise DataError(f"{idle}: without effect {reason}\n  help: leave it out")
+    if options.label in options.drop:
+        raise DataError(f"--drop {options.label}: without effect on the column of the labels\n  help: leave it out")
     old = [name for name in (("predictions.csv",) if options.model else FILES) if (options.out / name).exists()]
     if old and not options.overwrite:
         raise DataError(f"{options.out} already holds {', '.join(old)}\n  help: --out FOLDER, or --overwrite")

@@ -76,13 +76,16 @@ def standardize(x: Array, axis: int | tuple[int, ...] | None, eps: float = 1e-5,
 
 @replaceable
 def moments(x: Array) -> tuple[Array, Array]:
-    """Return the mean and the variance (without Bessel's correction) of each channel, the last axis, of plain x."""
+    """Return the mean and the variance (without Bessel's correction) of each channel, the last axis, of plain x.
+
+    Those of float16 are float32: its squares end at 65,504.
+    """
     axes = tuple(range(x.ndim - 1))
     if not x.size:
         zeros = module_of(x).zeros(x.shape[-1], x.dtype)
         return zeros, zeros
     wide = x.astype("float32") if x.dtype == "float16" else x
-    return wide.mean(axes).astype(x.dtype), wide.var(axes).astype(x.dtype)
+    return wide.mean(axes), wide.var(axes)
 
 
 def moments_over(x: Array, comm: Communicator) -> tuple[Array, Array, Array]:
@@ -97,7 +100,7 @@ def moments_over(x: Array, comm: Communicator) -> tuple[Array, Array, Array]:
     sums = comm.allsum(xp.concatenate([own_mean * rows, rows]))
     mean, count = sums[:-1] / sums[-1:], sums[-1:]
     squares = comm.allsum(rows * (own_var + xp.square(own_mean - mean)))
-    return mean.astype(x.dtype), (squares / count).astype(x.dtype), count.astype(x.dtype)
+    return mean, squares / count, count
 
 
 def statistics_of(x: Array, comm: Communicator | None) -> tuple[Array, ...]:

@@ -225,7 +225,7 @@ def test_what_fails_in_a_picture_costs_no_training(cancer, tmp_path, capsys, mon
     monkeypatch.setattr(figures, "trust", full)
     status, text, error = run(capsys, *files(cancer[0]), "--label", "target", "--passes", "1", "--quiet", "--out", tmp_path)
     assert status == 1 and error == "error: no space left\n  help: --out FOLDER, with free space\n"
-    assert [line.rpartition("/")[2] for line in text.splitlines() if line.startswith("written: ")] == ["suspects.csv", "predictions.csv", "results.json", "model"]
+    assert [line.rpartition("/")[2] for line in text.splitlines() if line.startswith("written: ")] == ["model", "suspects.csv", "predictions.csv", "results.json"]
     assert len(own.load(tmp_path / "model").predict(cancer[0] / "new.csv")) == len(pandas.read_csv(cancer[0] / "new.csv"))
 
 
@@ -403,6 +403,33 @@ def test_the_separator_is_found(separator, names, tmp_path):
         csv.writer(file, delimiter=separator).writerows([[*names, names[0]], ["1", "yes", "2"]])
     with pytest.raises(DataError, match="two columns have the name"):
         data.read(path, "label")
+
+
+def test_rows_have_the_numbers_that_a_spreadsheet_shows(tmp_path):
+    """Blank lines and rows of empty cells are no examples, and counted; lines before the header are not."""
+    (tmp_path / "a.csv").write_text('\n \nsize,label\n\n1,yes\n,\n2,"no\nno"\n\n\n3,yes\n\n')
+    found = data.read(tmp_path / "a.csv", "label")
+    assert found.names.tolist() == [2, 4, 7] and found.values.tolist() == [["1"], ["2"], ["3"]] and found.labels.tolist() == ["yes", "no\nno", "yes"]
+    (tmp_path / "b.csv").write_text("text\none\n\ntwo\n")
+    assert data.read(tmp_path / "b.csv", text="text").values.tolist() == ["one", "two"]
+
+
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
+def test_a_photo_with_damaged_facts_is_read_or_named(tmp_path):
+    """Pillow raises errors of many types where a byte of the EXIF segment, or of another, is wrong."""
+    exif, path, raised = Image.Exif(), tmp_path / "1.jpg", set()
+    exif[0x0112], exif[0x011A] = 6, (72, 1)
+    Image.new("RGB", (9, 9)).save(path, exif=exif)
+    whole = path.read_bytes()
+    for place in range(2, whole.index(b"\xff\xdb")):        # up to the tables of the picture itself
+        for value in (0, 2, 255):
+            path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1:])
+            try:
+                assert data.read(tmp_path, labeled=False, size=4).values.shape == (1, 4, 4, 3)
+            except FileError as error:
+                assert str(error).startswith(f"{path}: this image cannot be read (")
+                raised.add(type(error.__cause__))
+    assert TypeError in raised
 
 
 def test_images_are_turned_resized_and_sorted(tmp_path):
@@ -773,6 +800,9 @@ REFUSED = {
     "--text and --categories": ({}, [*CSV, "--text", "color", "--categories", "size"], "--text reads one column besides the labels\n"),
     "labels as texts": ({}, [*CSV, "--text", "label"], "--text reads one column besides the labels\n"),
     "nothing left": ({}, [*CSV, "--drop", "size", "color"], "train.csv: no column is left to learn from\n"),
+    "the label to drop": ({}, [*CSV, "--drop", "label"], "--drop label: without effect on the column of the labels\n  help: leave it out"),
+    "a value missing below blank lines": ({"train.csv": "\nsize,color,label\n\n1,red,yes\n,,\n2,,no\n"}, CSV, "train.csv: column color has no value in row 4\n"),
+    "only blank lines": ({"train.csv": "size,color,label\n\n,,\n"}, CSV, "train.csv: it has no row below the header\n"),
     "no word twice": ({}, [*CSV, "--text", "size"], "train.csv: no word of column size is in two texts\n"),
     "passes": ({}, [*CSV, "--passes", "0"], "--passes 0: out of range\n  help: passes and batch from 1"),
     "batch": ({}, [*CSV, "--batch", "0"], "--batch 0: out of range\n"),
@@ -799,6 +829,8 @@ REFUSED_IMAGES = {
     "no image": (["new/notes.txt"], [*FOLDERS, "--predict", "new"], "new: there is no image in it\n  help: images end in .bmp"),
     "a broken image": (["train/cat/broken.png"], FOLDERS, "broken.png: this image cannot be read (cannot identify image file"),
     "half an image": (["train/cat/half.png"], FOLDERS, "half.png: this image cannot be read ("),
+    "a name in another encoding": (["train/cat/caf\udce9.png"], FOLDERS, r"the name 'cat/caf\udce9.png' cannot be written to a file in UTF-8" + "\n  help: rename it"),
+    "a class in another encoding": (["train/caf\udce9/1.png"], FOLDERS, r"the name 'caf\udce9/1.png' cannot be written"),
     "16 bits": (["train/cat/deep.png"], FOLDERS, "deep.png: this image cannot be read (it has more than 8 bits for each pixel and channel)\n  help: save it as an 8-bit PNG"),
 }
 

@@ -79,7 +79,7 @@ def test_moments_and_batch_norm(device):
     x = drawn((50, 8, 8, 3))
     wide, axes = x.astype(float), (0, 1, 2)
     for found, right in zip(moments(mg.xp.asarray(x)), (wide.mean(axes), wide.var(axes))):
-        close(found, right)
+        np.testing.assert_allclose(mg.to_host(found), right, rtol=1e-5)
     gain, bias = np.array([1.0, 2.0, -1.0], np.float16), np.array([0.5, 0.0, 1.0], np.float16)
     for followed in (False, True):
         def f(x, gain, bias):
@@ -102,3 +102,25 @@ def test_softmax_of_many(device):
     close(mg.logsumexp(x), np.log(70000))
     close(mg.log_softmax(x), np.full(70000, -np.log(70000)))
     close(mg.grad(mg.logsumexp)(x), np.full(70000, 1 / 70000))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 140.0])
+def test_running_averages_are_those_of_float32(device, scale):
+    """A variance of float16 ends at 65,504, which evaluation would take for infinite."""
+    x, layer = (drawn((200, 3)).astype(float) * scale).astype("float16"), nn.BatchNorm.init(3)
+    (_, half), (_, wide) = (layer.apply(mg.xp.asarray(x.astype(dtype)), layer.init_state()) for dtype in ("float16", "float32"))
+    for name in ("mean", "var"):
+        assert half[name].dtype == "float32"
+        np.testing.assert_allclose(mg.to_host(half[name]), mg.to_host(wide[name]), rtol=1e-5, atol=1e-6 * scale)
+
+
+def test_losses_of_many_classes_are_those_of_float32(device):
+    """Their sum is larger than the largest number of float16."""
+    z = np.zeros((2, 70_000), "float16")
+    z[1, 3] = 20.0
+    for loss in (lambda z: nn.cross_entropy(z, [0, 3]), lambda z: mg.log_softmax(z)[:, 0], lambda z: mg.logsumexp(z, 1), lambda z: nn.sigmoid_cross_entropy(z, np.zeros(z.shape))):
+        (y, J), (right, K) = (mg.linearize(loss, mg.xp.asarray(z.astype(dtype))) for dtype in ("float16", "float64"))
+        assert y.dtype == "float16"
+        np.testing.assert_allclose(mg.to_host(y).astype(float), mg.to_host(right), rtol=2e-3)
+        g = mg.xp.ones(right.shape)
+        np.testing.assert_allclose(mg.to_host(J.pull(g.astype("float16"))).astype(float), mg.to_host(K.pull(g)), rtol=2e-3, atol=1e-7)
