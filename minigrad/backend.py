@@ -182,7 +182,7 @@ def is_readable(x: Any) -> bool:
 def module_of(*xs: Any) -> Any:
     """Return the module that these plain arrays come from: CuPy if one of them is CuPy's, else NumPy (numbers too).
 
-    Raises DTypeError for a masked array.
+    Raises DTypeError for a masked array and for a numpy.matrix.
     """
     for x in xs:                                            # every operation asks, so plain NumPy arrays pass first
         kind = type(x)
@@ -193,6 +193,9 @@ def module_of(*xs: Any) -> Any:
                 raise DTypeError(message("minigrad", "masked arrays are not taken: most functions would lose the mask",
                                          [("x", x, "")], "where(mask, 0.0, x.data) beside a weight for each element; "
                                          "their mean is sum(weights * x) / sum(weights)"))
+            if kind.__name__ == "matrix":
+                raise DTypeError(message("minigrad", "numpy.matrix is not taken: its * is another one than that of "
+                                         "arrays", [("x", x, "")], "numpy.asarray(x)"))
     return numpy
 
 

@@ -225,13 +225,13 @@ class Box:
         Raises TraceError for any other.
         """
         home, name = function.__module__, function.__name__
-        own = getattr(linalg, name, None) if home == "numpy.linalg" else _operation(name)
+        own = getattr(linalg, name, None) if home == "numpy.linalg" else _operation(name) if home == "numpy" else None
         if params.get("out") is not None:
             self._refuse(f"{home}.{name}(..., out=y)", _NEW)
         if own is None and function in WITHOUT_DERIVATIVE:
             return function(*plain(args), **plain(params))
         if own is None:
-            self._refuse(f"{home}.{name}(x)", "minigrad has no such function: write it with those that it has")
+            self._refuse(f"{home}.{name}(x)", _instead(name))
         return own(*args, **params)
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
@@ -258,6 +258,14 @@ def _operation(name: str) -> Any:
     return getattr(sys.modules["minigrad"], name) if name in ops.__all__ else None
 
 
+def _instead(name: str) -> str:
+    """Return the remedy for a function of another library: minigrad's of that name, where it has one."""
+    for home in "minigrad.ops", "minigrad.special", "minigrad.linalg":
+        if name in importlib.import_module(home).__all__:
+            return f"{home.removesuffix('.ops')}.{name}(x) takes traced values"
+    return "minigrad has no such function: write it with those that it has"
+
+
 def _call_ufunc(box: Box, ufunc: Any, method: str, *args: Any, **params: Any) -> Any:
     """Return what a ufunc of NumPy returns, by minigrad's operation; see Box.__array_function__."""
     if method == "__call__" and not params:
@@ -270,8 +278,10 @@ def _call_ufunc(box: Box, ufunc: Any, method: str, *args: Any, **params: Any) ->
         return _operation(_REDUCED[ufunc])(*args, **{"axis": 0, **params})
     if "out" in params:
         box._refuse(f"numpy.{ufunc.__name__}(..., out=y)", _NEW)
-    call = f"numpy.{ufunc.__name__}" + f".{method}" * (method != "__call__") + f"({', '.join(['x', *params])})"
-    return box._refuse(call, "minigrad has no such function or argument: write it with those that it has")
+    home = "numpy" if hasattr(numpy, ufunc.__name__) else "scipy.special"
+    call = f"{home}.{ufunc.__name__}" + f".{method}" * (method != "__call__") + f"({', '.join(['x', *params])})"
+    return box._refuse(call, _instead(ufunc.__name__) if method == "__call__" and not params else
+                       "minigrad has no such function or argument: write it with those that it has")
 
 
 def _method(name: str) -> Any:

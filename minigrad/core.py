@@ -33,6 +33,8 @@ import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
+import numpy
+
 from . import errors
 from .backend import by_name, faster, is_array, module_of
 from .box import Box, raw
@@ -41,6 +43,7 @@ from .typing import Array, Shape
 
 FAULT = TypeError, ValueError, LookupError, AttributeError, OverflowError
 NUMBERS, LISTS = (bool, int, float, complex), (list, tuple)
+MATRIX = getattr(numpy, "matrix", None)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -108,8 +111,12 @@ class Primitive:
         for i in watched:
             below[i] = args[i].value
         y, rule = self(*below, **params), self.rule
+        if type(y) is Box and y._trace.level >= trace.level:
+            raise errors.hidden(self.name)
         if not hasattr(type(y), "dtype"):                   # a function of math returns a number
             y = to_numpy(y)[()]
+        elif type(y) is MATRIX:
+            module_of(y)                                    # raises
         try:
             maps = [(args[i].tag, rule(i, y, *below, **params)) for i in watched]
         except FAULT as error:
@@ -180,7 +187,10 @@ class Forward:
 
     def record(self, primitive: Primitive, y: Array, maps: Maps) -> Any:
         """Return the tangent of y."""
-        return push_all(primitive, maps, y.shape)
+        t = push_all(primitive, maps, y.shape)
+        if type(t) is Box and t._trace.level >= self.level:
+            raise errors.hidden(primitive.name)
+        return t
 
 
 class Tape(list[tuple[Any, "Maps", Shape | None]]):
@@ -241,6 +251,8 @@ class Tape(list[tuple[Any, "Maps", Shape | None]]):
                 g = sums.pop(k, None)
                 if g is not None:
                     for i, J in self[k][1]:
+                        if type(J) is not LinearMap:
+                            raise errors.no_map(self[k][0].name, J)
                         c = J.pull(g)
                         if getattr(c, "shape", None) != self[i][2]:
                             check_walk(self[k][0].name, "pull", c, self[i][2])
@@ -261,6 +273,8 @@ def push_all(primitive: Primitive, pairs: Maps, s: Shape | None) -> Any:
     total = None
     for t, J in pairs:
         if t is not None:
+            if type(J) is not LinearMap:
+                raise errors.no_map(primitive.name, J)
             t = J.push(t)
             if getattr(t, "shape", None) != s:
                 check_walk(primitive.name, "push", t, s)

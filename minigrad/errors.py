@@ -200,6 +200,19 @@ def untraceable(primitive: Any, trace: Any, args: Sequence[Any], params: Mapping
                               "pass arrays by position"))
 
 
+def hidden(name: str) -> TraceError:
+    """Return the error for a value that depends on a traced one which is no argument of the primitive."""
+    return TraceError(f"{name}(...): it computes with a traced value that is not one of its arguments: one in a "
+                      "closure, a setting or a list\n  its derivative would be lost\n"
+                      "  help: pass whatever is differentiated as an argument")
+
+
+def no_map(name: str, found: Any) -> DTypeError:
+    """Return the error for a rule that returned something else than a LinearMap."""
+    return DTypeError(f"{name}(...): its rule returned a {type(found).__name__}, not a LinearMap\n"
+                      "  help: return LinearMap(push, pull)")
+
+
 def mixture(call: str, rows: Sequence[Row]) -> BackendError | None:
     """Return the error for arrays of both NumPy and CuPy in these rows (name, array, note); None if there is no mix."""
     modules = ["numpy" if isinstance(a, numpy.ndarray) else "cupy" if type(a).__module__ == "cupy" else ""

@@ -220,13 +220,12 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
     def _train(self, rows: Rows, clean: CleanSet | None, passes: int, early_stopping: bool,
                after_pass: Callable[[Self], object] | None = None) -> Self:
         """Train. An error or Ctrl-C in a pass leaves the best parameters of those before."""
-        plan, now = self._plan(), self._fitted()
-        held_out = self.validation_fraction if early_stopping else 0.0
+        plan, now, held_out = self._plan(), self._fitted(), self.validation_fraction if early_stopping else 0.0
         chosen, validation, unused = divide(rows, clean, held_out, self.clean_fraction, self._seed)
         used = numpy.setdiff1d(numpy.arange(len(rows.y)), unused)
         weights, positive = numpy.zeros((2, len(rows.y)))
-        lowest = balanced_loss(now, validation) if early_stopping and self.n_iter_ else math.inf
-        since, made, best = 0, 0, now
+        begin = balanced_loss(now, validation) if early_stopping and self.n_iter_ else math.inf
+        lowest, since, made, best = begin, 0, 0, now
         while made < passes and (not early_stopping or since < self.n_iter_no_change):
             now, record = one_pass(plan, now, rows, chosen, self.n_iter_, used)
             loss = balanced_loss(now, validation) if early_stopping else None
@@ -378,7 +377,6 @@ class ReweightedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[m
 
 def _plain(value: Any) -> Any:
     """Return an array or a number of NumPy as JSON has it. Raises TypeError for what JSON does not have."""
-    plain = value.tolist() if isinstance(value, (numpy.ndarray, numpy.generic)) else value
-    if plain is value or isinstance(plain, numpy.generic):      # a longdouble has no other form
+    if not isinstance(value, (numpy.ndarray, numpy.generic)) or type(value) is numpy.longdouble:
         raise TypeError(f"{type(value).__name__}: {value!r}")
-    return plain
+    return value.tolist()

@@ -23,7 +23,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
         path = pathlib.Path(path)
         if path.exists() and not path.is_file():
             raise OSError("it is a folder" if path.is_dir() else "it is a pipe or a device, and not a file")
-        name = path.name if len(os.fsencode(path.name)) < 200 else path.name[:40]       # 255 bytes at most, with the rest
+        name = path.name if len(os.fsencode(path.name)) < 200 else path.name[:40]       # 255 bytes in all at most
         temporary = path.with_name(f".{name}.{os.getpid()}.{secrets.token_hex(8)}")
         with open(temporary, "xb") as file:             # "x": a new file, so that no link is followed
             beside = temporary

@@ -105,37 +105,52 @@ def _replace(x: Any, kind: type, put: Callable[[Any], Any], done: dict[Any, Any]
     if type(x) is kind:
         return put(x)
     if type(x) is types.FunctionType:
-        if x in done:
-            return done[x]
-        done[x] = x
+        if x not in done:
+            done[x] = x
+            if _holds(x, kind, set()):
+                _renew(x, kind, put, done)
+        return done[x]
     parts, join = _opened(x)
     new = [_replace(part, kind, put, done) for part in parts]
-    y = x if all(map(operator.is_, parts, new)) else join(new)
+    return x if all(map(operator.is_, parts, new)) else join(new)
+
+
+def _holds(x: Any, kind: type, seen: set[Any]) -> bool:
+    """Return whether x, a tree or a function, holds a value of this kind. seen: functions that were looked into."""
     if type(x) is types.FunctionType:
-        done[x] = y
-    return y
+        if x in seen:
+            return False
+        seen.add(x)
+    return type(x) is kind or any(_holds(part, kind, seen) for part in _opened(x)[0])
+
+
+def _renew(x: types.FunctionType, kind: type, put: Callable[[Any], Any], done: dict[Any, Any]) -> None:
+    """Add the replacement of a function to `done`, and then fill it: functions may hold one another, or themselves."""
+    cells = {id(cell): types.CellType() if _holds(cell.cell_contents, kind, set()) else cell for cell in _cells(x)}
+    f = types.FunctionType(x.__code__, x.__globals__, x.__name__, None,
+                           tuple([cells.get(id(cell), cell) for cell in x.__closure__ or ()]))
+    done[x] = f
+    f.__defaults__, f.__kwdefaults__, own = [
+        _replace(part, kind, put, done) for part in (x.__defaults__, x.__kwdefaults__, vars(x))]
+    vars(f).update(own)
+    for cell in _cells(x):
+        if cells[id(cell)] is not cell:
+            cells[id(cell)].cell_contents = _replace(cell.cell_contents, kind, put, done)
+
+
+def _cells(f: types.FunctionType) -> list[Any]:
+    """Return the cells of a function's closure whose variables have a value."""
+    return [cell for cell in f.__closure__ or () if cell != types.CellType()]
 
 
 def _opened(x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-    """Return the parts of a tree, or what a function holds, and the function that makes the like of x of new ones."""
+    """Return the parts of a tree, or what a function holds, and a function that makes a tree like x of new ones."""
     if type(x) is types.MethodType:
         return [x.__func__, x.__self__], lambda new: types.MethodType(*new)
     if type(x) is functools.partial:
         return [x.func, x.args, x.keywords], lambda new: functools.partial(new[0], *new[1], **new[2])
-    if type(x) is types.FunctionType:
-        full = [cell for cell in x.__closure__ or () if cell != types.CellType()]           # variables with a value
-
-        def join(new: list[Any]) -> Any:
-            cells = {id(cell): cell if cell.cell_contents is v is not x else types.CellType(v)
-                     for cell, v in zip(full, new[2:])}
-            f = types.FunctionType(x.__code__, x.__globals__, x.__name__, new[0],
-                                   tuple([cells.get(id(cell), cell) for cell in x.__closure__ or ()]))
-            f.__kwdefaults__ = new[1]
-            for cell in cells.values():
-                if cell.cell_contents is x:                 # it calls itself
-                    cell.cell_contents = f
-            return f
-        return [x.__defaults__, x.__kwdefaults__, *[cell.cell_contents for cell in full]], join
+    if type(x) is types.FunctionType:                       # which _renew makes anew
+        return [x.__defaults__, x.__kwdefaults__, vars(x), *[cell.cell_contents for cell in _cells(x)]], lambda new: x
     node = tree._node(type(x))
     if node is None:
         return [], lambda new: x
@@ -176,6 +191,10 @@ def _push_again(f: Callable[..., Any], xs: Sequence[Any], ts: Sequence[Any]) -> 
 
 # ------------------------------------------------------------------------------ derivatives written by hand
 
+def _brief(found: Any) -> str:
+    return f"a tuple of {len(found)}" if isinstance(found, tuple) else f"a {type(found).__name__}"
+
+
 class with_derivative:
     """f, with a value and a first derivative that are computed by hand-written passes wherever arrays are plain.
 
@@ -183,7 +202,7 @@ class with_derivative:
     returns a tuple with None for each argument that is no array. Where something is traced, the derivative is that of
     f: so derivatives of every order are right if the passes are, and check_derivatives tells whether they are.
     Where passes returns NotImplemented, the whole is f; and so it is without passes, unless the table of minigrad/fast
-    has some.
+    has some. What pull returns belongs to the caller, who may write to it: no array that pull returns again.
 
     >>> from minigrad import grad
     >>> def passes(x):
@@ -204,6 +223,9 @@ class with_derivative:
         result = NotImplemented if passes is None else passes(*plain, **params)
         if result is NotImplemented:
             return self.f(*xs, **params)
+        if not isinstance(result, tuple) or len(result) != 3:
+            raise DTypeError(f"{self.__name__}(...): its passes returned {_brief(result)}, not three things\n"
+                             "  help: return y, push, pull")
         return self._record(xs, params, *result) if Box in map(type, xs) else result[0]
 
     def _record(self, xs: Sequence[Any], params: dict[str, Any], y: Any, push: Callable[..., Any],
@@ -228,7 +250,13 @@ class with_derivative:
 
             def pull_all(g: Any) -> Any:
                 if first_order and type(g) is not Box:
-                    return tuple(c for c in pull(g) if c is not None)
+                    found = pull(g)
+                    cotangents = tuple(c for c in found if c is not None) if isinstance(found, tuple) else ()
+                    if len(cotangents) != len(given):
+                        raise DTypeError(f"{self.__name__}(...): its pull returned {_brief(found)}, and not "
+                                         f"{len(given)} cotangents\n  help: return a tuple with one for each argument, "
+                                         "and None for what is no array")
+                    return cotangents
                 return vjp(plain, *parts)[1](g)
             return LinearMap(push_all, pull_all)
         return Primitive(lambda bundle: y, rule, getattr(self.f, "__name__", "f"))(_bundle(*[xs[k] for k in given]))

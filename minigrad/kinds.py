@@ -154,8 +154,8 @@ def as_shape(shape: Any, name: str) -> Shape:
 
 
 def is_integer(value: Any) -> bool:
-    """Return whether this is one integer, of Python or of NumPy."""
-    return isinstance(value, (int, numpy.integer))
+    """Return whether this is one integer, of Python or of NumPy; True and False are none."""
+    return isinstance(value, (int, numpy.integer)) and not isinstance(value, bool)
 
 
 def as_integers(value: Any) -> tuple[int, ...] | None:

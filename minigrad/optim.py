@@ -356,8 +356,10 @@ def clip_by_global_norm(gradient: Tree, max_norm: Rate) -> Tree:
         raise MinigradError(f"clip_by_global_norm: max_norm = {most} is not above 0\n"
                             "  help: the largest norm to let pass, such as 1.0")
     leaves, structure = tree.float_leaves((gradient,), "clip_by_global_norm")
-    unit = functools.reduce(_larger, [abs(raw(g)).max().astype("float64") for g in leaves if raw(g).size], 0.0)
-    unit = raw(where((unit > 1e-100) & (unit < 1e100) | ~(unit > 0.0) | ~(unit < math.inf), 1.0, unit))   # squares of it
+    # in this unit no square overflows or becomes 0; it is 1 for all but extreme gradients, and what is not finite
+    sizes = [abs(raw(g)).max().astype("float64") for g in leaves if raw(g).size]
+    unit = functools.reduce(lambda a, b: raw(maximum(a, b)), sizes, 0.0)
+    unit = raw(where((unit > 1e-100) & (unit < 1e100) | ~(unit > 0.0) | ~(unit < math.inf), 1.0, unit))
     squared = functools.reduce(add, [sum(square(astype(g, "float64") / unit)) for g in leaves], 0.0)
     above = sqrt(raw(squared)) * unit > raw(most)
     scale = where(above, most / where(above, sqrt(where(above, squared, 1.0)) * unit, 1.0), 1.0)
@@ -365,10 +367,6 @@ def clip_by_global_norm(gradient: Tree, max_norm: Rate) -> Tree:
     def scaled(g: Array) -> Array:
         return astype(multiply(astype(g, _wide(g)), astype(scale, _wide(g))), g.dtype)
     return cast(Tree, tree.unflatten(structure, [scaled(g) for g in leaves])[0])
-
-
-def _larger(a: Any, b: Any) -> Any:
-    return raw(maximum(a, b))
 
 guard(__name__)
 deprecated.names(__name__, Optimiser="Optimizer", matrices="has_matrix_shape")

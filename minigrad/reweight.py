@@ -60,8 +60,9 @@ class Reweighted(NamedTuple):
 def normalize(scores: Array, comm: Any = None) -> Array:
     """Return w = max(u, 0) / (Σ max(u, 0) + δ), with δ = 1 where the sum is 0: line 11. w >= 0, and Σ w is 1 or 0.
 
-    A score that is NaN or infinite counts as 0. All is computed in float64, where the sum of float32 ends nowhere. comm: the communicator
-    of ranks whose scores are parts of one batch, over which the sum goes; None: the scores are the batch.
+    A score that is NaN or infinite counts as 0. The sum is computed in float64, where that of float32 does not
+    overflow. comm: the communicator of ranks whose scores are parts of one batch, over which the sum goes; None: the
+    scores are the batch.
     """
     u = maximum(where(_finite(scores), scores, 0.0), 0.0)
     u = astype(u, numpy.result_type(scores.dtype, numpy.float64))

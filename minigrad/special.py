@@ -23,7 +23,7 @@ from .box import raw
 from .core import Primitive
 from .errors import TraceError, message
 from .kinds import elementwise
-from .ops import abs, exp, log, log1p, multiply, sigmoid, sign, square, stop_gradient, sum, where
+from .ops import abs, exp, log, log1p, multiply, power, sigmoid, sign, square, stop_gradient, sum, where
 from .ops.by_numpy import Flat, is_traced
 from .ops.elementwise import Binary, Unary
 from .typing import Array
@@ -81,16 +81,16 @@ xlog1py: Binary = _row("xlog1py", "Return x log(1 + y), and 0 where x is 0, also
                        lambda z, x, y: log1p(as_parameter(y, x)),
                        lambda z, x, y: _ratio(x, 1.0 + y))
 beta: Binary = _row("beta", "Return gamma(a) gamma(b) / gamma(a + b).",
-                    lambda y, a, b: y * (psi(a) - psi(a + b)), lambda y, a, b: y * (psi(b) - psi(a + b)))
+                    lambda y, a, b: -y * _psi_difference(a, b), lambda y, a, b: -y * _psi_difference(b, a))
 betaln: Binary = _row("betaln", "Return log |beta(a, b)|.",
-                      lambda y, a, b: psi(a) - psi(a + b), lambda y, a, b: psi(b) - psi(a + b))
+                      lambda y, a, b: -_psi_difference(a, b), lambda y, a, b: -_psi_difference(b, a))
 gammainc: Binary = _row("gammainc", "Return the integral of t^(a-1) e^-t / gamma(a) from 0 to x.",
-                        lambda y, a, x: _none("gammainc(a, x)", a), lambda y, a, x: exp(log_gamma(a, x)))
+                        lambda y, a, x: _none("gammainc(a, x)", a), lambda y, a, x: gamma_density(a, x))
 gammaincc: Binary = _row("gammaincc", "Return the integral of t^(a-1) e^-t / gamma(a) beyond x.",
-                         lambda y, a, x: _none("gammaincc(a, x)", a), lambda y, a, x: -exp(log_gamma(a, x)))
+                         lambda y, a, x: _none("gammaincc(a, x)", a), lambda y, a, x: -gamma_density(a, x))
 betainc = _row("betainc", "Return the integral of t^(a-1) (1-t)^(b-1) / beta(a, b) from 0 to x.",
                lambda y, a, b, x: _none("betainc(a, b, x)", a), lambda y, a, b, x: _none("betainc(a, b, x)", b),
-               lambda y, a, b, x: exp(log_beta(a, b, x)))
+               lambda y, a, b, x: beta_density(a, b, x))
 stdtr: Binary = _row("stdtr", "Return the integral of the density of Student's t up to t.",
                      lambda y, df, t: _none("stdtr(df, t)", df), lambda y, df, t: exp(log_t(df, t)))
 
@@ -147,6 +147,36 @@ def log_gamma(a: Array, x: Array) -> Array:
 def log_beta(a: Array, b: Array, x: Array) -> Array:
     """Return log(x^(a-1) (1-x)^(b-1) / beta(a, b)), the logarithm of a density."""
     return xlogy(a - 1.0, x) + xlog1py(b - 1.0, -x) - betaln(as_parameter(a, x), as_parameter(b, x))
+
+
+def gamma_density(a: Array, x: Array) -> Array:
+    """Return x^(a-1) e^-x / gamma(a): at 0 by the power, as the slope of the logarithm is infinite there."""
+    a, edge = as_parameter(a, x), raw(x) == 0.0
+    z = where(edge, x, 1.0)
+    at_edge = power(z, a - 1.0) * exp(-z - gammaln(a))
+    return where(edge, at_edge, exp(log_gamma(a, where(edge, 1.0, x))))
+
+
+def beta_density(a: Array, b: Array, x: Array) -> Array:
+    """Return x^(a-1) (1-x)^(b-1) / beta(a, b): at 0 and 1 by the powers."""
+    a, b, edge = as_parameter(a, x), as_parameter(b, x), (raw(x) == 0.0) | (raw(x) == 1.0)
+    z = where(edge, x, 0.5)
+    at_edge = power(z, a - 1.0) * power(1.0 - z, b - 1.0) * exp(-betaln(a, b))
+    return where(edge, at_edge, exp(log_beta(a, b, where(edge, 0.5, x))))
+
+
+def _psi_difference(a: Array, b: Array) -> Array:
+    """Return psi(a + b) - psi(a): for large a by the difference of the terms of its series, where nothing cancels."""
+    far = (raw(a) > 30.0) & (raw(b) > 0.0)
+    x, h = where(far, a, 30.0), where(far, b, 1.0)
+    u, v = 1.0 / x, 1.0 / (x + h)
+    p, q, step = u * u, v * v, h * u * v                    # step = u - v
+    series, term, power_of_q = log1p(h * u) + step / 2.0, step * (u + v), q         # term = p^k - q^k
+    for c in (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132):
+        series = series + c * term
+        term, power_of_q = p * term + step * (u + v) * power_of_q, q * power_of_q
+    near = where(far, 1.0, a)
+    return where(far, series, psi(near + where(far, 1.0, b)) - psi(near))
 
 
 def log_t(df: Array, t: Array) -> Array:

@@ -29,12 +29,14 @@ class _Distribution:
     """A distribution of z = (x - loc) / scale: logpdf, pdf, cdf, sf, logcdf and logsf (x, *names, loc=0, scale=1).
 
     names: its own, and those of its parameters; support: the least and the largest z; the others: functions
-    f(z, *parameters). Without sf it is symmetric: sf(z) = cdf(-z).
+    f(z, *parameters). Without sf it is symmetric: sf(z) = cdf(-z). pdf: the density itself, where that of the
+    logarithm has no slope at an end of the support.
     """
 
     def __init__(self, names: str, support: tuple[float, float], logpdf: F, cdf: F, sf: F | None = None,
-                 logcdf: F | None = None) -> None:
+                 logcdf: F | None = None, pdf: F | None = None) -> None:
         (self.name, *self.names), self.support, self._log = names.split(), support, logpdf
+        self._density = pdf or (lambda z, *p: exp(logpdf(z, *p)))
         below = logcdf or (lambda z, *p: log(cdf(z, *p)))
         above = (lambda z, *p: log(sf(z, *p))) if sf else (lambda z, *p: below(-z, *p))
         self.cdf = self._integral("cdf", cdf, (0.0, 1.0), "Return the probability of a value up to x.")
@@ -76,7 +78,9 @@ class _Distribution:
 
     def pdf(self, x: Array, *args: Array, **params: Array) -> Array:
         """Return the density."""
-        return exp(self.logpdf(x, *args, **params))
+        z, parameters, scale = self._standard(x, args, params)
+        outside = (raw(z) < self.support[0]) | (raw(z) > self.support[1])
+        return where(outside, 0.0, self._density(where(outside, INSIDE, z), *parameters) / scale)
 
 
 class _Discrete(_Distribution):
@@ -87,14 +91,16 @@ class _Discrete(_Distribution):
 norm = _Distribution("norm", REAL, lambda z: -z * z / 2.0 - LOG_2PI / 2.0, sf.ndtr, logcdf=sf.log_ndtr)
 t = _Distribution("t df", REAL, lambda z, df: sf.log_t(df, z), lambda z, df: sf.stdtr(df, z))
 gamma = _Distribution("gamma a", POSITIVE, lambda z, a: sf.log_gamma(a, z), lambda z, a: sf.gammainc(a, z),
-                     lambda z, a: sf.gammaincc(a, z))
+                     lambda z, a: sf.gammaincc(a, z), pdf=lambda z, a: sf.gamma_density(a, z))
 chi2 = _Distribution("chi2 df", POSITIVE, lambda z, df: sf.log_gamma(df / 2.0, z / 2.0) - math.log(2.0),
-                    lambda z, df: sf.gammainc(df / 2.0, z / 2.0), lambda z, df: sf.gammaincc(df / 2.0, z / 2.0))
+                    lambda z, df: sf.gammainc(df / 2.0, z / 2.0), lambda z, df: sf.gammaincc(df / 2.0, z / 2.0),
+                    pdf=lambda z, df: sf.gamma_density(df / 2.0, z / 2.0) / 2.0)
 beta = _Distribution("beta a b", (0.0, 1.0), lambda z, a, b: sf.log_beta(a, b, z), lambda z, a, b: sf.betainc(a, b, z),
-                    lambda z, a, b: sf.betainc(b, a, 1.0 - z))
+                    lambda z, a, b: sf.betainc(b, a, 1.0 - z), pdf=lambda z, a, b: sf.beta_density(a, b, z))
 poisson = _Discrete("poisson mu", POSITIVE, lambda z, mu: where(
     floor(z) < raw(z), -math.inf, sf.log_gamma(floor(z) + 1.0, mu)),
-                   lambda z, mu: sf.gammaincc(floor(z) + 1.0, mu), lambda z, mu: sf.gammainc(floor(z) + 1.0, mu))
+                   lambda z, mu: sf.gammaincc(floor(z) + 1.0, mu), lambda z, mu: sf.gammainc(floor(z) + 1.0, mu),
+                   pdf=lambda z, mu: where(floor(z) < raw(z), 0.0, sf.gamma_density(floor(z) + 1.0, mu)))
 
 
 def _dirichlet(x: Array, alpha: Array) -> Array:

@@ -148,8 +148,9 @@ def one_pass(plan: Plan, now: Fitted, rows: Rows, clean: Rows, number: int,
         positive[at] = w > 0
         means += xp.stack(found) * (len(indices) / len(used))
     loss, clean_loss, unscored = map(float, to_host(means))
-    wrong = ("the loss of" if not math.isfinite(loss + clean_loss) else "a parameter, or the optimizer's state, after" if not _is_finite(now)
-             else "every example's score in" if unscored > 0.999 else None)
+    wrong = ("the loss of" if not math.isfinite(loss + clean_loss) else
+             "a parameter, or the optimizer's state, after" if not _is_finite(now) else
+             "every example's score in" if unscored > 0.999 else None)
     if wrong:
         raise DataError(f"{wrong} pass {number + 1} is not finite\n"
                         "  help: standardize the examples, or lower the rate; a network must return finite scores")
@@ -159,15 +160,15 @@ def one_pass(plan: Plan, now: Fitted, rows: Rows, clean: Rows, number: int,
 def _check_rows(name: str, rows: Rows) -> None:
     """Raise DataError unless x is an array or a sparse matrix, and y an array, of as many examples."""
     if not hasattr(rows.x, "dtype") or hasattr(rows.x, "iloc") or not isinstance(rows.y, numpy.ndarray):
-        raise DataError(f"one_pass: {name} are a {type(rows.x).__name__} and a {type(rows.y).__name__}, not two arrays\n"
-                        "  help: Rows(numpy.asarray(x), numpy.asarray(y))")
+        raise DataError(f"one_pass: {name} are a {type(rows.x).__name__} and a {type(rows.y).__name__}, not two "
+                        "arrays\n  help: Rows(numpy.asarray(x), numpy.asarray(y))")
     if shape(rows.x)[:1] != shape(rows.y)[:1]:
         raise DataError(message("one_pass", f"{name} are examples without a label each", [
             ("x", rows.x, ""), ("y", rows.y, "")], "pass as many labels as examples"))
 
 
 def _indices(used: Any, n: int) -> NDArray[Any]:
-    """Return the indices of the rows to train on. Raises DataError unless these are a mask (n,), or different indices."""
+    """Return the indices of rows. Raises DataError unless these are a mask (n,), or different indices."""
     rows = numpy.asarray(used)
     if rows.dtype == bool and rows.shape == (n,):
         return numpy.flatnonzero(rows)
@@ -246,7 +247,8 @@ def balanced_loss(now: Fitted, rows: Rows) -> float:
     losses = -numpy.log(numpy.maximum(p, numpy.finfo("float32").tiny))
     loss = float(numpy.mean([losses[rows.y == c].mean() for c in numpy.unique(rows.y)]))
     if not math.isfinite(loss):
-        raise DataError("the loss of held-out examples is not finite\n  help: standardize the examples, or lower the rate")
+        raise DataError("the loss of held-out examples is not finite\n"
+                        "  help: standardize the examples, or lower the rate")
     return loss
 
 

@@ -1,14 +1,18 @@
 """A checkpointed function may hold what is differentiated: in its closure, its defaults, its object."""
 import functools
 import gc
+import re
 import types
 import weakref
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import checkpoint, grad, hessian, hvp, jvp, linearize, nn, tree, vjp
+from minigrad.box import Box
 
 RNG = np.random.default_rng(0)
 W, X = RNG.standard_normal(3), RNG.standard_normal(3)
@@ -213,3 +217,93 @@ def test_argnums_of_several_arguments_everywhere():
     np.testing.assert_allclose(H[0][1], np.diag(2 * a * c))
     np.testing.assert_allclose(H[0][0], np.diag(2 * b * c))
     assert not H[1][1].any() and hessian(lambda x: mg.stack([mg.sum(x ** 3), x[0]]))(W).shape == (2, 3, 3)
+
+
+# ------------------------------------------------------------------------------------------ rules of one's own
+
+WAYS = {                                                    # to make w x^2, and to tell it of w
+    "elementwise": lambda w, x: mg.elementwise(lambda x: w * x * x, lambda y, x: 2.0 * w * x, name="own")(x),
+    "linear": lambda w, x: mg.linear(lambda x: w * x, lambda g, s: w * g, name="own")(x) * x,
+    "primitive": lambda w, x: mg.Primitive(lambda x: w * x * x, lambda i, y, x: mg.LinearMap(lambda t: 2.0 * w * x * t, lambda g: 2.0 * w * x * g), "own")(x),
+    "a list as a setting": lambda w, x: mg.Primitive(lambda x, c: c[0] * x * x, lambda i, y, x, c: mg.LinearMap(lambda t: 2.0 * c[0] * x * t, lambda g: 2.0 * c[0] * x * g), "own")(x, c=[w]),
+    "passes": lambda w, x: mg.with_derivative(lambda x: w * x * x, lambda x: (w * x * x, lambda t: 2.0 * w * x * t, lambda g: (2.0 * w * x * g,)))(x),
+    "a keyword of passes": lambda w, x: mg.with_derivative(lambda x, w: w * x * x, lambda x, w: (w * x * x, lambda t: 2.0 * w * x * t, lambda g: (2.0 * w * x * g,)))(x, w=w),
+    "without passes": lambda w, x: mg.with_derivative(lambda x: w * x * x)(x)}
+ROUTES = {                                                  # derivatives by both w and x, and what is right at (2, 3)
+    "inner w": (lambda f: grad(lambda x: grad(lambda w: f(w, x))(2.0))(3.0), 6.0),
+    "inner x": (lambda f: grad(lambda w: grad(lambda x: f(w, x))(3.0))(2.0), 6.0),
+    "one trace": (lambda f: jvp(f, (2.0, 3.0), (1.0, 1.0))[1], 21.0),
+    "one tape": (lambda f: sum(grad(f, (0, 1))(2.0, 3.0)), 21.0),
+    "forward over reverse": (lambda f: jvp(lambda x: grad(lambda w: f(w, x))(2.0), (3.0,), (1.0,))[1], 6.0)}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_rule_that_computes_with_another_traced_value_is_right_or_refused(way, route):
+    """The primitive knows its arguments alone: the derivative by what its function holds would be lost."""
+    compute, right = ROUTES[route]
+    try:
+        found = compute(WAYS[way])
+    except mg.TraceError as error:
+        assert way != "without passes" and ("it computes with a traced value that is not one of its arguments" in str(error)
+                                            or "a value from inside a derivative was used after it ended" in str(error))
+        return
+    assert type(found) is not Box and found == right
+
+
+def test_a_slope_alone_that_is_traced_is_refused():
+    own = lambda w, x: mg.elementwise(lambda x: 2.0 * x, lambda y, x: w, name="own")(x)     # noqa: E731
+    with pytest.raises(mg.TraceError, match=r"own\(\.\.\.\): it computes with a traced value"):
+        jvp(own, (2.0, 3.0), (1.0, 1.0))
+
+
+@pytest.mark.parametrize("f, says", [
+    (mg.Primitive(lambda x: x * x, lambda i, y, x: (lambda t: t, lambda g: g), name="own"), "own(...): its rule returned a tuple, not a LinearMap\n  help: return LinearMap(push, pull)"),
+    (mg.Primitive(lambda x: x * x, lambda i, y, x: None, name="own"), "its rule returned a NoneType, not a LinearMap"),
+    (mg.with_derivative(lambda x: x * x, lambda x: (x * x, lambda g: (2 * x * g,))), "its passes returned a tuple of 2, not three things\n  help: return y, push, pull"),
+    (mg.with_derivative(lambda x: x * x, lambda x: None), "its passes returned a NoneType, not three things"),
+    (mg.with_derivative(lambda x: x * x, lambda x: (x * x, lambda t: 2 * x * t, lambda g: ())), "its pull returned a tuple of 0, and not 1 cotangents\n  help: return a tuple"),
+    (mg.with_derivative(lambda x: x * x, lambda x: (x * x, lambda t: 2 * x * t, lambda g: (g, g))), "its pull returned a tuple of 2, and not 1 cotangents"),
+    (mg.with_derivative(lambda x: x * x, lambda x: (x * x, lambda t: 2 * x * t, lambda g: g)), "cotangents\n  help: return a tuple")])
+def test_a_rule_that_returns_something_else_is_told_what_to_return(f, says):
+    with pytest.raises(mg.DTypeError, match=re.escape(says)):
+        grad(f)(3.0)
+    if "rule" in says:
+        with pytest.raises(mg.DTypeError, match=re.escape(says)):
+            jvp(f, (3.0,), (1.0,))
+
+
+# ------------------------------------------------------------------------------------------ functions that hold functions
+
+@given(st.data())
+def test_any_web_of_functions_is_computed_again(data):
+    """Each may hold any of the others, in its closure, its defaults or an attribute, in cycles as well."""
+    n = data.draw(st.integers(1, 4))
+    edges = data.draw(st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=6))
+    def program(w, x, wrap):
+        functions = []
+        def made(k):
+            calls = [b for a, b in edges if a == k]
+            def f(x, depth, scale=w if k % 2 else 2.0):
+                y = w * x * f.factor + scale
+                for j in calls if depth else ():
+                    y = y + functions[j](x, depth - 1) * w
+                return y
+            f.factor = w if k == 0 else 0.5
+            return f
+        functions.extend(made(k) for k in range(n))
+        first = functions[0]
+        return wrap(lambda x: first(x, 2) + (functions[-1](x, 1) if n > 1 else 0.0))(x)
+    plain, again = ([grad(lambda w, x: program(w, x, wrap), (0, 1))(1.5, 0.7), grad(lambda w: grad(lambda x: program(w, x, wrap))(0.7))(1.5)] for wrap in (lambda f: f, checkpoint))
+    np.testing.assert_allclose(again[0], plain[0], rtol=1e-12)
+    np.testing.assert_allclose(again[1], plain[1], rtol=1e-12)
+
+
+def test_two_that_call_each_other():
+    def f(w, x):
+        def a(x, n):
+            return x if n == 0 else w * b(x, n - 1)
+        def b(x, n):
+            return x if n == 0 else w * a(x, n - 1)
+        return checkpoint(a)(x, 3)
+    assert grad(f, (0, 1))(2.0, 3.0) == (36.0, 8.0)

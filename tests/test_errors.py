@@ -772,3 +772,31 @@ def test_a_traced_value_has_what_an_array_has_or_says_what_to_write():
         assert not hasattr(x, "__array_interface__") and x.copy() is x and x.flatten().shape == (4,)
         return mg.sum(x.copy() * 2.0) + mg.sum(x.flatten())
     assert (grad(f)(x) == 3.0).all()
+
+
+def test_functions_of_other_libraries_are_refused_by_the_name_of_ours():
+    import scipy.special
+    for f, ours in ((lambda x: scipy.special.erf(x), "scipy.special.erf(x): .*minigrad.special.erf(x) takes"), (lambda x: scipy.special.expit(x), "minigrad.special.expit(x)"),
+                    (lambda x: np.linalg.outer(x, x), "numpy.linalg.outer(x): .*minigrad.outer(x)"), (lambda x: np.emath.sqrt(x), "numpy.lib.scimath.sqrt(x): "),
+                    (lambda x: np.emath.log(x), "this would lose"), (lambda x: np.emath.power(x, 2), "this would lose"), (lambda x: np.emath.arccos(x), "this would lose")):
+        with pytest.raises(TraceError, match=ours.replace("(", r"\(").replace(")", r"\)").replace(": .*", r"(.|\n)*")):
+            mg.grad(lambda x: mg.sum(f(x)))(np.array([0.3, 0.6]))
+
+
+@pytest.mark.parametrize("f", [lambda x, m: x * m, lambda x, m: m * x, lambda x, m: mg.matmul(x, m), lambda x, m: mg.sum(x * x + m), lambda x, m: mg.exp(x) / m], ids=str)
+def test_a_numpy_matrix_is_refused(f):
+    """Its * is the product of matrices: a traced value would silently be another."""
+    with pytest.warns(PendingDeprecationWarning):
+        m = np.matrix([[1.0, 2.0], [3.0, 4.0]])
+    for call in (lambda: mg.jvp(lambda x: f(x, m), (np.ones((2, 2)),), (np.ones((2, 2)),)), lambda: mg.value_and_grad(lambda x: mg.sum(f(x, x)))(m), lambda: mg.sum(m)):
+        with pytest.raises(DTypeError, match=r"numpy.matrix is not taken(.|\n)*help: numpy.asarray\(x\)"):
+            call()
+
+
+@pytest.mark.parametrize("f", [mg.sum, mg.mean, mg.max, mg.cumsum, mg.std, mg.logsumexp, mg.flip, mg.concatenate])
+def test_true_is_no_axis(f):
+    for x in (np.ones((2, 3)), [[1.0, 2.0], [3.0, 4.0]]):
+        with pytest.raises((mg.MinigradError, TypeError)):
+            f(x, True)
+        with pytest.raises((mg.MinigradError, TypeError)):
+            mg.grad(lambda x: mg.sum(f(x, True)))(np.ones((2, 3)))

@@ -115,3 +115,33 @@ def test_multivariate_normal(device, method):
 def test_a_distribution_is_copied_and_pickled_by_its_name():
     for distribution in (stats.norm, stats.t, stats.gamma, stats.chi2, stats.beta, stats.poisson):
         assert copy.deepcopy(distribution) is distribution is pickle.loads(pickle.dumps(distribution))
+
+
+EDGES = [                                                   # a density or an integral by x, at an end of its support, and its one-sided limits
+    (lambda x: stats.gamma.pdf(x, 2.0), 0.0), (lambda x: stats.gamma.pdf(x, 1.0), 0.0), (lambda x: stats.gamma.pdf(x, 3.0), 0.0), (lambda x: stats.gamma.pdf(x, 3.0, 0.0, 2.0), 0.0),
+    (lambda x: stats.chi2.pdf(x, 4.0), 0.0), (lambda x: stats.chi2.pdf(x, 2.0), 0.0), (lambda x: stats.beta.pdf(x, 2.0, 2.0), 0.0), (lambda x: stats.beta.pdf(x, 2.0, 3.0), 1.0),
+    (lambda x: stats.beta.pdf(x, 1.0, 1.0), 1.0), (lambda x: stats.beta.pdf(x, 4.0, 1.0), 1.0), (lambda x: stats.poisson.pmf(1.0, x), 0.0), (lambda x: stats.poisson.pmf(0.0, x), 0.0),
+    (lambda x: stats.poisson.pmf(3.0, x), 0.0), (lambda x: stats.gamma.cdf(x, 2.0), 0.0), (lambda x: stats.beta.cdf(x, 2.0, 2.0), 0.0), (lambda x: stats.beta.sf(x, 3.0, 2.0), 1.0),
+    (lambda x: stats.chi2.sf(x, 4.0), 0.0)]
+
+
+@pytest.mark.parametrize("k", range(len(EDGES)))
+def test_derivatives_at_the_ends_of_the_support(k):
+    """Of the first and the second order: the limits from inside, as differences have them; and between the ends nothing is new."""
+    f, end = EDGES[k]
+    inside = 1e-6 if end == 0.0 else 1.0 - 1e-6
+    for g, slack in ((f, 1e-4), (grad(f), 1e-4), (grad(grad(f)), 1e-3)):
+        at, near = float(g(end)), float(g(inside))
+        assert np.isfinite(at) and abs(at - near) < slack * max(1.0, abs(near)), (at, near)
+
+
+@pytest.mark.parametrize("df", [1e-3, 1.0, 60.0, 61.0, 1e3, 1e6, 1e8])
+def test_the_derivative_by_the_degrees_of_freedom(df):
+    """Against its series for large df; its terms are a thousand times larger at 1e6, and were all of it rounding at 1e7."""
+    x = 1.5
+    found = float(grad(lambda d: stats.t.logpdf(x, d))(df))
+    if df < 100.0:
+        h = 1e-6 * df
+        assert found == pytest.approx((scipy.t.logpdf(x, df + h) - scipy.t.logpdf(x, df - h)) / (2.0 * h), rel=1e-5)
+    else:
+        assert found == pytest.approx(-(x ** 4 - 2 * x * x - 1) / (4 * df * df) * 1.0, rel=2.0 / df * 10 + 1e-7)

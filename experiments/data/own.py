@@ -76,7 +76,8 @@ def read(path, label=None, text=None, drop=(), columns=None, size=32, labeled=Tr
             raise DataError(f"{path}: a column has no name\n  help: name it, or --drop '{name}'")
         missing = np.flatnonzero(frame[name].isna())
         if len(missing) and name not in drop:
-            raise DataError(f"{path}: column {name} has no value in row {frame.index[missing[0]]}" + _and_others(missing) + "\n"
+            row = f"{frame.index[missing[0]]}{_and_others(missing)}"
+            raise DataError(f"{path}: column {name} has no value in row {row}\n"
                             "  help: fill it in, leave out the row, or --drop the column; an empty cell, NA, NaN, None "
                             "and null all count as missing")
     if not wanted:

@@ -26,14 +26,14 @@ def read_images(folder, size, labeled):
     names = [path.relative_to(folder) for path in paths]
     unfit = [name for name in names if not _is_text(name.as_posix())]
     if unfit:
-        raise DataError(f"{folder}: the name {unfit[0].as_posix()!r}{' and others' * (len(unfit) > 1)} cannot be written"
-                        " to a file in UTF-8\n  help: rename it")
+        raise DataError(f"{folder}: the name {unfit[0].as_posix()!r}{' and others' * (len(unfit) > 1)} cannot be "
+                        "written to a file in UTF-8\n  help: rename it")
     labels = np.array([name.parts[0] for name in names]) if labeled else None
     return np.array([name.as_posix() for name in names]), labels, np.stack([_read_image(path, size) for path in paths])
 
 
 def _is_text(name):
-    """Return whether a name can be written in UTF-8: not the bytes of another encoding, which Python keeps as they are."""
+    """Return whether a name can be written in UTF-8; Python keeps the bytes of another encoding as they are."""
     try:
         return bool(name.encode())
     except UnicodeEncodeError:

