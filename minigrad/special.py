@@ -199,6 +199,7 @@ def polygamma(n: int, x: Array) -> Array:
 
 def multigammaln(a: Array, d: int) -> Array:
     """Return the logarithm of the gamma function of d x d matrices, for a > (d - 1) / 2; NaN for others."""
+    a = ops.asarray(a) if isinstance(a, (list, tuple)) else a
     a = where(raw(a) > (d - 1) / 2.0, a, math.nan)
     return builtins.sum([gammaln(a - j / 2.0) for j in range(d)], d * (d - 1) / 4.0 * math.log(math.pi))
 
@@ -209,9 +210,9 @@ def logsumexp(a: Array, axis: int | tuple[int, ...] | None = None, b: Array = No
 
     Without it, a sum below 0 has the result NaN. A constant b of 0 masks an element.
     """
-    if b is None and not return_sign:
-        return ops.logsumexp(a, axis, keepdims)
     a = ops.asarray(a)
+    if b is None and not return_sign or not raw(a).size and not return_sign:
+        return ops.logsumexp(a, axis, keepdims)
     a, b = ops.broadcast_arrays(a, as_parameter(1.0 if b is None else b, a))
     a = a if is_traced(b) else where(b == 0.0, -math.inf, a)
     m = ops.max(stop_gradient(a), axis, True)

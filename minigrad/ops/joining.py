@@ -15,7 +15,7 @@ from .. import backend
 from ..backend import is_array, module_of
 from ..box import Box, raw
 from ..errors import DTypeError, ShapeError, message, shape
-from ..kinds import as_shape, broadcast_to, linear
+from ..kinds import as_shape, broadcast_to, is_integer, linear
 from ..typing import Array
 from .by_numpy import by_numpy, constant, is_traced, leaves, numpys, row
 from .elementwise import add, astype, like, where
@@ -226,6 +226,8 @@ def linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, ax
 
 
 def _spaced(start: Array, stop: Array, num: int, endpoint: bool, axis: int) -> Array:
+    if not is_integer(num) or num < 0:
+        raise ShapeError(f"linspace: num = {num!r} is not an integer, 0 or more")
     span = add(start, stop)
     w = (module_of(raw(span)).arange(num) / builtins.max(num - endpoint, 1)).astype(span.dtype)
     w = reshape(w, (num,) + (1,) * ndim(span))

@@ -379,3 +379,9 @@ def test_a_number_makes_nothing_wider(name, dtype):
     jvp(lambda x: PROBE(f(PROBE(x))), (x,), (x,))
     grad(lambda x: mg.sum(f(PROBE(x))))(x)
     assert mg.asarray(f(x)).dtype == dtype and {*SEEN} == {np.dtype(dtype)} and len(SEEN) == 3
+
+
+@pytest.mark.parametrize("num", [-1, 2.5, True])
+def test_linspace_needs_a_number_of_points(num):
+    with pytest.raises(mg.ShapeError, match=f"linspace: num = {num} is not an integer, 0 or more"):
+        mg.grad(lambda a: mg.sum(mg.linspace(a, 2.0, num)))(1.0)

@@ -132,6 +132,7 @@ def test_multigammaln(device):
         np.testing.assert_allclose(special.multigammaln(2.6, d), scipy.multigammaln(2.6, d), rtol=1e-12)
         check_derivatives(lambda a, d=d: special.multigammaln(a, d), mg.xp.asarray(ABOVE + 2.0), order=3)
     assert math.isnan(special.multigammaln(1.5, 4))
+    np.testing.assert_allclose(special.multigammaln([2.0, 3.0], 2), scipy.multigammaln([2.0, 3.0], 2), rtol=1e-12)
 
 
 A, B = np.random.default_rng(0).normal(size=(2, 3, 4))
@@ -161,6 +162,7 @@ def test_logsumexp_of_masks_and_infinities():
     np.testing.assert_array_equal(grad(lambda a: special.logsumexp(a, b=[0.0, 1.0]))(np.array([1e9, 2.0])), [0.0, 1.0])
     with np.errstate(invalid="ignore"):
         assert math.isnan(special.logsumexp([1.0, 2.0], b=[1.0, -1.0]))
+    assert special.logsumexp(np.zeros((2, 0)), axis=1, b=1.0).tolist() == special.logsumexp(np.zeros((2, 0)), axis=1).tolist() == [-math.inf] * 2
 
 
 def test_without_scipy_it_is_named(monkeypatch):
