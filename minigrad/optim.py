@@ -358,7 +358,7 @@ def clip_by_global_norm(gradient: Tree, max_norm: Rate) -> Tree:
     leaves, structure = tree.float_leaves((gradient,), "clip_by_global_norm")
     # in this unit no square overflows or becomes 0; it is 1 for all but extreme gradients, and what is not finite
     sizes = [abs(raw(g)).max().astype("float64") for g in leaves if raw(g).size]
-    unit = functools.reduce(lambda a, b: raw(maximum(a, b)), sizes, 0.0)
+    unit = functools.reduce(lambda a, b: raw(maximum(a, b)), sizes, numpy.float64(0.0))
     unit = raw(where((unit > 1e-100) & (unit < 1e100) | ~(unit > 0.0) | ~(unit < math.inf), 1.0, unit))
     squared = functools.reduce(add, [sum(square(astype(g, "float64") / unit)) for g in leaves], 0.0)
     above = sqrt(raw(squared)) * unit > raw(most)

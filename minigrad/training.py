@@ -22,7 +22,7 @@ import numpy
 from numpy.typing import NDArray
 
 from . import nn, optim, tree
-from .backend import generator, to_host, xp
+from .backend import generator, is_float, to_host, xp
 from .boundary import guard
 from .errors import DataError, message, shape
 from .models import mlp
@@ -181,7 +181,7 @@ def _indices(used: Any, n: int) -> NDArray[Any]:
 
 def _is_finite(now: Fitted) -> bool:
     """Return whether all that a step changes is finite; of a device, by one read."""
-    each = [xp.isfinite(leaf).all() for leaf in tree.flatten(now)[0]]
+    each = [xp.isfinite(leaf).all() for leaf in tree.flatten(now)[0] if is_float(leaf)]
     return not each or bool(to_host(xp.stack(each)).all())
 
 

@@ -330,3 +330,9 @@ def test_the_average_of_all_steps():
     for step, p in enumerate(seen):
         average = optim.ema(average, p, 1.0, step)
     np.testing.assert_allclose(average, seen.mean(0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("nothing", [[], {}, {"a": np.zeros((0, 2))}, np.zeros(3)])
+def test_clipping_of_nothing(nothing):
+    clipped = optim.clip_by_global_norm(nothing, 1.0)
+    assert tree.flatten(clipped)[1] == tree.flatten(nothing)[1] and all((a == b).all() for a, b in zip(tree.flatten(clipped)[0], tree.flatten(nothing)[0]))
