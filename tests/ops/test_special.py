@@ -132,7 +132,7 @@ def test_multigammaln(device):
         np.testing.assert_allclose(special.multigammaln(2.6, d), scipy.multigammaln(2.6, d), rtol=1e-12)
         check_derivatives(lambda a, d=d: special.multigammaln(a, d), mg.xp.asarray(ABOVE + 2.0), order=3)
     assert math.isnan(special.multigammaln(1.5, 4))
-    np.testing.assert_allclose(special.multigammaln([2.0, 3.0], 2), scipy.multigammaln([2.0, 3.0], 2), rtol=1e-12)
+    np.testing.assert_allclose(mg.to_host(special.multigammaln([2.0, 3.0], 2)), scipy.multigammaln([2.0, 3.0], 2), rtol=1e-12)
 
 
 A, B = np.random.default_rng(0).normal(size=(2, 3, 4))
