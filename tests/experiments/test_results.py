@@ -58,14 +58,34 @@ def accuracies(**settings):
     return [100 - line["test_error"] for line in chosen], [100 - line["train_error"] for line in chosen]
 
 
+TASKS = {"40 % flipped to cat, 100 clean": {}, "the same with 15": {"clean": 15}, "with 500": {"clean": 500}, "20 % flipped": {"share": 0.2},
+         "none flipped": {"share": 0.0}, "40 % uniform flips, 250": {"bias": "uniform", "clean": 250}}
+
+
+def means(method, **settings):
+    own, _ = accuracies(method=method, **settings)
+    assert len(own) == 3
+    return spread(own)[0]
+
+
 def test_three_seeds_of_cifar():
-    _, *found = rows(PAGE, "test accuracy, % |")
-    found = {name.partition(",")[0]: cells for name, *cells in found if "stopped" not in name}          # whose records are not here
-    assert {*found} == {"uniform", "uniform+ft", "reweight"}
-    for method, cells in found.items():
-        own, _ = accuracies(method=method)
-        assert cells == [f"{value:.1f}" for value in (*own, spread(own)[0])]
-        assert "{:.1f} ± {:.1f} %".format(*interval(own)) in FRONT.replace("\n", " ")
+    (_, *methods), *found = rows(PAGE, "test accuracy, %: mean (seeds 0, 1, 2)")
+    assert methods == ["uniform", "uniform+ft", "reweight"] and len(found) == len(TASKS)
+    for (start, settings), (name, *cells) in zip(TASKS.items(), found):
+        assert name.startswith(start)
+        for method, cell in zip(methods, cells, strict=True):
+            own, _ = accuracies(method=method, **settings)
+            assert cell == f"{means(method, **settings):.1f} ({', '.join(f'{value:.1f}' for value in own)})"
+    for method in methods:
+        assert "{:.1f} ± {:.1f} %".format(*interval(accuracies(method=method)[0])) in FRONT.replace("\n", " ")
+
+
+def test_the_papers_order_of_cifar():
+    """With each seed, as the page says: ours above both others wherever labels are wrong, and close to plain training where none is."""
+    for settings in TASKS.values():
+        plain, tuned, ours = (accuracies(method=method, **settings)[0] for method in ("uniform", "uniform+ft", "reweight"))
+        for each in zip(plain, tuned, ours, strict=True):
+            assert each[2] > max(each[:2]) if settings.get("share") != 0.0 else each[0] - 3.0 < each[2] < each[0]
 
 
 def test_a_night_of_cifar():
@@ -94,12 +114,15 @@ def test_what_the_choice_of_quick_mode_gives():
 
 def test_figures_4_and_5():
     def told(method, key, values):
-        return ", ".join(f"{accuracies(method=method, seed=0, **{key: value})[0][0]:.1f}" for value in values) + " %"
-    text = PAGE.replace("\n", " ").replace("  ", " ")
+        return ", ".join(f"{means(method, **{key: value}):.1f}" for value in values) + " %"
+    text = " ".join(PAGE.split())
     for method, name in (("reweight", "Algorithm 1"), ("uniform+ft", "fine-tuning")):
         assert f"{name} {told(method, 'clean', (15, 100, 500))}" in text
     for method, name in (("uniform", "plain training"), ("reweight", "Algorithm 1")):
         assert f"{name} {told(method, 'share', (0.0, 0.2, 0.4))}" in text
+    lost, plain = means("reweight", share=0.0) - means("reweight"), means("uniform", share=0.0) - means("uniform", share=0.2)
+    assert f"It loses {lost:.1f} points from 0 to 40 %; plain training loses {plain:.1f} from 0 to 20." in text
+    assert f"it is {means('uniform', share=0.0) - means('reweight', share=0.0):.1f} points below plain training" in text
 
 
 def test_public_tables():
