@@ -167,6 +167,7 @@ def beta_density(a: Array, b: Array, x: Array) -> Array:
 
 def _psi_difference(a: Array, b: Array) -> Array:
     """Return psi(a + b) - psi(a): for large a by the difference of the terms of its series, where nothing cancels."""
+    a, b = as_parameter(a, b), as_parameter(b, a)
     far = (raw(a) > 30.0) & (raw(b) > 0.0)
     x, h = where(far, a, 30.0), where(far, b, 1.0)
     u, v = 1.0 / x, 1.0 / (x + h)
