@@ -717,3 +717,37 @@ def test_every_kind_of_number_is_saved_or_refused(tmp_path, kind):
         return
     again = ReweightedClassifier.load(tmp_path / "m")
     assert again.classes_.dtype == model.classes_.dtype and (again.predict(X) == model.predict(X)).all()
+
+
+OTHERWISE = {                                               # setting: another value, and what else is set so that it counts
+    "network": (layers, {}), "hidden_layer_sizes": ((3,), {}), "method": ("uniform", {}), "learning_rate_init": (0.02, {}), "weight_decay": (0.5, {}), "max_iter": (2, {}),
+    "batch_size": (11, {}), "clean_batch_size": (4, {}), "clean_fraction": (0.6, {}), "early_stopping": (True, {}), "validation_fraction": (0.5, {"early_stopping": True}),
+    "n_iter_no_change": (1, {"early_stopping": True, "max_iter": 30, "learning_rate_init": 0.3}), "warm_start": (True, {}), "random_state": (1, {}), "verbose": (True, {})}
+
+
+@pytest.mark.parametrize("name", ReweightedClassifier().get_params())
+def test_each_setting_changes_what_is_fitted(name, capsys):
+    """None is checked and then forgotten. Fitted twice, for a warm start; without a clean set where a share takes its place."""
+    value, rest = OTHERWISE[name]
+    given, found = {} if name == "clean_fraction" else {"clean": CLEAN}, []
+    for settings in (rest, {**rest, name: value}):
+        model = quick(**settings).fit(X, Y, **given).fit(X, Y, **given)
+        found.append((model, capsys.readouterr().out))
+    (one, silent), (other, told) = found
+    assert not silent and (told and same(one, other, X) if name == "verbose" else not same(one, other, X))
+
+
+def test_predictions_are_those_of_the_running_averages():
+    """Of those at the end of training: neither of the first ones nor of the examples to predict; and they are what is saved."""
+    model = quick(network=layers, max_iter=10).fit(X + 5, Y, clean=CLEAN)
+    assert all(abs(a - b).max() > 0.5 for a, b in zip(tree.flatten(model.averages_)[0], tree.flatten(model.model_.init_state())[0]))
+    p = np.exp(mg.to_host(model.model_.apply(mg.xp.asarray(X + 5), model.averages_, False)[0]))
+    np.testing.assert_allclose(model.predict_proba(X + 5), p / p.sum(1, keepdims=True), rtol=1e-4, atol=1e-6)
+    for a, b in zip(tree.flatten(model._arrays()["fitted"].averages)[0], tree.flatten(model.averages_)[0], strict=True):
+        np.testing.assert_array_equal(mg.to_host(a), mg.to_host(b))
+
+
+def test_of_equal_losses_on_what_is_held_out_the_first_counts():
+    """At rest no pass has a lower one than the first: training stops after n_iter_no_change more."""
+    model = quick(early_stopping=True, n_iter_no_change=3, max_iter=20, learning_rate_init=1e-12).fit(X, Y, clean=CLEAN)
+    assert len({*model.validation_losses_}) == 1 and model.n_iter_ == 4

@@ -253,3 +253,11 @@ def test_tables_of_folders_leave_nothing_out():
     table = (ROOT / "experiments" / "README.md").read_text().partition("| room |")[2].partition("\n\n")[0]
     rooms = {f"{path.parent.name}/" for path in (ROOT / "experiments").glob("*/*.py")}
     assert sorted(re.findall(r"^\| `(\w+/)`", table, re.M)) == sorted(rooms)
+
+
+def test_what_a_kill_costs():
+    """The minutes between two checkpoints, which the page and the settings of the loop tell."""
+    from experiments.training import loop
+    text = (ROOT / "experiments" / "README.md").read_text().replace("\n", " ")
+    told = re.findall(r"at most the (\w+) minutes since the last checkpoint|back every (\w+) minutes or so", text)
+    assert {word for words in told for word in words if word} == {{2: "two", 3: "three", 4: "four", 5: "five", 10: "ten"}[loop.SAVE_INTERVAL / 60]} and len(told) == 2

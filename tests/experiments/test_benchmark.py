@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import COMMANDS, command_line
+from experiments import COMMANDS, command_line, console
 from experiments.benchmark import benchmark, comparisons, limits, peers, precision
 from experiments.benchmark.peers import Workload, clocks, of_minigrad, process
 from experiments.training import pool
@@ -567,3 +567,80 @@ def test_the_scripts_are_listed(capsys):
     assert command_line.main([]) == 0
     listed = capsys.readouterr().out
     assert all(f"  {name} " in listed for name in COMMANDS)
+
+
+def test_growth_measures_each_depth_and_batch(monkeypatch):
+    """With as many clean images; in minigrad and PyTorch alone, if they are wanted."""
+    seen = []
+
+    def measure(workload, libraries, *others, progress):
+        seen.append((workload, libraries, others))
+        return {"rows": {0: {"library": "minigrad", "route": "plain", "ms": workload.noisy, "memory": workload.size[0], "times": [1]}}, "rounds": 3}
+    monkeypatch.setattr(benchmark, "measure", measure)
+    found = benchmark.growth(4, ["JAX", "PyTorch", "minigrad"], True, False)
+    assert seen == [(Workload("resnet", batch, batch, (depth, 1)), ["minigrad", "PyTorch"], (4, True, False)) for depth, batch in benchmark.GROWTH]
+    assert found == [{"depth": depth, "batch": batch, "library": "minigrad", "route": "plain", "ms": batch, "memory": depth, "rounds": 3} for depth, batch in benchmark.GROWTH]
+    benchmark.growth(4, ["minigrad"])
+    assert seen[-1][1] == ["minigrad"]
+
+
+def test_the_rates_of_the_host_count_all_that_is_done(monkeypatch):
+    """Two operations for each of 1024³ products, and 32 MB read and written, on each thread: here in 0.5 seconds."""
+    monkeypatch.setattr(limits.clocks, "on_host", lambda step, times: 0.5)
+    monkeypatch.setattr(limits.threads, "map_chunks", lambda f, lanes: None)
+    count = threads.threads()
+    assert limits.host() == {"flops": count * 2 * 1024 ** 3 / 0.5, "bytes": count * 2 * 4 * 2 ** 23 / 0.5}
+
+
+def test_the_hosts_clock_waits_for_the_last_result(monkeypatch):
+    """Of libraries that return before they have computed."""
+    now, waited = [0.0], []
+
+    def step():
+        now[0] += 1.0
+        return now[0]
+    monkeypatch.setattr(clocks.time, "perf_counter", lambda: now[0])
+    assert clocks.on_host(step, 3, lambda result: waited.append(result) or now.__setitem__(0, now[0] + 10.0)) == 13.0 and waited == [3.0]
+
+
+def test_precision_is_measured_where_it_is_asked_for(tmp_path, monkeypatch, capsys):
+    rows = [{"problem": "net", "precision": "float32", "backend": "numpy", "gradient": 1e-7, "weights": 2e-7}]
+    monkeypatch.setattr(benchmark.precision, "rows", lambda: rows)
+    monkeypatch.setattr(benchmark, "measure", lambda *args: made_up())
+    for more in ([], ["--precision"]):
+        assert benchmark.main(["--no-gpu", "--rounds", "2", "--workloads", "mlp", *more, "--out", str(tmp_path)]) == 0
+        result = json.loads(next(tmp_path.glob("*.json")).read_text())
+        assert (result.get("precision"), "net, float32, numpy" in capsys.readouterr().out) == ((rows, True) if more else (None, False))
+
+
+def test_what_the_help_says_of_defaults(monkeypatch):
+    """Of every command that trains no runs: its parser is looked at when it is about to read the arguments."""
+    class Looked(Exception):
+        pass
+
+    def look(parser, args=None, namespace=None):
+        raise Looked(parser)
+    monkeypatch.setattr(console.Parser, "parse_args", look)
+    said = 0
+    for name, entry in COMMANDS.items():
+        if entry.script is None:
+            with pytest.raises(Looked) as caught:
+                entry.module.main([])
+            for action in caught.value.args[0]._actions:
+                numbers = re.search(r"default:? ([\d.]+(?: [\d.]+)*)(?=\W|$)", action.help or "")
+                if numbers:
+                    default = action.default if isinstance(action.default, list) else [action.default]
+                    assert [float(each) for each in numbers[1].rstrip(".").split()] == default, (name, action.dest)
+                    said += 1
+    assert said > 10
+
+
+@pytest.mark.parametrize("rounds, few", [("10", 3), ("4", 2)])
+def test_growth_takes_a_third_of_the_rounds(tmp_path, monkeypatch, capsys, rounds, few):
+    """But two at least."""
+    told = []
+    monkeypatch.setattr(benchmark, "measure", lambda *args: made_up())
+    monkeypatch.setattr(benchmark, "growth", lambda *args: told.append(args[:4]) or [])
+    monkeypatch.setattr(benchmark.figures, "growth", lambda *args: None)
+    assert benchmark.main(["--no-gpu", "--rounds", rounds, "--workloads", "mlp", "--libraries", "minigrad", "--threads", "1", "--growth", "--out", str(tmp_path)]) == 0
+    assert told == [(few, ["minigrad"], False, False)]

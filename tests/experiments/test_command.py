@@ -760,3 +760,20 @@ def test_the_time_left_counts_the_run_that_just_ended(tmp_path, monkeypatch, cap
     lines = capsys.readouterr().err.splitlines()
     assert [line[:13] for line in lines] == ["1/4 runs done", "2/4 runs done", "3/4 runs done", "4/4 runs done"]
     assert [" left: " in line for line in lines] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("arguments, jobs", [([], 3), (["--jobs", "2"], 2)])
+def test_so_many_runs_at_once_as_are_asked_for(small, tmp_path, monkeypatch, arguments, jobs):
+    told = []
+    monkeypatch.setattr(command, "default_jobs", lambda: 3)
+    monkeypatch.setattr(command, "run_all", lambda runs, *others: told.append(others) or {})
+    assert command_line.main(["imbalance", *few("imbalance"), *arguments, "--out", str(tmp_path / "out")]) == 0
+    assert told == [(jobs, None, False)]
+
+
+def test_ctrl_c_while_it_waits_for_workers(tmp_path, monkeypatch, capsys):
+    def interrupted(text):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(command_line.executors, "open_executor", interrupted)
+    assert command_line.main(["imbalance", "--executor", "dask=tcp://a:1", "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr() == ("", "") and not (tmp_path / "out").exists()

@@ -1,6 +1,7 @@
 """What many ranks cost: messages and bytes are counted, the model is its formula, and the command writes both."""
 import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -64,3 +65,11 @@ def test_the_command_measures_and_writes(tmp_path, capsys):
         ("lenet", 1, 0), ("resnet32", 1, 0), ("lenet", 2, 6), ("resnet32", 2, 195)]
     assert all(math.isfinite(row["ms"]) and row["ms"] > 0 for row in found["measured"]) and [*tmp_path.iterdir()] == [next(tmp_path.glob("ranks-*.json"))]
     assert "lenet" in printed and "1024" in printed and np.isfinite(found["model"][0]["own"])
+
+
+def test_the_model_on_the_page_is_that_of_the_code():
+    """Its assumptions and its rows are those in the record beside the page."""
+    found = json.loads((pathlib.Path(costs.__file__).parents[1] / "results" / "ranks-2026-11-27.json").read_text())
+    assert costs.CLUSTER._asdict() == found["cluster"]
+    for ours, told in zip(costs.model(), found["model"], strict=True):
+        assert ours.keys() == told.keys() and all(ours[key] == pytest.approx(told[key]) for key in ours)

@@ -497,3 +497,42 @@ def test_the_same_key_gives_the_same_images():
     images = generator(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
     a, b, c = (data.augment(images, generator(k)) for k in (5, 5, 6))
     assert (a == b).all() and (a != c).any()
+
+
+class Tired(http.server.BaseHTTPRequestHandler):
+    """A mirror that sends much at once and then a byte from time to time; or more of it for ever; or that has no such file."""
+    stop = threading.Event()
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        if "none" in self.path:
+            return self.send_error(404, "no such file here")
+        self.send_response(200)
+        self.end_headers()
+        try:
+            self.wfile.write(bytes(1 << 17))
+            while not self.stop.wait(0.05):
+                self.wfile.write(bytes(1 << 13) if "never" in self.path else b"x")
+                self.wfile.flush()
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("kind, words", [("tires", "too slow: 131072 bytes in [1-3] s"), ("never-ends", "too slow: [2-4][0-9]{5} bytes in [1-3] s"), ("none", "404 Client Error: no such file here")])
+def test_a_mirror_that_gets_tired_or_has_nothing(tmp_path, monkeypatch, kind, words):
+    """It must send so many bytes in each interval, not in the first alone; and all of them within an hour, here 1.2 seconds."""
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.3)
+    if kind == "never-ends":
+        monkeypatch.setattr(fetch, "SLOWEST", 1)
+        monkeypatch.setattr(fetch, "LONGEST", 1.2)
+    Tired.stop.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tired) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Timer(4.0, Tired.stop.set).start()        # or it would go on for ever
+        with pytest.raises(OSError, match=words):
+            fetch.fetch(f"http://127.0.0.1:{server.server_port}/{kind}", tmp_path / "f", 1 << 20)
+        Tired.stop.set()
+        server.shutdown()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 from scipy.optimize import minimize
 
 from experiments.pages import nested
@@ -340,7 +341,7 @@ def test_any_device_gives_the_same_numbers(device):
 # ------------------------------------------------------------------------------------------------ the command
 
 def run(*words, cwd):
-    root = pathlib.Path(nested.__file__).parent.parent
+    root = pathlib.Path(nested.__file__).parents[2]
     return subprocess.run([sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", *words], cwd=cwd, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8"})
 
@@ -367,3 +368,20 @@ def test_the_command_line(tmp_path, capsys, monkeypatch, every):
     assert "cannot be written there" in capsys.readouterr().err
     assert nested.main(["--out", str(tmp_path / "b")]) == 0
     assert (tmp_path / "b" / "nested.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_picture_says_which_is_which(every, tmp_path, monkeypatch):
+    """Clean labels are blue dots and flipped ones orange crosses, in both panels; lines stand at the losses that they name."""
+    kept, found = [], every[1]
+    monkeypatch.setattr("experiments.pages.nested_page.save", lambda figure, path: kept.append(figure) or path)
+    draw(found, tmp_path / "a.png")
+    left, middle, right = kept[0].axes
+    for name, own, shade in (("clean label", ~found.flipped, "#1f77b4"), ("flipped label", found.flipped, "#d9730d")):
+        (dots,) = [dots for dots in left.collections if dots.get_label() == name]
+        (others,) = [others for others in middle.collections if to_hex(others.get_facecolor()[0]) == shade]
+        np.testing.assert_allclose(dots.get_offsets(), np.column_stack([found.exact, found.scores])[own])
+        np.testing.assert_allclose(others.get_offsets(), np.column_stack([route.weights for route in found.routes.values()])[own])
+        assert to_hex(dots.get_facecolor()[0]) == shade
+    heights = {line.get_label(): line.get_ydata()[-1] for line in right.lines if not line.get_label().startswith("_")}
+    assert heights == {"nested: two loops": found.routes["nested"].path[-1][1], "online: Algorithm 1": found.routes["online"].path[-1][1],
+                       "plain training": found.ends["plain (w = 1)"][0], "minimum over θ": found.least}

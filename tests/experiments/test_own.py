@@ -892,3 +892,12 @@ def test_a_model_of_tables_refuses_folders(table_run, digits):
         model.predict(digits / "test")
     with pytest.raises(FileError, match="it cannot be read"):
         model.predict(digits / "test.csv")
+
+
+@pytest.mark.parametrize("option", [action for action in own.parser()._actions if action.option_strings and action.dest not in
+                                    ("help", "model", "predict", "out", "overwrite", "quiet")], ids=lambda action: action.dest)
+def test_beside_a_model_no_option_of_training_is_taken(option, tmp_path, capsys):
+    """Whatever else the parser knows: it would have no effect."""
+    value = {int: "5", float: "0.5"}.get(option.type, "x")
+    status, _, error = run(capsys, "--model", "m", "--predict", "new.csv", option.option_strings[0], value, "--out", tmp_path)
+    assert status == 2 and ("--model predicts with a trained model" in error or f"{option.option_strings[0]}: without effect beside --model" in error)

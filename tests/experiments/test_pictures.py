@@ -625,3 +625,67 @@ def test_nothing_is_left_open(tmp_path):
     before = plt.get_fignums()
     assert figures.bars(BENCH, tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     assert plt.get_fignums() == before
+
+
+@pytest.mark.parametrize("changes, beside", [({}, True), ({"shares": [0.2]}, False), ({"cleans": [60]}, False), ({"data": "cifar100"}, False)], ids=str)
+def test_the_papers_networks_stand_beside_its_own_tasks_alone(changes, beside, monkeypatch, tmp_path, capsys):
+    """Figures 3 and 6, which look at networks: of other tasks the paper has none."""
+    told, options = Told(), {}
+    for place in (grids, figure3):
+        monkeypatch.setattr(place, "figures", told)
+        monkeypatch.setattr(place, "trainer_of", lambda run: types.SimpleNamespace(task=types.SimpleNamespace(test="test")))
+        monkeypatch.setattr(place, "restore", lambda run, trainer: "learned")
+    monkeypatch.setattr(grids, "confusion", lambda *args: "a matrix")
+    monkeypatch.setattr(figure3, "histogram_data", lambda *args: ("left", "right"))
+    for row in ("figure3", "figure6"):
+        options = asked(row, tmp_path, **changes)
+        share, clean = options.shares[0], options.cleans[0] or 100
+        labels = {"data": options.data, "bias": "background", "share": share, "clean": clean, "target": 3, "method": "reweight"}
+        run = types.SimpleNamespace(name="a run", seed=4, labels=labels, checkpoint=tmp_path)
+        list(grids.SCRIPTS[row].report(options, [run], [], "a caption"))
+    (_, *histograms), (_, *matrices) = told
+    assert histograms[-1] == beside and matrices[-1] == (paper.FIGURE_6["background"] if beside else {})
+
+
+@pytest.mark.parametrize("change", [{"bias": "uniform", "clean": 1000}, {"bias": "labels-worse"}, {"data": "cifar100", "clean": 1000}, {"share": 0.2}, {"clean": 50}], ids=str)
+def test_the_papers_curves_are_of_one_task(change, at, drawn):
+    """Figure 7 is of background flips on CIFAR-10, with the share and the clean images of Table 2: a report draws curves of any task."""
+    figures.training_curves([{**line, **change} for line in NOISY], at, "")
+    assert not any(theirs(axes) for axes in drawn[0].axes)
+
+
+PICTURES = {
+    "shares": lambda at: figures.error_against_share(digits(), at, "", paper=True), "weight": lambda at: figures.weight_over_training(digits(), at, ""),
+    "bars": lambda at: figures.accuracy_bars(NOISY, ROWS, at, ""), "against": lambda at: figures.accuracy_against(NOISY, "clean", {}, at, "", ""),
+    "histograms": lambda at: figures.weight_histograms(([0.1], [0.2]), ([0.1], [0.2]), at, ""), "curves": lambda at: figures.training_curves(NOISY, at, ""),
+    "weights": lambda at: figures.weights_over_training(NOISY, at, ""), "growth": lambda at: figures.growth({**BENCH, "growth": GROWTH}, at)}
+GROWTH = [{"library": library, "route": route, "batch": batch, "depth": 32, "ms": batch, "memory": 1e6 * batch}
+          for library, route in figures.benchmark.STYLES for batch in (50, 100)]
+
+
+def looks(thing):
+    """Return the color, and of a line its style, of something that is drawn or that stands for it in a legend."""
+    thing = thing.lines[0] if isinstance(thing, ErrorbarContainer) else thing
+    color = thing.get_color() if hasattr(thing, "get_color") else thing.get_facecolor()
+    return to_hex(np.ravel(color)[:4] if not isinstance(color, str) else color), thing.get_linestyle() if isinstance(thing, plt.Line2D) else None
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_legend_shows_what_is_drawn(name, at, drawn):
+    """Each label stands beside a mark in the color, and with the line, of what has this label in the picture."""
+    PICTURES[name](at)
+    (legend,), there = drawn[0].legends, {}
+    for axes in drawn[0].axes:
+        for thing, label in zip(*axes.get_legend_handles_labels()):
+            there.setdefault(label, looks(thing))
+    found = {text.get_text(): looks(mark) for mark, text in zip(legend.legend_handles, legend.get_texts(), strict=True)}
+    assert found.keys() == there.keys() and all(a == b or None in (a[1], b[1]) and a[0] == b[0] for a, b in zip(found.values(), map(there.get, found)))
+
+
+def test_lines_of_growth_have_the_colors_of_the_bars(at, drawn):
+    figures.growth({**BENCH, "growth": GROWTH}, at)
+    for axes in drawn[0].axes[:1]:
+        for line in axes.get_lines():
+            library, route = line.get_label().split(": ", 1)
+            assert to_hex(line.get_color()) == figures.benchmark.COLORS[library]
+            assert line.get_linestyle() == {"plain": "--", "Algorithm 1": "-", "double backward": "-", "one graph": "-."}.get(route, ":")

@@ -1,17 +1,20 @@
 """Runs on many ranks: the record and the network of one rank, also after a failure and with another number of ranks."""
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
+import types
 
 import numpy as np
 import pytest
 
 from experiments.methods import METHODS, Boosted
+from experiments.training import loop, trainers
 from experiments.training import ranks as training
-from experiments.training import trainers
 from experiments.training.loop import train
 from experiments.training.runs import read_lines
 from minigrad import MinigradError, RankError, tree
@@ -226,3 +229,59 @@ def test_a_killed_rank_ends_all_and_the_run_can_be_resumed(tmp_path):
     assert running.returncode != 0 and output.count("stopped; everything up to the last line of the record is kept") == 1
     steps = [json.loads(line)["step"] for line in record.read_text().splitlines()]
     assert steps == [*range(20, steps[-1] + 1, 20)]         # no line is lost, none repeated
+
+
+@pytest.mark.parametrize("name", [name for name in DIVIDED if METHODS[name].classes is None])
+def test_weight_decay_counts_once_however_many_ranks_there_are(tmp_path, name):
+    """Also where it is a part of the clean loss."""
+    one, three = run_of(tmp_path / "one", name, decay=0.05, steps=3), run_of(tmp_path / "three", name, decay=0.05, steps=3)
+    for run in with_bases(one):
+        train(run)
+    assert on_ranks(3, three) == [{}] * 3
+    assert_same(three, one, 2e-4)
+
+
+def test_rank_0_alone_touches_files_and_says_when(tmp_path, monkeypatch):
+    """Here a step takes a second on rank 0 and longer on the others; a checkpoint is due 1.5 seconds after the one before."""
+    run, step, own, told = run_of(tmp_path, "reweight"), trainers.Descent.step, threading.local(), []
+
+    def slow(self, learned, t):
+        own.now += 1.0 + self.comm.rank
+        return step(self, learned, t)
+
+    def noted(name, f):
+        return lambda *args, **how: told.append((own.rank, name)) or f(*args, **how)
+    monkeypatch.setattr(trainers.Descent, "step", slow)
+    monkeypatch.setattr(loop, "SAVE_INTERVAL", 1.5)
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: own.now))
+    for place, name in ((loop, "_open"), (loop, "write_record"), (loop.tree, "save")):
+        monkeypatch.setattr(place, name, noted(name, getattr(place, name)))
+
+    def program(comm):
+        own.rank, own.now = comm.rank, 0.0
+        train(run, comm=comm)
+    ranks.run(3, program)
+    assert told == [(0, name) for name in ("_open", "write_record", "save", "write_record", "save", "save", "write_record", "save")]    # of steps 2, 3, 5, 6
+
+
+def test_each_rank_drops_units_of_its_own(tmp_path, monkeypatch):
+    """In every step and for both batches; or an example and its neighbor on the next rank would lose the same ones."""
+    keys, key = [], trainers.Descent._key
+    monkeypatch.setattr(trainers.Descent, "_key", lambda self, *which: keys.append(tuple(key(self, *which))) or key(self, *which))
+    run = run_of(tmp_path, "reweight", steps=2, every=2)
+    ranks.run(3, lambda comm: train(run, comm=comm))
+    assert len(keys) == len({*keys}) == 3 * 2 * 2
+
+
+def test_ranks_on_the_same_cores_share_them(monkeypatch):
+    """Three of six ranks are here, one of them bound to cores of its own; mpiexec may have said how many threads there are."""
+    limits, here = [], platform.node()
+    others = [(here, [*range(8)]), (here, [8, 9]), *[("elsewhere", [*range(8)])] * 3]
+    comm = types.SimpleNamespace(size=6, rank=0, gather=lambda mine: [mine, *others] if isinstance(mine, tuple) else ["a process"] * 6)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {*range(8)}, raising=False)
+    monkeypatch.setattr(training.threadpoolctl, "threadpool_limits", limits.append)
+    monkeypatch.setenv("MINIGRAD_THREADS", "3")
+    assert training.share_machine(comm).splitlines()[5] == "rank 5: a process" and os.environ["MINIGRAD_THREADS"] == "3"
+    monkeypatch.delenv("MINIGRAD_THREADS")
+    training.share_machine(comm)
+    assert os.environ["MINIGRAD_THREADS"] == "4" and limits == [3, 4] and training.share_machine(Alone()) == ""

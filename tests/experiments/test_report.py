@@ -495,3 +495,20 @@ def test_parts_of_a_page(tmp_path):
     assert text.startswith("<!DOCTYPE html>") and "<title>a &amp; b</title>" in text and "p { color: red }</style>" in text and "<p>±</p>" in text
     with pytest.raises(MinigradError):
         html_page.write(tmp_path / "none" / "p.html", "", "")
+
+
+def test_each_share_has_a_picture_of_its_own(tmp_path, undrawn, monkeypatch):
+    told = []
+    monkeypatch.setattr(figures, "all_methods", lambda lines, path, caption, share, paper: told.append(share) or path.write_bytes(b"new"))
+    shutil.copy(RESULTS / "imbalance-paper.jsonl", tmp_path)
+    page = page_of(tmp_path)
+    captions = [alt for alt, _ in page.pictures if alt.startswith("Test error of every method")]
+    assert told == [0.9, 0.95, 0.98, 0.99, 0.995] and captions == [f"Test error of every method where {100 * share:g} % of the examples are of one class." for share in told]
+
+
+@pytest.mark.parametrize("name, called", [("cifar10", "CIFAR-10"), ("cifar100", "CIFAR-100"), ("svhn", "svhn")])
+@pytest.mark.parametrize("bias, how", [("background", "flipped to one class, the background"), ("uniform", "flipped to random classes"), ("labels-worse", "wrong")])
+def test_a_task_is_told_in_words(name, called, bias, how):
+    labels = {"data": name, "network": "resnet-8", "bias": bias, "share": 0.4, "clean": 100, "method": "uniform", "seed": 0}
+    assert report_tasks.describe([results.Result("a", "", labels, [], None)]).startswith(f"{called}: 40 % ")
+    assert report_tasks.explain(labels) == f"In training 40 % of the labels are {how}; 100 clean images and the test images have right labels."

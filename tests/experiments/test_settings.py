@@ -4,7 +4,10 @@ Sources: Ren et al. 2018 and the authors' code; where they disagree, see figure2
 """
 import dataclasses
 import hashlib
+import inspect
 import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -339,3 +342,41 @@ def test_some_values_of_the_paper():
     assert paper.FIGURE_4["cifar10"]["reweight"][15] == 84.40 and paper.FIGURE_5["cifar10"]["uniform"][0.5] == 48.75
     assert paper.FIGURE_6["background"]["uniform"][3] == 0.89 and paper.FIGURE_7["reweight"]["validation"][80_000] == 87.3
     assert paper.FIGURE_7_STEPS == 80_000
+
+
+def test_what_the_help_says_is_what_is_run():
+    """Methods, shares, seeds, steps and rate of Figure 2, which its help lists by hand."""
+    quick, night, paper_mode = re.split(r"\n  (?=\w)", figure2.DEFAULTS.strip().replace("\n         ", " "))
+    methods, shares, seeds, steps, rate = re.fullmatch(r"quick  methods (.*), shares (.*), seeds (.*), steps (\d+), rate ([\d.]+)", quick).groups()
+    runs = planned("imbalance")
+    assert (values(runs, "method"), values(runs, "share"), values(runs, "seed")) == (methods.split(), [*map(float, shares.split())], [*map(int, seeds.split())])
+    assert {(run.settings.steps, run.settings.rate) for run in runs} == {(int(steps), float(rate))}
+    methods, shares, most, ours, rate = re.fullmatch(r"paper  methods (.*), shares (.*), the authors' ten seeds, steps (\d+) but (\d+) of reweight .*; rate ([\d.]+)", paper_mode).groups()
+    runs = planned("imbalance", "--mode", "paper")
+    assert (values(runs, "method"), values(runs, "share"), len(values(runs, "seed"))) == (methods.split(), [*map(float, shares.split())], 10)
+    assert {(run.method.name == "reweight", run.settings.steps, run.settings.rate) for run in runs} == {(True, int(ours), float(rate)), (False, int(most), float(rate))}
+    assert [*map(float, night.removeprefix("night  as paper, shares ").split())] == values(planned("imbalance", "--mode", "night"), "share")
+
+
+def test_how_long_quick_mode_takes():
+    """As the page says: two runs at a time, 20 ms for a plain step and 40 ms for one of Algorithm 1. Figure 2 was measured."""
+    text = (pathlib.Path(__file__).parents[2] / "experiments" / "README.md").read_text().replace("\n", " ")
+    plain, ours = map(int, re.search(r"two at a time: (\d+) ms for a plain step, (\d+) ms for one of Algorithm 1", text).groups())
+    for name in ("table1", "table2", "figure4", "figure5", "figure6", "figure7"):
+        runs = {run.name: run for each in planned(name) for run in (each, each.base) if run}.values()
+        minutes = sum(run.settings.steps * (ours if run.method.name == "reweight" else plain) for run in runs) / 2 / 60e3
+        assert abs(minutes - float(COMMANDS[name].quick.removesuffix(" min"))) <= 0.501, name
+    assert abs(float(COMMANDS["imbalance"].quick.removesuffix(" min")) - float(re.search(r"`imbalance` took ([\d.]+) minutes", text)[1])) < 0.2
+
+
+def test_who_invented_a_method_is_told_alike():
+    """In the table of methods, and in the docstring of what is its own: criterion, weights, or how it rebuilds the training set."""
+    told = []
+    for name, method in METHODS.items():
+        own = [] if isinstance(method, Boosted) else [method.criterion, method.rule, getattr(method.rule, "weigh", None), method.rebuild]
+        docs = " ".join(" ".join(part.__doc__.split()).replace("et al.", "et al") for part in own if inspect.isfunction(part) and part.__doc__)
+        if re.search(r"\w, (19|20)\d\d", docs):
+            first, year = re.match(r"([\w-]+).* (\d{4})$", method.source).groups()
+            assert re.search(rf"\b{first}\b[^.;]* {year}\b", docs), name
+            told.append(name)
+    assert told == ["smote", "focal", "dice", "low_loss", "mentor", "bootstrap_soft", "bootstrap_hard", "adaptation", "adaptation_confusion", "meta_weight_net"]

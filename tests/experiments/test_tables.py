@@ -1,8 +1,12 @@
 """Three public tables: the tasks are as documented, every method runs on the rows it should, and the command works."""
+import concurrent.futures
 import json
+import threading
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_wine
+from sklearn.model_selection import train_test_split
 
 from experiments import command_line
 from experiments.figures import common
@@ -146,3 +150,60 @@ def test_an_error_of_the_file_system_promises_no_resume(tmp_path, capsys, monkey
 def test_what_cannot_be_run(arguments, says, tmp_path, capsys):
     assert command_line.main(["tables", *arguments, "--out", str(tmp_path)]) == 2
     assert says in capsys.readouterr().err and {path.name for path in tmp_path.iterdir()} <= {".lock"}
+
+
+@pytest.mark.parametrize("bias", tables.BIASES)
+def test_what_is_done_to_a_table(bias):
+    """Rows of the rare classes are left out, and labels flipped, by the bias; columns are scaled by the rows to train on alone."""
+    found, (X, y) = task("wine", bias, 2), load_wine(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=2)
+    rank = np.array([np.sum(y[:k] == c) for k, c in enumerate(y)])
+    kept = (rank < 5) | (y > 0) | ((rank - 5) % 20 == 0) | (bias == "flips")        # one of three classes is rare
+    mean, scale, wrong = X[kept].mean(0), X[kept].std(0), found.y != y[kept]
+    np.testing.assert_allclose(found.X, (X[kept] - mean) / scale, atol=1e-9)
+    np.testing.assert_allclose(found.X_test, (X_test - mean) / scale, atol=1e-9)
+    np.testing.assert_array_equal(found.y_test, y_test)
+    np.testing.assert_array_equal(found.clean, rank[kept] < 5)
+    assert not wrong[found.clean].any() and wrong.sum() == (0 if bias == "imbalance" else round(0.4 * np.sum(~found.clean)))
+
+
+def test_methods_are_what_their_names_say():
+    """The rows, and of the classifier the kind, the weights of classes, early stopping and Algorithm 1; each of its parts has the seed."""
+    rows = {"clean rows half *": "half", "clean rows alone *": "clean", "Algorithm 1 *": "marked"}
+    for name, method in METHODS.items():
+        kind, *more = name.split(", ")
+        model = method.make(random_state=7)
+        parts = [part for _, part in getattr(model, "steps", [("", model)])]
+        assert method.rows == rows.get(more[-1] if more else "", "all"), name
+        assert [type(part).__name__.removesuffix("Classifier") for part in parts] == [each.removesuffix("Classifier") for each in kind.split(" + ")]
+        assert {part.get_params()["random_state"] for part in parts} == {7}, name
+        settings = parts[-1].get_params()
+        assert (settings.get("class_weight") == "balanced") == ("balanced" in more), name
+        assert settings.get("early_stopping", False) == ("early stopping" in more), name
+        assert settings.get("method", "no") == ({"Algorithm 1 *": "reweight"}.get(more[0], more[0]) if kind == "ReweightedClassifier" else "no"), name
+
+
+def test_lines_are_in_the_order_of_the_tasks(monkeypatch, capsys):
+    """Whichever is done first: here the last one."""
+    class Backwards:
+        def __init__(self, *settings):
+            self.count = 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def submit(self, f, *task):
+            future, self.count = concurrent.futures.Future(), self.count + 1
+            threading.Timer(0.3 - 0.1 * self.count, future.set_result, [[task]]).start()
+            return future
+    monkeypatch.setattr(tables.concurrent.futures, "ProcessPoolExecutor", Backwards)
+    tasks = [("wine", bias, 0, 5) for bias in ("imbalance", "flips")]
+    assert tables.run_all(tasks, 1) == tasks
+
+
+def test_the_score_counts_each_class_alike():
+    """Whoever always says the same is right in half of two classes, of which one has 53 and one 90 rows to test on."""
+    assert tables.score(tables.Method(Witness), task("breast cancer", "flips", 1), 1) == pytest.approx(50)

@@ -409,3 +409,17 @@ def test_parts_that_share_images_are_noticed(monkeypatch):
     monkeypatch.setattr(tasks, "_split", lambda labels, free, clean, validation, *rest: (free, free[:clean], free[:validation]))
     with pytest.raises(AssertionError, match="the parts of a task share images"):
         noisy(images_of(100), images_of(10), 0, validation=100)
+
+
+def test_both_classes_of_one_digit_are_noticed(sample):
+    with pytest.raises(AssertionError, match="the parts of a task share images"):
+        tasks.imbalance(sample, 0.9, generator(0), digits=(4, 4))
+
+
+def test_methods_without_a_clean_set_see_the_wrong_labels_too():
+    """They train on the biased set, as it is, and the clean images."""
+    source = Images(np.arange(2000).reshape(-1, 1, 1, 1), np.repeat([4, 9], 1000))
+    task = imbalance(source, 0.7, generator(0), total=400, flip="background", target=0, flip_share=0.5)
+    for whole, train, clean in zip(task.baseline, task.train, task.clean):
+        np.testing.assert_array_equal(whole, np.concatenate([train, clean]))
+    assert task.baseline.wrong.sum() == task.train.wrong.sum() > 100 and len(task.baseline) == 400

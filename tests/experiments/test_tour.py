@@ -89,3 +89,15 @@ def test_third_derivatives_of_normalization(name, shape, eps):
     assert float(exact) == pytest.approx(third, rel=1e-4, abs=1e-4)
     if torch.__version__.startswith("2.13."):               # as the page says; a later version may be right
         assert derivative(3) != pytest.approx(third, rel=1e-3, abs=1e-3)
+
+
+def test_the_pictures_are_of_what_their_captions_say():
+    """By the operations in them; the derivative's begins with those of the program, and its result is the last add."""
+    names = tour.run(PAGE).names
+    graphs = {name: make(names) for name, (_, make) in tour.PICTURES.items()}
+    operations = {name: [operation.name for operation in graph.operations if operation.parents] for name, graph in graphs.items()}
+    assert operations["tape"] == ["exp", "multiply"]
+    assert operations["normalization"] == ["sum", "divide", "subtract", "multiply", "sum", "divide", "add", "sqrt", "divide"]
+    assert operations["losses"][0] == "conv2d" and operations["losses"][-1] == "cross_entropy" and graphs["losses"].operations[-1].shape == (8,)
+    assert operations["gradient"][:3] == ["exp", "multiply", "sum"] and operations["gradient"][-1] == "add"
+    assert [graph.operations[graph.results[0]].name for graph in graphs.values()] == [names[-1] for names in operations.values()]

@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import gc
+import io
 import json
 import math
 import os
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import time
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -24,12 +27,13 @@ import minigrad as mg
 from experiments import COMMANDS, command_line
 from experiments.methods import METHODS, TrainsOn
 from experiments.paper import command, figure2
-from experiments.training import loop, pool, runs, trainers
+from experiments.training import folders, loop, pool, ranks, runs, trainers
 from experiments.training.folders import prepare_folder, read_record
 from experiments.training.loop import train
 from experiments.training.runs import NotFinite, OutOfMemory, Problem, Run, Settings
 from minigrad import FileError, MinigradError, nn, tree
 from minigrad.backend import generator
+from minigrad.distributed import Alone
 
 
 class Logistic(nn.Module):
@@ -700,3 +704,95 @@ def test_an_error_in_a_worker_reaches_the_caller(tmp_path):
 def test_keys_of_runs_are_apart():
     keys = [(7, runs.DATA), (7, runs.INIT), *((7, runs.STEPS, t) for t in range(3)), (7, runs.REBUILD), (8, runs.DATA)]
     assert len({generator(key).integers(2**62) for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize("other", [{"method": "uniform"}, {"key": 1}])
+def test_a_checkpoint_under_the_name_of_another_run_is_refused(tmp_path, other):
+    """A copy, of the same settings: it has another method, or another seed."""
+    run, foreign = run_of(tmp_path / "a"), run_of(tmp_path / "b", **other)
+    train(foreign)
+    run.checkpoint.write_bytes(foreign.checkpoint.read_bytes())
+    with pytest.raises(FileError, match="the checkpoint of another run"):
+        train(run)
+    assert not run.record.exists()
+
+
+@pytest.mark.parametrize("change", [{"test_error": None}, {"train_error": "few"}])
+def test_a_record_without_its_errors_is_not_complete(tmp_path, change):
+    """Pictures of it would fail."""
+    run = run_of(tmp_path)
+    *first, last = train(run)
+    run.record.write_text("".join(json.dumps(line) + "\n" for line in [*first, {**last, **change}]))
+    assert not runs.has_full_record(run)
+    assert train(run)[-1] == last and runs.has_full_record(run)
+
+
+def test_a_folder_must_have_room(tmp_path, monkeypatch):
+    """Free space is in megabytes; and where a quota says otherwise, the first bytes that are written tell."""
+    for free, enough in ((7_000_001, True), (6_999_999, False)):
+        monkeypatch.setattr(folders.shutil, "disk_usage", lambda path, free=free: types.SimpleNamespace(free=free))
+        with contextlib.nullcontext() if enough else pytest.raises(FileError, match="less than 7 MB free.*\n  help: --out FOLDER, with 7 MB"):
+            folders.check_folder(tmp_path, 7)
+
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    monkeypatch.setattr(folders.tempfile, "TemporaryFile", lambda dir: Full())
+    with pytest.raises(FileError, match="results cannot be written there .*Disk quota exceeded.*\n  help: --out FOLDER, with 5 MB"):
+        folders.check_folder(tmp_path / "other")
+
+
+def test_files_of_processes_that_may_not_be_asked_stay(tmp_path, monkeypatch):
+    """A process of another user is alive. A number beyond all processes belongs to none."""
+    kill, big = os.kill, 10 ** 30
+
+    def guarded(pid, number):
+        if pid == 77:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        return kill(pid, number)
+    monkeypatch.setattr(os, "kill", guarded)
+    for pid in (77, big):
+        (tmp_path / f".a.jsonl.{pid}").write_text("somebody's")
+    prepare_folder(tmp_path, {}, False, 1).close()
+    assert {*os.listdir(tmp_path)} - {".lock", "settings.json"} == {".a.jsonl.77"}
+
+
+@pytest.mark.parametrize("sweep", [lambda run, work: pool.run_all([run], 1, types.SimpleNamespace(submit=work), quiet=True), lambda run, work: ranks.train_all([run], Alone(), work, quiet=True)],
+                         ids=["processes", "ranks"])
+def test_sigterm_ends_a_sweep_as_ctrl_c_does(tmp_path, sweep):
+    """And afterwards it does what it did before."""
+    heard = []
+    before = [signal.signal(number, lambda *args: heard.append(args)) for number in (signal.SIGTERM, signal.SIGINT)]
+    mine = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sweep(run_of(tmp_path), lambda *work: os.kill(os.getpid(), signal.SIGTERM))
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == mine and not heard
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before):
+            signal.signal(number, handler)
+
+
+def test_nothing_of_a_run_stays_in_memory(tmp_path, monkeypatch):
+    """A trainer and its step refer to each other: without a collection it would stay, with its images and its graph on a GPU."""
+    kept = []
+    monkeypatch.setattr(loop, "gc", gc)
+
+    def watched(run, comm):
+        trainer = trainers.trainer_of(run, comm)
+        kept.append(weakref.ref(trainer))
+        return trainer
+    monkeypatch.setattr(loop, "trainer_of", watched)
+    gc.disable()
+    try:
+        train(run_of(tmp_path))
+        assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_one_run_at_a_time_on_a_gpu_and_workers_with_the_same_backend(monkeypatch):
+    monkeypatch.setattr(pool, "_cores", lambda: 6)
+    for name, jobs in (("cupy", 1), ("numpy", 6)):
+        monkeypatch.setattr(pool.backend, "name", lambda name=name: name)
+        assert pool.default_jobs() == jobs and pool._environment(2)["MINIGRAD_BACKEND"] == name

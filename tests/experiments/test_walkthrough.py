@@ -204,7 +204,7 @@ def test_a_moved_theta_hat_would_be_said(tmp_path):
 # --------------------------------------------------------------------------------------------------- the command
 
 def test_the_command_runs_without_warnings(tmp_path):
-    root = pathlib.Path(walkthrough.__file__).parent.parent
+    root = pathlib.Path(walkthrough.__file__).parents[2]
     done = subprocess.run([sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-m", "experiments.walkthrough",
                            "--seed", "1"], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8"})
@@ -222,3 +222,30 @@ def test_the_command_line(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert walkthrough.main(["--out", str(tmp_path / "file")]) == 2
     assert "cannot be written there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_each_number_stands_where_it_belongs(seed, tmp_path, drawn):
+    """On the edge of its parameter; in its node below the numbers of the examples before, in the color of its example."""
+    t = trace(seed)
+    walkthrough.draw(t, tmp_path / "a.png")
+    x, y = walkthrough_picture.COLUMNS, walkthrough_picture.ROWS
+
+    def at(axes, column, row):
+        """Return the texts of a node, from top to bottom, with their colors."""
+        texts = [text for text in axes.texts if text.get_zorder() == 4 and abs(text.get_position()[0] - x[column]) < 0.1 and abs(text.get_position()[1] - row) < 0.45]
+        return [(text.get_text(), text.get_color()) for text in sorted(texts, key=lambda text: -text.get_position()[1])]
+    for k, tree_of, form in ((0, t.theta, "{:.1f}"), (4, t.v, "{:.3f}"), (5, t.v, "{:.3f}")):
+        on_edges = [(text.get_position(), text.get_text()) for text in drawn[0].axes[k].texts if text.get_zorder() == 2]
+        for weights, start, end, share in ((np.vstack([tree_of["W1"], tree_of["b1"]]), "x", "h", 0.34), (np.vstack([tree_of["W2"], tree_of["b2"]]), "h", "s", 0.5)):
+            for (i, j), value in np.ndenumerate(weights):
+                far = y[j] if end == "h" else y[1]
+                near = min(on_edges, key=lambda each: abs(each[0][1] - y[i] - share * (far - y[i])) + abs(each[0][0] - x[start] - share * (x[end] - x[start])))
+                assert near[1] == form.format(value + 0.0), (k, start, i, j)
+    for k, batch, nodes in ((0, t.noisy, t.forward), (3, t.clean, t.forward_clean)):
+        colors = [walkthrough_picture.COLORS[name] for name in batch.names]
+        for unit in (0, 1):
+            assert at(drawn[0].axes[k], "x", y[unit])[1:] == [(f"{value + 0.0:.1f}", color) for value, color in zip(batch.x[:, unit], colors)]
+            assert at(drawn[0].axes[k], "h", y[unit])[1:] == [(f"{value + 0.0:.3f}", color) for value, color in zip(nodes["h"][:, unit], colors)]
+        boxes = [text for text in at(drawn[0].axes[k], "l", y[1]) + [each for row in (2.26, 0.54) for each in at(drawn[0].axes[k], "l", row)] if text[0].startswith("$l$")]
+        assert {*boxes} == {(f"$l$ = {loss:.3f}", color) for loss, color in zip(nodes["l"], colors)}
