@@ -191,6 +191,7 @@ def _mpi():
             finally:
                 if not all(each.done() for each in executor.going):         # stopped: who trains cannot hear it
                     sys.stdout.flush()
+                    time.sleep(0.5)                         # mpiexec has passed on what was printed by then
                     world.Abort(130)
     if world.rank:
         sys.exit()
