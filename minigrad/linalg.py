@@ -195,7 +195,7 @@ def lstsq(a: Array, b: Array, rcond: float | None = None) -> tuple[Array, Array,
                                  "a has shape (m, n), b (m,) or (m, k)"))
     if Box not in (type(a), type(b)):
         return module_of(a, b).linalg.lstsq(a, b, rcond)        # type: ignore[no-any-return]
-    if rcond is None or rcond < 0:                          # NumPy's -1 is the rounding error itself
+    if rcond is None or rcond <= 0:                         # NumPy's -1, and 0, are the rounding error itself
         dtype = raw(a).dtype if raw(a).dtype.kind in "fc" else float
         rcond = numpy.finfo(dtype).eps * (max(m, n) if rcond is None else 1)
     x, s = matmul(matrices.pinv(a, rcond=rcond), b), svd(a, compute_uv=False)

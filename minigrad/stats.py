@@ -53,8 +53,9 @@ class _Distribution:
     def _standard(self, x: Array, args: Sequence[Array], params: Mapping[str, Array]) -> tuple[Array, Any, Array]:
         """Return z, the parameters and the scale. Raises DTypeError where one is missing or unknown."""
         names = [*self.names, "loc", "scale"]
-        given = {"loc": 0.0, "scale": 1.0, **dict(zip(names, args)), **params}
-        if given.keys() != {*names} or len(args) > len(names):
+        placed = dict(zip(names, args))
+        given = {"loc": 0.0, "scale": 1.0, **placed, **params}
+        if given.keys() != {*names} or len(args) > len(names) or placed.keys() & params.keys():
             raise DTypeError(f"stats.{self.name}: functions of x, {', '.join(names)}; given are x, {', '.join(given)}")
         *parameters, loc, scale = [given[name] for name in names]
         z = ops.divide(subtract(x, loc), scale)

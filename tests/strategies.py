@@ -137,4 +137,7 @@ def trees(draw, max_leaves=5):
     """Draw nested containers and modules of arrays, with empty nodes, None, and one array that occurs several times."""
     some = [array(draw, smooth, s) for s in draw(st.lists(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=2),
                                                           min_size=1, max_size=3))]
-    return draw(st.recursive(st.sampled_from(some) | st.none(), nodes, max_leaves=max_leaves))
+    t, x = draw(st.recursive(st.sampled_from(some) | st.none(), nodes, max_leaves=max_leaves)), array(draw, smooth, (2,))
+    pair = draw(st.sampled_from([{"a": x, "b": x + 1.0}, {Part.HEAD: x + 1.0, 0: t, "b": x}, collections.OrderedDict(b=x, a=x + 1.0),
+                                 collections.defaultdict(list, b=x + 1.0, a=x), [x + 1.0, x], Point(x, x + 1.0)]))
+    return draw(st.sampled_from([pair, t, (t, pair), {"layer2": t, "layer10": pair}, Point(pair, t), Layer(pair, np.array([1.0, np.nan]))]))

@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 import types
 
 import numpy as np
@@ -158,3 +159,28 @@ def test_a_gradient_on_the_device_is_that_on_the_host():
         results.append([mg.to_host(g) for g in mg.grad(f, (0, 1))(mg.xp.asarray(x), mg.xp.asarray(k))])
     for a, b in zip(*results):
         np.testing.assert_allclose(a, b, rtol=1e-10)
+
+
+#import: import tracemalloc
+
+
+def test_what_is_measured_may_fail(device):
+    """Nothing is measured any more afterwards, and a measurement around it goes on."""
+    with pytest.raises(ZeroDivisionError), backend.peak_memory():
+        1 / 0
+    assert not tracemalloc.is_tracing()
+    with backend.peak_memory() as peak:
+        with pytest.raises(ZeroDivisionError), backend.peak_memory():
+            1 / 0
+        x = mg.xp.ones(1 << 18)
+    assert peak() >= x.nbytes and not tracemalloc.is_tracing()
+
+
+def test_a_backend_that_is_refused_changes_nothing(monkeypatch):
+    """Neither the arrays that are made nor the faster forms in use."""
+    rows, before = dict(backend.table), backend.name()
+    monkeypatch.setattr(backend, "cupy_or_reason", lambda: (None, "there is none"))
+    for wrong in ("cupy", "jax", "", None, 3):
+        with pytest.raises(mg.MinigradError):
+            mg.use(wrong)
+        assert backend.name() == before and dict(backend.table) == rows

@@ -287,3 +287,29 @@ def test_buffers_that_no_derivative_needs_may_be_used_again():
     np.testing.assert_array_equal(mg.grad(f)(np.zeros(2)), [8.0, 12.0])
     model, x = mlp(np.random.default_rng(0), (3, 4, 2), normalize=True), np.ones((4, 3), "float32")
     check_buffers(lambda model: mg.mean(mg.nn.cross_entropy(model(x), np.zeros(4, int))), model)
+
+
+class Workspace:
+    """Passes with memory of their own, which every call writes to."""
+
+    def __init__(self):
+        self.slope = np.empty(2)
+
+    def passes(self, x):
+        self.slope[:] = 2.0 * x
+        return x * x, self.times, lambda g: (self.slope * g,)
+
+    def times(self, t):
+        return self.slope * t
+
+
+SPACE = Workspace()
+
+
+@pytest.mark.parametrize("passes", [SPACE.passes, lambda x: SPACE.passes(x), lambda x: (SPACE.passes(x)[0], SPACE.times, SPACE.times)], ids=["method", "function", "methods"])
+def test_a_workspace_that_is_used_again_is_found(passes):
+    """... also where the object of a method is all that knows it."""
+    square = mg.with_derivative(lambda x: x * x, passes)
+    check_buffers(square, np.ones(2))
+    with pytest.raises(DerivativeError, match="keeps the array"):
+        check_buffers(lambda x: square(square(x) + 1.0), np.ones(2))

@@ -179,3 +179,13 @@ def test_a_flag_that_went_becomes_a_step_after():
 def test_an_argument_under_both_names_is_refused():
     with pytest.warns(DeprecationWarning), pytest.raises(mg.DTypeError, match="kernel_size"):
         mg.avg_pool2d(X, window=2, kernel_size=2)
+
+
+def test_a_line_warns_once_by_default():
+    """As Python's warnings do, so that a loop does not fill the screen; another line warns again."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            _ = optim.Optimiser
+        _ = optim.Optimiser
+    assert len(seen) == 2 and len({warning.lineno for warning in seen}) == 2

@@ -342,3 +342,43 @@ def test_no_failure_hangs(tmp_path, name, what):
     done = ranks.start(3, "-m", "mpi4py", "-m", "tests.ranks", path, MINIGRAD_RANK_TIMEOUT="8")
     assert done.returncode != 0 and time.monotonic() - start < 100
     assert all(text in done.stderr for text in what), done.stderr
+
+
+@given(st.integers(0, 20), st.integers(1, 4))
+def test_whole_undoes_part(n, size):
+    """Also where ranks have different numbers of rows, or none; its pull is the part of the sum over ranks."""
+    x, g = np.arange(2.0 * n).reshape(n, 2), np.arange(2.0 * n).reshape(n, 2) ** 2
+
+    def program(comm):
+        y, pull = mg.vjp(lambda own: distributed.whole(own, comm), part(x, comm))
+        return mg.to_host(y), mg.to_host(pull(g)[0]), len(part(x, comm))
+    found = ranks.run(size, program)
+    for y, pulled, _ in found:
+        np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(np.concatenate([pulled for _, pulled, _ in found]), size * g)
+    assert sum(count for *_, count in found) == n
+
+
+@pytest.mark.parametrize("a, b", [(np.float64(1.0), np.nextafter(1.0, 2.0)), (0.0, -0.0), (np.int64(2 ** 53), np.int64(2 ** 53 + 1)), (np.float32(1e-45), np.float32(0.0)), (np.complex128(1.0), 1.0 + 1e-300j)])
+def test_one_bit_of_a_parameter_is_a_difference(a, b):
+    first, second = all_errors(2, lambda comm: check_equal({"w": np.ones(3), "x": np.asarray([a, b])[[comm.rank]]}, comm))
+    assert first == second and "rank 1 differ" in first
+
+
+def test_a_rank_that_was_waited_for_in_vain_is_lost():
+    """Then the program ends on all ranks, which would wait for ever at its end; else it ends as it is."""
+    ended, request = [], types.SimpleNamespace(Test=lambda: False)
+    comm = object.__new__(communicators.MPICommunicator)
+    communicators.Communicator.__init__(comm, 0, 2)
+    comm.comm, comm.timeout, comm._count, comm._where, comm._pending = types.SimpleNamespace(Abort=ended.append), 0.01, 1, {}, []
+    comm._end()
+    assert not comm.lost and ended == []
+    with pytest.raises(RankError, match="rank 0 has waited 0 s for rank 1, in vain"):
+        comm._wait(request)
+    comm._end()
+    assert comm.lost and ended == [1] and comm._pending == [request]        # MPI may still write to what it holds
+
+
+@pytest.mark.needs("mpi")
+def test_messages_of_a_program_are_its_own(tmp_path):
+    assert ranks.mpi("tests.rank_programs", "own_messages", size=2, folder=tmp_path) == [None, "mine"]

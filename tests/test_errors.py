@@ -800,3 +800,29 @@ def test_true_is_no_axis(f):
             f(x, True)
         with pytest.raises((mg.MinigradError, TypeError)):
             mg.grad(lambda x: mg.sum(f(x, True)))(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("call, kind", [(lambda: mg.optim.piecewise(0.1, 5), TypeError), (lambda: mg.nn.zeros((2, -1)), ValueError), (lambda: mg.stack([np.ones(2), np.ones(3)]), ValueError),
+                                        (lambda: mg.linalg.inv(np.zeros((2, 2))), np.linalg.LinAlgError)])
+def test_the_error_below_is_kept_as_the_cause(call, kind):
+    """What went wrong inside is read in the traceback."""
+    with pytest.raises(mg.MinigradError) as caught:
+        call()
+    assert type(caught.value.__cause__) is kind
+
+
+class Strange:
+    """An object that cannot be printed."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __repr__(self):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [TypeError(), ValueError("no"), RuntimeError(), AttributeError("x"), KeyError(1)])
+def test_an_argument_that_cannot_be_printed_is_told_without_it(error):
+    for call in (lambda: mg.optim.piecewise(0.1, Strange(error)), lambda: mg.nn.he_normal(mg.backend.generator(0), Strange(error))):
+        with pytest.raises(mg.DTypeError, match="Strange"):
+            call()

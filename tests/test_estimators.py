@@ -751,3 +751,32 @@ def test_of_equal_losses_on_what_is_held_out_the_first_counts():
     """At rest no pass has a lower one than the first: training stops after n_iter_no_change more."""
     model = quick(early_stopping=True, n_iter_no_change=3, max_iter=20, learning_rate_init=1e-12).fit(X, Y, clean=CLEAN)
     assert len({*model.validation_losses_}) == 1 and model.n_iter_ == 4
+
+
+def test_masked_labels_are_not_written_to():
+    values = np.ma.array(np.array(["a", "b", "c"], object), mask=[False, True, False])
+    found = mg.labels.without_objects(values)
+    assert found.tolist() == ["a", None, "c"] and values.data.tolist() == ["a", "b", "c"] and values.mask.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("make", [list, tuple, np.array, pandas.Series, *[functools.partial(np.array, dtype=dtype) for dtype in ("uint8", "uint64", "int8", "int32", object)]])
+def test_clean_rows_may_be_integers_of_any_type(make):
+    np.testing.assert_array_equal(mg.labels.clean_indices(make([0, 3]), 5), [0, 3])
+
+
+@pytest.mark.parametrize("values", [["a", None], [1.0, np.nan], np.array(["2020-01-01", "NaT"], "datetime64[D]"), pandas.Series([1, None], dtype="Int64"), pandas.Series(["a", pandas.NA], dtype=object),
+                                    np.ma.array([1, 2], mask=[False, True]), pandas.to_datetime(pandas.Series(["2020-01-01", None])), [[1.0], [np.nan]], np.array([1.0, np.nan], "float16")])
+def test_a_label_that_is_missing_is_located(values):
+    with pytest.raises(DataError, match="y has no label at index 1\n  help: leave out rows without a label"):
+        mg.labels.known_labels(values, "y")
+
+
+def test_what_is_kept_of_the_best_pass_is_all_of_it():
+    """Parameters, averages and the optimizer's state: whoever goes on from them takes the step that came next."""
+    rng = np.random.default_rng(0)
+    X, y, kept = rng.normal(size=(60, 4)), rng.integers(0, 2, 60), []
+    fitted = ReweightedClassifier(method="uniform", early_stopping=True, learning_rate_init=0.03, batch_size=16, n_iter_no_change=5, random_state=0).fit(
+        X, y, after_pass=lambda it: kept.append(copy.deepcopy(it._fitted())))
+    best = int(np.argmin(fitted.validation_losses_))
+    assert 0 < best < fitted.n_iter_ - 1 and tree.same(fitted._fitted(), kept[best])
+    assert [int(now.optimizer["count"]) for now in kept[:best + 1]] == [3 * (1 + int(np.argmin(fitted.validation_losses_[:k + 1]))) for k in range(best + 1)]

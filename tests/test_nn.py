@@ -1,5 +1,6 @@
 """Layers, their state, and the losses."""
 import collections
+import copy
 import dataclasses
 
 import numpy as np
@@ -369,3 +370,40 @@ def test_initial_values_have_the_variance_they_say(s):
         assert most == np.inf or abs(x).max() > 0.95 * most
     assert nn.zeros(3, "float64").dtype == np.float64 and nn.zeros(3).dtype == np.float32
 
+
+#import: import copy
+
+
+def test_a_layer_of_ones_own_is_called_by_its_own_apply():
+    """Also one made of BatchNorm, which Sequential joins with the ReLU after it."""
+    class Doubled(nn.BatchNorm):
+        def apply(self, x, state=None, train=True, key=None):
+            y, state = super().apply(x, state, train, key)
+            return 2.0 * y, state
+    x, layer = np.random.default_rng(0).normal(size=(6, 3)).astype("float32"), Doubled.init(3)
+    model = nn.Sequential((layer, mg.relu, nn.Dropout(0.5)))
+    y, (state, *_) = model.apply(x, model.init_state())
+    expected, moved = layer.apply(x, layer.init_state())
+    np.testing.assert_array_equal(y, np.maximum(expected, 0.0))
+    assert tree.same(state, moved) and abs(y).max() > 0
+
+
+def test_nothing_that_is_passed_to_a_layer_is_changed():
+    """Neither the state, in whatever container it comes, nor the examples."""
+    model = nn.Sequential((nn.Linear.init(np.random.default_rng(0), 3, 4), nn.BatchNorm.init(4), mg.relu, nn.Checkpoint(nn.Sequential((nn.BatchNorm.init(4), mg.tanh)))))
+    x, moved = np.random.default_rng(1).normal(size=(6, 3)).astype("float32"), model.apply(np.ones((6, 3), "float32"), model.init_state())[1]
+    for state in (model.init_state(), list(moved)):
+        before = copy.deepcopy((state, x, model))
+        for train in (True, False):
+            model.apply(x, state, train, 1)
+        model.predict(x, state)
+        assert tree.same((state, x, model), before)
+
+
+@pytest.mark.parametrize("model", [nn.Sequential(()), nn.Sequential((nn.Sequential(()), nn.BatchNorm.init(3), mg.relu)), nn.Checkpoint(nn.Sequential((nn.Sequential(()),))), nn.Dropout(0.5), nn.Linear.init(np.random.default_rng(0), 3, 3)], ids=repr)
+def test_a_state_keeps_its_structure(model):
+    """So that what was saved at first can be loaded in place of it later, also of layers without any."""
+    x, state = np.ones((4, 3), "float32"), model.init_state()
+    for train in (True, False):
+        for given in (state, model.apply(x, state, True, 1)[1]):
+            assert tree.flatten(model.apply(x, given, train, 1)[1])[1] == tree.flatten(state)[1]

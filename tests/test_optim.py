@@ -336,3 +336,32 @@ def test_the_average_of_all_steps():
 def test_clipping_of_nothing(nothing):
     clipped = optim.clip_by_global_norm(nothing, 1.0)
     assert tree.flatten(clipped)[1] == tree.flatten(nothing)[1] and all((a == b).all() for a, b in zip(tree.flatten(clipped)[0], tree.flatten(nothing)[0]))
+
+
+@pytest.mark.parametrize("make", [optim.sgd, lambda **how: optim.sgd(momentum=0.9, **how), optim.adam], ids=["sgd", "momentum", "adam"])
+def test_what_decays_is_chosen_by_the_parameters(make):
+    """... themselves, not by their gradients or averages; once for each leaf."""
+    seen = []
+    optimizer = make(weight_decay=0.1, decays=lambda leaf: (seen.append(leaf), leaf is P["b"])[1])
+    found = optimizer.update(G, optimizer.init(P), P, 0.1)[0]
+    plain = make().update(G, make().init(P), P, 0.1)[0]
+    assert len(seen) == 2 and seen[0] is P["w"] and seen[1] is P["b"]
+    np.testing.assert_array_equal(found["w"], plain["w"])
+    np.testing.assert_allclose(found["b"], plain["b"] - 0.01 * P["b"])
+
+
+@given(st.lists(st.integers(0, 30), max_size=6), st.integers(0, 5))
+def test_a_schedule_counts_all_its_boundaries(boundaries, warmup):
+    """In any order, and one named twice counts twice."""
+    rate = optim.piecewise(2.0, boundaries, 0.5, warmup)
+    for step in range(32):
+        expected = 2.0 * 0.5 ** len([b for b in boundaries if b <= step]) * (min((step + 1) / warmup, 1.0) if warmup else 1.0)
+        np.testing.assert_allclose(rate(step), expected)
+        np.testing.assert_allclose(rate(np.array(step)), expected)
+
+
+@pytest.mark.parametrize("make", [lambda rate: optim.cosine(rate, 10, warmup=2), lambda rate: optim.piecewise(rate, (3, 5), warmup=2), lambda rate: optim.piecewise(0.5, (3, 5), rate)])
+def test_schedules_are_differentiated_by_their_numbers(make):
+    """As every rate is: the numbers of a schedule may be what is learned."""
+    for step in (0, 1, 4, 7, 20):
+        check_derivatives(lambda rate, step=step: make(rate)(step), 0.3, order=2)

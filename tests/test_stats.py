@@ -145,3 +145,23 @@ def test_the_derivative_by_the_degrees_of_freedom(df):
         assert found == pytest.approx((scipy.t.logpdf(x, df + h) - scipy.t.logpdf(x, df - h)) / (2.0 * h), rel=1e-5)
     else:
         assert found == pytest.approx(-(x ** 4 - 2 * x * x - 1) / (4 * df * df) * 1.0, rel=2.0 / df * 10 + 1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_densities_of_vectors_keep_their_type(dtype):
+    """Also beside numbers and lists of Python, and with a covariance that is singular."""
+    x, cov, flat = P.astype(dtype), COV.astype(dtype), np.diag([1.5, 0.0, 2.0]).astype(dtype)
+    share = (x / x.sum()).astype(dtype)
+    calls = [lambda x: stats.multivariate_normal.logpdf(x, P.astype(dtype), cov), lambda x: stats.multivariate_normal.pdf(x, P.astype(dtype), flat, allow_singular=True),
+             lambda x: stats.dirichlet.logpdf(x / x.sum(), [1.5, 2.5, 3.1]), lambda x: stats.dirichlet.pdf((x / x.sum())[:2], P.astype(dtype)), lambda x: stats.dirichlet.pdf(share, x)]
+    for f in calls:
+        y, pull = mg.vjp(f, x)
+        assert y.dtype == f(x).dtype == pull(y)[0].dtype == dtype
+    assert stats.multivariate_normal.entropy(x, cov).dtype == dtype
+
+
+def test_a_parameter_given_twice_is_refused():
+    """By position and by name: one of them would be lost."""
+    for f in (stats.norm.logpdf, stats.norm.cdf, stats.norm.pdf):
+        with pytest.raises(DTypeError, match="functions of x, loc, scale; given are x"):
+            f(1.0, 0.5, loc=0.2)

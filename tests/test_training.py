@@ -227,3 +227,10 @@ def test_a_held_out_loss_that_is_not_finite_is_an_error():
     model = mlp(generator(0), (1, 9, 2))
     with np.errstate(over="ignore", invalid="ignore"), pytest.raises(DataError, match="the loss of held-out examples is not finite\n  help: standardize"):
         training.balanced_loss(training.Fitted(model, None, None), training.Rows(np.full((2, 1), 3e38), np.array([0, 1])))
+
+
+def test_no_rows_have_no_probabilities():
+    network = training.default_network(generator(0), (2, 3), 4)
+    now = training.Fitted(network, network.init_state(), None)
+    assert training.flatten(np.zeros((0, 2, 3))).shape == (0, 6) and training.flatten(np.zeros(5)).shape == (5, 1)
+    assert training.probabilities(now, np.zeros((0, 2, 3))).shape == (0, 4)

@@ -423,3 +423,23 @@ def test_several_argnums_in_any_form_are_a_tuple(transform):
         np.testing.assert_array_equal(transform(f, several)(2.0, 3.0), whole)
     np.testing.assert_array_equal(transform(f, np.int64(1))(2.0, 3.0), one)
     assert np.shape(transform(f, [1])(2.0, 3.0))[:1] == (1,)
+
+
+@pytest.mark.parametrize("transform", [mg.grad, mg.value_and_grad, mg.jacobian, mg.jacfwd, mg.jacrev, mg.hessian], ids=lambda transform: transform.__name__)
+@pytest.mark.parametrize("argnums", [0, 1, 2, -1, -2])
+def test_one_of_several_arguments_is_the_only_one_of_a_function_of_it(transform, argnums):
+    """... with the others held, also where these have other shapes, and with aux."""
+    xs = np.array([0.3, -0.7]), np.array([[1.1, 0.2, -0.4]]), np.array(0.9)
+
+    def f(a, b, c):
+        return mg.sum(a * a) * mg.sum(mg.sin(b)) * c ** 3 + mg.sum(mg.exp(b)) * c
+
+    def alone(x):
+        full = list(xs)
+        full[argnums] = x
+        return f(*full)
+    expected = transform(alone)(xs[argnums])
+    found = transform(f, argnums)(*xs), transform(lambda *xs: (f(*xs), "aux"), argnums, has_aux=True)(*xs)
+    for a, b, c in zip(*(mg.tree.flatten(y)[0] for y in (expected, *found)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+        np.testing.assert_allclose(a, c, rtol=1e-12)

@@ -411,3 +411,72 @@ def test_whatever_is_saved_can_be_loaded(tmp_path_factory, values):
         return
     found = tree.load(path, saved)
     assert [*found] == [*saved] and all((found[name] == saved[name]).all() for name in saved)
+
+
+LAYOUTS = {"transposed": lambda x: x.T, "reversed": lambda x: x[:, ::-1], "every other": lambda x: x[:, ::2], "one row for all": lambda x: np.broadcast_to(x[0], x.shape),
+           "another byte order": lambda x: x.astype(">f8"), "read-only": lambda x: x[1:].copy(), "unaligned": lambda x: np.frombuffer(b"0" + x.tobytes(), "float64", offset=1)}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_leaf_of_any_layout_is_saved_as_it_reads(tmp_path, name):
+    x = LAYOUTS[name](np.arange(12.0).reshape(3, 4))
+    before = x.tolist()
+    tree.save(tmp_path / "m", {"x": x})
+    found = tree.read(tmp_path / "m")[0]["x"]
+    assert found.tolist() == before == x.tolist() and found.dtype == np.float64
+
+
+def test_a_file_fits_where_types_are_equal_and_numbers_keep_their_digits(tmp_path):
+    t = {"w": np.ones(2), "rate": 0.1, "step": 2 ** 40 + 1, "on": True}
+    tree.save(tmp_path / "m", t)
+    found = tree.load(tmp_path / "m", {"w": np.zeros(2), "rate": 0.0, "step": 0, "on": False})
+    assert {name: leaf.tolist() for name, leaf in found.items()} == {**t, "w": [1.0, 1.0]}
+    for dtype in ("float32", "float16", "int64", "bool"):
+        with pytest.raises(ShapeError, match="w does not fit"):
+            tree.load(tmp_path / "m", {**t, "w": np.zeros(2, dtype)})
+
+
+@pytest.mark.parametrize("make", [dict, collections.OrderedDict, functools.partial(collections.defaultdict, float)], ids=["dict", "OrderedDict", "defaultdict"])
+def test_equal_leaves_in_another_order_do_not_change_places(tmp_path, make):
+    """Of equal shapes, so that nothing but the names tells them apart; and what a dict is made with stays."""
+    p, g = make([("a", np.array([1.0])), ("b", np.array([2.0]))]), make([("b", np.array([20.0])), ("a", np.array([10.0]))])
+    assert tree.flatten(p)[1] != tree.flatten(g)[1]
+
+    def names(t):
+        assert type(t) is type(p) and getattr(t, "default_factory", None) is getattr(p, "default_factory", None)
+        return {name: float(leaf[0]) for name, leaf in t.items()}
+    y, J = mg.linearize(lambda t: tree.map(lambda x: 3.0 * x, t), p)
+    assert names(tree.map(lambda a, b: a + b, p, g)) == {"a": 11.0, "b": 22.0} and names(y) == {"a": 3.0, "b": 6.0}
+    assert names(J.push(g)) == names(J.pull(g)) == names(mg.jvp(lambda t: tree.map(lambda x: 3.0 * x, t), (p,), (g,))[1]) == {"a": 30.0, "b": 60.0}
+    assert names(mg.vjp(lambda t: tree.map(lambda x: 3.0 * x, t), p)[1](g)[0]) == {"a": 30.0, "b": 60.0}
+    for optimizer in (optim.sgd(), optim.sgd(momentum=0.5), optim.rmsprop(), optim.adam()):
+        state = optimizer.update(p, optimizer.init(p), p, 0.1)[1]
+        for a, b in zip(optimizer.update(g, state, p, 0.1), optimizer.update(make([("a", g["a"]), ("b", g["b"])]), state, p, 0.1)):
+            assert tree.same(a, b)
+    tree.save(tmp_path / "m", p)
+    assert names(tree.load(tmp_path / "m", g)) == {"a": 1.0, "b": 2.0}
+
+
+def test_same_is_symmetric_and_tells_all_of_these_apart():
+    found = [{"a": 1}, {"a": 1, "b": 2}, {"a": 2}, {}, [1], [1, 2], (1,), (1, 2), None, "a", 1, 2, np.ones(2), np.ones(3), np.ones(2, int), np.ones((2, 1)), np.array([1.0, np.nan]),
+             functools.partial(mg.sum, axis=0), functools.partial(mg.sum), Setting(np.ones(2)), Setting(np.ones(3)), Activation(1.0), Activation(None), float("nan")]
+    for i, a in enumerate(found):
+        assert [tree.same(copy.deepcopy(a), b) for b in found] == [tree.same(b, copy.deepcopy(a)) for b in found] == [i == k for k in range(len(found))]
+
+
+def test_no_file_stays_open(tmp_path):
+    """Neither after what was written and read, nor after an error: the next one opened has the number that it had before."""
+    def next_one():
+        handle = os.open(os.devnull, os.O_RDONLY)
+        os.close(handle)
+        return handle
+    before = next_one()
+    (tmp_path / "damaged").write_bytes(b"\x08")
+    for _ in range(3):
+        tree.save(tmp_path / "m", {"a": np.ones(3)})
+        tree.load(tmp_path / "m", {"a": np.zeros(3)})
+        for wrong in (lambda: tree.write_whole(tmp_path / "none" / "m", b""), lambda: tree.write_whole(tmp_path, b""), lambda: tree.write_whole(tmp_path / "m", "text"),
+                      lambda: tree.load(tmp_path / "damaged", {}), lambda: tree.load(tmp_path, {}), lambda: tree.load(tmp_path / "none", {})):
+            with pytest.raises(FileError):
+                wrong()
+    assert next_one() == before

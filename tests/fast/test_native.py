@@ -3,6 +3,7 @@
 In most tests the compiler is a script that copies a library which was compiled once (`compiler`).
 """
 import ctypes
+import functools
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -392,3 +394,33 @@ def test_sanitizers_find_nothing(tmp_path):
     flags = "-march=native -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
     rows_hold(tmp_path, ("tests/fast/test_table.py", "tests/fast/test_native_kernels.py"), CC="gcc", MINIGRAD_CFLAGS=flags,
               LD_PRELOAD=preloaded, ASAN_OPTIONS="detect_leaks=0", PYTHONMALLOC="malloc")
+
+
+#import: import functools
+#import: import threading
+
+
+@pytest.mark.needs("cc")
+def test_one_thread_compiles_and_the_others_wait(compiler, monkeypatch):
+    compiler.does("sleep 0.5;" + COPIES)
+    monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
+    found = []
+    both = [threading.Thread(target=lambda: found.append(native.library("f"))) for _ in range(3)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert compiler.runs() == 1 and len({id(library) for library in found}) == 1 and found[0].vector() > 1
+
+
+def test_which_lines_of_the_system_tell_a_processor(monkeypatch):
+    """A virtual machine may hide instructions that its model has; the clock of the moment tells nothing."""
+    def named(**lines):
+        text = "".join(f"{name.replace('_', ' ')}\t: {value}\n" for name, value in lines.items())
+        monkeypatch.setattr(pathlib.Path, "exists", lambda path: True)
+        monkeypatch.setattr(pathlib.Path, "read_text", lambda path: text)
+        return native.processor()
+    about = dict(processor=0, model_name="A", flags="sse avx2", Features="neon", CPU_part=1, cpu_MHz=1000.0, bogomips=5000.0)
+    one = named(**about)
+    assert {named(**about, **{"physical_id": 1}), named(**{**about, "cpu_MHz": 2000.0}), named(**{**about, "bogomips": 1.0})} == {one}
+    assert len({one, *[named(**{**about, name: "other"}) for name in ("model_name", "flags", "Features", "CPU_part")]}) == 5

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -374,3 +375,71 @@ def test_large_products_in_chunks(n, k, m, threads, monkeypatch):
         np.testing.assert_allclose(found[-1], a @ b, atol=1e-10)
         np.testing.assert_allclose(mg.matmul(a.T.copy().T, np.asfortranarray(b)), a @ b, atol=1e-10)
     np.testing.assert_array_equal(*found)
+
+
+#import: import weakref
+
+
+def test_a_helper_that_waits_holds_nothing(threads):
+    """The arrays of its last job are freed, however long the next one is in coming."""
+    threads(3)
+
+    def use():
+        x = np.ones(10)
+        th.map_chunks(lambda i: (time.sleep(0.002), x[i]), list(range(10)))
+        return weakref.ref(x)
+    held, end = use(), time.monotonic() + 10.0
+    while held() is not None and time.monotonic() < end:
+        time.sleep(0.01)
+    assert held() is None
+
+
+def test_an_error_of_the_caller_comes_out_when_nobody_works_any_more(threads):
+    threads(3)
+    caller, begun, busy = threading.current_thread(), threading.Event(), []
+
+    def work(left):
+        if threading.current_thread() is caller:
+            assert begun.wait(60)
+            raise ZeroDivisionError
+        busy.append(None)
+        begun.set()
+        time.sleep(0.2)
+        busy.pop()
+    with pytest.raises(ZeroDivisionError):
+        th.run(work, [0, 1, 2])
+    assert not busy
+
+
+@pytest.mark.parametrize("a, b", [("float32", "float64"), ("float64", "float32"), ("float32", "float32"), ("int64", "float32"), ("float32", "complex64"), ("float16", "float32")])
+@pytest.mark.parametrize("shapes", [((90, 70), (70, 50)), ((50, 70), (70, 90)), ((9, 30, 20), (20, 25)), ((20, 30), (9, 30, 25))])
+def test_large_products_of_two_types_have_numpys(a, b, shapes, monkeypatch):
+    monkeypatch.setattr(fast_products, "CHUNK", 1 << 12)
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-3, 4, shapes[0]).astype(a), rng.integers(-3, 4, shapes[1]).astype(b)
+    y, expected = mg.matmul(a, b), np.matmul(a, b)
+    assert y.dtype == expected.dtype
+    np.testing.assert_array_equal(y, expected)
+
+
+FORKS_LATER = """
+import os, threadpoolctl, numpy as np
+from minigrad.fast import threads as th
+def counts():
+    return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
+first = counts()
+th.map_chunks(lambda i: i, [0, 1, 2])
+again = counts()
+threadpoolctl.threadpool_limits(1, user_api="blas")
+child = os.fork()
+if not child:
+    os._exit(0 if counts() == {1} else 1)
+print(first == again == {2}, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.needs("fork")
+def test_a_child_has_the_blas_threads_of_its_parent():
+    """... of the moment of the fork, not those that were put back some time before."""
+    result = run(FORKS_LATER, MINIGRAD_THREADS="2", OPENBLAS_NUM_THREADS="2", PYTHONWARNINGS="ignore")
+    assert result.stdout.strip() == "True 0", result.stdout + result.stderr

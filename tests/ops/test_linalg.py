@@ -240,3 +240,35 @@ def test_a_constant_of_integers_beside_a_traced_value():
         found, right = (mg.vjp(lambda b, a=a: f(a, b), x) for a in (whole, whole.astype(float)))
         np.testing.assert_allclose(found[0], right[0], rtol=1e-14)
         np.testing.assert_allclose(found[1](right[0])[0], right[1](right[0])[0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_results_may_be_written_to_where_numpys_may(name):
+    """... and so may those of the next call: nothing is kept, and no argument is changed."""
+    a = 4.0 * A
+    before = a.copy()
+    for _ in range(2):
+        found, expected = (PLAIN[name](m, a, a[:, :2]) for m in (linalg, np.linalg))
+        for x, y in zip(*(f if isinstance(f, tuple) else (f,) for f in (found, expected))):
+            np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6)
+            if isinstance(y, np.ndarray):
+                assert x.flags.writeable == y.flags.writeable
+                if y.flags.writeable and not np.shares_memory(x, a):
+                    x[...] = 0.0
+    np.testing.assert_array_equal(a, before)
+
+
+def test_a_cut_of_0_cuts_nothing():
+    """0 is not None: the smallest singular value counts."""
+    a = np.diag([1.0, 1e-20])
+    for cut in (0.0, 0, np.float64(0.0)):
+        np.testing.assert_allclose(linalg.pinv(a, cut), np.diag([1.0, 1e20]))
+        np.testing.assert_allclose(jvp(lambda a, cut=cut: linalg.pinv(a, cut), (a,), (a,)), [np.diag([1.0, 1e20]), np.diag([-1.0, -1e20])])
+        assert linalg.matrix_rank(a, cut) == 2
+    assert linalg.pinv(a)[1, 1] == 0.0 and linalg.matrix_rank(a) == 1
+
+
+@pytest.mark.parametrize("cut", [0.0, -1, None, 1e-30, 0.5])
+def test_a_cut_of_least_squares_is_the_same_where_it_is_traced(cut):
+    a, b = np.diag([1.0, 1e-20]), np.array([1.0, 1e-20])
+    np.testing.assert_allclose(jvp(lambda a: linalg.lstsq(a, b, cut)[0], (a,), (a,))[0], linalg.lstsq(a, b, cut)[0])

@@ -385,3 +385,29 @@ def test_a_number_makes_nothing_wider(name, dtype):
 def test_linspace_needs_a_number_of_points(num):
     with pytest.raises(mg.ShapeError, match=f"linspace: num = {num} is not an integer, 0 or more"):
         mg.grad(lambda a: mg.sum(mg.linspace(a, 2.0, num)))(1.0)
+
+
+@pytest.mark.parametrize("dtype", [None, "float64", "float32"])
+def test_an_array_of_an_array_is_a_copy(dtype):
+    """As in NumPy, also of one in a list, or of the same type."""
+    for given in (np.ones(3), [np.ones(3)], np.ones((2, 3)).T):
+        y = mg.array(given, dtype)
+        y += 1.0
+        assert (np.asarray(given) == 1.0).all() and (y == 2.0).all() and y.dtype == (dtype or float)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_lies_in_the_other_triangle_is_not_read(bad):
+    """Neither in a value nor in a derivative, plain or traced."""
+    a = np.array([[2.0, 0.5, 0.3], [0.5, 3.0, -0.4], [0.3, -0.4, 1.5]])
+    lower, upper = np.where(np.tri(3, dtype=bool), a, bad), np.where(np.tri(3, dtype=bool).T, a, bad)
+    b = np.arange(3.0)
+    for f, x in ((mg.tril, lower), (mg.triu, upper), (lambda x: mg.linalg.solve_triangular(x, b, lower=True), lower), (lambda x: mg.linalg.solve_triangular(x, b), upper),
+                 (mg.linalg.cholesky, lower), (lambda x: mg.linalg.cholesky(x, upper=True), upper), (lambda x: mg.linalg.eigh(x).eigenvalues, lower),
+                 (lambda x: mg.linalg.eigh(x, "U").eigenvalues, upper), (mg.linalg.eigvalsh, lower), (lambda x: mg.linalg.eigvalsh(x, "U"), upper)):
+        y, J = linearize(f, x)
+        expected = linearize(f, np.where(np.isfinite(x), x, a))
+        np.testing.assert_allclose(y, expected[0], rtol=1e-12)
+        np.testing.assert_allclose(f(x), expected[0], rtol=1e-12)
+        np.testing.assert_allclose(J.pull(y), expected[1].pull(expected[0]), rtol=1e-12, atol=1e-15)
+        assert not J.pull(y)[~np.isfinite(x)].any()

@@ -178,3 +178,11 @@ def test_nothing_in_nothing_out():
     y, J = mg.linearize(lambda x: mg.max_pool2d(x, 3, 2, "same"), np.ones((0, 6, 6, 2)))
     assert y.shape == J.push(np.ones((0, 6, 6, 2))).shape == (0, 3, 3, 2) and J.pull(y).shape == (0, 6, 6, 2)
     assert mg.conv2d(np.ones((1, 4, 4, 1)), np.ones((2, 2, 1, 1)), np.int64(2)).shape == (1, 2, 2, 1)
+
+
+def test_unfold_is_a_view_where_nothing_is_padded():
+    x = np.arange(96.0).reshape(2, 6, 4, 2)
+    for how in ({}, {"stride": 2}, {"padding": "valid"}, {"stride": (3, 1), "padding": ((0, 0), (0, 0))}):
+        y = mg.unfold(x, (3, 2), **how)
+        assert np.shares_memory(x, y) and y[0, 0, 0, 1, 1, 0] == x[0, 1, 1, 0]
+    assert not np.shares_memory(x, mg.unfold(x, 3, 1, 1))
