@@ -377,11 +377,11 @@ def kernels_of(function, *args):
 
 @pytest.mark.needs("fakecuda")
 def test_the_operations_take_them(cupy):
-    """A step of a small network runs every kernel there is; in float16, only batch normalization has some, in float32."""
+    """A step of a small network runs every kernel there is; in float16, only batch normalization and cross entropy have some, in float32."""
     x, y = on_device(drawn((5, 9, 9, 4), "float32"), np.arange(5) % 3)
     assert kernels_of(small_step, x, y) == KERNELS | {"sums", "sgd"} and small_step(x, y).dtype == "float32"
     x = x.astype("float16")
-    assert kernels_of(small_step, x, y) == {"normalize", "normalize_slope", "sums"} and small_step(x, y).dtype == "float16"
+    assert kernels_of(small_step, x, y) == {"normalize", "normalize_slope", "sums", "move_averages", "cross_entropy", "cross_entropy_push", "cross_entropy_pull"} and small_step(x, y).dtype == "float16"
 
 
 def test_a_batch_is_convolved_in_chunks(cupy, monkeypatch):
