@@ -777,7 +777,7 @@ def test_a_traced_value_has_what_an_array_has_or_says_what_to_write():
 def test_functions_of_other_libraries_are_refused_by_the_name_of_ours():
     import scipy.special
     for f, ours in ((lambda x: scipy.special.erf(x), "scipy.special.erf(x): .*minigrad.special.erf(x) takes"), (lambda x: scipy.special.expit(x), "minigrad.special.expit(x)"),
-                    (lambda x: np.linalg.outer(x, x), "numpy.linalg.outer(x): .*minigrad.outer(x)"), (lambda x: np.emath.sqrt(x), "numpy.lib.scimath.sqrt(x): "),
+                    (lambda x: np.linalg.outer(x, x), "numpy.linalg.outer(x): .*minigrad.outer(x)"), (lambda x: np.emath.sqrt(x), "sqrt(x): this would lose"),
                     (lambda x: np.emath.log(x), "this would lose"), (lambda x: np.emath.power(x, 2), "this would lose"), (lambda x: np.emath.arccos(x), "this would lose")):
         with pytest.raises(TraceError, match=ours.replace("(", r"\(").replace(")", r"\)").replace(": .*", r"(.|\n)*")):
             mg.grad(lambda x: mg.sum(f(x)))(np.array([0.3, 0.6]))
