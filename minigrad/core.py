@@ -251,7 +251,7 @@ class Tape(list[tuple[Any, "Maps", Shape | None]]):
                 g = sums.pop(k, None)
                 if g is not None:
                     for i, J in self[k][1]:
-                        if type(J) is not LinearMap:
+                        if not isinstance(J, LinearMap):
                             raise errors.no_map(self[k][0].name, J)
                         c = J.pull(g)
                         if getattr(c, "shape", None) != self[i][2]:
@@ -273,7 +273,7 @@ def push_all(primitive: Primitive, pairs: Maps, s: Shape | None) -> Any:
     total = None
     for t, J in pairs:
         if t is not None:
-            if type(J) is not LinearMap:
+            if not isinstance(J, LinearMap):
                 raise errors.no_map(primitive.name, J)
             t = J.push(t)
             if getattr(t, "shape", None) != s:

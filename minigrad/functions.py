@@ -192,7 +192,7 @@ def _push_again(f: Callable[..., Any], xs: Sequence[Any], ts: Sequence[Any]) -> 
 # ------------------------------------------------------------------------------ derivatives written by hand
 
 def _brief(found: Any) -> str:
-    return f"a tuple of {len(found)}" if isinstance(found, tuple) else f"a {type(found).__name__}"
+    return f"a {type(found).__name__}" + (f" of {len(found)}" if isinstance(found, (tuple, list)) else "")
 
 
 class with_derivative:
@@ -251,7 +251,7 @@ class with_derivative:
             def pull_all(g: Any) -> Any:
                 if first_order and type(g) is not Box:
                     found = pull(g)
-                    cotangents = tuple(c for c in found if c is not None) if isinstance(found, tuple) else ()
+                    cotangents = tuple(c for c in found if c is not None) if isinstance(found, (tuple, list)) else ()
                     if len(cotangents) != len(given):
                         raise DTypeError(f"{self.__name__}(...): its pull returned {_brief(found)}, and not "
                                          f"{len(given)} cotangents\n  help: return a tuple with one for each argument, "

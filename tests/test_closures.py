@@ -299,6 +299,11 @@ def test_any_web_of_functions_is_computed_again(data):
     np.testing.assert_allclose(again[1], plain[1], rtol=1e-12)
 
 
+def test_cotangents_may_come_in_a_list():
+    square = mg.with_derivative(lambda x, n: x * x, lambda x, n: (x * x, lambda t, _: 2 * x * t, lambda g: [2 * x * g, None]))
+    assert grad(lambda x: square(x, None))(3.0) == 6.0
+
+
 def test_two_that_call_each_other():
     def f(w, x):
         def a(x, n):
