@@ -92,19 +92,25 @@ def check_covered(y: NDArray[Any], clean: NDArray[Any], classes: NDArray[Any]) -
 
 def clean_indices(clean: Any, n: int) -> NDArray[Any]:
     """Return the indices of the clean rows. Raises DataError unless clean is a mask (n,), or different indices."""
-    rows = without_objects(clean)
-    rows = rows if rows.size else rows.astype(int)          # [] is an array of floats
     help = f"a mask of {n} bools, True for the rows of X that are known to be right, or the indices of these rows"
-    if rows.dtype.kind not in "biu" or rows.ndim != 1 or rows.dtype.kind == "b" and len(rows) != n:
-        raise DataError(message("fit", f"clean is neither a mask of {n} rows nor indices", [("clean", rows, "")], help))
-    if rows.dtype.kind == "b":
-        rows = numpy.flatnonzero(rows)
+    rows = row_indices("fit", "clean", clean, n, help)
     if not len(rows):
         raise DataError(message("fit", "clean has no row", [], help))
-    if rows.min() < 0 or rows.max() >= n:
-        raise DataError(message("fit", f"clean has indices from {rows.min()} to {rows.max()}, of {n} rows", [], help))
+    return rows
+
+
+def row_indices(call: str, name: str, values: Any, n: int, help: str) -> NDArray[Any]:
+    """Return the indices of rows, if any. Raises DataError unless these are a mask (n,), or different indices."""
+    rows = without_objects(values)
+    rows = rows if rows.size else rows.astype(int)          # [] is an array of floats
+    if rows.dtype.kind not in "biu" or rows.ndim != 1 or rows.dtype.kind == "b" and len(rows) != n:
+        raise DataError(message(call, f"{name} is neither a mask of {n} rows nor indices", [(name, rows, "")], help))
+    if rows.dtype.kind == "b":
+        rows = numpy.flatnonzero(rows)
+    if len(rows) and (rows.min() < 0 or rows.max() >= n):
+        raise DataError(message(call, f"{name} has indices from {rows.min()} to {rows.max()}, of {n} rows", [], help))
     if len(numpy.unique(rows)) < len(rows):
-        raise DataError(message("fit", "clean has the same index twice: numbers 0 and 1 are not a mask", [], help))
+        raise DataError(message(call, f"{name} has the same index twice: numbers 0 and 1 are not a mask", [], help))
     return rows
 
 

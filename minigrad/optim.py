@@ -335,10 +335,9 @@ def ema(average: Tree, params: Tree, decay: Rate, step: Any = None) -> Tree:
     the weight decay^k / (1 + decay + ... + decay^step). `average` keeps its types: begin with float32 at least.
     """
     d = _number("ema", "decay", decay)
-    if step is not None and type(d) is float and d == 1.0:     # the weights of all are equal
-        move = _number("ema", "step", 1.0 / (step + 1))
-    else:
-        move = _number("ema", "step", 1.0 - d if step is None else (1.0 - d) / (1.0 - d ** (step + 1)))
+    equal = type(d) is float and d == 1.0                   # the weights of all
+    move = _number("ema", "step", 1.0 - d if step is None else 1.0 / (step + 1) if equal else
+                   (1.0 - d) / (1.0 - d ** (step + 1)))
     return tree.map(lambda a, p: _axpy(move, astype(p, a.dtype) - a, a), average, params)
 
 

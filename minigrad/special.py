@@ -212,7 +212,7 @@ def logsumexp(a: Array, axis: int | tuple[int, ...] | None = None, b: Array = No
     Without it, a sum below 0 has the result NaN. A constant b of 0 masks an element.
     """
     a = ops.asarray(a)
-    if b is None and not return_sign or not raw(a).size and not return_sign:
+    if not return_sign and (b is None or not raw(a).size):
         return ops.logsumexp(a, axis, keepdims)
     a, b = ops.broadcast_arrays(a, as_parameter(1.0 if b is None else b, a))
     a = a if is_traced(b) else where(b == 0.0, -math.inf, a)

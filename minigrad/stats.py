@@ -73,15 +73,19 @@ class _Distribution:
 
     def logpdf(self, x: Array, *args: Array, **params: Array) -> Array:
         """Return the logarithm of the density."""
-        z, parameters, scale = self._standard(x, args, params)
-        outside = (raw(z) < self.support[0]) | (raw(z) > self.support[1])
-        return where(outside, -math.inf, self._log(where(outside, INSIDE, z), *parameters) - log(scale))
+        outside, z, parameters, scale = self._inside(x, args, params)
+        return where(outside, -math.inf, self._log(z, *parameters) - log(scale))
 
     def pdf(self, x: Array, *args: Array, **params: Array) -> Array:
         """Return the density."""
+        outside, z, parameters, scale = self._inside(x, args, params)
+        return where(outside, 0.0, self._density(z, *parameters) / scale)
+
+    def _inside(self, x: Array, args: Sequence[Array], params: Mapping[str, Array]) -> tuple[Array, Array, Any, Array]:
+        """Return where z lies outside of the support, z with INSIDE there, the parameters and the scale."""
         z, parameters, scale = self._standard(x, args, params)
         outside = (raw(z) < self.support[0]) | (raw(z) > self.support[1])
-        return where(outside, 0.0, self._density(where(outside, INSIDE, z), *parameters) / scale)
+        return outside, where(outside, INSIDE, z), parameters, scale
 
 
 class _Discrete(_Distribution):

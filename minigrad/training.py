@@ -25,6 +25,7 @@ from . import nn, optim, tree
 from .backend import generator, is_float, to_host, xp
 from .boundary import guard
 from .errors import DataError, message, shape
+from .labels import row_indices
 from .models import mlp
 from .ops import mean, reshape, softmax, sum
 from .reweight import reweighted_gradient
@@ -131,12 +132,14 @@ def one_pass(plan: Plan, now: Fitted, rows: Rows, clean: Rows, number: int,
     _check_rows("rows", rows)
     if plan.method == "reweight":
         _check_rows("clean", clean)
-    used = numpy.arange(len(rows.y)) if used is None else _indices(used, len(rows.y))
+    n = len(rows.y)
+    used = numpy.arange(n) if used is None else row_indices(
+        "one_pass", "used", used, n, f"a mask of {n} bools, or different indices from 0 to {n - 1}")
     for what, count in (("training set", len(used)), ("clean set", len(clean.y) if plan.method == "reweight" else 1)):
         if not count:
             raise DataError(f"one_pass: the {what} has no row\n  help: one row of each class at least")
     balance = _balance(rows.y[used]) if plan.method == "proportion" else None
-    weights, positive, means = xp.zeros(len(rows.y), "float32"), xp.zeros(len(rows.y), bool), xp.zeros(3, "float32")
+    weights, positive, means = xp.zeros(n, "float32"), xp.zeros(n, bool), xp.zeros(3, "float32")
     order = generator((plan.seed, ORDER, number)).permutation(used)
     for k, indices in enumerate(numpy.array_split(order, math.ceil(len(used) / plan.batch_size))):
         key, batch, at = (plan.seed, STEP, number, k), rows.take(indices), xp.asarray(indices)
@@ -165,18 +168,6 @@ def _check_rows(name: str, rows: Rows) -> None:
     if shape(rows.x)[:1] != shape(rows.y)[:1]:
         raise DataError(message("one_pass", f"{name} are examples without a label each", [
             ("x", rows.x, ""), ("y", rows.y, "")], "pass as many labels as examples"))
-
-
-def _indices(used: Any, n: int) -> NDArray[Any]:
-    """Return the indices of rows. Raises DataError unless these are a mask (n,), or different indices."""
-    rows = numpy.asarray(used)
-    if rows.dtype == bool and rows.shape == (n,):
-        return numpy.flatnonzero(rows)
-    if rows.size and (rows.dtype.kind not in "iu" or rows.ndim != 1 or rows.min() < 0 or rows.max() >= n
-                      or len(numpy.unique(rows)) < len(rows)):
-        raise DataError(message("one_pass", "these are not rows to train on", [("used", rows, "")],
-                                f"a mask of {n} bools, or different indices from 0 to {n - 1}"))
-    return rows.astype(int)
 
 
 def _is_finite(now: Fitted) -> bool:

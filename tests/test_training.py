@@ -207,9 +207,9 @@ def test_parameters_that_are_not_finite_end_the_pass(settings):
 
 
 @pytest.mark.parametrize("x, y, used, says", [
-    (np.ones((9, 3)), np.zeros(9, int), np.ones(8, bool), "not rows to train on"), (np.ones((9, 3)), np.zeros(9, int), np.ones((9, 1), bool), "not rows to train on"),
-    (np.ones((9, 3)), np.zeros(9, int), [0, 0], "not rows to train on"), (np.ones((9, 3)), np.zeros(9, int), [9], "a mask of 9 bools, or different indices from 0 to 8"),
-    (np.ones((9, 3)), np.zeros(9, int), [-1], "not rows to train on"), (np.ones((9, 3)), np.zeros(9, int), [0.5], "not rows to train on"),
+    (np.ones((9, 3)), np.zeros(9, int), np.ones(8, bool), "used is neither a mask of 9 rows nor indices"), (np.ones((9, 3)), np.zeros(9, int), np.ones((9, 1), bool), "used is neither a mask of 9 rows nor indices"),
+    (np.ones((9, 3)), np.zeros(9, int), [0, 0], "used has the same index twice"), (np.ones((9, 3)), np.zeros(9, int), [9], "a mask of 9 bools, or different indices from 0 to 8"),
+    (np.ones((9, 3)), np.zeros(9, int), [-1], "used has indices from -1 to -1, of 9 rows"), (np.ones((9, 3)), np.zeros(9, int), [0.5], "used is neither a mask of 9 rows nor indices"),
     (np.ones((9, 3)), np.zeros(8, int), None, "rows are examples without a label each"), (np.ones((9, 3)), np.zeros(10, int), None, "as many labels as examples"),
     (np.ones((9, 3)).tolist(), np.zeros(9, int), None, r"a list and a ndarray, not two arrays\n  help: Rows"), (np.ones((9, 3)), [0] * 9, None, "a ndarray and a list")])
 def test_rows_that_do_not_belong_together_are_refused(x, y, used, says):
