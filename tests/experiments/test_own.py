@@ -429,7 +429,7 @@ def test_a_photo_with_damaged_facts_is_read_or_named(tmp_path):
             except FileError as error:
                 assert str(error).startswith(f"{path}: this image cannot be read (")
                 raised.add(type(error.__cause__))
-    assert TypeError in raised
+    assert any(not issubclass(each, (OSError, ValueError)) for each in raised)      # which ones depends on Pillow's version
 
 
 def test_images_are_turned_resized_and_sorted(tmp_path):
