@@ -79,7 +79,20 @@ def cupy_or_reason() -> tuple[Any, str]:
 Row = tuple[Callable[..., Any] | None, Callable[..., Any] | None]   # the faster forms on NumPy and on CuPy; None: none
 table: dict[Hashable, Row] = {}         # operation -> row, of those in use: minigrad/fast puts them here
 _rows: dict[Hashable, Row] = {}         # ... of all there are
-FAST = os.environ.get("MINIGRAD_FAST", "1") != "0"
+
+
+def flag(name: str, default: bool) -> bool:
+    """Return whether an environment variable is 1, or the default where it is unset or empty.
+
+    Raises BackendError unless it is 0 or 1.
+    """
+    given = os.environ.get(name, "").strip() or str(int(default))
+    if given not in ("0", "1"):
+        raise BackendError(f"{name}={given!r} is neither 0 nor 1\n  help: {name}=1 switches it on, {name}=0 off")
+    return given == "1"
+
+
+FAST = flag("MINIGRAD_FAST", True)
 
 
 def add_rows(rows: Mapping[Any, Row]) -> None:
@@ -239,7 +252,7 @@ def generator(key: int | Sequence[int]) -> numpy.random.Generator:
     return numpy.random.default_rng(key)
 
 
-_precision = ["tf32" if os.environ.get("MINIGRAD_TF32", "0") != "0" else "float32"]
+_precision = ["tf32" if flag("MINIGRAD_TF32", False) else "float32"]
 
 
 @explains

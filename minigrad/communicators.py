@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy
 
-from .backend import is_array, module_of, on_device, to_host
+from .backend import flag, is_array, module_of, on_device, to_host
 from .errors import DTypeError, RankError, message
 from .typing import Array
 
@@ -223,7 +223,7 @@ def world() -> Communicator:
     if MPI.COMM_WORLD.Get_size() < wanted:
         raise RankError(f"mpiexec started {wanted} ranks, but mpi4py finds {MPI.COMM_WORLD.Get_size()}: they belong to "
                         f"different MPIs\n  help: {INSTALL}; then take the mpiexec beside this python")
-    return MPICommunicator(MPI.COMM_WORLD, _timeout(), os.environ.get("MINIGRAD_CUDA_AWARE_MPI", "0") != "0")
+    return MPICommunicator(MPI.COMM_WORLD, _timeout(), flag("MINIGRAD_CUDA_AWARE_MPI", False))
 
 
 def _timeout() -> float:

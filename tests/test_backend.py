@@ -89,6 +89,21 @@ def test_the_environment_chooses(value, expected):
     assert expected in run.stdout + run.stderr
 
 
+@pytest.mark.parametrize("name", [f"MINIGRAD_{name}" for name in ("CUDA_AWARE_MPI", "FAST", "KEEP_MEMORY", "NATIVE", "TF32")])
+def test_a_switch_is_0_or_1_and_nothing_else(name, monkeypatch):
+    """Not on because it is set: to off, false or no, say. It is read as a program starts, but for those that are read at each use."""
+    for given, on in (("0", False), ("1", True), (" 1 ", True), ("", None)):
+        monkeypatch.setenv(name, given)
+        assert backend.flag(name, False) is bool(on) and backend.flag(name, True) is (on is not False)
+    monkeypatch.delenv(name)
+    assert backend.flag(name, True) and not backend.flag(name, False)
+    program = "import minigrad, minigrad.communicators as c; minigrad.exp(minigrad.xp.ones(9)); c.LAUNCHED = ['PATH']; c.world()"
+    for given in ("off", "2", "true"):
+        run = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True, env={**os.environ, "MINIGRAD_BACKEND": "numpy", name: given})
+        if name != "MINIGRAD_CUDA_AWARE_MPI" or "mpi4py" not in run.stderr:
+            assert run.stderr.endswith(f"BackendError: {name}='{given}' is neither 0 nor 1\n  help: {name}=1 switches it on, {name}=0 off\n")
+
+
 def test_peak_memory_counts_what_is_held_at_once():
     mg.use("numpy")
     for _ in range(2):

@@ -88,7 +88,7 @@ def test_every_command_is_in_the_table_of_commands():
 def test_the_settings_are_those_that_the_engine_reads():
     """A table lists the environment variables; a time-out is told beside it, too."""
     text = (ROOT / "minigrad" / "README.md").read_text()
-    read = {name for path in (ROOT / "minigrad").rglob("*.py") for name in re.findall(r"environ(?:\.get\(|\[)\"(MINIGRAD_\w+)\"", path.read_text())}
+    read = {name for path in (ROOT / "minigrad").rglob("*.py") for name in re.findall(r"(?:environ(?:\.get\(|\[)|flag\()\"(MINIGRAD_\w+)\"", path.read_text())}
     assert set(re.findall(r"^\| `(MINIGRAD_\w+)=", text, re.M)) == read
     everywhere = {name for path in FILES if path.suffix == ".py" for name in re.findall(r"MINIGRAD_[A-Z]\w+", path.read_text())}
     assert set(re.findall(r"MINIGRAD_[A-Z]\w+", TEXT)) <= everywhere

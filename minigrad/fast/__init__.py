@@ -44,7 +44,6 @@ definition here, too.
     capture.py             ... a whole step as one CUDA graph
     info.py                what minigrad runs on
 """
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -131,5 +130,5 @@ def on_host(native_form: Form | None, form: Form | None) -> Form | None:
 
 backend.add_rows({operation: (on_host(in_c, on_numpy), on_cupy)
                   for operation, (in_c, on_numpy, on_cupy) in TABLE.items()})
-if os.environ.get("MINIGRAD_KEEP_MEMORY", "1") != "0":
+if backend.flag("MINIGRAD_KEEP_MEMORY", True):
     memory.keep_memory()

@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy
 
+from .. import backend
 from ..typing import Array
 
 SOURCES = pathlib.Path(__file__).with_name("kernels")
@@ -58,7 +59,7 @@ _lock = threading.RLock()
 
 def wanted() -> bool:
     """Return whether the kernels may be used: unless MINIGRAD_NATIVE=0."""
-    return os.environ.get("MINIGRAD_NATIVE", "1") != "0"
+    return backend.flag("MINIGRAD_NATIVE", True)
 
 
 def kernels(*arrays: Any) -> Any:
