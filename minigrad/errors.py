@@ -72,8 +72,9 @@ class FileError(MinigradError, OSError):
 
 Row = tuple[str, Any, str]      # of an error's table: the name of an argument, its value, a note
 KINDS: dict[type[Exception], type[MinigradError]] = {      # the error of Python or NumPy: the error that explains it
-    numpy.linalg.LinAlgError: LinAlgError, TypeError: DTypeError, IndexError: IndexingError, ValueError: ShapeError,
-    AttributeError: DTypeError, KeyError: DTypeError, OverflowError: ShapeError}
+    numpy.linalg.LinAlgError: LinAlgError, numpy.exceptions.AxisError: ShapeError, TypeError: DTypeError,
+    IndexError: IndexingError, ValueError: ShapeError, AttributeError: DTypeError, KeyError: DTypeError,
+    OverflowError: ShapeError}
 
 
 def message(call: str, rule: str, rows: Iterable[Row] = (), help: str | None = None) -> str:

@@ -5,6 +5,8 @@ test_data.py; what needs another array module, in test_backend.py.
 """
 import ast
 import builtins
+import functools
+import inspect
 import operator
 import pathlib
 import pickle
@@ -800,6 +802,22 @@ def test_true_is_no_axis(f):
             f(x, True)
         with pytest.raises((mg.MinigradError, TypeError)):
             mg.grad(lambda x: mg.sum(f(x, True)))(np.ones((2, 3)))
+
+
+BESIDE = {"quantile": (0.5,), "percentile": (50.0,), "partition": (1,), "argpartition": (1,), "take": (np.array([0]),), "repeat": (2,), "roll": (1,), "split": (2,), "array_split": (2,),
+          "append": (np.ones((2, 3)),), "cross": (np.ones((2, 3)),), "take_along_axis": (np.zeros((2, 3), int),), "linspace": None}
+
+
+@pytest.mark.parametrize("name", sorted(name for name, f in vars(mg).items() if not name.startswith("_") and callable(f) and not isinstance(f, type)
+                                        and "axis" in inspect.signature(f).parameters and BESIDE.get(name, ()) is not None))
+def test_an_axis_that_is_not_there_is_one_error_traced_or_not(name):
+    f, x, error = getattr(mg, name), np.ones((2, 3)), IndexingError if name.endswith("split") else mg.ShapeError     # NumPy's split has no words of its own
+    for axis in (2, -3, 5) if name not in ("expand_dims", "stack") else (3, -4, 5):
+        def call(x, axis=axis):
+            return f([x, x] if name in ("concatenate", "stack") else x, *BESIDE.get(name, ()), axis=axis)
+        for walk in (call, functools.partial(mg.linearize, call)):
+            with pytest.raises(error):
+                walk(x)
 
 
 @pytest.mark.parametrize("call, kind", [(lambda: mg.optim.piecewise(0.1, 5), TypeError), (lambda: mg.nn.zeros((2, -1)), ValueError), (lambda: mg.stack([np.ones(2), np.ones(3)]), ValueError),
