@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from . import linalg, ops
 from . import special as sf
+from .boundary import explains
 from .box import raw
 from .errors import DTypeError, shape
 from .ops import exp, floor, log, subtract, sum, where
@@ -90,7 +90,14 @@ class _Distribution:
 
 class _Discrete(_Distribution):
     """A distribution of integers: pmf and logpmf in place of densities."""
-    logpmf, pmf = _Distribution.logpdf, _Distribution.pdf
+
+    def logpmf(self, x: Array, *args: Array, **params: Array) -> Array:
+        """Return the logarithm of the probability of x."""
+        return self.logpdf(x, *args, **params)
+
+    def pmf(self, x: Array, *args: Array, **params: Array) -> Array:
+        """Return the probability of x."""
+        return self.pdf(x, *args, **params)
 
 
 norm = _Distribution("norm", REAL, lambda z: -z * z / 2.0 - LOG_2PI / 2.0, sf.ndtr, logcdf=sf.log_ndtr)
@@ -108,14 +115,6 @@ poisson = _Discrete("poisson mu", POSITIVE, lambda z, mu: where(
                    pdf=lambda z, mu: where(floor(z) < raw(z), 0.0, sf.gamma_density(floor(z) + 1.0, mu)))
 
 
-def _dirichlet(x: Array, alpha: Array) -> Array:
-    """Return the logarithm of the density at x, (K, ...), or (K - 1, ...) without the last. alpha: (K,)."""
-    x = ops.asarray(x)
-    alpha = sf.as_parameter(alpha, x)
-    x = ops.concatenate([x, 1.0 - sum(x, 0, True)]) if shape(x)[0] < shape(alpha)[0] else x
-    return sum(sf.xlogy(alpha - 1.0, ops.transpose(x)), -1) + sf.gammaln(sum(alpha)) - sum(sf.gammaln(alpha))
-
-
 def _log_det(cov: Array, singular: bool) -> tuple[Array, Any]:
     """Return the logarithm of the product of the eigenvalues and their number; those of about 0 do not count."""
     if not singular:
@@ -125,17 +124,47 @@ def _log_det(cov: Array, singular: bool) -> tuple[Array, Any]:
     return sum(where(counts, log(where(counts, s, 1.0)), 0.0), -1), counts.sum().astype(raw(s).dtype)
 
 
-def _normal(x: Array, mean: Array, cov: Array, allow_singular: bool = False) -> Array:
-    """Return the logarithm of the density at x, (..., d). mean: (d,); cov: (d, d), positive definite.
+class dirichlet:
+    """The Dirichlet distribution: of K shares, with K parameters."""
 
-    allow_singular: eigenvalues of cov may be 0; the density is then that in the space of the others.
-    """
-    d, (log_det, rank) = ops.expand_dims(subtract(x, mean), -1), _log_det(cov, allow_singular)
-    solved = ops.matmul(linalg.pinv(cov, TINY), d) if allow_singular else linalg.solve(cov, d)
-    return -0.5 * (sum(ops.multiply(d, solved), (-2, -1)) + rank * LOG_2PI + log_det)
+    @staticmethod
+    @explains
+    def logpdf(x: Array, alpha: Array) -> Array:
+        """Return the logarithm of the density at x, (K, ...), or (K - 1, ...) without the last. alpha: (K,)."""
+        x = ops.asarray(x)
+        alpha = sf.as_parameter(alpha, x)
+        x = ops.concatenate([x, 1.0 - sum(x, 0, True)]) if shape(x)[0] < shape(alpha)[0] else x
+        return sum(sf.xlogy(alpha - 1.0, ops.transpose(x)), -1) + sf.gammaln(sum(alpha)) - sum(sf.gammaln(alpha))
+
+    @staticmethod
+    @explains
+    def pdf(x: Array, alpha: Array) -> Array:
+        """Return the density, of the same arguments."""
+        return exp(dirichlet.logpdf(x, alpha))
 
 
-dirichlet = SimpleNamespace(logpdf=_dirichlet, pdf=lambda x, alpha: exp(_dirichlet(x, alpha)))
-multivariate_normal = SimpleNamespace(
-    logpdf=_normal, pdf=lambda *args, **params: exp(_normal(*args, **params)),
-    entropy=lambda mean, cov: 0.5 * (_log_det(cov, False)[0] + shape(cov)[-1] * (1.0 + LOG_2PI)))
+class multivariate_normal:
+    """The normal distribution of vectors of d components."""
+
+    @staticmethod
+    @explains
+    def logpdf(x: Array, mean: Array, cov: Array, allow_singular: bool = False) -> Array:
+        """Return the logarithm of the density at x, (..., d). mean: (d,); cov: (d, d), positive definite.
+
+        allow_singular: eigenvalues of cov may be 0; the density is then that in the space of the others.
+        """
+        d, (log_det, rank) = ops.expand_dims(subtract(x, mean), -1), _log_det(cov, allow_singular)
+        solved = ops.matmul(linalg.pinv(cov, TINY), d) if allow_singular else linalg.solve(cov, d)
+        return -0.5 * (sum(ops.multiply(d, solved), (-2, -1)) + rank * LOG_2PI + log_det)
+
+    @staticmethod
+    @explains
+    def pdf(x: Array, mean: Array, cov: Array, allow_singular: bool = False) -> Array:
+        """Return the density, of the same arguments."""
+        return exp(multivariate_normal.logpdf(x, mean, cov, allow_singular))
+
+    @staticmethod
+    @explains
+    def entropy(mean: Array, cov: Array) -> Array:
+        """Return the entropy, log(det(2 π e cov)) / 2, in nats."""
+        return 0.5 * (_log_det(cov, False)[0] + shape(cov)[-1] * (1.0 + LOG_2PI))

@@ -113,7 +113,7 @@ def test_multivariate_normal(device, method):
 
 
 def test_a_distribution_is_copied_and_pickled_by_its_name():
-    for distribution in (stats.norm, stats.t, stats.gamma, stats.chi2, stats.beta, stats.poisson):
+    for distribution in (stats.norm, stats.t, stats.gamma, stats.chi2, stats.beta, stats.poisson, stats.dirichlet, stats.multivariate_normal):
         assert copy.deepcopy(distribution) is distribution is pickle.loads(pickle.dumps(distribution))
 
 
