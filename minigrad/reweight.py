@@ -136,8 +136,13 @@ def reweighted_gradient(losses: Callable[[Params], Any], clean_loss: Callable[[P
     elif all_good:
         gradient = J.pull(w)
     else:
-        gradient = _pull_without(~good, (lambda p: losses(p)[0]) if has_aux else losses, params, l, w, comm)
+        gradient = _pull_without(~good, _alone(losses, has_aux), params, l, w, comm)
     return Reweighted(gradient, w, u, l, L, aux, bad)
+
+
+def _alone(losses: Callable[[Params], Any], has_aux: bool) -> Callable[[Params], Any]:
+    """Return the losses without aux."""
+    return (lambda params: losses(params)[0]) if has_aux else losses
 
 
 def _shared(f: Callable[[Params], Any], comm: Any) -> Callable[[Params], Any]:
@@ -150,12 +155,14 @@ def _zero_unless(condition: Array, *leaves: Array) -> tuple[Array, ...]:
     return tuple(where(condition, leaf, 0.0) for leaf in leaves)
 
 
-def example_weights(losses: Callable[[Params], Array], clean_loss: Callable[[Params], Array], params: Params,
-                    comm: Any = None) -> Array:
+def example_weights(losses: Callable[[Params], Any], clean_loss: Callable[[Params], Array], params: Params,
+                    comm: Any = None, *, has_aux: bool = False) -> Array:
     """Return the weights of Algorithm 1, lines 4 to 11, in forward mode: (n,). No tape of the noisy batch is kept.
 
-    The arguments are those of reweighted_gradient, and so is the weight 0 of examples that are not finite.
+    The arguments are those of reweighted_gradient, and so are its errors, and the weight 0 of examples that are not
+    finite. With has_aux, the aux of losses is dropped.
     """
+    losses = _alone(losses, has_aux)
     L, v = value_and_grad(clean_loss if comm is None else _shared(clean_loss, comm))(params)
     L = _over_ranks(L, comm)
     l, u = jvp(losses, (params,), (v,))
@@ -163,8 +170,9 @@ def example_weights(losses: Callable[[Params], Array], clean_loss: Callable[[Par
     return normalize(where(_finite(l) & _finite(L), u, 0.0), comm)
 
 
-def example_weights_unrolled(losses: Callable[[Params], Array], clean_loss: Callable[[Params], Array], params: Params,
-                             rate: Rate = 1.0, lookahead: Callable[[Params, Params], Params] | None = None) -> Array:
+def example_weights_unrolled(losses: Callable[[Params], Any], clean_loss: Callable[[Params], Array], params: Params,
+                             rate: Rate = 1.0, lookahead: Callable[[Params, Params], Params] | None = None, *,
+                             has_aux: bool = False) -> Array:
     """Return the weights of Algorithm 1, lines 4 to 11, as the paper writes them: double backward.
 
     Args:
@@ -175,9 +183,11 @@ def example_weights_unrolled(losses: Callable[[Params], Array], clean_loss: Call
         lookahead: lookahead(params, gradient) -> params, line 7: any differentiable step, such as
             `lambda p, g: optimizer.update(g, state, p, rate)[0]`; without it, gradient descent. If it has no derivative
             at ε = 0, where the gradient is 0 (such as a root of its square), scores are not finite and weights are 0.
+        has_aux: whether losses returns a pair, of which the second is dropped.
 
     Examples that are not finite have weight 0, as in reweighted_gradient; on a GPU all weights of such a batch are 0.
     """
+    losses = _alone(losses, has_aux)
     l = losses(params)
     _check_per_example(l, "example_weights_unrolled(losses, ...)")
     good = _finite(l)
