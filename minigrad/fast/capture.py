@@ -62,10 +62,10 @@ class Captured:
     def __call__(self, state: Tree, *inputs: Tree) -> tuple[Tree, Tree]:
         """Return step(state, *inputs)."""
         leaves, structure = tree.flatten((state, inputs))
-        xp = module_of(*leaves)
+        xp, kinds = module_of(*leaves), [_kind(self.__name__, leaf) for leaf in leaves]
         if xp is numpy:
             return self.step(state, *inputs)
-        kind = xp.cuda.device.get_device_id(), structure, [_kind(self.__name__, leaf) for leaf in leaves]
+        kind = xp.cuda.device.get_device_id(), structure, kinds
         plan = next((plan for plan in self._plans if plan.kind == kind), None)
         if plan is None:                                    # this first call compiles the kernels
             self._plans.append(_Plan(kind))

@@ -261,7 +261,8 @@ def test_an_error_of_the_step_is_raised(device):
             capture(step)(mg.xp.zeros(()), mg.xp.ones((2, 3)))
 
 
-def test_numbers_are_refused(cupy):
+def test_numbers_are_refused(device):
+    """Also on NumPy, where they would do: a program is often written there."""
     with pytest.raises(DTypeError, match=r"capture\(step\)\(state, \*inputs\): a number would be frozen into the graph"):
         def step(s, rate):
             return s, None
