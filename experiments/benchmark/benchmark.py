@@ -46,6 +46,7 @@ from .peers import BATCH_ON_CPU, COMPILED, KINDS, LIBRARIES, WORKLOADS, Workload
 from .peers.process import Peer
 
 GROWTH = [(32, 12), (32, 25), (32, 50), (32, 100), (8, 50), (14, 50), (20, 50)]      # depth of the ResNet, batch size
+OF_GROWTH = "minigrad", "PyTorch"
 RESULTS = pathlib.Path("runs", "benchmark")
 AGREEMENT = {"float32": 1e-5, "tf32": 1e-4}     # largest difference of two libraries' weights after a step
 ON_GPU = ["lenet", "resnet32", "wrn-28-10"]
@@ -69,6 +70,8 @@ def measure(workload, libraries, rounds, gpu=False, tf32=False, kinds=None, prog
         tf32: whether matrix products are in TF32.
         kinds: the kinds of step to measure, some of KINDS; None: all.
         progress: called with the number of rounds done.
+
+    Raises MinigradError where no library has a step of these kinds.
     """
     peers = {name: Peer(name, workload, gpu, tf32, kinds) for name in libraries if runs(name, workload, gpu)}
     try:
@@ -76,6 +79,9 @@ def measure(workload, libraries, rounds, gpu=False, tf32=False, kinds=None, prog
             peer.wait()
         rows = {(name, route): {"library": name, "route": route, "times": []}
                 for name, peer in peers.items() for route in peer.routes}
+        if not any(peer.routes or peer.reason or peer.failed for peer in peers.values()):
+            raise mg.MinigradError(f"{', '.join(libraries)}: none has a step of kind {', '.join(kinds or KINDS)}, "
+                                   f"{workload.network}\n  help: other --steps, --libraries or --workloads")
         _check_agreement(peers, rows, AGREEMENT["tf32" if tf32 else "float32"])
         for (name, route), row in rows.items():
             row |= {what: peers[name].ask(what, route) for what in ("memory", "launches")}
@@ -129,15 +135,15 @@ def _check_agreement(peers, rows, most):
             peers[name].failed[route] = f"its weights differ from the others' by {row['difference']:.2g}"
 
 
-def growth(rounds, libraries, gpu=False, tf32=False, progress=lambda rounds=1: None):
+def growth(rounds, libraries, gpu=False, tf32=False, kinds=None, progress=lambda rounds=1: None):
     """Measure ResNets of several depths and batch sizes in minigrad and PyTorch, with arguments as in `measure`.
 
     Returns [{"depth", "batch", "library", "route", "ms", "memory", "rounds"}].
     """
-    found, libraries = [], [library for library in ("minigrad", "PyTorch") if library in libraries]
+    found, libraries = [], [library for library in OF_GROWTH if library in libraries]
     for depth, batch in GROWTH:
-        result = measure(Workload("resnet", batch, batch, (depth, 1)), libraries, rounds, gpu, tf32,
-                         progress=progress)
+        result = measure(Workload("resnet", batch, batch, (depth, 1)), libraries, rounds, gpu, tf32, kinds,
+                         progress)
         found += [{"depth": depth, "batch": batch, **{key: row[key] for key in ("library", "route", "ms", "memory")},
                    "rounds": result["rounds"]} for row in result["rows"].values()]
     return found
@@ -172,6 +178,8 @@ def _options(arguments):
         p.error("--rounds must be at least 2, --threads at least 1")
     if options.growth and len(options.threads) > 1:
         p.error("--growth takes one number of --threads")
+    if options.growth and not {*OF_GROWTH} & {*options.libraries}:
+        p.error(f"--growth measures {' and '.join(OF_GROWTH)}: add one of them to --libraries")
     if options.gpu is None:
         options.gpu = backend.name() == "cupy"
     if options.tf32 and not options.gpu:
@@ -251,7 +259,8 @@ def _measure_all(options):
             write(everything, stem)
         if options.growth:
             with _use_threads(*options.threads):
-                everything["growth"] = growth(few, options.libraries, options.gpu, options.tf32, bar.update)
+                everything["growth"] = growth(few, options.libraries, options.gpu, options.tf32, options.steps,
+                                                bar.update)
             write(everything, stem)
     print(f"written: {stem}.json and the figures next to it")
 

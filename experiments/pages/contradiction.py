@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 
-from minigrad import MinigradError, xp
+from minigrad import xp
 from minigrad.backend import generator
 from minigrad.models import mlp
 
@@ -30,17 +30,18 @@ from .. import data
 from ..data import imbalance
 from ..figures.common import color, label, legend, save, spread, spread_text, wrap
 from ..methods import METHODS, TrainsOn, Weighting, find_method
-from ..paper import command
+from ..paper import scripts
 from ..training.runs import DATA, Problem, Run, Settings
 
 TASKS = {"imbalance": {"share": 0.97},
          "noise": {"share": 0.55, "flip": data.Flip("background", 0.3, target=0)},
          "both": {"share": 0.9, "flip": data.Flip("background", 0.4, target=1)}}
 QUICK = Settings(steps=600, rate=0.03, momentum=0.9, batch=30, every=100, drops=(450,))
+ABOUT = __doc__                                             # of the module: a class has its own
 DEFAULT_METHODS = ("uniform", "hard_mining", "low_loss", "reweight")
 DEFAULT_SEEDS = range(10)
 DEFAULTS = (f"  quick  methods {' '.join(DEFAULT_METHODS)}, seeds {' '.join(map(str, DEFAULT_SEEDS))},\n"
-            f"         steps {QUICK.steps}, rate {QUICK.rate}, a tenth of it in the last quarter")
+            f"         steps {QUICK.steps}, rate {QUICK.rate}, a tenth of it in the last quarter; batch {QUICK.batch}")
 HIGH, LOW = ("hard_mining",), ("low_loss", "mentor")        # methods that put weight on high losses, on low ones
 MARGIN = 1.0                                                # percentage points: two of 200 test images
 
@@ -69,7 +70,7 @@ def task(name, seed):
 def _reason_against(method):
     if not isinstance(method, Weighting) or method.base:
         return "this experiment compares weightings within a single training of the network"
-    return command.class_mismatch(method, 2)
+    return scripts.class_mismatch(method, 2)
 
 
 def _describe(share, flip=None):
@@ -229,23 +230,20 @@ def picture(lines, path, caption):
     return save(figure, path)
 
 
-class Contradiction(command.Script):
+class Contradiction(scripts.Script):
     """Three tasks, and the methods on each."""
-    name, about, defaults, owns_folder = "contradiction", __doc__, DEFAULTS, True
+    name, about, defaults, owns_folder, modes = "contradiction", ABOUT, DEFAULTS, True, ("quick",)
 
     def add_options(self, parser):
         """Add no options, but name the data."""
         parser.set_defaults(data="sample")
 
     def check(self, options):
-        """Return the options with all defaults; raise MinigradError for options that cannot be run."""
-        if options.mode != "quick":
-            raise MinigradError(f"--mode {options.mode}: the paper has no such experiment\n"
-                                "  help: --mode quick, the default")
-        names = command.choose_values(options.methods, DEFAULT_METHODS)
-        methods = command.check_methods([find_method(name) for name in names], _reason_against)
+        """Return the options with all defaults; raise MinigradError for methods that do not fit."""
+        names = scripts.choose_values(options.methods, DEFAULT_METHODS)
+        methods = scripts.check_methods([find_method(name) for name in names], _reason_against)
         return dataclasses.replace(options, methods=methods,
-                                   seeds=command.choose_values(options.seeds, DEFAULT_SEEDS))
+                                   seeds=scripts.choose_values(options.seeds, DEFAULT_SEEDS))
 
     def plan(self, options):
         """Return the settings of the experiment, as its folder keeps them, and the runs that the options ask for."""
@@ -275,7 +273,7 @@ class Contradiction(command.Script):
 
     def run_of(self, options, line):
         """Return the run with this line in its record."""
-        (method,) = command.check_methods([find_method(line["method"])], _reason_against)
+        (method,) = scripts.check_methods([find_method(line["method"])], _reason_against)
         return make_run(options, line["task"], method, int(line["seed"]))
 
 

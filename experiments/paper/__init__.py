@@ -1,6 +1,7 @@
 """The figures and tables of the paper, each a Script: options, a plan of runs, and a report of their records.
 
-command.py   what all of them share: options, checks, folder, report, exit status
+scripts.py   what each of them says of itself; options, their defaults and checks
+command.py   what all of them share: folders, training, report, exit status
 figure2.py   class imbalance on MNIST
 cifar.py     schedules and tasks of all others
 networks.py  their networks

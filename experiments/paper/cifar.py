@@ -32,7 +32,7 @@ from .. import data
 from ..data import noisy
 from ..methods import Boosted
 from ..training.runs import Run, Settings
-from . import command
+from . import scripts
 from .entries import parse_entry
 from .networks import problem
 
@@ -176,7 +176,7 @@ def choose_runs(runs, wanted):
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(command.Options):
+class Options(scripts.Options):
     """The options of a figure on CIFAR; `methods` are Entries once they are checked."""
     network: str | None
     shares: list | None
@@ -201,7 +201,7 @@ def _selection(options):
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure(command.Script):
+class Figure(scripts.Script):
     """A figure or table on CIFAR.
 
     Args:
@@ -230,8 +230,23 @@ class Figure(command.Script):
     def defaults(self):
         """The Grids, for --help."""
         return "\n".join(f"  {mode:6s} {grid.network}; methods {' '.join(grid.methods)}; shares "
-                         f"{' '.join(map(str, grid.shares))}; seeds {' '.join(map(str, grid.seeds))}; steps "
-                         f"{MODES[mode].steps}" for mode, grid in self.grids.items())
+                         f"{' '.join(map(str, grid.shares))};\n         clean images {self._cleans(mode)}; seeds "
+                         f"{' '.join(map(str, grid.seeds))}; {self._schedule(mode)}; rate {RATE}; batch {BATCH}"
+                         for mode, grid in self.grids.items())
+
+    def _cleans(self, mode):
+        """Return the numbers of clean images of a mode, as a text."""
+        def on(source):
+            found = [clean or clean_images(source, bias, mode)
+                     for clean in self.grids[mode].cleans for bias in self.grids[mode].biases]
+            return " ".join(map(str, dict.fromkeys(found)))
+        return on("cifar10") + f" (cifar100: {on('cifar100')})" * (on("cifar100") != on("cifar10"))
+
+    def _schedule(self, mode):
+        """Return the steps of a mode, as a text, and those of plain training where its network takes fewer."""
+        steps, network = MODES[mode].steps, self.grids[mode].network
+        own, _ = _schedule(parse_entry("uniform").method, "", network, steps)
+        return f"steps {steps}" + f", of which {network} takes {own}" * (own != steps)
 
     def add_options(self, parser):
         """Add the options of this script alone."""
@@ -252,10 +267,10 @@ class Figure(command.Script):
             given = self._read_labels(options)
             cleans = tuple(clean or clean_images(options.data, grid.biases[0], options.mode) for clean in grid.cleans)
             grid = grid._replace(biases=(given.name,), shares=(given.share,), cleans=cleans)
-        values = {which: command.choose_values(getattr(options, which), getattr(grid, which))
+        values = {which: scripts.choose_values(getattr(options, which), getattr(grid, which))
                   for which in ("methods", "shares", "cleans", "seeds")}
         entries = [parse_entry(name) for name in values["methods"]]
-        command.check_methods([entry.method for entry in entries],
+        scripts.check_methods([entry.method for entry in entries],
                               lambda method: self._reason_against(method, CLASSES[options.data]))
         for which, elsewhere in SEVERAL.items():
             first, *others = values[which]
@@ -287,7 +302,7 @@ class Figure(command.Script):
     def _reason_against(self, method, classes):
         if self.needs_network and isinstance(method, Boosted):
             return f"{self.name} needs a network, and it trains none"
-        return command.class_mismatch(method, classes)
+        return scripts.class_mismatch(method, classes)
 
     def plan(self, options):
         """Return the settings to save in the folder, and the runs that the options ask for."""

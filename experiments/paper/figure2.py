@@ -18,7 +18,9 @@ from ..data.tasks import check_share, imbalance
 from ..methods import METHODS, Boosted, find_method
 from ..training.runs import DATA, Problem, Run, Settings
 from ..training.trainers import trainer_of
-from . import command
+from . import scripts
+
+ABOUT = __doc__                                             # of the module: a class has its own
 
 # Paper mode follows the authors' code: 4,000 steps of their method and 8,000 of the others (in the paper 8,000 of all),
 # at a constant rate (the code halves a variable in the middle, but the optimizer has the first value). Quick mode is
@@ -27,14 +29,17 @@ PAPER = Settings(steps=8000, rate=1e-3, momentum=0.9, batch=100, every=200)
 PAPER_STEPS = {"reweight": 4000, "reweight_decay": 4000, "reweight_authors": 4000}
 PAPER_SEEDS = (0, 56789, 13578, 70367, 27156, 83945, 40734, 97523, 54312, 11101)
 PAPER_SHARES = (0.9, 0.95, 0.98, 0.99, 0.995)
+QUICK_SHARES = (0.95, 0.99)
 NIGHT_SHARES = (0.99, 0.995)                                # two of five: 9.6 of paper mode's 24 hours on two cores
 PAPER_METHODS = ("uniform", "random", "proportion", "resample", "hard_mining", "reweight")
 QUICK_METHODS = ("uniform", "proportion", "reweight")
 QUICK = Settings(steps=500, rate=3e-3, momentum=0.9, batch=50, every=20)
-DEFAULTS = """  quick  methods uniform proportion reweight, shares 0.95 0.99, seeds 0 1, steps 500, rate 0.003
-  night  as paper, shares 0.99 0.995
-  paper  methods uniform random proportion resample hard_mining reweight, shares 0.9 0.95 0.98 0.99 0.995, the
-         authors' ten seeds, steps 8000 but 4000 of reweight and its variants, as in their code; rate 0.001"""
+DEFAULTS = f"""  quick  methods {' '.join(QUICK_METHODS)}, shares {' '.join(map(str, QUICK_SHARES))}, seeds 0 1,
+         steps {QUICK.steps}, rate {QUICK.rate}, batch {QUICK.batch}
+  night  as paper, shares {' '.join(map(str, NIGHT_SHARES))}
+  paper  methods {' '.join(PAPER_METHODS)}, shares {' '.join(map(str, PAPER_SHARES))}, the
+         authors' ten seeds, steps {PAPER.steps} but {PAPER_STEPS['reweight']} of reweight and its
+         variants, as in their code; rate {PAPER.rate}, batch {PAPER.batch}"""
 
 
 def _init(rng, classes):
@@ -85,15 +90,15 @@ def make_run(options, method, share, seed):
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(command.Options):
+class Options(scripts.Options):
     """The options of Figure 2."""
     shares: list | None
 
 
-class Imbalance(command.Script):
+class Imbalance(scripts.Script):
     """Figure 2."""
     Options = Options
-    name, about, defaults, grows, owns_folder = "imbalance", __doc__, DEFAULTS, True, True
+    name, about, defaults, grows, owns_folder = "imbalance", ABOUT, DEFAULTS, True, True
 
     def add_options(self, parser):
         """Add the options of this script alone."""
@@ -106,14 +111,14 @@ class Imbalance(command.Script):
     def check(self, options):
         """Return the options with all defaults; raise MinigradError for options that cannot be run."""
         paper = options.mode != "quick"
-        names = command.choose_values(options.methods, PAPER_METHODS if paper else QUICK_METHODS)
-        methods = command.check_methods([find_method(name) for name in names],
-                                        lambda method: command.class_mismatch(method, 2))
-        own = {"quick": (0.95, 0.99), "night": NIGHT_SHARES, "paper": PAPER_SHARES}[options.mode]
-        shares = command.choose_values(options.shares, own)
+        names = scripts.choose_values(options.methods, PAPER_METHODS if paper else QUICK_METHODS)
+        methods = scripts.check_methods([find_method(name) for name in names],
+                                        lambda method: scripts.class_mismatch(method, 2))
+        own = {"quick": QUICK_SHARES, "night": NIGHT_SHARES, "paper": PAPER_SHARES}[options.mode]
+        shares = scripts.choose_values(options.shares, own)
         for share in shares:
             check_share(share)
-        seeds = command.choose_values(options.seeds, PAPER_SEEDS if paper else (0, 1))
+        seeds = scripts.choose_values(options.seeds, PAPER_SEEDS if paper else (0, 1))
         source = options.data or ("mnist" if paper else "sample")
         return dataclasses.replace(options, data=source, methods=methods, shares=shares, seeds=seeds)
 

@@ -555,8 +555,13 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
     assert "nothing: left out (KeyError: 'nothing')" in benchmark.table("mlp", result)
 
 
+def test_a_selection_of_nothing_is_an_error(tmp_path, capsys):
+    assert benchmark.main(["--no-gpu", "--rounds", "2", "--workloads", "mlp", "--libraries", "minigrad", "--steps", "gradient", "--out", str(tmp_path)]) == 2
+    assert "error: minigrad: none has a step of kind gradient, mlp\n  help: other --steps" in capsys.readouterr().err and not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize("arguments", [["--rounds", "1"], ["--threads", "0"], ["--threads", "2", "0"], ["--workloads", "none"],
-                                       ["--steps", "double backward"], ["--growth", "--threads", "1", "2"], ["--tf32"]])
+                                       ["--steps", "double backward"], ["--growth", "--threads", "1", "2"], ["--tf32"], ["--growth", "--libraries", "JAX", "autograd"]])
 def test_bad_arguments_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(arguments)
@@ -573,12 +578,12 @@ def test_growth_measures_each_depth_and_batch(monkeypatch):
     """With as many clean images; in minigrad and PyTorch alone, if they are wanted."""
     seen = []
 
-    def measure(workload, libraries, *others, progress):
+    def measure(workload, libraries, *others):
         seen.append((workload, libraries, others))
         return {"rows": {0: {"library": "minigrad", "route": "plain", "ms": workload.noisy, "memory": workload.size[0], "times": [1]}}, "rounds": 3}
     monkeypatch.setattr(benchmark, "measure", measure)
-    found = benchmark.growth(4, ["JAX", "PyTorch", "minigrad"], True, False)
-    assert seen == [(Workload("resnet", batch, batch, (depth, 1)), ["minigrad", "PyTorch"], (4, True, False)) for depth, batch in benchmark.GROWTH]
+    found = benchmark.growth(4, ["JAX", "PyTorch", "minigrad"], True, False, ["plain"], max)
+    assert seen == [(Workload("resnet", batch, batch, (depth, 1)), ["minigrad", "PyTorch"], (4, True, False, ["plain"], max)) for depth, batch in benchmark.GROWTH]
     assert found == [{"depth": depth, "batch": batch, "library": "minigrad", "route": "plain", "ms": batch, "memory": depth, "rounds": 3} for depth, batch in benchmark.GROWTH]
     benchmark.growth(4, ["minigrad"])
     assert seen[-1][1] == ["minigrad"]
@@ -640,7 +645,7 @@ def test_growth_takes_a_third_of_the_rounds(tmp_path, monkeypatch, capsys, round
     """But two at least."""
     told = []
     monkeypatch.setattr(benchmark, "measure", lambda *args: made_up())
-    monkeypatch.setattr(benchmark, "growth", lambda *args: told.append(args[:4]) or [])
+    monkeypatch.setattr(benchmark, "growth", lambda *args: told.append(args[:5]) or [])
     monkeypatch.setattr(benchmark.figures, "growth", lambda *args: None)
-    assert benchmark.main(["--no-gpu", "--rounds", rounds, "--workloads", "mlp", "--libraries", "minigrad", "--threads", "1", "--growth", "--out", str(tmp_path)]) == 0
-    assert told == [(few, ["minigrad"], False, False)]
+    assert benchmark.main(["--no-gpu", "--rounds", rounds, "--workloads", "mlp", "--libraries", "minigrad", "--threads", "1", "--growth", "--steps", "plain", "--out", str(tmp_path)]) == 0
+    assert told == [(few, ["minigrad"], False, False, ["plain"])]

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import COMMANDS, command_line, data, figures
 from experiments.data import Flip, Images
-from experiments.paper import cifar, command, figure3
+from experiments.paper import cifar, figure3, scripts
 from experiments.training import trainers
 from experiments.training.folders import read_record
 from experiments.training.loop import train
@@ -25,7 +25,7 @@ def of(name):
 
 
 def planned(name, *arguments):
-    options = command.parse_options(of(name), list(arguments))
+    options = scripts.parse_options(of(name), list(arguments))
     return of(name).plan(options)[1]
 
 
@@ -184,10 +184,10 @@ def test_two_figures_at_once_share_their_runs(small, tmp_path, capsys):
 @pytest.mark.parametrize("mode, named", [("quick", ["--steps", "16000", "--rate", "0.1", "--batch", "100"]), ("night", ["--steps", "28000"]), ("paper", ["--rate", "0.1"])])
 def test_a_default_that_is_named_changes_nothing(mode, named):
     """Neither the settings of the folder, which would be refused to --resume, nor the runs."""
-    (saved, runs), (same, others) = (of("table2").plan(command.parse_options(of("table2"), ["--mode", mode, *more])) for more in ([], named))
+    (saved, runs), (same, others) = (of("table2").plan(scripts.parse_options(of("table2"), ["--mode", mode, *more])) for more in ([], named))
     assert saved == same and saved["steps"] is saved["rate"] is saved["batch"] is None
     assert [(run.name, run.settings) for run in runs] == [(run.name, run.settings) for run in others]
-    other = of("table2").plan(command.parse_options(of("table2"), ["--steps", "16", "--rate", "0.2", "--batch", "50"]))[0]
+    other = of("table2").plan(scripts.parse_options(of("table2"), ["--steps", "16", "--rate", "0.2", "--batch", "50"]))[0]
     assert (other["steps"], other["rate"], other["batch"]) == (16, 0.2, 50)
 
 
@@ -196,7 +196,7 @@ def test_a_default_that_is_named_changes_nothing(mode, named):
 def test_the_picture_of_another_task_has_another_name(tmp_path, arguments, ending):
     """Or it would replace the picture of the default one, in the folder that all tasks share."""
     script = dataclasses.replace(of("table2"), draw=lambda lines, runs, options, caption, file: [file("-more")])
-    names = list(script.report(command.parse_options(script, [*arguments, "--out", str(tmp_path)]), [], [], ""))
+    names = list(script.report(scripts.parse_options(script, [*arguments, "--out", str(tmp_path)]), [], [], ""))
     assert names == [tmp_path / f"table2-cifar10{ending}-more.png"]
 
 

@@ -25,7 +25,7 @@ from experiments.benchmark import benchmark
 from experiments.data import Images
 from experiments.methods import METHODS
 from experiments.pages import contradiction, nested
-from experiments.paper import cifar, command, figure2, figure3, networks
+from experiments.paper import cifar, command, figure2, figure3, networks, scripts
 from experiments.training import pool, runs, trainers, workers
 from experiments.training.folders import prepare_folder, read_record
 from experiments.training.runs import NotFinite, Problem, is_finished
@@ -113,7 +113,7 @@ def few(name):
 
 def planned(name, *arguments):
     module = COMMANDS[name].script
-    return module.plan(command.parse_options(module, list(arguments)))[1]
+    return module.plan(scripts.parse_options(module, list(arguments)))[1]
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ REFUSED += [(name, arguments, says) for name in ON_CIFAR for arguments, says in 
 REFUSED += [("figure3", ["--methods", "adaboost_networks"], "it trains none"), ("figure6", ["--methods", "adaboost"], "it trains none"),
             ("table1", ["--target", "3"], "table1 has no background flips"), ("table2", ["--target", "10"], "--target 10: cifar10 has no such class\n  help: --target K, with K from 0 to 9"), ("table2", ["--target", "-1"], "--target -1"),
             ("imbalance", ["--shares", "0.4"], "between 0.5 and 1"), ("imbalance", ["--shares", "0.99999"], "share 0.99999: it needs"),
-            ("contradiction", ["--mode", "paper"], "--mode paper: the paper has no such experiment"), ("contradiction", ["--mode", "night"], "--mode night: the paper"),
+            ("imbalance", ["--methods", "adaboost", "cost_boost_csb2", "--rate", "0.1"], "--rate 0.1: boosting has none"), ("table2", ["--methods", "adaboost_networks", "--batch", "100"], "--batch 100: boosting has none"),
             ("figure5", ["--labels", "x.csv"], "--labels x.csv: figure5 compares shares of flips"), ("table1", ["--labels", "x.csv"], "x.csv: the file cannot be read"),
             ("table2", ["--labels", "x.csv", "--target", "3"], "--target beside --labels"), ("figure4", ["--labels", "x.csv", "--shares", "0.2"], "--shares beside --labels"),
             ("contradiction", ["--methods", "adaboost"], "adaboost cannot be used"),
@@ -225,7 +225,7 @@ def test_classes_without_a_clean_image_are_told(cli):
 
 @pytest.mark.parametrize("seed", [2**32 - 2, 2**32 - 1, 2**32, 2**64 + 5])
 def test_seeds_may_be_large(small, seed):
-    for name, mode in [(name, mode) for name in SWEPT for mode in ("quick", "paper") if (name, mode) != ("contradiction", "paper")]:
+    for name, mode in [(name, mode) for name in SWEPT for mode in ("quick", "paper") if mode in COMMANDS[name].script.modes]:
         first, other = (planned(name, "--mode", mode, "--seeds", str(key), *few(name))[0].task() for key in (seed, seed + 2**32))
         for a, b in ((first.train, other.train), *([(first.validation, other.validation)] if first.validation else [])):
             assert not np.array_equal(a.indices, b.indices), (name, mode)
@@ -286,7 +286,7 @@ def test_labels_of_a_file_and_the_number_of_clean_images(given):
 
 def test_a_folder_holds_the_labels_of_one_file(cli, given, tmp_path):
     where, arguments = given(0.25), ["--methods", "uniform", "--cleans", "30"]
-    options = command.parse_options(COMMANDS["table2"].script, ["--labels", where])
+    options = scripts.parse_options(COMMANDS["table2"].script, ["--labels", where])
     assert options.out == pathlib.Path("runs", "cifar-quick-labels-people-worse_label")
     assert cli("table2", *arguments, "--labels", where)[0] == 0
     assert cli("figure7", *arguments, "--labels", where, "--resume")[0] == 0                # the same task
@@ -572,7 +572,7 @@ def test_complete_records_are_known_without_counting_all_steps(small, tmp_path):
 def test_paths_may_begin_with_a_tilde(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert console.folder("~/x") == tmp_path / "x"
-    assert command.parse_options(COMMANDS["imbalance"].script, ["--out=~/x"]).out == tmp_path / "x" and benchmark._options(["--out=~/x"]).out == tmp_path / "x"
+    assert scripts.parse_options(COMMANDS["imbalance"].script, ["--out=~/x"]).out == tmp_path / "x" and benchmark._options(["--out=~/x"]).out == tmp_path / "x"
 
 
 # --------------------------------------------------------------------------------------------- the terminal
@@ -620,7 +620,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_it_is_made(tmp_path, ca
 
 
 def test_results_go_to_the_working_directory_unless_said_otherwise(small):
-    folders = [command.parse_options(COMMANDS[name].script, []).out for name in SWEPT]
+    folders = [scripts.parse_options(COMMANDS[name].script, []).out for name in SWEPT]
     assert all(folder.parts[0] == "runs" for folder in [*folders, benchmark._options([]).out])
 
 

@@ -8,7 +8,7 @@ import pytest
 from experiments import COMMANDS, command_line
 from experiments.pages import contradiction
 from experiments.pages.contradiction import TASKS, effect, final_errors, verdicts
-from experiments.paper import command
+from experiments.paper import scripts
 from experiments.training.folders import read_record
 from experiments.training.runs import is_finished
 
@@ -121,7 +121,7 @@ def test_the_network_sees_the_mean_of_four_pixels():
 # --------------------------------------------------------------------------------------------- the script
 
 def planned(*arguments):
-    options = command.parse_options(COMMANDS["contradiction"].script, list(arguments))
+    options = scripts.parse_options(COMMANDS["contradiction"].script, list(arguments))
     return COMMANDS["contradiction"].script.plan(options)
 
 
@@ -134,7 +134,7 @@ def test_the_plan():
 
 
 @pytest.mark.parametrize("arguments, says", [
-    (["--mode", "paper"], "--mode paper: the paper has no such experiment"), (["--methods", "magic"], "there is no method magic"),
+    (["--methods", "magic"], "there is no method magic"),
     (["--methods", "fine_tune"], "fine_tune cannot be used here"), (["--steps", "0"], "--steps 0")])
 def test_what_cannot_be_run(arguments, says, tmp_path, capsys):
     assert command_line.main(["contradiction", *arguments, "--out", str(tmp_path / "out")]) == 2

@@ -16,7 +16,7 @@ import types
 import pytest
 
 from experiments import command_line
-from experiments.paper import command, figure2
+from experiments.paper import figure2, scripts
 from experiments.training import executors, loop, pool
 from experiments.training.folders import prepare_folder, read_record
 from experiments.training.loop import train
@@ -242,7 +242,7 @@ def test_mpi_with_one_process_is_refused(tmp_path, capsys, monkeypatch):
 
 def test_jobs_beside_an_executor_are_refused_and_help_opens_none(tmp_path, capsys, monkeypatch):
     with pytest.raises(MinigradError, match="--jobs beside --executor: its workers decide"):
-        command.parse_options(figure2.SCRIPTS["imbalance"], ["--executor", "dask=tcp://a:1", "--jobs", "2"])
+        scripts.parse_options(figure2.SCRIPTS["imbalance"], ["--executor", "dask=tcp://a:1", "--jobs", "2"])
     monkeypatch.setattr(executors, "_dask", lambda address: pytest.fail("it was opened"))
     with pytest.raises(SystemExit) as end:
         command_line.main(["imbalance", "--executor", "dask=tcp://a:1", "--help"])
@@ -303,7 +303,7 @@ def wait_until(true):
 def plan_of(out, *arguments):
     """Return settings and runs of the sweep in a folder."""
     script = figure2.SCRIPTS["imbalance"]
-    return script.plan(command.parse_options(script, [*SWEEP[1:], *arguments, "--out", str(out)]))
+    return script.plan(scripts.parse_options(script, [*SWEEP[1:], *arguments, "--out", str(out)]))
 
 
 def check(out, *arguments):

@@ -15,7 +15,7 @@ import pytest
 import minigrad
 from experiments import COMMANDS, command_line, data, figures
 from experiments.pages import contradiction, html_page, report, report_tasks, results
-from experiments.paper import cifar, command, figure2
+from experiments.paper import cifar, command, figure2, scripts
 from experiments.training.folders import add_to_plan, prepare_folder, read_plan
 from experiments.training.runs import Problem
 from minigrad import FileError, MinigradError, nn
@@ -141,7 +141,7 @@ def test_the_page_of_what_a_command_left(copied, capsys, kind):
     assert [command.split()[0] for _, command in page.table("started", "command")] == [start[0] for start in STARTED[kind]]
     for _, started in page.table("started", "command"):     # it may be typed again
         name, *options = started.split()
-        command.parse_options(COMMANDS[name].script, options)
+        scripts.parse_options(COMMANDS[name].script, options)
     versions = dict(page.table("with", "version"))
     assert {*versions} == {"minigrad", "Python", "NumPy", "CuPy", "backend"} and versions["minigrad"] == minigrad.__version__
     assert versions["NumPy"].startswith(f"{np.__version__}, ") and versions["backend"] == minigrad.backend.name()
@@ -168,7 +168,7 @@ def test_final_results_stand_beside_those_of_the_paper(copied, undrawn):
 def test_the_seeds_of_a_table_are_those_of_its_command():
     """Table 2 has a background class for each seed, and they are one task; figures have one for all, which is another."""
     runs = {name: {run.name: run for run in COMMANDS[name].script.plan(
-        command.parse_options(COMMANDS[name].script, ["--mode", "paper"]))[1]} for name in ("table2", "figure7")}
+        scripts.parse_options(COMMANDS[name].script, ["--mode", "paper"]))[1]} for name in ("table2", "figure7")}
     for order in (["table2", "figure7"], ["figure7", "table2"]):
         plan = {}
         for name in order:
@@ -455,7 +455,7 @@ def test_the_plan_has_the_runs_that_others_start_from(made):
         "labels": {"method": "uniform", "share": 0.95, "seed": 1}, "steps": 4, "several targets": False,
         "statement": runs["fine_tune-0.95-1"]["statement"]}
     script = COMMANDS["imbalance"].script
-    _, planned = script.plan(command.parse_options(script, ["--methods", "fine_tune", "--shares", "0.95", "--seeds", "0"]))
+    _, planned = script.plan(scripts.parse_options(script, ["--methods", "fine_tune", "--shares", "0.95", "--seeds", "0"]))
     assert [*command._describe_runs(script, planned, {"share 0.95": "s"})] == ["fine_tune-0.95-0", "uniform-0.95-0"]
 
 

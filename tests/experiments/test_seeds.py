@@ -11,7 +11,7 @@ from experiments.data import Flip, Images
 from experiments.data.tasks import imbalance
 from experiments.methods import METHODS
 from experiments.pages import contradiction, nested, walkthrough
-from experiments.paper import cifar, command, figure2, figure3, grids
+from experiments.paper import cifar, figure2, figure3, grids, scripts
 from experiments.training import trainers
 from experiments.training.runs import DATA, INIT, LOOK, MASKS, METHOD, REBUILD, STEPS, Problem, Run, Settings
 from minigrad import nn, to_host, tree
@@ -88,7 +88,7 @@ def test_tasks_come_from_the_key_of_data(small_cifar):
 @pytest.mark.parametrize("which", [figure2, contradiction])
 def test_the_plan_hands_every_run_its_seed(which):
     (script,) = which.SCRIPTS.values()
-    options = command.parse_options(script, ["--seeds", "3", "5", "--methods", "uniform", "reweight"])
+    options = scripts.parse_options(script, ["--seeds", "3", "5", "--methods", "uniform", "reweight"])
     for run in script.plan(options)[1]:
         assert run.seed == run.labels["seed"] and run.name.endswith(f"-{run.seed}") and run.seed in (3, 5)
         assert run.task.args[-1] == run.seed and run.method.name == run.labels["method"]
@@ -100,7 +100,7 @@ def test_the_plan_hands_every_run_its_seed(which):
 
 def test_the_plan_of_cifar_hands_every_run_its_seed():
     for script in (grids.SCRIPTS["table1"], grids.SCRIPTS["figure4"]):
-        options = command.parse_options(script, ["--seeds", "3", "5", "--methods", "uniform+ft", "random"])
+        options = scripts.parse_options(script, ["--seeds", "3", "5", "--methods", "uniform+ft", "random"])
         for run in script.plan(options)[1]:
             while run:
                 assert run.seed == run.labels["seed"] == run.task.args[1] and run.task.args[0] == "cifar10"

@@ -18,14 +18,14 @@ from experiments.data import Flip, Images
 from experiments.figures import paper
 from experiments.methods import METHODS, Boosted, Weighting
 from experiments.pages import contradiction, nested, nested_page, walkthrough
-from experiments.paper import cifar, command, entries, figure2, figure3, networks
+from experiments.paper import cifar, entries, figure2, figure3, networks, scripts
 from experiments.training.runs import Settings
 from minigrad import MinigradError
 
 
 def planned(name, *arguments):
     chosen = COMMANDS[name].script
-    options = command.parse_options(chosen, list(arguments))
+    options = scripts.parse_options(chosen, list(arguments))
     return chosen.plan(options)[1]
 
 
@@ -77,7 +77,7 @@ def test_only_quick_mode_takes_the_sample_where_nobody_says():
     """The authors' settings on a few hundred digits would compare with nothing, after a day."""
     script = COMMANDS["imbalance"].script
     for arguments, name in (([], "sample"), (["--mode", "night"], "mnist"), (["--mode", "paper"], "mnist"), (["--data", "mnist"], "mnist"), (["--mode", "paper", "--data", "sample"], "sample")):
-        options = command.parse_options(script, arguments)
+        options = scripts.parse_options(script, arguments)
         assert options.data == name and script.plan(options)[0]["data"] == name and options.out.name.endswith(name)
         assert {run.task.args[0] for run in script.plan(options)[1]} == {name}
 
@@ -111,6 +111,7 @@ TABLE_2 = ["uniform", "uniform+es", "random", "oracle", "bootstrap_soft+es", "bo
            "adaptation_confusion+es+ft", "reweight"]
 CONF = ["adaptation_confusion+ft", "adaptation_confusion+es+ft"]
 SMALL = "resnet-8-1-2"
+ON_CIFAR = [f"{kind}{k}" for kind, numbers in (("table", (1, 2)), ("figure", (3, 4, 5, 6, 7))) for k in numbers]
 # figure, mode: network, methods, biases, shares, clean images of CIFAR-10, seeds
 GRIDS = {
     ("table1", "paper"): ("wrn-28-10", TABLE_1, ["uniform"], [0.4], [1000], [0, 1, 2, 3, 4]),
@@ -142,6 +143,29 @@ GRIDS = {
 def test_every_figure_of_the_paper_is_here():
     named = {name for name, entry in COMMANDS.items() if entry.script}
     assert named == {name for name, _ in GRIDS} | {"imbalance", "contradiction"}
+
+
+@pytest.mark.parametrize("name", [name for name, entry in COMMANDS.items() if entry.script])
+def test_the_help_of_a_figure_tells_what_it_is_and_what_it_runs(name):
+    """Its description is the module's or the table's, each mode can be planned, and its numbers are those of the plan."""
+    script = COMMANDS[name].script
+    given = next(action for action in scripts.make_parser(script)._actions if action.dest == "mode")
+    texts = dict(re.findall(r"^  (quick|night|paper) +((?:.|\n(?!  [a-z]))*)", script.defaults, re.M))
+    assert list(given.choices) == list(texts) == (["quick"] if name == "contradiction" else ["quick", "night", "paper"])
+    module = {"imbalance": figure2, "contradiction": contradiction}.get(name)
+    assert script.about.startswith(module.__doc__ if module else script.title) and len(script.about) > 300
+    for mode, text in texts.items():
+        runs = planned(name, "--mode", mode, *["--data", "mnist"] * (name == "imbalance" and mode != "quick"))
+        words = set(re.split(r"[\s,;]+", text))
+        if text.startswith("as paper"):
+            assert {*map(str, values(runs, "share"))} == words & {"0.9", "0.95", "0.98", "0.99", "0.995"}
+            continue
+        told = {"method": True, "share": name != "contradiction", "network": name in ON_CIFAR, "clean": name in ON_CIFAR, "seed": (name, mode) != ("imbalance", "paper")}
+        for key in filter(told.get, told):
+            assert {*map(str, values(runs, key))} <= words, key
+        for run in runs:
+            plain = run.method.name in ("uniform", "reweight") and "+" not in run.labels["method"]
+            assert {str(run.settings.batch), *[str(run.settings.steps), f"{run.settings.rate:g}"] * plain} <= words, run.name
 
 
 @pytest.mark.parametrize("name, mode", GRIDS)
@@ -190,7 +214,7 @@ def test_night_mode():
         assert COMMANDS[name].night == f"{hours:.0f} h"
     table, figure = ({run.name for run in planned(name, "--mode", "night")} for name in ("table2", "figure5"))
     assert len(table & figure) == len(figure) / 2           # a second night shows Figure 5
-    options = command.parse_options(COMMANDS["table2"].script, ["--mode", "night"])
+    options = scripts.parse_options(COMMANDS["table2"].script, ["--mode", "night"])
     assert options.out.name == "cifar-night" and COMMANDS["table2"].night == "5 h"
 
 
@@ -342,20 +366,6 @@ def test_some_values_of_the_paper():
     assert paper.FIGURE_4["cifar10"]["reweight"][15] == 84.40 and paper.FIGURE_5["cifar10"]["uniform"][0.5] == 48.75
     assert paper.FIGURE_6["background"]["uniform"][3] == 0.89 and paper.FIGURE_7["reweight"]["validation"][80_000] == 87.3
     assert paper.FIGURE_7_STEPS == 80_000
-
-
-def test_what_the_help_says_is_what_is_run():
-    """Methods, shares, seeds, steps and rate of Figure 2, which its help lists by hand."""
-    quick, night, paper_mode = re.split(r"\n  (?=\w)", figure2.DEFAULTS.strip().replace("\n         ", " "))
-    methods, shares, seeds, steps, rate = re.fullmatch(r"quick  methods (.*), shares (.*), seeds (.*), steps (\d+), rate ([\d.]+)", quick).groups()
-    runs = planned("imbalance")
-    assert (values(runs, "method"), values(runs, "share"), values(runs, "seed")) == (methods.split(), [*map(float, shares.split())], [*map(int, seeds.split())])
-    assert {(run.settings.steps, run.settings.rate) for run in runs} == {(int(steps), float(rate))}
-    methods, shares, most, ours, rate = re.fullmatch(r"paper  methods (.*), shares (.*), the authors' ten seeds, steps (\d+) but (\d+) of reweight .*; rate ([\d.]+)", paper_mode).groups()
-    runs = planned("imbalance", "--mode", "paper")
-    assert (values(runs, "method"), values(runs, "share"), len(values(runs, "seed"))) == (methods.split(), [*map(float, shares.split())], 10)
-    assert {(run.method.name == "reweight", run.settings.steps, run.settings.rate) for run in runs} == {(True, int(ours), float(rate)), (False, int(most), float(rate))}
-    assert [*map(float, night.removeprefix("night  as paper, shares ").split())] == values(planned("imbalance", "--mode", "night"), "share")
 
 
 def test_how_long_quick_mode_takes():

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from experiments import COMMANDS, command_line
 from experiments.methods import METHODS, TrainsOn
-from experiments.paper import command, figure2
+from experiments.paper import command, figure2, scripts
 from experiments.training import folders, loop, pool, ranks, runs, trainers
 from experiments.training.folders import prepare_folder, read_record
 from experiments.training.loop import train
@@ -445,7 +445,7 @@ def test_one_score_is_the_log_odds_of_class_1():
 
 def test_the_papers_settings():
     """The authors' code: 8,000 steps of SGD 1e-3 with momentum 0.9, batch 100; 4,000 for their method; ten seeds."""
-    options = command.parse_options(COMMANDS["imbalance"].script, ["--mode", "paper", "--data", "mnist"])
+    options = scripts.parse_options(COMMANDS["imbalance"].script, ["--mode", "paper", "--data", "mnist"])
     kept, runs = COMMANDS["imbalance"].script.plan(options)
     assert len(runs) == 5 * 6 * 10 and {(run.settings.rate, run.settings.momentum, run.settings.batch) for run in runs} == {(1e-3, 0.9, 100)}
     assert {(run.method.name == "reweight", run.settings.steps) for run in runs} == {(True, 4000), (False, 8000)}
