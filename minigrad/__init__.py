@@ -29,7 +29,7 @@ and below them, when you want to know:
     errors.py      how an error explains itself (boundary.py: also one that nobody thought of)
     backend.py     xp: NumPy or CuPy; where the table of faster forms is looked up
     communicators.py  how ranks exchange arrays: MPI and NCCL, or one rank alone
-    tree.py        nested dicts, lists, tuples and modules of arrays (files.py: their files)
+    tree.py        nested dicts, lists, tuples and modules of arrays (files.py: their files, nodes.py: their parts)
     typing.py      the types in signatures
     deprecated.py  old names that still work for one version
     __main__.py    `python -m minigrad` prints what it runs on

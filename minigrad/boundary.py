@@ -6,6 +6,8 @@ exception, in one place for all public functions.
 """
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
 import sys
 import types
@@ -13,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from . import errors
-from .errors import IndexingError, MinigradError, ShapeError, SizeError, message, parameters
+from .errors import DTypeError, IndexingError, MinigradError, ShapeError, SizeError, message, parameters
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -119,3 +121,30 @@ def guard_class(cls: type) -> None:
             setattr(cls, name, classmethod(explains(method.__func__)))
         elif method is not None:
             setattr(cls, name, explains(method))
+
+
+def explain_init(cls: type) -> None:
+    """Let the constructor of a module say what it takes."""
+    init, call = cls.__init__, cls.__name__     # type: ignore[misc]
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **params: Any) -> None:
+        first = next(iter([*args, *params.values()]), None)
+        if type(first) is int and hasattr(cls, "init") and cls.__dict__.get("__init__") is __init__:
+            raise DTypeError(f"{call}({first}, ...): it takes arrays, and not their sizes\n  help: {call}.init("
+                             f"{', '.join(inspect.signature(cls.init).parameters)}) makes them, with initial values")
+        try:
+            init(self, *args, **params)
+        except dataclasses.FrozenInstanceError as error:
+            raise DTypeError(f"{call}(...): {error}: a module never changes\n  help: write its fields in the class, "
+                             "such as `layer: nn.Linear`, and no __init__: it takes their values") from error
+        except TypeError as error:
+            takes = inspect.signature(init)
+            try:
+                takes.bind(self, *args, **params)
+            except TypeError:
+                names = [f"{p}".partition(":")[0] for p in list(takes.parameters)[1:]]
+                raise DTypeError(f"{call}(...): {str(error).replace('__init__() ', '').replace(call + '.', '')}\n"
+                                 f"  help: the arguments are {call}({', '.join(names)})") from error
+            raise
+    cls.__init__ = __init__     # type: ignore[misc]

@@ -29,6 +29,7 @@ import itertools
 import operator
 import pkgutil
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
@@ -141,12 +142,17 @@ class Primitive:
         return f"<primitive {self.name}{self.__signature__}>"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle as functions do, by the name of a module's variable that holds it; by its parts if there is none."""
-        for name, module in sorted(sys.modules.items(), key=lambda item: item[0] == "__main__"):
+        """Pickle as functions do, by the name of a module's variable that holds it; by its parts if there is none.
+
+        By its parts also where that module is __main__ and cloudpickle is at work, which takes functions of it so.
+        """
+        main = sys.modules.get("__main__")                  # also under other names, such as __mp_main__
+        copies = any(["cloudpickle" in frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_stack(None)])
+        for name, module in sorted(sys.modules.items(), key=lambda item: (item[1] is main, item[0] != "__main__")):
             for variable, value in list(getattr(module, "__dict__", {}).items()):
-                if value is self:
+                if value is self and not (module is main and copies):
                     return pkgutil.resolve_name, (f"{name}:{variable}",)
-        return Primitive, (self.fun or self.name, self.rule, self.name, self.__doc__, self._parameters)
+        return super().__reduce_ex__(2)                     # the object first: its rule may name it
 
 
 def replaceable(f: F) -> F:

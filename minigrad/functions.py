@@ -19,6 +19,7 @@ from .backend import faster, is_float
 from .box import Box, raw
 from .core import LinearMap, Primitive
 from .errors import DTypeError, TraceError, message
+from .nodes import _node
 from .transforms import NO_DERIVATIVE, REAL, as_type_of, jvp, named, title, vjp
 
 P = ParamSpec("P")
@@ -70,6 +71,8 @@ def checkpoint(f: Callable[P, R]) -> Callable[P, R]:
                 boxes.append(box)
             return box if box._trace.closed else _Hole()
         hollow = _replace((f, xs, params), Box, take)       # a stored box would make a cycle
+        if _is_looked_into(boxes):
+            return f(*xs, **params)
         outs: list[Any] = []                                # the results, known once f has run
         out_structure: Any = None
 
@@ -90,6 +93,11 @@ def checkpoint(f: Callable[P, R]) -> Callable[P, R]:
         result: R = tree.unflatten(out_structure, [next(floats) if out is None else out for out in outs])
         return result
     return checkpointed
+
+
+def _is_looked_into(xs: Iterable[Any]) -> bool:
+    """Return whether a trace that takes no derivative watches one of these: it wants each primitive inside of f."""
+    return any([type(x) is Box and x._trace.interpret is not None for x in xs])
 
 
 class _Hole:
@@ -151,7 +159,7 @@ def _opened(x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
         return [x.func, x.args, x.keywords], lambda new: functools.partial(new[0], *new[1], **new[2])
     if type(x) is types.FunctionType:                       # which _renew makes anew
         return [x.__defaults__, x.__kwdefaults__, vars(x), *[cell.cell_contents for cell in _cells(x)]], lambda new: x
-    node = tree._node(type(x))
+    node = _node(type(x))
     if node is None:
         return [], lambda new: x
     names, children, static = node.split(x)
@@ -180,13 +188,17 @@ def _recompute(f: Callable[..., tuple[Any, ...]], name: str) -> Primitive:
 def _push_again(f: Callable[..., Any], xs: Sequence[Any], ts: Sequence[Any]) -> Any:
     """Return the derivative of f at xs along ts, where None is zero."""
     moving = [k for k, t in enumerate(ts) if t is not None]
+    return jvp(_of_some(f, xs, moving), [xs[k] for k in moving], [ts[k] for k in moving])[1]
 
-    def along(*some: Any) -> Any:
+
+def _of_some(f: Callable[..., Any], xs: Sequence[Any], chosen: Sequence[int]) -> Callable[..., Any]:
+    """Return f as a function of the chosen ones of its arguments xs."""
+    def of_some(*some: Any) -> Any:
         full = list(xs)
-        for k, x in zip(moving, some):
+        for k, x in zip(chosen, some):
             full[k] = x
         return f(*full)
-    return jvp(along, [xs[k] for k in moving], [ts[k] for k in moving])[1]
+    return of_some
 
 
 # ------------------------------------------------------------------------------ derivatives written by hand
@@ -218,6 +230,8 @@ class with_derivative:
 
     def __call__(self, *xs: Any, **params: Any) -> Any:
         """Return f(*xs, **params)."""
+        if _is_looked_into(xs):
+            return self.f(*xs, **params)
         plain = [raw(x) for x in xs]
         passes = self.passes or faster(self, plain)
         result = NotImplemented if passes is None else passes(*plain, **params)
@@ -257,6 +271,8 @@ class with_derivative:
                                          f"{len(given)} cotangents\n  help: return a tuple with one for each argument, "
                                          "and None for what is no array")
                     return cotangents
-                return vjp(plain, *parts)[1](g)
+                floats = [k for k, x in enumerate(parts) if is_float(x)]
+                found = iter(vjp(_of_some(plain, parts, floats), *[parts[k] for k in floats])[1](g))
+                return tuple([next(found) if is_float(x) else as_type_of(x, None) for x in parts])
             return LinearMap(push_all, pull_all)
         return Primitive(lambda bundle: y, rule, getattr(self.f, "__name__", "f"))(_bundle(*[xs[k] for k in given]))

@@ -53,7 +53,7 @@ def _all_partials(f: Callable[P, Any], argnums: int | Sequence[int], has_aux: bo
             rows = [_sweep(pull, out_structure, outs, i, ins, 0) for i in range(len(outs))]
         else:
             columns = [_sweep(lambda t: push(*t), structure, ins, j, outs, -1) for j in range(len(ins))]
-            rows = [list(row) for row in zip(*columns)]
+            rows = [[column[i] for column in columns] for i in range(len(outs))]
         trees = [tree.unflatten(structure, row) for row in rows]
         J = tree.unflatten(out_structure, [t[0] for t in trees] if is_integer(argnums) else trees)
         return (J, aux) if has_aux else J

@@ -4,13 +4,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Self, dataclass_transform
+from typing import Any, ClassVar, Self, dataclass_transform
 
 import numpy
 
 from . import deprecated, tree
 from .backend import as_array, as_indices, is_array, xp
-from .boundary import explains, guard, guard_class
+from .boundary import explain_init, explains, guard, guard_class
 from .box import raw
 from .errors import DTypeError, ShapeError, message, shape
 from .initial import he_normal, normal, zeros
@@ -31,26 +31,30 @@ def static(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
+def _split(module: Module) -> tuple[tuple[str, ...], list[Any], tuple[Any, ...]]:
+    names, settings = module._minigrad_fields               # of the class: cloudpickle makes that before its fields
+    return names, [getattr(module, n) for n in names], tuple([getattr(module, n) for n in settings])
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
 class Module:
     """The base of all layers: subclasses become frozen dataclasses and nodes of trees."""
+    _minigrad_fields: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]] = ((), ())      # parameters and settings
 
     def __init_subclass__(cls) -> None:
         deprecated.methods(cls, state="init_state")
         guard_class(cls)
         dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+        explain_init(cls)
         fields = dataclasses.fields(cls)        # type: ignore[arg-type]      # the line above makes it a dataclass
         names = tuple(f.name for f in fields if not f.metadata.get("static"))
-        settings = tuple(f.name for f in fields if f.metadata.get("static"))
-
-        def split(module: Module) -> tuple[tuple[str, ...], list[Any], tuple[Any, ...]]:
-            return names, [getattr(module, n) for n in names], tuple(getattr(module, n) for n in settings)
+        cls._minigrad_fields = names, tuple(f.name for f in fields if f.metadata.get("static"))
 
         def join(names: tuple[str, ...], children: list[Any], static: tuple[Any, ...]) -> Module:
             module = object.__new__(cls)                    # without the checks and the cost of a frozen __init__
-            vars(module).update(zip(names, children), **dict(zip(settings, static)))
+            vars(module).update(zip(names, children), **dict(zip(cls._minigrad_fields[1], static)))
             return module
-        tree.register(cls, split, join)
+        tree.register(cls, _split, join)
 
     def __call__(self, x: Array) -> Array:
         """Return the value for x: that of `apply` in training, without state and key. To predict, call `predict`."""

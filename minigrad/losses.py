@@ -139,7 +139,8 @@ def squared_error(scores: Array, targets: Any) -> Array:
 
 def _like_scores(labels: Array, scores: Array) -> Array:
     """Return the labels as floating-point numbers, of the type of the scores if that is one."""
-    return stop_gradient(labels).astype(numpy.result_type(scores.dtype, numpy.float16))
+    own = scores.dtype.kind == "f"
+    return stop_gradient(labels).astype(scores.dtype if own else numpy.result_type(scores.dtype, numpy.float32))
 
 
 def _each_example(losses: Array) -> Array:

@@ -109,6 +109,9 @@ class BatchNorm(Module):
         if not is_float(x):
             raise DTypeError(message("BatchNorm(x)", "only floating-point arrays are normalized", [("x", x, "")],
                                      "x.astype(float)"))
+        if state is not None and (not isinstance(state, dict) or set(state) != {"mean", "var"}):
+            raise ShapeError("BatchNorm.apply(x, state): a state of other names than mean and var\n"
+                             "  help: begin with model.init_state(), and pass what apply returned")
         if not train:
             y = self._evaluate(x, state)
             return relu(y) if then_relu else y, state
@@ -164,6 +167,9 @@ class Sequential(Module):
     def apply(self, x: Array, state: Tree = None, train: bool = True, key: Key | None = None) -> tuple[Array, Tree]:
         """Return the value of the last layer, and a tuple with the next state of each."""
         states = list(state) if state is not None else [None] * len(self.layers)
+        if len(states) != len(self.layers):
+            raise ShapeError(f"Sequential.apply(x, state): a state of {len(states)} layers, and the model has "
+                             f"{len(self.layers)}\n  help: begin with model.init_state(), and pass what apply returned")
         layers = enumerate(self.layers)
         for i, layer in layers:
             if type(layer) is BatchNorm and relu in self.layers[i + 1:i + 2]:

@@ -28,13 +28,14 @@ import numpy
 
 from . import deprecated, tree
 from .backend import as_array, is_readable, module_of
-from .boundary import guard
+from .boundary import explains, guard
 from .box import Box, raw
 from .core import replaceable
 from .errors import DTypeError, MinigradError, ShapeError, message, shape
 from .ops import add, astype, maximum, multiply, sqrt, square, sum, where
 from .schedules import cosine as cosine
 from .schedules import piecewise as piecewise
+from .schedules import takes_rate
 from .typing import Array, Rate, Tree
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -87,7 +88,7 @@ def _axpy(a: Any, x: Array, y: Array) -> Array:
 
 def _wide(x: Array) -> Any:
     """Return the type in which to keep the state of x: its own, but float32 at least."""
-    return numpy.result_type(x.dtype, numpy.float32)
+    return numpy.result_type(getattr(x, "dtype", numpy.float64), numpy.float32)
 
 
 def _zeros_like(params: Tree) -> Tree:
@@ -111,6 +112,9 @@ def _leaves(call: str, gradient: Tree, state: Tree, params: Tree, names: list[st
             if p.shape != x.shape:
                 rows = [("params", p, ""), (name, x, "")]
                 raise ShapeError(message(call, f"shapes differ at {tree.paths((params,))[k]}", rows))
+            if x.dtype.kind == "c":
+                raise DTypeError(message(call, f"complex numbers at {tree.paths((params,))[k]}", [(name, x, "")],
+                                         "the gradient of a real loss is real; x.real if that is meant"))
         columns.append(column)
     return structure, columns
 
@@ -120,46 +124,7 @@ def has_matrix_shape(p: Array) -> bool:
     return len(shape(p)) > 1
 
 
-def _takes_rate(*old: str) -> Callable[[F], F]:
-    """Let the constructor of an optimizer take its rate first, as in minigrad 0.1. old: the settings after it."""
-    def decorate(make: F) -> F:
-        @functools.wraps(make)
-        def called(*args: Any, **settings: Any) -> Any:
-            if not args and "rate" not in settings:
-                return make(**settings)
-            settings = dict(zip(("rate", *old), args)) | settings
-            rate = settings.pop("rate", None)
-            if not callable(rate) and not isinstance(rate, numbers.Real) and not hasattr(rate, "dtype"):
-                raise DTypeError(message(
-                    make.__name__, "the rate is an argument of update, and settings are passed by name", [],
-                    "sgd(momentum=0.9) or adam(beta1=0.9), then optimizer.update(gradient, state, params, rate)"))
-            deprecated.warn(f"{make.__name__}(rate, ...): the rate is now an argument of update, and settings are "
-                            "passed by name")
-            return _with_rate(make(**settings), rate)
-        return cast(F, called)
-    return decorate
-
-
-def _with_rate(optimizer: Optimizer, own: Any) -> Any:
-    """Return an optimizer with a rate of its own, whose update is that of minigrad 0.1: with step=None, rate=None.
-
-    own: a number, or a schedule; the state then counts the steps.
-    """
-    def init(params: Tree) -> Tree:
-        state = optimizer.init(params)
-        return {"count": numpy.zeros((), "int64"), **state} if callable(own) else state
-
-    def update(gradient: Tree, state: Tree, params: Tree, step: Any = None, rate: Any = None) -> tuple[Tree, Tree]:
-        if step is not None:
-            state = {**state, "count": numpy.asarray(step, "int64")}
-        now = state.get("count", 0)
-        used = rate if rate is not None else own(now) if callable(own) else own
-        params, new = optimizer.update(gradient, state, params, used)
-        return params, {"count": now + 1, **new} if callable(own) else new
-    return Optimizer(init, cast(Update, update))
-
-
-@_takes_rate("momentum", "nesterov", "weight_decay", "decays")
+@takes_rate("momentum", "nesterov", "weight_decay", "decays")
 def sgd(*, momentum: Rate = 0.0, nesterov: bool = False, weight_decay: Rate = 0.0,
         decays: Callable[[Array], bool] = has_matrix_shape) -> Optimizer:
     """Return stochastic gradient descent with momentum: g <- g + decay p;  m <- momentum m + g;  p <- p - rate m.
@@ -190,7 +155,7 @@ def sgd(*, momentum: Rate = 0.0, nesterov: bool = False, weight_decay: Rate = 0.
         new = _sgd_steps(rate, momentum, weight_decay, nesterov, decaying, *itertools.chain(*columns))
         params, *moved = (tree.unflatten(structure, column)[0] for column in _columns(new, 1 + keeps))
         return params, {"momentum": moved[0]} if keeps else {}
-    return Optimizer(init, update)
+    return Optimizer(explains(init), cast(Update, explains(update)))
 
 
 def _columns(leaves: Sequence[Array], count: int) -> list[Sequence[Array]]:
@@ -223,7 +188,7 @@ def _sgd_step(p: Array, g: Array, m: Array, rate: Any, momentum: Any, decay: Any
     return astype(_axpy(-rate, _axpy(momentum, m, g) if nesterov else m, p), dtype), m
 
 
-@_takes_rate("beta1", "beta2", "eps", "weight_decay", "decays")
+@takes_rate("beta1", "beta2", "eps", "weight_decay", "decays")
 def adam(*, beta1: Rate = 0.9, beta2: Rate = 0.999, eps: Rate = 1e-8, weight_decay: Rate = 0.0,
          decays: Callable[[Array], bool] = has_matrix_shape, eps_root: Rate = 0.0) -> Optimizer:
     """Return Adam: m, v are averages of g and g^2, corrected for their bias to 0;  p <- p - rate m / (sqrt(v) + eps).
@@ -266,7 +231,7 @@ def adam(*, beta1: Rate = 0.9, beta2: Rate = 0.999, eps: Rate = 1e-8, weight_dec
         new = _adam_steps(rate, b1, b2, fair1, fair2, tiny, decay, decaying, *itertools.chain(*columns))
         params, mean, square = (tree.unflatten(structure, column)[0] for column in _columns(new, 3))
         return params, {"mean": mean, "square": square, "count": count}
-    return Optimizer(init, update)
+    return Optimizer(explains(init), cast(Update, explains(update)))
 
 
 @replaceable
@@ -325,7 +290,7 @@ def rmsprop(*, decay: Rate = 0.99, eps: Rate = 1e-8, momentum: Rate = 0.0, eps_r
         scaled = [g / (_root(v, below) + _like(tiny, v)) for (g, _), v in zip(rows, square)]
         params, moved = inner.update(tree.unflatten(structure, scaled)[0], state, params, rate)
         return params, {"square": tree.unflatten(structure, square)[0], **moved}
-    return Optimizer(init, update)
+    return Optimizer(explains(init), cast(Update, explains(update)))
 
 
 def ema(average: Tree, params: Tree, decay: Rate, step: Any = None) -> Tree:
@@ -338,7 +303,13 @@ def ema(average: Tree, params: Tree, decay: Rate, step: Any = None) -> Tree:
     equal = type(d) is float and d == 1.0                   # the weights of all
     move = _number("ema", "step", 1.0 - d if step is None else 1.0 / (step + 1) if equal else
                    (1.0 - d) / (1.0 - d ** (step + 1)))
-    return tree.map(lambda a, p: _axpy(move, astype(p, a.dtype) - a, a), average, params)
+
+    def moved(a: Array, p: Array) -> Array:
+        if shape(a) != shape(p):
+            raise ShapeError(message("ema(average, params)", "shapes differ", [("average", a, ""), ("params", p, "")]))
+        a = a if hasattr(a, "dtype") else as_array(a)
+        return _axpy(move, astype(p, a.dtype) - a, a)
+    return tree.map(moved, average, params)
 
 
 # ------------------------------------------------------------------------------------------------- gradients

@@ -27,13 +27,14 @@ Cost, in forward passes: clean 3, noisy 1, push 2, pull 2; 3 for a plain step; 1
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import numpy
 
 from . import core, deprecated, distributed, tree
-from .backend import is_array, is_readable, module_of
+from .backend import as_array, is_array, is_float, is_readable, module_of
 from .boundary import guard
 from .box import Box, raw
 from .communicators import find
@@ -62,12 +63,14 @@ def normalize(scores: Array, comm: Any = None) -> Array:
 
     A score that is NaN or infinite counts as 0. The sum is computed in float64, where that of float32 does not
     overflow. comm: the communicator of ranks whose scores are parts of one batch, over which the sum goes; None: the
-    scores are the batch.
+    scores are the batch. The weights have the type of the scores, float64 for integers.
     """
+    scores = scores if hasattr(scores, "dtype") else as_array(scores)
     u = maximum(where(_finite(scores), scores, 0.0), 0.0)
     u = astype(u, numpy.result_type(scores.dtype, numpy.float64))
     total = _over_ranks(sum(u), comm)
-    return astype(u / (total + astype(stop_gradient(total) == 0, total.dtype)), scores.dtype)
+    w = u / (total + astype(stop_gradient(total) == 0, total.dtype))
+    return astype(w, scores.dtype) if is_float(scores) else w
 
 
 def _over_ranks(x: Array, comm: Any) -> Array:
@@ -109,9 +112,10 @@ def reweighted_gradient(losses: Callable[[Params], Any], clean_loss: Callable[[P
     that `losses` keeps the examples apart. Batch normalization in training does not: one NaN makes all losses NaN, and
     all weights and the gradient 0. Running averages in aux are then NaN as well: keep those from before the step.
 
-    To leave such examples out of the gradient, on NumPy the network is run once more, when there are any. On a GPU,
-    where looking for them would wait for the device, the whole gradient of such a batch is 0; so it is on NumPy if the
-    second run does not reproduce the losses of the others (it draws other random numbers, or the examples are coupled).
+    To leave such examples out of the gradient, on NumPy the network is run again, up to three times, when there are
+    any. On a GPU, where looking for them would wait for the device, the whole gradient of such a batch is 0; so it is
+    on NumPy if the further runs do not reproduce the losses of the others (they draw other random numbers, or the
+    examples are coupled).
 
     **Many ranks.** With a communicator, `losses` are those of this rank's examples and `clean_loss` is this rank's part
     of the clean loss, distributed.mean_part(l): the parts add up. Both are called with parameters that went through
@@ -136,7 +140,8 @@ def reweighted_gradient(losses: Callable[[Params], Any], clean_loss: Callable[[P
     elif all_good:
         gradient = J.pull(w)
     else:
-        gradient = _pull_without(~good, _alone(losses, has_aux), params, l, w, comm)
+        found = _without(~good, _alone(losses, has_aux), params, l, w, comm)
+        gradient = found[1] if found else tree.map(lambda leaf: where(False, leaf, 0.0), params)
     return Reweighted(gradient, w, u, l, L, aux, bad)
 
 
@@ -185,13 +190,17 @@ def example_weights_unrolled(losses: Callable[[Params], Any], clean_loss: Callab
             at ε = 0, where the gradient is 0 (such as a root of its square), scores are not finite and weights are 0.
         has_aux: whether losses returns a pair, of which the second is dropped.
 
-    Examples that are not finite have weight 0, as in reweighted_gradient; on a GPU all weights of such a batch are 0.
+    Examples that are not finite have weight 0, as in reweighted_gradient; on a GPU, or where they cannot be left out of
+    the gradient, all weights of such a batch are 0.
     """
     losses = _alone(losses, has_aux)
     l = losses(params)
     _check_per_example(l, "example_weights_unrolled(losses, ...)")
     good = _finite(l)
-    safe_losses = losses if not is_readable(good) or good.all() else _mask(losses, ~good)
+    safe_losses = losses
+    if is_readable(good) and not good.all():
+        found = _without(~good, losses, params, l, astype(good, l.dtype))
+        safe_losses, good = (found[0], good) if found else (losses, good & False)
 
     def descend(params: Params, gradient: Params) -> Params:
         moved: Params = tree.map(lambda p, g: p - rate * g, params, gradient)
@@ -206,26 +215,34 @@ def example_weights_unrolled(losses: Callable[[Params], Any], clean_loss: Callab
 
 # ------------------------------------------------------------------------- examples that are not finite
 
-def _pull_without(bad: Array, losses: Callable[[Params], Array], params: Params, l: Array, w: Array,
-                  comm: Any = None) -> Tree:
-    """Return Σ w_i ∇l_i over the examples that are not bad: lines 12-13, on NumPy.
+def _without(bad: Array, losses: Callable[[Params], Array], params: Params, l: Array, w: Array,
+             comm: Any = None) -> tuple[Callable[[Params], Array], Tree] | None:
+    """Return the losses without the bad examples as a function, and Σ w_i ∇l_i over the others: lines 12-13, on NumPy.
 
-    Pulling w back along the tape does not do: the zeros in w meet the NaN that the forward pass left there, and
-    0 * NaN is NaN. So the network is run again, with 0 in the rows of the bad examples.
+    None where no way to leave them out reproduces the losses l of the others. Pulling w back along the tape does
+    not do: the zeros in w meet the NaN that the forward pass left there, and 0 * NaN is NaN. So the network is run
+    again.
     """
-    again, J = linearize(_mask(losses, bad), params)
-    gradient = J.pull(w)
-    same = numpy.allclose(raw(again)[~bad], raw(l)[~bad], rtol=1e-3)
-    same = same and all(_finite(g).all() for g in tree.flatten(gradient)[0])
-    same = _over_ranks(numpy.asarray(int(not same)), comm) == 0
-    return gradient if same else tree.map(lambda g: where(False, g, 0.0), gradient)
+    for lost, rows in ((numpy.isnan, False), (_not_finite, False), (_not_finite, True)):
+        masked = _mask(losses, functools.partial(_Mask, bad, lost, rows))
+        again, J = linearize(masked, params)
+        gradient = J.pull(w)
+        same = numpy.allclose(raw(again)[~bad], raw(l)[~bad], rtol=1e-3)
+        same = same and all(_finite(g).all() for g in tree.flatten(gradient)[0])
+        if _over_ranks(numpy.asarray(int(not same)), comm) == 0:
+            return masked, gradient
+    return None
 
 
-def _mask(losses: Callable[[Params], Array], bad: Array) -> Callable[[Params], Array]:
-    """Return the losses as a function that puts 0 for the bad examples into every array of the batch on the way."""
+def _not_finite(x: Array) -> Array:
+    return ~numpy.isfinite(x)
+
+
+def _mask(losses: Callable[[Params], Array], new_trace: Callable[[], _Mask]) -> Callable[[Params], Array]:
+    """Return the losses as a function that puts 0 in place of what the bad examples left in every array on the way."""
     def f(params: Params) -> Array:
         leaves, structure = tree.flatten(params)
-        trace = _Mask(bad)
+        trace = new_trace()
         l = core.run(trace, lambda *boxes: losses(tree.unflatten(structure, boxes)), leaves, [False] * len(leaves))
         return core.unbox(l, trace)[0]
     return f
@@ -234,29 +251,38 @@ def _mask(losses: Callable[[Params], Array], bad: Array) -> Callable[[Params], A
 class _Mask:
     """A trace that takes no derivative: it selects 0 for bad examples before and after every primitive.
 
-    So neither their values nor, on the way back, their cotangents reach anything. A box's tag is whether the value
-    depends on arrays besides the parameters. If so, and if its first axis has the length of the batch, the rows of bad
-    examples become 0; in other arrays, such as a transposed batch, the elements that are not finite do.
+    So neither their values nor, on the way back, their cotangents reach anything. What is lost becomes 0: every NaN, or
+    all that is not finite; where an axis has the length of the batch, only at the bad examples. This is enough for such
+    values in the data, and takes nothing else for a part of the batch that happens to have its length: a constant, or
+    the features. With `rows` all other values of the bad examples become 0 as well, which is needed where the network
+    itself makes slopes that are not finite; there the first axis is taken for the batch if it has that length, unless
+    the array is a constant. A box's tag is whether the value depends on arrays besides the parameters.
     """
 
-    def __init__(self, bad: Array) -> None:
-        self.level, self.closed, self.bad = next(core.levels), False, bad
+    def __init__(self, bad: Array, lost: Callable[[Array], Array], rows: bool) -> None:
+        self.level, self.closed, self.bad, self.lost, self.rows = next(core.levels), False, bad, lost, rows
 
     def interpret(self, primitive: core.Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Box:
         """Return the result of a primitive, boxed and masked."""
         pairs = [core.unbox(a, self) for a in args]
         batch = [is_array(raw(x)) if tag is None else tag for x, tag in pairs]
-        y = primitive(*[self._select(x) if of_batch else x for (x, _), of_batch in zip(pairs, batch)], **params)
-        return Box(self._select(y) if any(batch) else y, self, any(batch))
+        y = primitive(*[self._select(x, tag is not None) if of_batch else x
+                        for (x, tag), of_batch in zip(pairs, batch)], **params)
+        return Box(self._select(y, True) if any(batch) else y, self, any(batch))
 
-    def _select(self, x: Any) -> Any:
+    def _select(self, x: Any, boxed: bool) -> Any:
         if isinstance(x, tuple):            # the arguments of checkpoint and with_derivative
-            return type(x)(map(self._select, x))
+            return type(x)([self._select(each, boxed) for each in x])
         value = raw(x)
         if not is_array(value) or not value.ndim or value.dtype.kind != "f":
             return x
-        of_batch = len(value) == len(self.bad)
-        lost = self.bad.reshape(-1, *[1] * (value.ndim - 1)) if of_batch else ~numpy.isfinite(value)
+        along = [self.bad.reshape(-1, *[1] * (value.ndim - 1 - axis))
+                 for axis, length in enumerate(value.shape) if length == len(self.bad)]
+        lost = self.lost(value)
+        if along:
+            lost &= functools.reduce(numpy.logical_or, along)
+        if self.rows and boxed and len(value) == len(self.bad):
+            lost |= self.bad.reshape(-1, *[1] * (value.ndim - 1))
         return where(lost, 0.0, x) if lost.any() else x
 
 

@@ -212,10 +212,13 @@ def logsumexp(a: Array, axis: int | tuple[int, ...] | None = None, b: Array = No
     Without it, a sum below 0 has the result NaN. A constant b of 0 masks an element.
     """
     a = ops.asarray(a)
-    if not return_sign and (b is None or not raw(a).size):
+    if not return_sign and b is None:
         return ops.logsumexp(a, axis, keepdims)
     a, b = ops.broadcast_arrays(a, as_parameter(1.0 if b is None else b, a))
     a = a if is_traced(b) else where(b == 0.0, -math.inf, a)
+    if not raw(a).size:
+        y = ops.logsumexp(a, axis, keepdims)
+        return (y, ops.zeros_like(y)) if return_sign else y
     m = ops.max(stop_gradient(a), axis, True)
     m = where(abs(m) < math.inf, m, 0.0)
     total = sum(multiply(b, exp(a - m)), axis, True)

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from . import nn, optim, tree
 from .backend import generator, is_float, to_host, xp
 from .boundary import guard
-from .errors import DataError, message, shape
+from .errors import DataError, ShapeError, message, shape
+from .kinds import is_integer
 from .labels import row_indices
 from .models import mlp
 from .ops import mean, reshape, softmax, sum
@@ -79,6 +80,10 @@ class Plan(NamedTuple):
             raise DataError(f"weight_decay = {self.weight_decay!r} is not a number, 0 or more")
         check_count("batch_size", self.batch_size)
         check_count("clean_batch_size", self.clean_batch_size)
+        if not is_integer(self.seed) or self.seed < 0:
+            raise DataError(f"seed = {self.seed!r} is not an integer, 0 or more")
+        if not callable(self.loss):
+            raise DataError(f"loss = {self.loss!r} is not a function\n  help: nn.cross_entropy, nn.squared_error ...")
 
     def optimizer(self) -> optim.Optimizer:
         """Return Adam with this weight decay."""
@@ -177,7 +182,13 @@ def _is_finite(now: Fitted) -> bool:
 
 
 def _balance(y: NDArray[Any]) -> NDArray[Any]:
-    """Return a factor for each class, inverse to its frequency: 1 if all are equally frequent."""
+    """Return a factor for each class, inverse to its frequency: 1 if all are equally frequent.
+
+    Raises DataError unless y are classes, 0, 1 ...
+    """
+    if y.ndim != 1 or y.dtype.kind not in "iu" or y.min(initial=0) < 0:
+        raise DataError(message("one_pass", "method 'proportion' weights classes, and y are none", [("y", y, "")],
+                                "Rows(x, y) with y = 0, 1 ... for the class of each example; or method='reweight'"))
     counts = numpy.bincount(y)
     return len(y) / numpy.maximum(counts, 1) / numpy.count_nonzero(counts)
 
@@ -188,7 +199,12 @@ def _losses(plan: Plan, now: Fitted, batch: Rows, key: Key) -> Callable[[nn.Modu
 
     def losses(model: nn.Module) -> tuple[Array, Tree]:
         scores, averages = model.apply(x, now.averages, True, key)
-        return plan.loss(scores, y), averages
+        each = plan.loss(scores, y)
+        if shape(each) != shape(y)[:1]:
+            raise ShapeError(message("one_pass", "plan.loss(scores, y) must return one loss per example", [
+                ("scores", scores, ""), ("y", y, ""), ("losses", each, "")],
+                "sum it over outputs, and take no mean over examples"))
+        return each, averages
     return losses
 
 

@@ -103,7 +103,7 @@ def _refuse_type(name: str, walk: str, found: Array, like: Array) -> NoReturn:
 def _kind(x: Any) -> str:
     """Return NumPy's character for the kind of the elements: f, i, u, b, c; O for neither an array nor a number."""
     dtype = getattr(raw(x), "dtype", None)
-    return str(dtype.kind) if dtype is not None else "f" if isinstance(x, (int, float)) else "O"
+    return str(getattr(dtype, "kind", "O")) if dtype is not None else "f" if isinstance(x, (int, float)) else "O"
 
 
 def as_type_of(x: Array, value: Array) -> Array:
@@ -254,7 +254,7 @@ def vjp(f: Callable[..., Any], *xs: Tree, has_aux: bool = False) -> tuple[Any, .
     [3.0, 2.0]
     """
     y, _, pull, aux = _linearize(f, xs, has_aux, "vjp(f, *xs)")
-    return (y, pull, aux) if has_aux else (y, pull)
+    return (y, explains(pull), aux) if has_aux else (y, explains(pull))
 
 
 @overload

@@ -13,14 +13,10 @@ and dataclasses that are not registered: these raise DTypeError, because their a
 """
 from __future__ import annotations
 
-import collections
-import dataclasses
-import enum
-import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy
 import safetensors.numpy
@@ -29,89 +25,15 @@ from .backend import is_float, to_host, xp
 from .boundary import guard
 from .errors import DTypeError, ShapeError, message, shape, undifferentiable
 from .files import TYPES, read, write_whole
+from .nodes import LEAF as LEAF
+from .nodes import STATIC as STATIC
+from .nodes import Structure as Structure
+from .nodes import _is_container, _leaf, _node, _nodes
+from .nodes import register as register
+from .nodes import same as same
 from .typing import Tree
 
-T = TypeVar("T")
-
-
-class End(enum.Enum):
-    """The end of a structure, in place of the type of a node. Copies and pickles of a member are the member itself."""
-    LEAF = "leaf"
-    STATIC = "static"
-
-
-LEAF, STATIC = End.LEAF, End.STATIC
 METADATA = "__metadata__"       # the name of the strings in a safetensors file, beside those of its arrays
-
-
-class Structure(NamedTuple):
-    """A tree without its leaves. Equal structures have the same nodes, names in the same order, and settings."""
-    node: Any                               # the type of the node; LEAF or STATIC where the tree ends
-    names: tuple[Any, ...]                  # of the children: keys, indices or fields
-    static: Any                             # settings that the node holds besides its children
-    children: tuple[Structure, ...]
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (
-            isinstance(other, Structure) and self.node is other.node and self.names == other.names
-            and (self.static is other.static or same(self.static, other.static)) and self.children == other.children)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash((self.node, self.names, self.children))
-
-
-class _Node(NamedTuple):
-    split: Callable[[Any], tuple[Iterable[Any], Iterable[Any], Any]]        # tree -> names, children, static
-    join: Callable[[Any, Any, Any], Any]                                    # names, children, static -> tree
-
-
-_leaf = Structure(LEAF, (), None, ())
-
-
-def _split_sequence(sequence: Sequence[Any]) -> tuple[Iterable[Any], Iterable[Any], None]:
-    return range(len(sequence)), sequence, None
-
-
-def _split_dict(tree: Mapping[Any, Any]) -> tuple[Iterable[Any], Iterable[Any], None]:
-    return tree.keys(), tree.values(), None
-
-
-_nodes: dict[type, _Node] = {
-    dict: _Node(_split_dict, lambda names, children, static: dict(zip(names, children))),
-    collections.OrderedDict: _Node(_split_dict, lambda names, children, static: collections.OrderedDict(
-        zip(names, children))),
-    collections.defaultdict: _Node(lambda tree: (*_split_dict(tree)[:2], tree.default_factory),
-                                   lambda names, children, static: collections.defaultdict(
-                                       static, zip(names, children))),
-    tuple: _Node(_split_sequence, lambda names, children, static: tuple(children)),
-    list: _Node(_split_sequence, lambda names, children, static: list(children)),
-}
-
-
-def register(cls: type[T], split: Callable[[T], tuple[Iterable[Any], Iterable[Any], Any]],
-             join: Callable[[tuple[Any, ...], list[Any], Any], T]) -> None:
-    """Make a class a node: split(tree) -> names, children, static; join(names, children, static) -> tree.
-
-    names: one for each child, hashable and all different.
-    """
-    _nodes[cls] = _Node(split, join)
-
-
-def _node(cls: Any) -> _Node | None:
-    """Return how to split and join this class, or None for a leaf. Registers a named tuple when it meets one."""
-    if cls not in _nodes and issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        register(cls, lambda t: (cls._fields, t, None), lambda names, children, static: cls._make(children))
-    return _nodes.get(cls)
-
-
-@functools.cache
-def _is_container(cls: type) -> bool:
-    """Return whether this class, which is not a node, is a container or a dataclass, and so not a leaf either."""
-    return dataclasses.is_dataclass(cls) or issubclass(cls, (Mapping, list, tuple, collections.deque,
-                                                             collections.UserList))
 
 
 def flatten(tree: Tree) -> tuple[list[Any], Structure]:
@@ -129,7 +51,7 @@ def flatten(tree: Tree) -> tuple[list[Any], Structure]:
 
 def _flatten(tree: Tree, leaves: list[Any]) -> Structure:
     cls: Any = type(tree)
-    node = _nodes.get(cls)
+    node = _nodes.get(cls) or cls.__dict__.get("_minigrad_node")
     if node is None:
         if hasattr(cls, "dtype") and not issubclass(cls, tuple):        # an array, or a traced value
             leaves.append(tree)
@@ -170,35 +92,9 @@ def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Tree:
     if structure.node is STATIC:
         return structure.static
     children = [_unflatten(child, leaves) for child in structure.children]
-    node = _nodes.get(structure.node) or _node(structure.node)
+    node = _node(structure.node)
     assert node is not None
     return node.join(structure.names, children, structure.static)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Return whether two settings are equal.
-
-    Arrays are equal if dtype, shape and elements are; NaN equals NaN; objects without == are compared by attributes.
-    """
-    if a is b:
-        return True
-    if type(a) is type(b):
-        cls: Any = type(a)
-        if cls is tuple and len(a) == len(b) and all([x is y for x, y in zip(a, b)]):       # the usual case, at once
-            return True
-        node = _node(cls)
-        if node is not None:
-            (a_names, a_children, a_static), (b_names, b_children, b_static) = node.split(a), node.split(b)
-            x, y = dict(zip(a_names, a_children)), dict(zip(b_names, b_children))
-            return x.keys() == y.keys() and all([same(x[k], y[k]) for k in x]) and same(a_static, b_static)
-        if issubclass(cls, functools.partial):
-            return same((a.func, a.args, a.keywords), (b.func, b.args, b.keywords))
-        if (cls.__eq__ is object.__eq__ or dataclasses.is_dataclass(cls)) and getattr(a, "__dict__", None):
-            return same(vars(a), vars(b))
-    if hasattr(type(a), "dtype") or hasattr(type(b), "dtype"):
-        a, b = to_host(a), to_host(b)
-        return bool(a.dtype == b.dtype and numpy.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
-    return bool(a == b or (isinstance(a, float) and isinstance(b, float) and a != a and b != b))
 
 
 def map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
@@ -225,8 +121,12 @@ def _nest(structure: Structure, leaves: Iterator[Any]) -> Any:
 def _match(structure: Structure, own: Structure, nested: Any, path: tuple[str, ...], call: str) -> Iterator[Any]:
     index = {name: i for i, name in enumerate(own.names)}
     if structure.node is not own.node or index.keys() != {*structure.names} or not same(structure.static, own.static):
-        raise ShapeError(f"{call}: two trees differ in structure at {'.'.join(path) or 'the top'}\n"
-                         "  help: gradients, directions and states have the structure of the parameters they belong to")
+        differ, help = "", "gradients, directions and states have the structure of the parameters they belong to"
+        if structure.node is own.node and index.keys() == {*structure.names}:
+            differ = f": the settings are {structure.static!r} and {own.static!r}"
+            help = "a setting that is a function must be the same one: name it, and do not make it again for each tree"
+        raise ShapeError(f"{call}: two trees differ in structure at {'.'.join(path) or 'the top'}{differ}\n"
+                         f"  help: {help}")
     if structure.node is LEAF:
         yield nested
     for name, child in zip(structure.names, structure.children):
@@ -288,6 +188,9 @@ def save(path: str | os.PathLike[str], tree: Tree, metadata: dict[str, str] | No
         raise DTypeError(f"{call}: metadata must be a dict of strings to strings, not {metadata!r}\n"
                          "  help: json.dumps(value) makes a string of plain data")
     arrays = {name: to_host(leaf).copy(order="C") for name, leaf in zip(names, leaves)}
+    masked = [(name, array, "") for name, array in arrays.items() if isinstance(array, numpy.ma.MaskedArray)]
+    if masked:
+        raise DTypeError(message(call, "the file would lose the mask", masked, "save x.data and x.mask"))
     unfit = [(name, array, "") for name, array in arrays.items() if array.dtype.name not in TYPES.values()]
     if unfit:
         raise DTypeError(message(call, "a safetensors file cannot hold this type", unfit,
@@ -308,7 +211,8 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
                          f"  unknown  {sorted(set(arrays) - set(names))}\n"
                          "  help: load it into the model that it was saved from")
     for name, leaf in zip(names, old):
-        if arrays[name].shape != shape(leaf) or arrays[name].dtype != getattr(leaf, "dtype", arrays[name].dtype):
+        dtype = getattr(leaf, "dtype", arrays[name].dtype)
+        if arrays[name].shape != shape(leaf) or arrays[name].dtype.name != dtype.name:      # in any order of the bytes
             rows = [("file", arrays[name], ""), ("tree", leaf, "")]
             raise ShapeError(message(f"tree.load({str(path)!r})", f"{name} does not fit", rows))
         leaves.append(xp.asarray(arrays[name]))

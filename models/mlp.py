@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 
 from numpy.random import Generator
 
-from minigrad import ShapeError, deprecated, nn, relu
+from minigrad import DTypeError, ShapeError, deprecated, nn, relu
 from minigrad.typing import Array
 
 
@@ -12,7 +12,7 @@ def mlp(rng: Generator, sizes: Sequence[int], activation: Callable[[Array], Arra
         normalize: bool = False) -> nn.Sequential:
     """Return a network of linear layers with an activation between them, from (n, inputs) to (n, outputs).
 
-    Raises ShapeError for fewer than two sizes.
+    Raises ShapeError for fewer than two sizes, DTypeError for a number in place of them.
 
     Args:
         rng: a generator of random numbers, such as backend.generator(seed).
@@ -20,6 +20,8 @@ def mlp(rng: Generator, sizes: Sequence[int], activation: Callable[[Array], Arra
         activation: the function between two layers.
         normalize: whether batch normalization comes before each activation.
     """
+    if not hasattr(sizes, "__len__"):
+        raise DTypeError(f"mlp: sizes {sizes!r} are no sequence\n  help: (inputs, hidden, outputs), for example")
     if len(sizes) < 2:
         raise ShapeError(f"mlp: sizes {sizes!r} are too few\n  help: (inputs, outputs), (inputs, hidden, outputs) ...")
     layers: list[Callable[[Array], Array]] = []

@@ -10,7 +10,7 @@ import minigrad as mg
 from minigrad import nn
 
 ROOT = pathlib.Path(mg.__file__).parent.parent
-LAYERS = [{"typing"}, {"errors", "deprecated"}, {"boundary"}, {"backend", "files"}, {"communicators"}, {"tree"}, {"box"}, {"core"}, {"kinds"}, {"ops"}, {"transforms", "linalg", "special"}, {"numpy"}, {"functions", "jacobians", "stats"},
+LAYERS = [{"typing"}, {"errors", "deprecated"}, {"boundary"}, {"backend", "files"}, {"communicators", "nodes"}, {"tree"}, {"box"}, {"core"}, {"kinds"}, {"ops"}, {"transforms", "linalg", "special"}, {"numpy"}, {"functions", "jacobians", "stats"},
           {"losses", "normalization", "initial", "distributed", "schedules"}, {"layers"}, {"nn", "optim", "reweight", "check", "draw"}, {"models", "labels"}, {"training"}, {"estimators"}, {"fast"}, {"__main__"}]      # the ground floor, and the wing
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ROOMS = [{"deprecated", "console"}, {"data"}, {"methods"}, {"training"}, {"figures"}, {"paper"}, {"pages", "benchmark"}, {"command_line"},

@@ -304,6 +304,40 @@ def test_a_loss_that_is_not_finite(name):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+N = 6
+SQUARE = generator(5).normal(size=(N, N)) + 3.0 * np.eye(N)
+BESIDE = {                                                  # h, (N, N) or fewer rows; arrays with as many rows as the batch has, which are not of the batch
+    "frozen layer": lambda h: h @ SQUARE, "bias": lambda h: h + SQUARE[0], "scale": lambda h: h * SQUARE[1], "identity": lambda h: h @ np.eye(N), "triangle": lambda h: h @ np.tri(N),
+    "clipped": lambda h: mg.clip(h, -np.abs(SQUARE[0]), np.abs(SQUARE[1])), "gain": lambda h: nn.layer_norm(h, SQUARE[0], SQUARE[1]), "transposed": lambda h: mg.transpose(SQUARE @ mg.transpose(h)),
+    "solved": lambda h: mg.transpose(mg.linalg.solve(SQUARE, mg.transpose(h))), "attention": lambda h: mg.softmax(h @ SQUARE + np.where(np.tri(N) > 0, 0.0, -np.inf)[N // 2]),
+    "causal": lambda h: mg.reshape(mg.softmax(h[:, :, None] * SQUARE[0] + np.where(np.tri(N) > 0, 0.0, -np.inf)) @ SQUARE[:, :1], (len(h), N)),
+    "prior": lambda h: h + np.log(np.abs(SQUARE[2]))}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", BESIDE)
+def test_constants_as_long_as_the_batch_are_not_of_it(name, value):
+    """A prior of 100 logits, say, with 100 images: left out is the example, and nothing else."""
+    f, w = BESIDE[name], {"w": generator(6).normal(size=(3, N)), "v": generator(7).normal(size=(N, 3))}
+    x, clean, y, rest = generator(8).normal(size=(N, 3)), generator(9).normal(size=(5, 3)), np.arange(N) % 3, np.array([0, 2, 3, 4, 5])
+    dirty = x.copy()
+    dirty[1, 0] = value
+
+    def losses(x, y):
+        return lambda m: nn.cross_entropy(f(mg.sin(x @ m["w"])) @ m["v"], y)
+    with np.errstate(all="ignore"):
+        args = losses(dirty, y), lambda m: mg.mean(losses(clean, y[:5])(m)), w
+        r, expected = reweighted_gradient(*args), reweighted_gradient(losses(x[rest], y[rest]), *args[1:])
+        assert r.not_finite == 1 and not r.weights[1] and expected.weights.any()
+        if (name, value) == ("causal", np.inf):             # an infinity that is meant, at the place of one that is not
+            assert zero(r.gradient) and not example_weights_unrolled(*args).any()
+            return
+        for found in (r.weights, example_weights(*args), example_weights_unrolled(*args)):
+            np.testing.assert_allclose(found[rest], expected.weights, atol=1e-9)
+    for key in w:
+        np.testing.assert_allclose(r.gradient[key], expected.gradient[key], atol=1e-12)
+
+
 def zero(gradient):
     return all((mg.to_host(leaf) == 0).all() for leaf in tree.flatten(gradient)[0])
 
@@ -335,7 +369,7 @@ def test_what_cannot_be_told_apart_adds_nothing():
                 assert not weights(losses, clean_loss, model).any()
         dirty[2, 0] = np.nan
         r = reweighted_gradient(drawn_anew, lambda m: mg.sum(m["w"]), {"w": np.ones(8)})
-    assert r.not_finite == 1 and r.weights[2] == 0 and zero(r.gradient) and len(calls) == 2
+    assert r.not_finite == 1 and r.weights[2] == 0 and zero(r.gradient) and len(calls) == 4
 
 
 def test_a_finite_batch_is_run_once():

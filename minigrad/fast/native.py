@@ -57,6 +57,15 @@ log = logging.getLogger("minigrad")
 _lock = threading.RLock()
 
 
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()                               # a thread that held the other one is not in the child
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def wanted() -> bool:
     """Return whether the kernels may be used: unless MINIGRAD_NATIVE=0."""
     return backend.flag("MINIGRAD_NATIVE", True)

@@ -154,7 +154,7 @@ def map_elements(f: Any, args: Sequence[Array], y: Array = None) -> Array:
 
 class _Own(threading.local):
     """The data of one thread: scratch memory by role, how deep it is in `one_blas_thread`, and what to restore."""
-    depth = 0
+    depth, counted = 0, False                               # counted: among those inside of it
     before: Sequence[tuple[int, Callable[[int], object]]] = ()
 
 
@@ -221,27 +221,37 @@ class _OneBlasThread:
         return "one_blas_thread"                            # there is one in each process
 
     def __enter__(self) -> None:
-        _own.depth += 1
-        if _own.depth == 1:
-            of_process, of_thread = _blas()
+        if _own.depth:
+            _own.depth += 1
+            return
+        of_process, of_thread = _blas()
+        try:                                                # Ctrl-C may come at any line
             with self.lock:
                 if not self.inside:
                     self.before = [(get(), set_to) for get, set_to in of_process]
                     for _, set_to in of_process:
                         set_to(1)
-                self.inside += 1
+                self.inside, _own.counted = self.inside + 1, True
             if of_thread:
                 self.enter_thread()
+            _own.depth = 1
+        except BaseException:
+            _own.depth = 0
+            self._leave()
+            raise
 
     def __exit__(self, *error: Any) -> None:
         _own.depth -= 1
-        if _own.depth == 0:
-            for count, set_to in _own.before:
-                set_to(count)
-            with self.lock:
-                self.inside -= 1
-                if not self.inside:
-                    self._restore()
+        if not _own.depth:
+            self._leave()
+
+    def _leave(self) -> None:
+        for count, set_to in _own.before:
+            set_to(count)
+        with self.lock:
+            self.inside, _own.counted = self.inside - _own.counted, False
+            if not self.inside:
+                self._restore()
 
     def enter_thread(self) -> None:
         """Set the BLAS whose threads are counted for each thread. A helper does it once, when it starts."""

@@ -91,6 +91,8 @@ def _exp_minus_abs(x: Array) -> Array:
     """Return e^-|x|, which does not overflow; for complex x, to stay analytic, e^-x or e^x."""
     xp = module_of(x)
     x = xp.asarray(x)
+    if x.dtype.kind in "ub":                                # which have no negative
+        x = x.astype(numpy.result_type(x.dtype, numpy.float16))
     return xp.exp(xp.where(x.real >= 0, -x, x) if x.dtype.kind == "c" else -xp.abs(x))
 
 

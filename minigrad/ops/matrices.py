@@ -112,19 +112,20 @@ def right(a: Array, parts: Any) -> Array:
 
 def _left_rule(i: int, u: Array, a: Array, parts: Any) -> LinearMap:
     s, v = singular(a, parts=parts), right(a, parts)
-    f, row = _inverse_gaps(s, -s) * _inverse_gaps(s, s), expand_dims(s, -2)
+    row = expand_dims(s, -2)
+    gap, share = _inverse_gaps(s, -s), _inverse_gaps(s, s) * row       # their product would leave the range of the type
     tall = shape(u)[-2] > shape(u)[-1]                      # else there is nothing beside the space of u
 
     def beside(x: Array) -> Array:
         return (x - u @ (T(u) @ x)) / where(raw(row) == 0, math.nan, row) if tall else 0.0
 
     def push(t: Array) -> Array:
-        p = T(u) @ t @ v * row
-        return u @ (f * (p + T(p))) + beside(t @ v)
+        p = T(u) @ t @ v * share
+        return u @ (gap * (p + T(p))) + beside(t @ v)
 
     def pull(g: Array) -> Array:
-        h = f * (T(u) @ g)
-        return (u @ ((h + T(h)) * row) + beside(g)) @ T(v)
+        h = gap * (T(u) @ g)
+        return (u @ ((h + T(h)) * share) + beside(g)) @ T(v)
     return LinearMap(push, pull)
 
 

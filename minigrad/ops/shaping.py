@@ -175,11 +175,11 @@ def _as_index_part(part: Any, x: Array) -> Any:
     part, x = raw(part), raw(x)
     if part is None or part is Ellipsis or isinstance(part, (slice, int)):
         return part
-    if hasattr(part, "dtype"):
+    if is_array(part) or isinstance(part, numpy.generic):
         if error := is_array(part) and mixture("getitem(x, index)", [("x", x, ""), ("index", part, "")]):
             raise error                                     # CuPy would copy the index to the device
         return part
-    if not isinstance(part, (list, tuple, range)):
+    if not isinstance(part, (list, tuple, range)) and not hasattr(part, "dtype"):     # an array of another library
         raise IndexingError(message("getitem(x, index)", f"{part!r} is not an index", [("x", x, "")],
                                     "integers, slices, None, Ellipsis, masks, and arrays of integers are"))
     return as_indices(part, x)

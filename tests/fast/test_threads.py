@@ -1,5 +1,6 @@
 """Arrays in chunks: the same bits for any number of threads, the same values as in one chunk, nothing left behind."""
 import concurrent.futures
+import contextlib
 import os
 import subprocess
 import sys
@@ -151,6 +152,29 @@ def test_blas_has_one_thread_inside_and_what_it_had_outside(threads):
         assert blas_threads() == before
 
 
+def test_an_interrupt_on_the_way_in_leaves_blas_as_it_was(threads):
+    """Ctrl-C may come at any line: here, as each line of __enter__ begins, and of what it calls."""
+    threads(2)
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before, code = blas_threads(), th._OneBlasThread.__enter__.__code__
+        for line in range(code.co_firstlineno + 1, max(number for *_, number in code.co_lines() if number) + 1):
+            def interrupt(frame, event, arg, line=line):
+                if event == "line" and frame.f_lineno == line:
+                    raise KeyboardInterrupt
+                return interrupt
+            old = sys.gettrace()
+            sys.settrace(lambda frame, event, arg, interrupt=interrupt: interrupt if frame.f_code is code else None)
+            try:
+                with contextlib.suppress(KeyboardInterrupt), th.one_blas_thread:
+                    pass
+            finally:
+                sys.settrace(old)
+            assert blas_threads() == before and (th._own.depth, th.one_blas_thread.inside) == (0, 0), line
+            with th.one_blas_thread:
+                assert set(blas_threads()) == {1}
+            assert blas_threads() == before
+
+
 def in_a_thread(f, *args):
     """What f(*args) gives in a thread of its own; its error is raised here."""
     with concurrent.futures.ThreadPoolExecutor(1) as one:
@@ -292,6 +316,36 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_forked_child_has_threads_of_its_own():
     result = run(FORKS, MINIGRAD_THREADS="2")
     assert result.stdout.strip() == "0", result.stderr
+
+
+FORKS_LOCKED = """
+import importlib, os, pkgutil, threading, minigrad
+kinds, found = (type(threading.Lock()), type(threading.RLock())), {}
+for module in [importlib.import_module(each.name) for each in pkgutil.walk_packages(minigrad.__path__, "minigrad.") if "__main__" not in each.name]:
+    for name, value in list(vars(module).items()):
+        own = vars(value).items() if type(value).__module__.startswith("minigrad") and hasattr(value, "__dict__") else ()
+        for where, key, lock in [(vars(module), name, value), *[(vars(value), key, lock) for key, lock in own]]:
+            if isinstance(lock, kinds):
+                found[id(lock)] = where, key
+for where, key in found.values():
+    held, leave = threading.Event(), threading.Event()
+    def hold():
+        with where[key]:
+            held.set(), leave.wait()
+    holder = threading.Thread(target=hold)
+    holder.start(), held.wait()
+    if not os.fork():
+        os._exit(not where[key].acquire(timeout=5))
+    print(key, os.wait()[1])
+    leave.set(), holder.join()
+"""
+
+
+@pytest.mark.needs("fork")
+def test_no_lock_of_the_parent_is_held_in_a_forked_child():
+    """By a thread that is not there: whoever waits for it waits for ever."""
+    result = run(FORKS_LOCKED)
+    assert sorted(result.stdout.split("\n")[:-1]) == ["_lock 0", "lock 0", "lock 0"], result.stdout + result.stderr
 
 
 FORKS_INSIDE = """

@@ -151,6 +151,28 @@ def test_an_index_is_read_as_numpy_reads_it(index):
     np.testing.assert_array_equal(grad(lambda x: mg.sum(mg.take(x, (0, 0), axis=0)))(x), [2, 0, 0])
 
 
+class Foreign:
+    """An array of another library: its dtype is not NumPy's."""
+    dtype = "int64, as that library calls it"
+
+    def __init__(self, values):
+        self.values, self.shape = np.array(values), np.shape(values)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype)
+
+
+@pytest.mark.parametrize("index", [[0, 0, 2], [True, False, True], [[0, 2], [2, 2]]])
+def test_an_index_of_another_library_is_that_of_numpy(index):
+    """Also where it names an element twice: both cotangents add up."""
+    x, foreign = np.arange(1.0, 4.0), Foreign(index)
+    for f in (lambda x, i: x[i], lambda x, i: mg.scatter_add(x[i], 3, i), lambda x, i: mg.getitem(x, (i,)), lambda x, i: mg.take(x, i) if np.array(index).dtype != bool else x):
+        for found, expected in zip(mg.value_and_grad(lambda x, i, f=f: mg.sum(f(x, i) ** 2))(x, foreign), mg.value_and_grad(lambda x, i, f=f: mg.sum(f(x, i) ** 2))(x, np.array(index)), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    with pytest.raises(mg.DTypeError):
+        mg.vjp(mg.sin, x)[1](foreign)
+
+
 def test_integers_have_no_derivative():
     assert grad(lambda x: x * x.astype(np.int64))(2.5) == 2.0
     assert (grad(lambda x: mg.sum(x.astype(np.float32) * 2.0))(np.ones(2)) == 2.0).all()
