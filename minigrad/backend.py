@@ -79,6 +79,7 @@ def cupy_or_reason() -> tuple[Any, str]:
 Row = tuple[Callable[..., Any] | None, Callable[..., Any] | None]   # the faster forms on NumPy and on CuPy; None: none
 table: dict[Hashable, Row] = {}         # operation -> row, of those in use: minigrad/fast puts them here
 _rows: dict[Hashable, Row] = {}         # ... of all there are
+ON_HOST = {numpy.ndarray, numpy.float64, numpy.float32, float, int, bool, type(None)}
 
 
 def flag(name: str, default: bool) -> bool:
@@ -110,7 +111,10 @@ def faster(operation: Hashable, args: Sequence[Any]) -> Callable[..., Any] | Non
     row = table.get(operation)
     if row is None or not args:
         return None
-    return row[0] if type(args[0]) is numpy.ndarray else row[module_of(*args) is not numpy]
+    for x in args:
+        if type(x) not in ON_HOST:                          # of a device, or one that is not taken
+            return row[module_of(*args) is not numpy]
+    return row[0]
 
 
 @explains

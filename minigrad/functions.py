@@ -203,6 +203,10 @@ def _of_some(f: Callable[..., Any], xs: Sequence[Any], chosen: Sequence[int]) ->
 
 # ------------------------------------------------------------------------------ derivatives written by hand
 
+def _zero_like(x: Any) -> Any:
+    return as_type_of(x, None) if hasattr(x, "dtype") else 0.0
+
+
 def _brief(found: Any) -> str:
     return f"a {type(found).__name__}" + (f" of {len(found)}" if isinstance(found, (tuple, list)) else "")
 
@@ -265,14 +269,15 @@ class with_derivative:
             def pull_all(g: Any) -> Any:
                 if first_order and type(g) is not Box:
                     found = pull(g)
-                    cotangents = tuple(c for c in found if c is not None) if isinstance(found, (tuple, list)) else ()
-                    if len(cotangents) != len(given):
+                    all_of = list(found) if isinstance(found, (tuple, list)) else []
+                    own = [all_of[k] for k in given] if len(all_of) == count else [c for c in all_of if c is not None]
+                    if len(own) != len(given):
                         raise DTypeError(f"{self.__name__}(...): its pull returned {_brief(found)}, and not "
                                          f"{len(given)} cotangents\n  help: return a tuple with one for each argument, "
                                          "and None for what is no array")
-                    return cotangents
+                    return tuple([_zero_like(x) if c is None else c for x, c in zip(parts, own)])
                 floats = [k for k, x in enumerate(parts) if is_float(x)]
                 found = iter(vjp(_of_some(plain, parts, floats), *[parts[k] for k in floats])[1](g))
-                return tuple([next(found) if is_float(x) else as_type_of(x, None) for x in parts])
+                return tuple([next(found) if is_float(x) else _zero_like(x) for x in parts])
             return LinearMap(push_all, pull_all)
         return Primitive(lambda bundle: y, rule, getattr(self.f, "__name__", "f"))(_bundle(*[xs[k] for k in given]))

@@ -196,8 +196,8 @@ def lstsq(a: Array, b: Array, rcond: float | None = None) -> tuple[Array, Array,
     if Box not in (type(a), type(b)):
         return module_of(a, b).linalg.lstsq(a, b, rcond)        # type: ignore[no-any-return]
     if rcond is None or rcond <= 0:                         # NumPy's -1, and 0, are the rounding error itself
-        dtype = raw(a).dtype if raw(a).dtype.kind in "fc" else float
-        rcond = numpy.finfo(dtype).eps * (max(m, n) if rcond is None else 1)
+        theirs = module_of(raw(a)) is not numpy and raw(a).dtype.kind in "fc"       # NumPy counts in float64
+        rcond = numpy.finfo(raw(a).dtype if theirs else float).eps * (max(m, n) if rcond is None else 1)
     x, s = matmul(matrices.pinv(a, rcond=rcond), b), svd(a, compute_uv=False)
     rank = (raw(s) > rcond * raw(s)[:1]).sum()
     sums = sum(square(b - matmul(a, x)), 0, keepdims=len(shape(b)) == 1)

@@ -188,7 +188,7 @@ def save(path: str | os.PathLike[str], tree: Tree, metadata: dict[str, str] | No
         raise DTypeError(f"{call}: metadata must be a dict of strings to strings, not {metadata!r}\n"
                          "  help: json.dumps(value) makes a string of plain data")
     arrays = {name: to_host(leaf).copy(order="C") for name, leaf in zip(names, leaves)}
-    masked = [(name, array, "") for name, array in arrays.items() if isinstance(array, numpy.ma.MaskedArray)]
+    masked = [(name, leaf, "") for name, leaf in zip(names, leaves) if isinstance(leaf, numpy.ma.MaskedArray)]
     if masked:
         raise DTypeError(message(call, "the file would lose the mask", masked, "save x.data and x.mask"))
     unfit = [(name, array, "") for name, array in arrays.items() if array.dtype.name not in TYPES.values()]

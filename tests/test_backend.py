@@ -199,3 +199,10 @@ def test_a_backend_that_is_refused_changes_nothing(monkeypatch):
         with pytest.raises(mg.MinigradError):
             mg.use(wrong)
         assert backend.name() == before and dict(backend.table) == rows
+
+
+def test_a_precision_that_is_refused_changes_nothing(monkeypatch):
+    monkeypatch.setattr(backend, "_precision", ["tf32"])
+    with pytest.raises(BackendError, match="there is no such precision"):
+        backend.matmul_precision("half")
+    assert backend.matmul_precision() == "tf32"

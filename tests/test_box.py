@@ -179,3 +179,9 @@ def test_arrays_of_jax():
     jnp = requirements.module("jax").numpy
     x = mg.from_dlpack(jnp.arange(3.0))
     assert jnp.from_dlpack(mg.grad(lambda x: mg.sum(x * x))(x)).tolist() == [0.0, 2.0, 4.0]
+
+
+def test_methods_without_a_derivative_take_traced_values():
+    found = []
+    mg.grad(lambda x: mg.sum(x) + 0 * len([found.append(x.searchsorted(x[1:3] + 0.5))]))(np.arange(4.0))
+    assert found[0].tolist() == [2, 3]

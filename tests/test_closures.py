@@ -301,6 +301,10 @@ def test_any_web_of_functions_is_computed_again(data):
 
 def test_cotangents_may_come_in_a_list():
     square = mg.with_derivative(lambda x, n: x * x, lambda x, n: (x * x, lambda t, _: 2 * x * t, lambda g: [2 * x * g, None]))
+    times = mg.with_derivative(lambda x, n: x * n, lambda x, n: (x * n, lambda t, _: t * n, lambda g: (g * n, None)))
+    for number in (2, 2.0, np.float32(2.0), np.array(2)):   # no array that is differentiated
+        assert mg.grad(lambda x, n=number: mg.sum(times(x, n)))(np.ones(2)).tolist() == [2.0, 2.0] and mg.hvp(lambda x, n=number: mg.sum(times(x, n) ** 2), np.ones(2), np.ones(2)).tolist() == [8.0, 8.0]
+        assert mg.jvp(lambda x, n=number: times(x, n), (np.ones(2),), (np.ones(2),))[1].tolist() == [2.0, 2.0]
     assert grad(lambda x: square(x, None))(3.0) == 6.0
 
 
@@ -312,3 +316,20 @@ def test_two_that_call_each_other():
             return x if n == 0 else w * a(x, n - 1)
         return checkpoint(a)(x, 3)
     assert grad(f, (0, 1))(2.0, 3.0) == (36.0, 8.0)
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint8", "bool"])
+def test_a_rule_with_an_argument_that_is_no_float_has_derivatives_of_any_order(kind):
+    """Rows by their numbers, or by a mask, and the second argument beside a float that is differentiated as well."""
+    index = np.array([0, 2, 2]).astype(kind) if kind != "bool" else np.array([True, False, True])
+
+    def passes(x, s, i):
+        def pull(g):
+            zeros = np.zeros_like(x)
+            np.add.at(zeros, i, g * s)
+            return zeros, np.sum(g * x[i]), np.zeros(i.shape)
+        return x[i] * s, lambda t, u, _: (0 if t is None else t[i] * s) + (0 if u is None else x[i] * u), pull
+    rows = mg.with_derivative(lambda x, s, i: x[i] * s, passes)
+    for f in (rows, mg.checkpoint(lambda x, s, i: x[i] * s)):
+        mg.check_derivatives(lambda x, s, f=f: f(x, s, index), np.arange(1.0, 4.0), np.float64(1.5))
+        np.testing.assert_array_equal(mg.hessian(lambda x, f=f: mg.sum(f(x, 2.0, index) ** 2))(np.ones(3)), mg.hessian(lambda x: mg.sum((x[index] * 2.0) ** 2))(np.ones(3)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import TraceError, grad, jvp, linearize, nn, optim, tree
+from minigrad import TraceError, box, grad, jvp, linearize, nn, optim, tree
 from minigrad.backend import generator
 from minigrad.core import Tape
 from minigrad.models import mlp
@@ -246,3 +246,45 @@ def test_cotangents_are_added_up_in_place_where_nobody_else_holds_them():
     same = mg.Primitive(lambda x: x + 0.0, lambda i, y, x: mg.LinearMap(lambda t: t, lambda g: shared), "same")
     assert (mg.grad(lambda x: mg.sum(same(x) + same(x) + same(x) + same(x)))(np.zeros(3)) == 4.0).all()
     assert (shared == 1.0).all()
+
+
+def test_a_value_that_is_returned_twice_leaves_its_cotangents_alone():
+    """They are added up, and not written to."""
+    def f(x):
+        z = x * 1.0
+        return z, z, mg.exp(z)
+    gs = [np.ones(3) for _ in range(3)]
+    np.testing.assert_array_equal(linearize(f, np.zeros(3))[1].pull(tuple(gs)), 3.0)
+    assert all((g == 1.0).all() for g in gs)
+
+
+def test_cotangents_of_several_types_are_added_up_in_the_widest():
+    """Also where those of a narrow one came first: 70,000 is more than float16 has."""
+    def f(x):
+        return mg.sum(sum(mg.Primitive(lambda x: x * 1, lambda i, y, x, c=c: mg.LinearMap(
+            lambda t: t, lambda g: np.full(3, c, "float16" if c == 1.0 else "float32")), "f")(x) for c in (-7e4, 7e4, 1.0, 1.0)))
+    np.testing.assert_array_equal(grad(f)(np.zeros(3, "float16")), 2.0)
+
+
+def test_linear_operations_keep_none_of_their_arguments():
+    for f in (mg.sum, mg.cumsum, lambda x: mg.sum(x, 0), lambda x: mg.pad(x, 1), lambda x: mg.avg_pool2d(mg.reshape(x, (1, 4, 4, 1)) + 0.0, 2)):
+        kept = []
+
+        def g(x, f=f, kept=kept):
+            z = x * 2.0
+            kept.append(weakref.ref(box.raw(z)))
+            return f(z)
+        y, J = linearize(g, np.ones((4, 4)))
+        assert kept[0]() is None
+        assert (J.pull(y) != 0).all()
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+def test_cotangents_of_any_number_add_up(size, on_host):
+    """Small ones and large ones, which are added up chunk by chunk; in forward mode, too."""
+    def f(x):
+        return mg.sum(x * 1.0 + x * 2.0 + mg.negative(x) * 4.0 + x * 8.0)
+    x = np.ones(size)
+    np.testing.assert_array_equal(grad(f)(x), 7.0)
+    assert mg.jvp(f, (x,), (x,))[1] == 7.0 * size
+    np.testing.assert_array_equal(mg.jvp(grad(lambda x: f(x * x)), (x,), (x,))[1], 14.0)

@@ -189,3 +189,37 @@ def test_a_line_warns_once_by_default():
             _ = optim.Optimiser
         _ = optim.Optimiser
     assert len(seen) == 2 and len({warning.lineno for warning in seen}) == 2
+
+
+def test_a_class_with_both_names_of_a_method_has_the_new_one():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        class Both(nn.Module):
+            def state(self):
+                return "old"
+
+            def init_state(self):
+                return "new"
+    assert Both().init_state() == "new" and Both().state() == "old"
+
+
+@pytest.mark.parametrize("step", [0, 3, np.int64(3), np.asarray(3, "int32")])
+def test_a_step_that_is_given_becomes_the_count_of_the_state(step):
+    for make in (optim.sgd, optim.adam):
+        with pytest.warns(DeprecationWarning):
+            old = make(lambda step: 0.1)
+        p = np.ones(2)
+        state = old.update(p, old.init(p), p, step)[1]
+        assert state["count"].dtype == "int64" and state["count"].shape == () and state["count"] == step + 1
+
+
+def test_a_rate_of_0_is_a_rate():
+    """Beside a rate of the optimizer's own it counts, as any other."""
+    p = np.ones(2)
+    for own in (0.1, lambda step: 0.1):
+        for make in (optim.sgd, optim.adam):
+            with pytest.warns(DeprecationWarning):
+                old = make(own)
+            np.testing.assert_array_equal(old.update(p, old.init(p), p, rate=0.0)[0], p)
+            assert (old.update(p, old.init(p), p)[0] != p).all()

@@ -382,3 +382,30 @@ def test_a_rank_that_was_waited_for_in_vain_is_lost():
 @pytest.mark.needs("mpi")
 def test_messages_of_a_program_are_its_own(tmp_path):
     assert ranks.mpi("tests.rank_programs", "own_messages", size=2, folder=tmp_path) == [None, "mine"]
+
+
+def test_parts_of_a_mean_add_up_where_ranks_have_different_numbers_of_examples():
+    """... to the mean over all examples, and their gradients to its gradient."""
+    x, w = np.arange(7.0) ** 2, np.float64(0.5)
+
+    def program(comm):
+        own = x[[slice(0, 4), slice(4, 5), slice(5, 7)][comm.rank]]
+        part, gradient = mg.value_and_grad(lambda w: distributed.mean_part(mg.exp(w) * own, comm))(w)
+        return part, gradient
+    for found in zip(*ranks.run(3, program)):
+        np.testing.assert_allclose(sum(found), np.exp(w) * x.mean(), rtol=1e-14)
+
+
+def test_a_rank_that_cannot_tell_its_examples_apart_leaves_no_rank_with_a_gradient():
+    """Else the parameters of the ranks would differ from then on."""
+    def program(comm):
+        x, calls = np.ones((3, 2)), []
+        x[0] = np.nan if comm.rank else 1.0
+
+        def losses(p):
+            calls.append(None)
+            return mg.sum(p * x, axis=1) * (float(len(calls)) if comm.rank else 1.0)        # another one when it runs again
+        with np.errstate(all="ignore"):
+            return mg.reweighted_gradient(losses, lambda p: mg.sum(p) / comm.size, np.ones(2), comm=comm)
+    for r in ranks.run(2, program):
+        assert r.not_finite == 1 and not r.gradient.any()

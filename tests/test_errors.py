@@ -844,3 +844,31 @@ def test_an_argument_that_cannot_be_printed_is_told_without_it(error):
     for call in (lambda: mg.optim.piecewise(0.1, Strange(error)), lambda: mg.nn.he_normal(mg.backend.generator(0), Strange(error))):
         with pytest.raises(mg.DTypeError, match="Strange"):
             call()
+
+
+@pytest.mark.parametrize("call", [
+    lambda: mg.signed("add", +1, 0), lambda: mg.sum_to(np.zeros((3, 0)), (0, 0)), lambda: mg.sum_to(np.zeros((0, 3)), (0, 0)),
+    lambda: mg.max_pool2d(np.ones((1, 4, 4, 1)), 2, padding=((0, 2), (0, 0))), lambda: mg.max_pool2d(np.ones((1, 4, 4, 1)), 2, padding=((0, 0), (0, 2))),
+    lambda: nn.Linear(np.ones((2, 3)), np.ones((1, 3)))(np.ones((4, 2))), lambda: nn.Linear(np.ones((2, 3)), np.ones((4, 3)))(np.ones((4, 2))),
+    lambda: nn.Conv2d(np.ones((1, 1, 2, 3)), np.ones((1, 3)))(np.ones((1, 4, 4, 2)))])
+def test_what_would_go_through_is_refused(call):
+    """A sign that is none, a sum to no elements, windows without an element on the far side, a bias with axes of its own."""
+    with pytest.raises(mg.MinigradError, match="\n  help|each sign is|leaves windows|one bias for each output"):
+        call()
+
+
+def test_an_error_of_a_layer_of_ones_own_is_its_own():
+    class Own(nn.Module):
+        scale: nn.Array
+
+        def __call__(self, x):
+            raise ValueError("mine")
+    with pytest.raises(ValueError, match="^mine$") as caught:
+        Own(np.ones(()))(np.ones(3))
+    assert not isinstance(caught.value, mg.MinigradError)
+
+
+def test_an_array_in_an_error_is_told_by_its_shape_and_type():
+    with pytest.raises(mg.MinigradError) as caught:
+        mg.ravel(np.ones((20, 3)), 2)
+    assert str(caught.value).splitlines()[1:3] == ["  x           (20, 3)  float64", "  argument 1  ()       int        2"]

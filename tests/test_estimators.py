@@ -780,3 +780,24 @@ def test_what_is_kept_of_the_best_pass_is_all_of_it():
     best = int(np.argmin(fitted.validation_losses_))
     assert 0 < best < fitted.n_iter_ - 1 and tree.same(fitted._fitted(), kept[best])
     assert [int(now.optimizer["count"]) for now in kept[:best + 1]] == [3 * (1 + int(np.argmin(fitted.validation_losses_[:k + 1]))) for k in range(best + 1)]
+
+
+def test_clean_labels_may_be_a_column():
+    """As those of the training set may."""
+    one, other = (quick().fit(X, Y, X_clean=X[CLEAN], y_clean=form) for form in (Y[CLEAN], Y[CLEAN][:, None]))
+    assert same(one, other, X)
+
+
+def test_a_first_fit_is_the_same_with_a_warm_start():
+    """Also where no pass lowers the loss on what is held out: there is no earlier network to keep."""
+    given = dict(early_stopping=True, learning_rate_init=500.0, max_iter=2)
+    one, other = quick(**given).fit(X, Y, clean=CLEAN), quick(warm_start=True, **given).fit(X, Y, clean=CLEAN)
+    assert same(one, other, X)
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 11, 300])
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_labels_are_listed_sorted_and_ten_of_them_at_most(kind, n):
+    labels = np.random.default_rng(0).permutation(n).astype(kind)
+    expected = ", ".join(map(repr, sorted(labels.tolist())[:10])) + f" ... ({n})" * (n > 10)
+    assert mg.labels.listed(labels) == mg.labels.listed({*labels.tolist()}) == expected

@@ -151,3 +151,33 @@ def test_losses_of_several_outputs_on_each_device(device):
         found = loss(mg.xp.asarray(z), y)
         assert found.dtype == "float32" and mg.backend.module_of(found) is mg.backend.module_of(mg.xp.asarray(z))
         np.testing.assert_allclose(mg.to_host(found), loss(z, np.array(y)), rtol=1e-6)
+
+
+def test_infinite_scores_of_two_classes():
+    """Where the label agrees the loss is 0, else infinite; nothing is NaN, and the slope is 0 or 1."""
+    z = np.array([np.inf, -np.inf, np.inf, -np.inf])
+    with np.errstate(all="ignore"):
+        for labels in (np.array([1, 0, 0, 1]), np.array([1.0, 0.0, 0.0, 1.0])):
+            y, J = mg.linearize(lambda z: nn.sigmoid_cross_entropy(z, labels), z)
+            np.testing.assert_array_equal(y, [0.0, 0.0, np.inf, np.inf])
+            np.testing.assert_array_equal(J.pull(np.ones(4)), [0.0, 0.0, 1.0, -1.0])
+
+
+def test_second_derivatives_of_a_loss_that_is_small_keep_their_digits():
+    """... of the label, too: p - 1 would cancel."""
+    z = np.array([[40.0, 0.0, -1.0]])
+    others = np.exp([-40.0, -41.0])
+    H = mg.hessian(lambda z: mg.sum(nn.cross_entropy(z, [0])))(z)[0, :, 0]
+    np.testing.assert_allclose(H[0], [others.sum(), *-others], rtol=1e-12)
+    gradient, third = mg.jvp(lambda z: mg.grad(lambda z: mg.sum(nn.cross_entropy(z, [0])))(z), (z,), (np.array([[1.0, 0.0, 0.0]]),))
+    np.testing.assert_allclose(gradient, [[-others.sum(), *others]], rtol=1e-12)
+    np.testing.assert_allclose(third, [[others.sum(), *-others]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16", "int64", "bool"])
+@pytest.mark.parametrize("f", [nn.squared_error, lambda s, t: nn.sigmoid_cross_entropy(s, t > 0), lambda s, t: mg.sigmoid(s), lambda s, t: mg.silu(s), lambda s, t: mg.softplus(s)])
+def test_whole_numbers_have_the_losses_of_floats(f, kind):
+    """No negative wraps around, and no square overflows, in a small type."""
+    x = np.array([0, 1, 1, 0]) if kind == "bool" else np.array([0, 1, 100, 127])
+    for targets in (np.zeros(4, int), np.array([1, 0, 1, 0])):
+        np.testing.assert_allclose(np.asarray(f(x.astype(kind), targets), float), f(x.astype(float), targets), rtol=2e-3, atol=1e-6)

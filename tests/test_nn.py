@@ -407,3 +407,36 @@ def test_a_state_keeps_its_structure(model):
     for train in (True, False):
         for given in (state, model.apply(x, state, True, 1)[1]):
             assert tree.flatten(model.apply(x, given, train, 1)[1])[1] == tree.flatten(state)[1]
+
+
+def test_running_averages_of_a_checkpoint_are_plain_inside_a_derivative():
+    model, told = nn.Checkpoint(nn.Sequential((nn.BatchNorm.init(2), mg.tanh))), []
+
+    def f(model):
+        y, state = model.apply(np.arange(6.0, dtype="float32").reshape(3, 2), model.init_state())
+        told.extend(mg.tree.flatten(state)[0])
+        return mg.sum(y)
+    mg.grad(f)(model)
+    assert len(told) == 2 and {type(leaf) for leaf in told} == {np.ndarray}
+
+
+@pytest.mark.parametrize("state", [(), (None,), (None, None, None), (None, {}), (None, {"mean": np.zeros(2)}), (None, [np.zeros(2), np.ones(2)])])
+def test_the_state_of_another_model_is_refused(state):
+    model, x = nn.Sequential((nn.Linear(np.ones((2, 2))), nn.BatchNorm.init(2))), np.ones((3, 2))
+    for train in (True, False):
+        with pytest.raises(mg.ShapeError, match=r"help: begin with model.init_state\(\), and pass what apply returned"):
+            model.apply(x, state, train)
+
+
+class AsInTorch(nn.Module):
+    def __init__(self):
+        self.layer = nn.Linear(np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("call, help", [(lambda: nn.Sequential(mg.tanh, mg.relu), "the arguments are Sequential(layers)"), (lambda: nn.Linear(), "the arguments are Linear(weight, bias)"),
+                                        (lambda: nn.Linear(2, 3), "Linear.init(rng, inputs, outputs, bias, initialize) makes them"), (lambda: nn.Embedding(10, 4), "Embedding.init("),
+                                        (lambda: nn.Conv2d(1, 8, 3), "Conv2d.init("), (AsInTorch, "write its fields in the class"), (lambda: nn.Linear(np.ones((2, 2)), offset=1), "the arguments are Linear")])
+def test_a_constructor_says_what_it_takes(call, help):
+    with pytest.raises(mg.DTypeError) as caught:
+        call()
+    assert help in str(caught.value).partition("help: ")[2]

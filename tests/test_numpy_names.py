@@ -64,3 +64,10 @@ def test_a_type_by_position_is_refused(name):
     for dtype in ("float32", numpy.float32):
         with pytest.raises(DTypeError):
             getattr(mg, name)(numpy.ones((2, 3)), 0, dtype)
+
+
+def test_private_names_of_the_array_module_are_not_handed_on():
+    for names in (np, np.linalg):
+        with pytest.raises(AttributeError):
+            names._umath_linalg
+        assert not hasattr(names, "_core")

@@ -365,3 +365,75 @@ def test_schedules_are_differentiated_by_their_numbers(make):
     """As every rate is: the numbers of a schedule may be what is learned."""
     for step in (0, 1, 4, 7, 20):
         check_derivatives(lambda rate, step=step: make(rate)(step), 0.3, order=2)
+
+
+ANY_SIZE = {"sgd": optim.sgd(weight_decay=0.1, decays=lambda p: True), "nesterov": optim.sgd(momentum=0.9, nesterov=True, weight_decay=0.1, decays=lambda p: True),
+            "adam": optim.adam(weight_decay=0.1, decays=lambda p: True), "adam, eps_root": optim.adam(eps_root=0.1), "rmsprop": optim.rmsprop(momentum=0.9)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ANY_SIZE)
+def test_a_large_leaf_moves_as_its_parts_do(name, dtype):
+    """... whichever of the arguments are traced: a faster form is for plain ones alone, and has the same digits."""
+    rng, optimizer = np.random.default_rng(0), ANY_SIZE[name]
+    p, g = rng.normal(size=(2, 5000)).astype(dtype)
+    state = mg.tree.map(lambda leaf: leaf + leaf.dtype.type(1), optimizer.init(p))
+    one = mg.tree.map(lambda leaf: leaf[:9] if leaf.ndim else leaf, state)
+    for f in (lambda x, p, g, state: optimizer.update(g, state, p, 0.1), lambda x, p, g, state: optimizer.update(g, state, p, x),
+              lambda x, p, g, state: optimizer.update(x * g, state, p, 0.1), lambda x, p, g, state: optimizer.update(g, state, x * p, 0.1)):
+        whole, part = (mg.tree.flatten(mg.jvp(lambda x: {k: v for k, v in zip("ps", f(x, p[s], g[s], st))}["p"], (np.asarray(0.1, dtype),), (np.asarray(1.0, dtype),)))[0]
+                       for s, st in ((slice(None), state), (slice(9), one)))
+        for a, b in zip(whole, part, strict=True):
+            assert a.dtype == dtype
+            np.testing.assert_allclose(a[:9], b, rtol=1e-5, atol=1e-7)
+    (whole, moved), (part, moved_part) = optimizer.update(g, state, p, 0.1), optimizer.update(g[:9], one, p[:9], 0.1)
+    for a, b in zip(mg.tree.flatten((whole, moved))[0], mg.tree.flatten((part, moved_part))[0], strict=True):
+        np.testing.assert_allclose(a[:9] if a.ndim else a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("size", [9, 5000])
+def test_the_average_of_squares_begins_with_its_digits(size):
+    """1 - beta2 is not computed in float32, where it has four of them."""
+    g = np.linspace(0.5, 2.0, size).astype("float32")
+    state = optim.adam().update(g, optim.adam().init(g), g, 0.1)[1]
+    np.testing.assert_allclose(state["square"], 0.001 * g.astype(float) ** 2, rtol=1e-6)
+
+
+def test_a_hyper_parameter_that_is_differentiated_changes_no_type():
+    p = np.ones(3, "float32")
+    for make in (lambda h: optim.sgd(momentum=h), lambda h: optim.sgd(momentum=0.9, weight_decay=h, decays=lambda p: True), lambda h: optim.adam(beta1=h),
+                 lambda h: optim.adam(beta2=h), lambda h: optim.adam(eps=h), lambda h: optim.rmsprop(decay=h)):
+        def after(h, make=make):
+            q, state = make(h).update(p, make(h).init(p), p, h)
+            return make(h).update(p, state, q, 0.1)
+        q, state = mg.jvp(lambda h: (lambda q, state: (q, {k: x for k, x in state.items() if k != "count"}))(*after(h)), (0.5,), (1.0,))[0]
+        assert {leaf.dtype.name for leaf in mg.tree.flatten((q, state))[0]} == {"float32"}
+
+
+def test_a_gradient_that_is_one_number_is_refused():
+    for g in (0.5, np.float64(0.5), np.ones(())):
+        for optimizer in (optim.sgd(), optim.adam(), optim.rmsprop()):
+            with pytest.raises(mg.ShapeError, match="shapes differ at 0.w"):
+                optimizer.update({"w": g}, optimizer.init({"w": np.ones(2)}), {"w": np.ones(2)}, 0.1)
+
+
+@pytest.mark.parametrize("optimizer", [optim.sgd(), optim.sgd(momentum=0.9), optim.adam(), optim.adam(weight_decay=0.1, decays=lambda p: True), optim.rmsprop()])
+def test_numbers_of_python_are_parameters(optimizer):
+    """As for grad: each step is that of arrays without axes."""
+    numbers, arrays = {"a": 1.5, "b": np.ones(2)}, {"a": np.array(1.5), "b": np.ones(2)}
+    states = [optimizer.init(p) for p in (numbers, arrays)]
+    for _ in range(3):
+        steps = [optimizer.update(mg.grad(lambda p: mg.sum(p["b"] ** 2) * p["a"])(p), s, p, 0.1) for p, s in zip((numbers, arrays), states)]
+        (numbers, arrays), states = zip(*steps)
+        assert all(np.array_equal(a, b) for a, b in zip(*map(lambda t: mg.tree.flatten(t)[0], steps), strict=True))
+    assert optim.ema({"a": 1.0}, {"a": 2.0}, 0.5) == {"a": 1.5}
+
+
+def test_averages_and_steps_refuse_what_does_not_fit():
+    with pytest.raises(mg.ShapeError, match=r"ema.average, params.: shapes differ"):
+        optim.ema(np.zeros(2), np.ones((3, 2)), 0.9)
+    for optimizer in (optim.sgd(), optim.adam(), optim.rmsprop()):
+        with pytest.raises(mg.DTypeError, match="complex numbers at"):
+            optimizer.update(np.ones(2) * 1j, optimizer.init(np.ones(2)), np.ones(2), 0.1)
+        with pytest.raises(mg.DTypeError, match=r"help: the arguments are update\(gradient, state, params, rate\)"):
+            optimizer.update(np.ones(2), {}, np.ones(2))

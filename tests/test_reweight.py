@@ -411,3 +411,43 @@ def test_the_first_step_of_adam_is_a_look_ahead():
     state = adam.init(model)
     w = example_weights_unrolled(losses, clean_loss, model, lookahead=lambda p, g: adam.update(g, state, p, 1e-3)[0])
     np.testing.assert_allclose(w, example_weights(losses, clean_loss, model), atol=1e-9)
+
+
+def test_examples_that_are_numbers():
+    """(n,) and not (n, features): one that is not finite is as if it were not there."""
+    x, y = np.array([0.5, -1.0, np.nan, 2.0, 1.5]), np.array([1.0, 0.0, 1.0, -1.0, 0.5])
+    rest, p = np.array([0, 1, 3, 4]), {"a": np.float64(0.3), "b": np.float64(-0.2)}
+
+    def losses(rows):
+        return lambda p: mg.square(p["a"] * x[rows] + p["b"] - y[rows])
+    r, expected = (reweighted_gradient(losses(rows), lambda p: mg.mean(losses(rest[1:])(p)), p) for rows in (slice(None), rest))
+    assert r.not_finite == 1 and expected.gradient["a"] != 0
+    np.testing.assert_allclose([r.gradient["a"], r.gradient["b"]], [expected.gradient["a"], expected.gradient["b"]], rtol=1e-12)
+
+
+HIDDEN = {                                                  # the layer that reads the data: it may hide them
+    "checkpoint": mg.checkpoint, "with_derivative": mg.with_derivative, "a rule": lambda f: mg.with_derivative(f, lambda *xs: (lambda y, pull: (y, lambda *ts: mg.jvp(f, xs, ts)[1], pull))(*mg.vjp(f, *xs)))}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_example_is_left_out_of_what_hides_it(name, value):
+    """A checkpoint and a rule that close over the data, with a NaN in one example, are what they stand for."""
+    x, y, w, rest = generator(0).normal(size=(6, 4)), np.arange(6) % 2, {"w": generator(1).normal(size=(4, 3)), "v": generator(2).normal(size=(3, 2))}, np.array([0, 2, 3, 4, 5])
+    x[1, 0] = value
+
+    def losses(hide, rows):
+        return lambda m: nn.cross_entropy(mg.sin(hide(lambda w: x[rows] @ w)(m["w"])) @ m["v"], y[rows])
+    with np.errstate(all="ignore"):
+        args = lambda m: mg.mean(losses(lambda f: f, [2, 3])(m)), w      # noqa: E731
+        r, expected = reweighted_gradient(losses(HIDDEN[name], slice(None)), *args), reweighted_gradient(losses(lambda f: f, rest), *args)
+        unrolled = example_weights_unrolled(losses(HIDDEN[name], slice(None)), *args)
+    assert r.not_finite == 1
+    for found in (r.weights, unrolled):
+        np.testing.assert_allclose(found, np.insert(expected.weights, 1, 0.0), atol=1e-9)
+    for key in w:
+        np.testing.assert_allclose(r.gradient[key], expected.gradient[key], atol=1e-12)
+
+
+def test_weights_of_integers_and_lists():
+    assert normalize(np.array([1, -1, 3])).tolist() == normalize([1.0, -1.0, 3.0]).tolist() == [0.25, 0.0, 0.75] and normalize(np.array([2], "uint8")).tolist() == [1.0]

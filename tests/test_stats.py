@@ -165,3 +165,25 @@ def test_a_parameter_given_twice_is_refused():
     for f in (stats.norm.logpdf, stats.norm.cdf, stats.norm.pdf):
         with pytest.raises(DTypeError, match="functions of x, loc, scale; given are x"):
             f(1.0, 0.5, loc=0.2)
+
+
+@pytest.mark.parametrize("name, x, parameters", [
+    ("norm", 12.0, ()), ("norm", 39.0, ()), ("norm", 300.0, ()), ("beta", 1.0 - 1e-4, (2.0, 5.0)), ("beta", 1.0 - 1e-9, (0.5, 3.0)), ("gamma", 80.0, (2.0,)), ("chi2", 200.0, (3.0,)), ("t", 1e5, (3.0,)),
+    ("poisson", 60.0, (2.0,))])
+def test_what_lies_far_out_keeps_its_digits(name, x, parameters):
+    """1 - cdf would be 0 there, or have lost all digits: sf and logsf are not made of it."""
+    ours, theirs = getattr(stats, name), getattr(scipy, name)
+    with np.errstate(divide="ignore"):
+        for method in ("logsf", *["sf"] * (x != 300.0)):
+            np.testing.assert_allclose(getattr(ours, method)(x, *parameters), getattr(theirs, method)(x, *parameters), rtol=1e-9)
+    if name == "norm":
+        for f, at in ((stats.norm.logsf, x), (stats.norm.logcdf, -x)):
+            np.testing.assert_allclose(abs(grad(f)(at)), x + 1.0 / (x + 2.0 / (x + 3.0 / (x + 4.0 / x))), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-6, 1.0, 1e8])
+def test_which_eigenvalues_are_0_does_not_depend_on_the_unit(size):
+    u = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    cov, x = (u * np.array([2.0, 0.5, 0.0])) @ u.T * size, u[:, :2] @ np.array([0.3, -0.4]) * size ** 0.5
+    found = stats.multivariate_normal.logpdf(x, np.zeros(3), cov, allow_singular=True)
+    np.testing.assert_allclose(found, -0.5 * (0.09 / 2.0 + 0.16 / 0.5 + np.log(size ** 2) + 2.0 * np.log(2.0 * np.pi)), rtol=1e-9)

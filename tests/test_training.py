@@ -234,3 +234,43 @@ def test_no_rows_have_no_probabilities():
     now = training.Fitted(network, network.init_state(), None)
     assert training.flatten(np.zeros((0, 2, 3))).shape == (0, 6) and training.flatten(np.zeros(5)).shape == (5, 1)
     assert training.probabilities(now, np.zeros((0, 2, 3))).shape == (0, 4)
+
+
+def test_an_example_without_a_score_has_no_weight_and_stops_nothing():
+    """Its loss is finite and the slope of the root at 0 is not; where no example has a score the pass is an error."""
+    class Root(nn.Module):
+        layer: nn.Linear
+
+        def __call__(self, x):
+            return mg.sqrt(mg.abs(mg.matmul(x, self.layer.weight)))
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+    x[7] = 0.0
+    rows, plan = training.Rows(x, np.arange(60) % 3), training.Plan(batch_size=20)
+    with np.errstate(all="ignore"):
+        now, record = training.one_pass(plan, training.start(Root(nn.Linear.init(mg.backend.generator(0), 4, 3)), plan), rows, rows.take(np.arange(30, 60)), 0)
+    assert record.weights[7] == 0 and not record.positive[7] and record.positive.sum() > 10 and np.isfinite(training.probabilities(now, x)).all()
+    with np.errstate(all="ignore"), pytest.raises(DataError, match="every example's score in pass 1 is not finite"):
+        training.one_pass(plan, now, training.Rows(0 * x, np.arange(60) % 3), rows.take(np.arange(30, 60)), 0)
+
+
+@pytest.mark.parametrize("method", ["reweight", "uniform", "proportion"])
+@pytest.mark.parametrize("wrong", [lambda each: each[:, None], mg.mean, lambda each: mg.concatenate([each, each])])
+def test_every_method_refuses_a_loss_that_is_not_one_for_each_example(method, wrong):
+    """It would be broadcast: a gradient of so many times the size, or one without the weights of the classes."""
+    x = generator(0).normal(size=(8, 3)).astype("float32")
+    rows, plan = training.Rows(x, (x[:, 0] > 0).astype(int)), training.Plan(method, loss=lambda s, y: wrong(nn.cross_entropy(s, y)))
+    with pytest.raises(mg.ShapeError, match="one_pass: plan.loss.scores, y. must return one loss per example"):
+        training.one_pass(plan, training.start(mlp(generator(0), (3, 2)), plan), rows, rows, 0)
+
+
+@pytest.mark.parametrize("y", [np.zeros((6, 1)), np.zeros(6), np.array([0, 1, 0, -1, 0, 1])])
+def test_classes_are_balanced_where_there_are_classes(y):
+    rows, plan = training.Rows(np.ones((6, 3), "float32"), y), training.Plan("proportion", loss=nn.squared_error)
+    with pytest.raises(DataError, match="method 'proportion' weights classes, and y are none"):
+        training.one_pass(plan, training.start(mlp(generator(0), (3, 1)), plan), rows, rows, 0)
+
+
+@pytest.mark.parametrize("settings", [{"seed": -1}, {"seed": None}, {"seed": 0.5}, {"loss": 3}, {"loss": "cross_entropy"}, {"method": "boost"}, {"rate": 0.0}, {"rate": math.nan}, {"weight_decay": -1.0}, {"batch_size": 0}, {"clean_batch_size": 1.5}])
+def test_settings_out_of_range_are_refused_at_the_start(settings):
+    with pytest.raises(DataError, match=next(iter(settings))):
+        training.start(mlp(generator(0), (3, 2)), training.Plan(**settings))

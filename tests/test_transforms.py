@@ -443,3 +443,33 @@ def test_one_of_several_arguments_is_the_only_one_of_a_function_of_it(transform,
     for a, b, c in zip(*(mg.tree.flatten(y)[0] for y in (expected, *found)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
         np.testing.assert_allclose(a, c, rtol=1e-12)
+
+
+def test_a_gradient_shares_no_memory_with_the_array_that_its_cotangent_is_a_part_of():
+    for part in (lambda base: base[0], lambda base: base[:, 1], lambda base: base.T[1:, 0], lambda base: base[::-1, 0]):
+        for f in (lambda x: x, lambda x: [x, x], lambda x: mg.reshape(x, (1, -1))[0]):
+            base = np.ones((3, 3))
+            J = linearize(f, np.ones(part(base).shape))[1]
+            held_apart(J.pull([part(base)] * 2 if isinstance(f(0 * part(base)), list) else part(base)), base)
+
+
+def test_derivatives_by_numbers_are_numbers():
+    """... of NumPy, which go with the arrays of any module: whether the result depends on the argument, or is it, or not."""
+    for f in (lambda x: x, lambda x: 3.0 * x, lambda x: np.float64(2.0), mg.exp):
+        J = linearize(f, 1.0)[1]
+        assert {type(d) for d in (grad(f)(1.0), jvp(f, (1.0,), (2.0,))[1], J.push(1.0), J.push(2), J.pull(1.0))} == {np.float64}
+
+
+def test_jacobians_of_nothing_have_the_shapes_of_others():
+    """By columns, by rows and by the shorter way, where the argument or the result has no element."""
+    for f, x, s in ((lambda x: mg.sum(x) + np.ones(3), np.ones((0, 2)), (3, 0, 2)), (lambda x: x[:0], np.ones((3, 2)), (0, 2, 3, 2)),
+                    (lambda x: x[:, 1:], np.ones((0, 2)), (0, 1, 0, 2))):
+        assert {transform(f)(x).shape for transform in (mg.jacobian, mg.jacfwd, mg.jacrev)} == {s}
+
+
+@pytest.mark.parametrize("transform", [mg.grad, mg.jacobian, mg.jacfwd, mg.jacrev, lambda f: mg.hessian(lambda m: mg.sum(f(m)))])
+def test_a_tree_without_leaves_has_its_own_structure_as_derivative(transform):
+    f = (lambda m: mg.sum(m["f"](np.ones(2)))) if transform is mg.grad else (lambda m: m["f"](np.ones(2)))
+    m = {"f": mg.tanh, "none": []}
+    found = transform(f)(m)
+    assert mg.tree.flatten(found)[0] == [] and (found["f"], found["none"]) in ((mg.tanh, []), ({"f": mg.tanh, "none": []}, []), (m, []), (mg.tanh, m))

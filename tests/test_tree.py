@@ -480,3 +480,42 @@ def test_no_file_stays_open(tmp_path):
             with pytest.raises(FileError):
                 wrong()
     assert next_one() == before
+
+
+def f(*args, **params):
+    return args, params
+
+
+def test_partial_functions_are_equal_if_all_that_they_hold_is():
+    equal = [functools.partial(f, 1, np.ones(2), k=np.nan), functools.partial(f, 1, np.ones(2), k=np.nan)]
+    assert tree.same(*equal)
+    for other in (functools.partial(f, 2, np.ones(2), k=np.nan), functools.partial(f, 1, np.zeros(2), k=np.nan), functools.partial(f, 1, k=np.nan),
+                  functools.partial(f, 1, np.ones(2), k=1.0), functools.partial(f, 1, np.ones(2)), functools.partial(np.exp, 1, np.ones(2), k=np.nan)):
+        assert not tree.same(equal[0], other) and not tree.same(other, equal[0])
+
+
+@pytest.mark.needs("fork")                                 # a system with permissions of files
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o750, 0o666, 0o711])
+def test_all_permissions_of_a_file_that_is_replaced_are_kept(tmp_path, mode):
+    path = tmp_path / "x"
+    path.write_bytes(b"")
+    path.chmod(mode)
+    tree.save(path, {"x": np.ones(2)})
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_functions_as_settings_are_named_where_they_differ():
+    """Two lambdas of one line are two functions."""
+    new = lambda: nn.Sequential((lambda x: x, nn.Linear(np.ones((2, 2)))))      # noqa: E731
+    with pytest.raises(ShapeError, match=r"differ in structure at layers.0: the settings are <function .* and <function (.|\n)*help: a setting that is a function must be the same one"):
+        tree.map(lambda a, b: a, new(), new())
+
+
+def test_a_file_keeps_numbers_in_any_order_of_bytes_and_no_mask(tmp_path):
+    big = {"x": np.arange(3.0).astype(">f4")}
+    tree.save(tmp_path / "x", big)
+    again = tree.load(tmp_path / "x", big)["x"]
+    assert again.tolist() == [0.0, 1.0, 2.0] and again.dtype == np.float32
+    with pytest.raises(mg.DTypeError, match="the file would lose the mask"):
+        tree.save(tmp_path / "x", {"x": np.ma.array([1.0, 2.0], mask=[0, 1])})
+    assert tree.load(tmp_path / "x", big)["x"].tolist() == [0.0, 1.0, 2.0]

@@ -6,6 +6,7 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import AdaBoostClassifier
 
+from experiments.methods import boosting
 from experiments.methods.boosting import Network, boost_round, decide, double_rare, init, inverse_costs
 from minigrad import MinigradError, to_host, tree
 from minigrad.backend import generator
@@ -258,3 +259,7 @@ def test_without_scikit_learn(monkeypatch):
         rounds_of(None, numbered(5), LABELS)
     assert "boosting needs scikit-learn, which cannot be imported" in str(caught.value)
     assert str(caught.value).endswith("\n  help: pip install -e '.[experiments]'")
+
+
+def test_where_votes_tie_the_lowest_label_wins():
+    assert boosting.decide(np.array([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])).tolist() == [0, 1, 0, 2]

@@ -777,3 +777,93 @@ def test_ctrl_c_while_it_waits_for_workers(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command_line.executors, "open_executor", interrupted)
     assert command_line.main(["imbalance", "--executor", "dask=tcp://a:1", "--out", str(tmp_path / "out")]) == 130
     assert capsys.readouterr() == ("", "") and not (tmp_path / "out").exists()
+
+
+def test_a_command_that_is_named_twice_is_run_once(cli, tmp_path, capsys):
+    status, out, err = cli("table2", "table2", "--methods", "uniform", "--cleans", "30")
+    assert status == 0 and out.count("Table 2: ") == 1 and out.count("table2, quick mode") == 1
+    assert command_line.main(["walkthrough", "walkthrough", "--out", str(tmp_path / "w")]) == 0
+
+
+@pytest.mark.parametrize("name", [name for name, entry in COMMANDS.items() if entry.script])
+def test_the_help_says_who_may_go_on_with_more_steps_and_how_many_there_are(name, capsys):
+    script = COMMANDS[name].script
+    with pytest.raises(SystemExit):
+        command_line.main([name, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert ("continue the runs in the folder, also with more --steps than before" in text) == script.grows
+    for mode in getattr(script, "grids", ()):
+        assert re.search(rf"\b{mode} \S+; methods [^;]*; shares [^;]*; seeds [^;]*; steps {cifar.MODES[mode].steps}\b", text)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7])
+@pytest.mark.parametrize("name", ["uniform+es", "uniform+half", "uniform+short", "uniform+es+ft"])
+def test_every_suffix_is_taken_with_few_steps(name, steps):
+    """Where two schedules have the same number of them, which is no reason to refuse one: it is a trial."""
+    assert cifar.settings(name, "quick", "resnet-8-1-2", steps=steps).steps >= 1
+
+
+def test_a_report_that_fails_for_an_unknown_reason_says_where(cli, monkeypatch):
+    def fail(*args):
+        raise KeyError("a bug")
+    monkeypatch.setattr("experiments.figures.accuracy_table", fail)
+    status, out, err = cli("table2", "--methods", "uniform", "--cleans", "30")
+    assert status == 1 and f"failed: the report of table2: KeyError: 'a bug'\n  raised in {__file__}, line " in err
+
+
+def test_after_the_last_run_nothing_is_left(monkeypatch, capsys):
+    """Also where it ended early, after half of its steps."""
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.Progress(20, 2) as progress:
+        for name in ("one", "other"):
+            now[0] += 10.0
+            progress.advance(5, name)
+            progress.end(name, True)
+    assert capsys.readouterr().err == "1/2 runs done, 00:30 left: one (failed)\n2/2 runs done: other (failed)\n"
+
+
+def test_what_is_left_out_is_named_in_order_and_where_the_records_are(cli, tmp_path):
+    assert cli("imbalance", *few("imbalance"), "--seeds", "0")[0] == 0
+    names = [f"{k}.jsonl" for k in range(9)]
+    for name in names:
+        (tmp_path / "out" / name).write_text("")
+    out = cli("imbalance", *few("imbalance"), "--seeds", "0", "--resume")[1].splitlines()
+    assert [line.split()[2] for line in out if line.startswith("left out: ")] == [f"{tmp_path / 'out' / name}," for name in names]
+    assert out[-1] == f"records: {tmp_path / 'out'}/*.jsonl"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_nearest_option_is_found_whatever_its_value(capsys, name):
+    operands = ["a folder"] if COMMANDS[name].operand else []
+    with pytest.raises(SystemExit) as end:
+        command_line.main([name, *operands, "--ouut=/a/long/path/to/somewhere"])
+    assert end.value.code == 2 and capsys.readouterr().err == f"error: {name} has no option --ouut=/a/long/path/to/somewhere\n  help: --out\n"
+
+
+def test_of_what_comes_after_the_options_the_first_is_named(capsys):
+    with pytest.raises(SystemExit) as end:
+        command_line.main(["imbalance", "--quiet", "contradiction", "table2"])
+    assert end.value.code == 2 and capsys.readouterr().err == ("error: contradiction comes after the options\n"
+                                                               "  help: python -m experiments COMMAND ... --OPTION ...\n")
+
+
+def test_the_runs_of_boosting_are_counted(cli):
+    """Not those beside them."""
+    out = cli("imbalance", "--methods", "uniform", "adaboost", "reweight", "cost_boost", "--shares", "0.95", "--seeds", "0")[1]
+    assert "drawn of 2 runs of boosting: adaboost-0.95-0" in out
+
+
+@pytest.mark.parametrize("which, values, elsewhere", [("shares", ["0.2", "0.4"], "figure5"), ("cleans", ["50", "30"], "figure4")])
+def test_of_several_values_the_first_is_advised(cli, which, values, elsewhere):
+    for name in ONE_AT_A_TIME[which]:
+        assert cli(name, f"--{which}", *values)[2] == (f"error: --{which} {' '.join(values)}: {name} shows one value at a time\n"
+                                                      f"  help: --{which} {values[0]}; {elsewhere} compares several\n")
+
+
+@pytest.mark.parametrize("name, plain", [("uniform+es", "uniform"), ("uniform+es+ft", "uniform+ft"), ("clean_only+half", "clean_only"), ("adaptation_confusion+es+ft", "adaptation_confusion+ft")])
+def test_the_name_without_a_suffix_in_vain_is_advised(name, plain):
+    """All else of it stays."""
+    with pytest.raises(MinigradError) as caught:
+        cifar.settings(name, "paper", "wrn-28-10")
+    assert str(caught.value).endswith(f"\n  help: --methods {plain}") and cifar.settings(plain, "paper", "wrn-28-10")

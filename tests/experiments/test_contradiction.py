@@ -172,3 +172,22 @@ def test_the_picture(tmp_path, monkeypatch):
     assert axes.get_xticklabels()[1].get_text() == "noise\n55% nines,\n30% of the nines labeled 4"
     for figure in drawn:
         contradiction.plt.close(figure)
+
+
+def test_a_folder_keeps_what_the_three_tasks_are():
+    """So that results of other tasks are not mixed with them."""
+    script = COMMANDS["contradiction"].script
+    kept, _ = script.plan(scripts.parse_options(script, []))
+    assert kept["tasks"] == {"imbalance": {"share": 0.97}, "noise": {"share": 0.55, "flip": "background", "flip_share": 0.3, "target": 0},
+                             "both": {"share": 0.9, "flip": "background", "flip_share": 0.4, "target": 1}}
+
+
+def test_the_report_says_what_counts_as_a_change(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(contradiction, "picture", lambda *args: "a path")
+    list(contradiction.SCRIPTS["contradiction"].report(type("Options", (), {"out": tmp_path}), [], lines(AS_SAID), ""))
+    assert f"exceeds that error and {contradiction.MARGIN:g} percentage point\n" in capsys.readouterr().out and contradiction.MARGIN == 1
+
+
+def test_what_is_named_twice_is_run_once():
+    _, runs = planned("--methods", "uniform", "low_loss", "uniform", "--seeds", "4", "4")
+    assert [run.name for run in runs] == [f"{task}-{method}-4" for task in ("imbalance", "noise", "both") for method in ("uniform", "low_loss")]

@@ -536,3 +536,36 @@ def test_a_mirror_that_gets_tired_or_has_nothing(tmp_path, monkeypatch, kind, wo
             fetch.fetch(f"http://127.0.0.1:{server.server_port}/{kind}", tmp_path / "f", 1 << 20)
         Tired.stop.set()
         server.shutdown()
+
+
+def test_each_mirror_that_failed_is_named(mirror):
+    with pytest.raises(FileError) as caught:
+        data.mnist()
+    assert [line.strip().partition("train-")[0] for line in str(caught.value).splitlines()[1:3]] == list(data.MNIST_MIRRORS)
+
+
+@pytest.mark.parametrize("read, size", [("mnist", 9_912_422), ("cifar10", 170_498_071), ("cifar100", 169_001_437)])
+def test_a_download_may_be_as_large_as_the_file(read, size, mirror, monkeypatch):
+    """And not much larger."""
+    most = []
+
+    def fetch(url, path, limit):
+        most.append(limit)
+        raise OSError("enough")
+    monkeypatch.setattr(data, "fetch", fetch)
+    with pytest.raises(FileError, match="enough"):
+        getattr(data, read)()
+    assert all(size <= limit < 2 * size for limit in most) and len(most) == 2
+
+
+@pytest.mark.parametrize("lost", ["train", "test"])
+def test_an_archive_without_one_of_its_files_is_refused(tmp_path, monkeypatch, lost):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name in {"train", "test", "meta"} - {lost}:
+            tar.addfile(tarfile.TarInfo(f"{data.CIFAR100.folder}/{name}"))
+    (tmp_path / data.CIFAR100.name).write_bytes(packed.getvalue())
+    monkeypatch.setattr(data, "CIFAR100", data.CIFAR100._replace(sha256=hashlib.sha256(packed.getvalue()).hexdigest()))
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
+    with pytest.raises(FileError, match=f"cifar-100-python.tar.gz: it lacks cifar-100-python/{lost}\n  help: download it again"):
+        data.cifar100()

@@ -17,13 +17,14 @@ import pytest
 
 from experiments import command_line
 from experiments.paper import figure2, scripts
-from experiments.training import executors, loop, pool
+from experiments.training import executors, loop, pool, workers
 from experiments.training.folders import prepare_folder, read_record
 from experiments.training.loop import train
 from experiments.training.runs import is_finished
-from minigrad import MinigradError
+from minigrad import MinigradError, backend
 
 from .. import requirements
+from .test_cifar import Here
 from .test_kill import same
 from .test_training import run_of
 
@@ -441,3 +442,31 @@ def test_ctrl_c_ends_all_ranks(tmp_path):
         text, errors = sweep.communicate(timeout=LIMIT)     # all ranks have closed their ends
     assert sweep.returncode == 130 and text.count("stopped; everything up to the last line of the record is kept") == 1
     assert "  mpiexec -n 3 python -m experiments imbalance" in text and "--executor mpi" in text and "Traceback" not in errors and list(out.glob("*.safetensors"))
+
+
+def test_a_run_that_fails_says_why_even_where_its_files_cannot_be_written(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError("no space left")
+    monkeypatch.setattr(pool.tree, "write_whole", full)
+    for why, said in ((None, "no space left\n  help: "), ("it diverged", "it diverged")):
+        monkeypatch.setattr(pool, "continue_run", lambda *args, why=why: workers.Stretch(why, files={"a.jsonl": b""}))
+        run = run_of(tmp_path, "uniform")
+        assert pool.run_all([run], 1, Here(), quiet=True)[run.name].startswith(said)
+
+
+def test_a_stretch_tells_the_last_line_also_where_it_ends_later(tmp_path, monkeypatch):
+    def attempt(run, progress):
+        for steps, line in ((-3, None), (1, None), (0, {"step": 4}), (1, None), (0, {"step": 5}), (1, None), (0, None)):
+            progress(steps, line)
+    monkeypatch.setattr(workers, "attempt", attempt)
+    assert workers.continue_run(run_of(tmp_path, "uniform"), {}, backend.name(), 1e9)[:6] == (None, True, {}, 3, 3, {"step": 5})
+
+
+def test_ranks_that_are_done_are_forgotten():
+    """A sweep of a night submits thousands of stretches, each with a checkpoint."""
+    futures = [concurrent.futures.Future() for _ in range(9)]
+    executor = executors._MPIExecutor(types.SimpleNamespace(num_workers=3, submit=lambda *work: futures[work[0]]))
+    for k, future in enumerate(futures):
+        assert executor.submit(k) is future and executor.going == [each for each in futures[:k + 1] if not each.done()]
+        if k % 3:
+            future.set_result(k)

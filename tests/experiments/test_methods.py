@@ -20,6 +20,7 @@ from experiments.methods import (
     criteria,
     find_method,
     rules,
+    samplers,
 )
 from minigrad import MinigradError, nn, optim
 from minigrad.backend import generator
@@ -329,3 +330,21 @@ def test_two_kinds_of_rules_give_the_same_with_the_same_weights():
     b = ByLosses(lambda *_: (w, None))(losses, MODEL.astype("float32"), batch, None, None, *known_and_now())
     np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-6)
     np.testing.assert_allclose(a.losses, b.losses)
+
+
+@pytest.mark.parametrize("n", [1, 9, 10, 25])
+def test_balanced_batches_have_each_class(n):
+    """One example at least, also where the batch is smaller than the number of classes."""
+    labels = np.arange(40) % 10
+    assert np.bincount(labels[samplers.balanced_classes(labels, n, generator(0))]).tolist() == [max(n // 10, 1)] * 10
+
+
+def test_an_oracle_of_wrong_labels_alone_trusts_none():
+    assert rules.oracle(*known_and_now(precision=(0.0, 0.0))).tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("n, keep, kept", [(1, 0.6, 1), (2, 0.1, 1), (3, 0.6, 2), (10, 0.6, 6), (10, 1.0, 10), (4, 0.0, 1)])
+def test_the_lowest_losses_are_a_share_and_one_at_least(n, keep, kept):
+    losses = np.random.default_rng(0).permutation(n).astype("float32")
+    w, _ = rules.low_loss(losses, None, *known_and_now(step=50, steps=100), keep=keep)
+    np.testing.assert_allclose(w, np.where(losses < kept, 1 / kept, 0), rtol=1e-6)

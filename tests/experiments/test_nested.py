@@ -4,6 +4,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from scipy.optimize import minimize
 
-from experiments.pages import nested
+from experiments.pages import nested, nested_page
 from experiments.pages.nested_page import draw, measures, page
 from minigrad import MinigradError, reweight, to_host, tree
 from minigrad.backend import generator
@@ -385,3 +386,25 @@ def test_the_picture_says_which_is_which(every, tmp_path, monkeypatch):
     heights = {line.get_label(): line.get_ydata()[-1] for line in right.lines if not line.get_label().startswith("_")}
     assert heights == {"nested: two loops": found.routes["nested"].path[-1][1], "online: Algorithm 1": found.routes["online"].path[-1][1],
                        "plain training": found.ends["plain (w = 1)"][0], "minimum over θ": found.least}
+
+
+def test_the_page_of_two_loops_says_which_seeds_it_means(monkeypatch):
+    monkeypatch.setattr(nested_page, "measures", lambda found: {"correlation": found.seed / 8, "cost": found.seed, "clean loss": found.seed / 8})
+    head, first, second, third = nested_page._numbers(types.SimpleNamespace(seed=2), [types.SimpleNamespace(seed=seed) for seed in (4, 5, 6)])
+    assert head.endswith("of seeds 4-6") and " seed 2 " in head
+    assert first.split() == ["correlation", "0.250", "0.625", "0.500", "0.750"] and second.split() == ["cost", "2.0", "5.0", "4.0", "6.0"]
+    assert third.split() == ["clean", "loss", "0.250", "0.625", "0.500", "0.750"]
+
+
+def test_signs_and_weights_are_divided_where_they_change(monkeypatch):
+    """Signs at 0, weights of mean 1 at 1: in both directions."""
+    drawn = []
+    monkeypatch.setattr(nested_page, "save", lambda figure, path: drawn.append(figure))
+    routes = {name: nested.Route(np.zeros(4), np.array(weights), [(1.0, 3.0), (9.0, 2.0)], nested.Cost(), 1.0)
+              for name, weights in (("nested", [0.5, 1.5, 0.2, 1.8]), ("online", [0.7, 1.4, 0.1, 1.8]))}
+    ends = dict.fromkeys(("plain (w = 1)", "nested", "online", "theta*(online w)"), (2.0, 90.0))
+    nested_page.draw(nested.Comparison(0, np.array([False, True] * 2), np.array([-1.0, 2.0, -3.0, 4.0]), np.array([-2.0, 2.0, 3.0, 4.0]), routes, ends, 1.0, {}), "a.png")
+    for axes, at in zip(drawn[0].axes, (0, 1)):
+        level, upright = axes.get_lines()
+        assert list(level.get_ydata()) == list(upright.get_xdata()) == [at, at] and list(level.get_xdata()) == list(upright.get_ydata()) == [0, 1]
+    nested_page.plt.close(drawn[0])

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import pathlib
+import platform
 import re
 import types
 
@@ -11,6 +12,7 @@ import matplotlib.figure
 import numpy as np
 import pandas
 import pytest
+import sklearn
 from matplotlib.colors import to_hex
 from matplotlib.patches import Polygon
 from PIL import Image
@@ -19,6 +21,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
+import minigrad
 from experiments import command_line
 from experiments.data import own as data
 from experiments.figures import own as figures
@@ -901,3 +904,81 @@ def test_beside_a_model_no_option_of_training_is_taken(option, tmp_path, capsys)
     value = {int: "5", float: "0.5"}.get(option.type, "x")
     status, _, error = run(capsys, "--model", "m", "--predict", "new.csv", option.option_strings[0], value, "--out", tmp_path)
     assert status == 2 and ("--model predicts with a trained model" in error or f"{option.option_strings[0]}: without effect beside --model" in error)
+
+
+@pytest.mark.parametrize("rows", [own_training.MANY - 1, own_training.MANY])
+def test_of_few_rows_no_column_is_their_number(rows):
+    train = examples(np.arange(rows)[::-1].astype(str).astype(object)[:, None], ["id"])
+    assert own_training._counters(train, data.Table.fit(train)) == ["id"] * (rows == own_training.MANY)
+
+
+@pytest.mark.parametrize("numbers, kind", [(8, "category"), (9, "mistake"), (10, "number")])
+def test_nine_numbers_of_ten_make_a_column_of_numbers(numbers, kind):
+    train = examples(np.array([[str(k) if k < numbers else f"x{k}"] for k in range(10)], object), ["a"])
+    if kind == "mistake":
+        with pytest.raises(DataError, match="column a has 'x9' in row 10, where others have numbers"):
+            data.Table.fit(train)
+    else:
+        assert [*(data.Table.fit(train).numbers if kind == "number" else data.Table.fit(train).categories)] == ["a"]
+
+
+def test_unknown_values_are_listed_sorted():
+    table = data.Table({}, {"a": ["x"]})
+    values = np.random.default_rng(0).permutation([f"{k:02d}" for k in range(30)]).astype(object)
+    assert table.unknown(examples(values[:, None], ["a"])) == {"a": sorted(values)}
+
+
+def test_a_column_that_is_left_out_may_have_gaps(tmp_path):
+    (tmp_path / "a.csv").write_text("size,note,label\n1,,yes\n2,x,no\n")
+    found = data.read(tmp_path / "a.csv", "label", drop=["note"])
+    assert found.columns == ("size",) and found.values.tolist() == [["1"], ["2"]] and not found.unused
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_images_of_more_than_8_bits_are_refused(dtype, tmp_path):
+    """Pillow would cut their values off at 255."""
+    Image.fromarray(np.arange(64).reshape(8, 8).astype(dtype) * 1000).save(tmp_path / "1.tiff")
+    with pytest.raises(FileError, match="1.tiff: this image cannot be read .it has more than 8 bits"):
+        data.read(tmp_path, labeled=False)
+
+
+def test_a_folder_may_be_called_like_an_image(tmp_path):
+    (tmp_path / "cat" / "from a.png").mkdir(parents=True)
+    for name in ("1.png", "from a.png/2.png"):
+        Image.new("L", (2, 2)).save(tmp_path / "cat" / name)
+    assert data.read(tmp_path).names.tolist() == ["cat/1.png", "cat/from a.png/2.png"]
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+def test_hidden_folders_are_no_classes(labeled, tmp_path):
+    for name in ("cat/1.png", ".cache/2.png", ".3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (2, 2)).save(tmp_path / name)
+    assert data.read(tmp_path, labeled=labeled).names.tolist() == ["cat/1.png"]
+
+
+@pytest.mark.parametrize("option, values, refused", [
+    ("--rate", ["1e-9", "0.999"], ["0", "1", "-1"]), ("--hold-out", ["0.001", "0.999"], ["0", "1"]), ("--image-size", ["4", "512"], ["3", "513"]),
+    ("--passes", ["1"], ["0"]), ("--batch", ["1"], ["0"]), ("--seeds", ["0", str(2**32 - 1)], ["-1", str(2**32)])])
+def test_options_are_taken_up_to_their_limits(option, values, refused, tmp_path):
+    for value in [*values, *refused]:
+        options = own.parser().parse_args([*CSV, option, value, "--out", str(tmp_path)])
+        if value in refused:
+            with pytest.raises(DataError, match=f"{option} .*: out of range\n  help: "):
+                own.check(options)
+        else:
+            own.check(options)
+
+
+def test_the_versions_beside_the_results_are_those_in_use(table_run):
+    assert json.loads((table_run / "results.json").read_text())["versions"] == {
+        "minigrad": minigrad.__version__, "numpy": np.__version__, "pandas": pandas.__version__, "scikit-learn": sklearn.__version__, "python": platform.python_version()}
+
+
+def test_of_a_table_without_categories_none_are_listed():
+    train = examples(np.array([["1", "x"], ["2", "y"]], object), ["a", "b"], labels=np.array(["no", "yes"]))
+    for dropped, says in ((0, "0 of numbers, 1 of categories (b)"), (1, "1 of numbers, 0 of categories")):
+        kept = [k for k in (0, 1) if k != dropped]
+        part = train._replace(values=train.values[:, kept], columns=tuple(np.array(train.columns)[kept]))
+        found = own_training.Sources(part, part, None, None, data.Table.fit(part), [])
+        assert own.describe(found).splitlines()[0] == f"a.csv: 2 examples, columns: {says}; given labels no: 1, yes: 1"

@@ -1,5 +1,6 @@
 """Pictures show the record: every line, bar, error bar, image and label of every picture, number by number."""
 import math
+import os
 import statistics
 import types
 
@@ -18,6 +19,7 @@ from experiments.figures import common, paper
 from experiments.methods import METHODS
 from experiments.pages import contradiction
 from experiments.paper import figure2, figure3, grids
+from minigrad import FileError
 
 
 def error_bars(axes):
@@ -689,3 +691,111 @@ def test_lines_of_growth_have_the_colors_of_the_bars(at, drawn):
             library, route = line.get_label().split(": ", 1)
             assert to_hex(line.get_color()) == figures.benchmark.COLORS[library]
             assert line.get_linestyle() == {"plain": "--", "Algorithm 1": "-", "double backward": "-", "one graph": "-."}.get(route, ":")
+
+
+def test_a_picture_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Whoever looks at the old one meanwhile, or where writing fails, has the old one."""
+    before = common.save(plt.figure(figsize=(1, 1)), tmp_path / "a.png").read_bytes()
+
+    def fail(*paths):
+        raise OSError("came to grief")
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(FileError):
+        common.save(plt.figure(figsize=(2, 1)), tmp_path / "a.png")
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [before]
+
+
+@pytest.mark.parametrize("count", [1, 6, 7])
+def test_up_to_six_methods_are_all_drawn(count, at, drawn):
+    """Of more only the paper's."""
+    names = ["smote", "focal", *paper.FIGURE_2][:count]
+    lines = digits({name: {0.9: [3.0]} for name in names})
+    figures.error_against_share(lines, at, ""), figures.weight_over_training(lines, at, "")
+    expected = [name for name in names if count <= 6 or name in paper.FIGURE_2]
+    assert [bars["label"] for bars in ours(drawn[0].axes[0])] == [*curves(drawn[1].axes[0])[0]] == expected
+
+
+def test_pictures_do_not_depend_on_the_order_of_the_lines(at, drawn):
+    """But for that of the methods, which is that of the legend."""
+    for lines in (digits(), sorted(digits(), key=lambda line: (-line["share"], line["step"]))):
+        figures.error_against_share(lines, at, ""), figures.all_methods(lines, at, "", 0.99), figures.weight_over_training(lines, at, "")
+    for one, other in zip(drawn[:3], drawn[3:], strict=True):
+        for a, b in zip(one.axes, other.axes, strict=True):
+            assert ticks(a.xaxis) == ticks(b.xaxis) and ticks(a.yaxis) == ticks(b.yaxis)
+            assert error_bars(a) == error_bars(b) and [bar.get_width() for bar in a.patches] == [bar.get_width() for bar in b.patches]
+            assert [line.get_xydata().tolist() for line in a.lines] == [line.get_xydata().tolist() for line in b.lines]
+
+
+def brightness(color):
+    return np.dot(plt.matplotlib.colors.to_rgb(color), (0.3, 0.6, 0.1))
+
+
+def test_numbers_in_cells_can_be_read(at, drawn):
+    """Each has another brightness than the cell behind it."""
+    figures.confusion({"reweight": np.eye(10) * 6 + 1}, at, "", [str(k) for k in range(10)])
+    axes = drawn[0].axes[0]
+    picture, values = axes.images[0], axes.images[0].get_array()
+    for text in axes.texts:
+        column, row = text.get_position()
+        assert abs(brightness(text.get_color()) - brightness(picture.cmap(picture.norm(values[row, column])))) > 0.4
+
+
+def test_columns_stand_below_their_heads(at, drawn):
+    """Ours and the paper's numbers, beside the bars."""
+    figures.accuracy_bars(NOISY, ROWS, at, "")
+    places = {text.get_text(): text.get_position()[0] for text in drawn[0].axes[0].texts}
+    assert places["ours (seeds)"] == places["70.0 (1)"] < places["the paper"] == places["86.73 ± 0.48"] == places["76.6 (quoted)"]
+
+
+@pytest.mark.parametrize("lines", [NOISY, [{**line, "validation_error_biased": None} for line in NOISY]], ids=["stopped", "not stopped"])
+def test_a_star_is_explained_where_there_is_one(lines, at, drawn):
+    figures.accuracy_bars(lines, ROWS, at, "")
+    axes, = drawn[0].axes
+    assert ("*" in axes.get_xlabel()) == any("*" in name for name in ticks(axes.yaxis)) == ("*" in figures.accuracy_table(lines, ROWS, "").splitlines()[-1])
+
+
+def test_accuracies_are_drawn_between_0_and_100(at, drawn):
+    """Whatever the interval of two seeds, which is often longer."""
+    lines = [noisy("uniform", seed, 1, error, share=share) for share, errors in ((0.0, (1.0, 40.0)), (0.4, (60.0, 99.0))) for seed, error in enumerate(errors)]
+    figures.accuracy_against(lines, "share", {}, at, "", "")
+    low, high = drawn[0].axes[0].get_ylim()
+    assert (low, high) == (0, 100)
+
+
+def test_times_and_memory_are_drawn_from_0(at, drawn):
+    """Else a growth of a tenth looks like one of ten times."""
+    figures.growth({**BENCH, "growth": GROWTH}, at)
+    assert [axes.get_ylim()[0] for axes in drawn[0].axes] == [0] * 4
+
+
+@pytest.mark.parametrize("more, says", [({}, "numpy, 2 threads, medians"), ({"products": "tf32"}, "2 threads, products in TF32, medians"), ({"device": "H100"}, "numpy, H100, medians")])
+def test_the_conditions_of_a_benchmark_stand_below_it(more, says, at, drawn):
+    figures.bars({**BENCH, **more}, at), figures.growth({**BENCH, **more, "growth": GROWTH}, at)
+    assert all(says in figure.get_supxlabel().replace("\n", " ") for figure in drawn)
+
+
+def test_a_curve_of_one_point_can_be_seen(at, drawn):
+    """A line needs two; curves of more have no marks."""
+    for steps in ((50,), (50, 100)):
+        lines = [noisy("reweight", 0, step, 20.0) for step in steps]
+        figures.training_curves(lines, at, ""), figures.weights_over_training(lines, at, "")
+    marks = [[line.get_marker() for line in figure.axes[0].get_lines() if line.get_label() == "reweight (Ours)"] for figure in drawn]
+    assert marks == [["."], ["."], ["None"], ["None"]]
+
+
+def test_equal_weights_are_drawn_halfway_between_blue_and_red(at, drawn):
+    """The colors reach from a half to twice the first weight at least."""
+    figures.example_weights_per_round(np.full((1, 4), 0.25), [0, 0, 1, 1], at, "")
+    image = drawn[0].axes[0].images[0]
+    assert image.get_clim() == (0.5, 2) and image.norm(1.0) == 0.5 and image.get_cmap().name == "RdBu_r"
+
+
+@pytest.mark.parametrize("data, names", [("cifar10", "plane car bird cat deer dog frog horse ship truck".split()), ("cifar100", [str(k) for k in range(100)])])
+def test_the_classes_of_figure_6_are_those_of_the_data(data, names, monkeypatch, tmp_path, capsys):
+    told = Told()
+    for name, stub in (("figures", told), ("trainer_of", lambda run: types.SimpleNamespace(task=types.SimpleNamespace(test="test"))),
+                       ("restore", lambda run, trainer: "learned"), ("confusion", lambda *args: "a matrix")):
+        monkeypatch.setattr(grids, name, stub)
+    run = types.SimpleNamespace(name="a run", seed=4, labels={"bias": "background", "method": "uniform"}, checkpoint=tmp_path)
+    list(grids.SCRIPTS["figure6"].report(asked("figure6", tmp_path, data), [run], [], ""))
+    assert [each[4] for each in told] == [names]

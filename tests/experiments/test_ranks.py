@@ -285,3 +285,34 @@ def test_ranks_on_the_same_cores_share_them(monkeypatch):
     monkeypatch.delenv("MINIGRAD_THREADS")
     training.share_machine(comm)
     assert os.environ["MINIGRAD_THREADS"] == "4" and limits == [3, 4] and training.share_machine(Alone()) == ""
+
+
+@pytest.mark.parametrize("rank, quiet", [(0, False), (0, True), (1, False), (1, True)])
+def test_rank_0_alone_shows_progress(tmp_path, capsys, rank, quiet):
+    run = run_of(tmp_path, "uniform")
+    assert training.train_all([run], types.SimpleNamespace(rank=rank, size=2), lambda run, progress, comm: progress(6, None), quiet) == {}
+    assert capsys.readouterr() == ("", f"1/1 runs done: {run.name}\n" * (rank == 0 and not quiet))
+
+
+def test_steps_that_a_failed_run_does_not_take_are_not_waited_for(tmp_path, monkeypatch):
+    made, progress_of = [], training.Progress
+    monkeypatch.setattr(training, "Progress", lambda *args: made.append(progress_of(*args)) or made[-1])
+
+    def train(run, progress, comm):
+        progress(20, None)
+        if run.seed == 0:
+            raise MinigradError("it went wrong")
+        progress(40, None)
+    failed = training.train_all([run_of(tmp_path, "uniform", key, steps=60) for key in (0, 1)], trainers.ALONE, train, quiet=True)
+    assert [*failed.values()] == ["it went wrong"] and (made[0].done, made[0].total, made[0].ended) == (80, 80, 2)
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.divides])
+def test_beside_a_method_that_is_refused_all_others_are_named(name):
+    run = types.SimpleNamespace(method=METHODS[name])
+    with pytest.raises(MinigradError, match=f"{name} cannot be trained on 3 ranks") as caught:
+        training.check_methods([run], types.SimpleNamespace(size=3))
+    choice = str(caught.value).rpartition("choose from ")[2].split(", ")
+    training.check_methods([types.SimpleNamespace(method=METHODS[each]) for each in choice], types.SimpleNamespace(size=3))
+    training.check_methods([run], types.SimpleNamespace(size=1))
+    assert {"uniform", "reweight"} <= {*choice}

@@ -512,3 +512,79 @@ def test_a_task_is_told_in_words(name, called, bias, how):
     labels = {"data": name, "network": "resnet-8", "bias": bias, "share": 0.4, "clean": 100, "method": "uniform", "seed": 0}
     assert report_tasks.describe([results.Result("a", "", labels, [], None)]).startswith(f"{called}: 40 % ")
     assert report_tasks.explain(labels) == f"In training 40 % of the labels are {how}; 100 clean images and the test images have right labels."
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_only_a_table_that_is_cut_off_says_so(tmp_path, more):
+    (tmp_path / "a.csv").write_text("a\n" + "1\n" * (results.ROWS + more))
+    page = page_of(tmp_path)
+    assert len(page.table("a")) == results.ROWS and ("The first 30 of 31 rows." in page.text) == bool(more) == ("The first" in page.text)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_only_a_value_that_is_cut_off_has_dots(more):
+    text = "x" * (results.LONG + more)
+    assert results._brief(text) == "x" * results.LONG + " ..." * more
+
+
+def test_runs_are_in_the_order_of_their_numbers(tmp_path, undrawn):
+    """Of shares and of seeds: 2 comes before 10, whatever the files are called."""
+    for share in (0.99, 0.9):
+        for seed in (10, 2, 1):
+            write_lines(tmp_path / f"{share}-{seed}.jsonl", {"method": "uniform", "share": share, "seed": seed, "step": 1, "test_error": 3.0})
+    page = page_of(tmp_path)
+    assert [*zip(page.column("share"), page.column("seed"))] == [(share, seed) for share in ("0.9", "0.99") for seed in ("1", "2", "10")]
+
+
+def test_methods_of_others_come_after_those_of_the_table(tmp_path, undrawn):
+    for name in ("zzz", "adaboost", "a_new_one", "uniform", "reweight+ft", "reweight"):
+        write_lines(tmp_path / f"{name}.jsonl", {"method": name, "share": 0.9, "seed": 0, "step": 1, "test_error": 3.0})
+    assert page_of(tmp_path).column("method") == ["uniform", "reweight", "reweight+ft", "adaboost", "a_new_one", "zzz"]
+
+
+@pytest.mark.parametrize("biased", [9.0, None])
+def test_a_star_on_the_page_is_explained(tmp_path, undrawn, biased):
+    labels = {"data": "cifar10", "network": "n", "bias": "background", "share": 0.4, "clean": 100, "method": "uniform", "seed": 0}
+    write_lines(tmp_path / "a.jsonl", {**labels, "step": 1, "test_error": 9.0, "validation_error": 8.0, "validation_error_biased": biased})
+    page = page_of(tmp_path)
+    assert ("stopped by validation *" in page.text) == ("*: at the step with the fewest errors on the validation set" in page.text) == (biased is not None)
+
+
+def test_what_cannot_be_drawn_is_told_in_one_line():
+    def fail(path):
+        raise MinigradError("it went wrong\n  help: do something else")
+    problems = []
+    assert report.drawn([report_tasks.Draw(fail, "A picture.")], problems) == [] and problems == ["not drawn: A picture. it went wrong"]
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    (tmp_path / "b.png").write_bytes(b"\x89PNG own")
+    page = page_of(tmp_path)
+    assert [alt for alt, _ in page.pictures] == ["b.png, as the folder holds it"] and "a.png: Is a directory" in page.text
+
+
+def test_characters_that_html_forbids_are_replaced():
+    """Of those below 32 it has tab and the ends of lines."""
+    for code in (*range(32), 127, 0xD800, 0xDFFF):
+        assert html_page.escape(f"a{chr(code)}b") == ("a%sb" % (chr(code) if code in (9, 10, 13) else "\ufffd"))
+    assert html_page.escape("~ é \ud7ff\ue000") == "~ é \ud7ff\ue000"
+
+
+def test_a_run_of_which_nothing_is_known_is_of_no_task(tmp_path):
+    """Its record is empty, and there is no plan."""
+    (tmp_path / "x.jsonl").write_text("")
+    page = page_of(tmp_path)
+    assert page.column("state") == ["nothing is recorded"] and page.column("method") == ["x"] and "0 of 1 runs are finished." in page.text
+    assert not any(name.startswith("task") for name in page.ids) and "Not everything" not in page.text
+
+
+def test_a_folder_of_damaged_files_alone_has_a_page_that_names_them(tmp_path):
+    (tmp_path / "x.jsonl").write_text("no JSON\n")
+    assert "Not everything could be read or shown: x.jsonl: not a record of a run" in page_of(tmp_path).text
+
+
+def test_the_backgrounds_of_a_task_are_in_order():
+    runs = [results.Result(str(target), "", {"data": "cifar10", "network": "n", "bias": "background", "share": 0.4, "clean": 100, "target": target}, [], None)
+            for target in (7, 1, 5, 0, 3, 1)]
+    assert " background flips to class 0, 1, 3, 5, 7, 100 clean images" in report_tasks.describe(runs)

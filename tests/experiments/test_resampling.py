@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 
+from experiments.methods import resampling
 from experiments.methods.resampling import over_sample, smote, under_sample
 from minigrad import MinigradError, ShapeError
 from minigrad.backend import generator
@@ -141,3 +142,11 @@ def test_without_imbalanced_learn(f, monkeypatch):
         f(*images(3, 6), generator(0))
     assert "needs imbalanced-learn" in str(caught.value)
     assert str(caught.value).endswith("\n  help: pip install -e '.[experiments]'")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_the_only_example_of_a_class_is_copied(size):
+    """As often as needed, once for a class of two: it has no neighbor."""
+    x, y = np.arange(size + 1, dtype="float32")[:, None], np.array([1] + [0] * size)
+    made, labels, origin = resampling.smote(x, y, generator(0))
+    assert np.bincount(labels).tolist() == [size, size] and (made[labels == 1] == 0).all() and (origin[labels == 1] == 0).all()

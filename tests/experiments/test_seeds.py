@@ -2,6 +2,7 @@
 import dataclasses
 import functools
 import itertools
+import types
 
 import numpy as np
 import pytest
@@ -270,3 +271,9 @@ def test_figure_3_looks_with_a_key_of_its_own(monkeypatch, tmp_path):
     options = type("Options", (), {"out": tmp_path, "data": "cifar10"})
     list(figure3.figure3([], [run, dataclasses.replace(run, seed=1)], options, "", lambda: None))
     assert keys == [(3, generator((9, LOOK)).integers(2**62))]
+
+
+def test_each_seed_step_and_batch_has_masks_of_its_own():
+    keys = {trainers.Descent._key(types.SimpleNamespace(run=types.SimpleNamespace(seed=seed), comm=trainers.ALONE), t, which).tobytes()
+            for seed in (0, 1, 2**31 - 1, 2**31, 2**32 - 1) for t in (0, 1, 70_000) for which in (0, 1)}
+    assert len(keys) == 5 * 3 * 2

@@ -207,3 +207,31 @@ def test_lines_are_in_the_order_of_the_tasks(monkeypatch, capsys):
 def test_the_score_counts_each_class_alike():
     """Whoever always says the same is right in half of two classes, of which one has 53 and one 90 rows to test on."""
     assert tables.score(tables.Method(Witness), task("breast cancer", "flips", 1), 1) == pytest.approx(50)
+
+
+def test_a_table_or_seed_that_is_named_twice_is_run_once(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(tables, "run_all", lambda tasks, jobs: asked.extend(tasks) or LINES)
+    assert tables.main(["--tables", "wine", "wine", "--seeds", "1", "1", "--out", str(tmp_path)]) == 0
+    assert asked == [("wine", bias, 1, 5) for bias in tables.BIASES]
+
+
+def test_the_picture_of_tables_says_of_how_many_seeds(tmp_path, drawn):
+    figures.picture(LINES, tmp_path / "a.png")
+    assert "mean ± standard deviation of 2 seeds" in drawn[0].get_suptitle().replace("\n", " ")
+
+
+def test_progress_of_the_tables(monkeypatch, capsys):
+    """A line for each task that is done."""
+    class AtOnce(concurrent.futures.Executor):
+        def __init__(self, *settings):
+            pass
+
+        def submit(self, f, *task):
+            future = concurrent.futures.Future()
+            future.set_result([task])
+            return future
+    monkeypatch.setattr(tables.concurrent.futures, "ProcessPoolExecutor", AtOnce)
+    tables.run_all([("wine", "both", seed, 5) for seed in (0, 1)], 1)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and sorted(line.rpartition(": ")[2] for line in lines) == ["wine both 0", "wine both 1"] and lines[1].startswith("2/2 runs done: ")

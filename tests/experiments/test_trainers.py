@@ -1,6 +1,7 @@
 """Trainers record what a rule computes, and train the method and the examples of the run."""
 import dataclasses
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from experiments.data.tasks import Part, Task
 from experiments.methods import METHODS, Aux, Boosted, ByLosses, Known, Now, Step, boosting
 from experiments.paper import figure2
 from experiments.training import trainers
+from experiments.training.folders import read_record
 from experiments.training.loop import train
 from experiments.training.runs import INIT, STEPS, Problem, Run, Settings, restore
 from minigrad import FileError, MinigradError, nn, optim, tree
@@ -18,7 +20,7 @@ from minigrad.backend import generator
 from minigrad.models import mlp
 
 from ..test_device import without_host_reads
-from .flipped import noisy
+from .flipped import imbalance, noisy
 
 
 class Flat(nn.Module):
@@ -288,3 +290,53 @@ def test_confusion_and_boosting_on_each_device(device, tmp_path):
     np.testing.assert_allclose(trainers.confusion(trainer, tree.load(run.checkpoint, trainer.template())).sum(1), 1)
     boosted = run_of(tmp_path, "adaboost_networks", steps=1, every=1)
     assert 0 <= train(boosted)[0]["test_error"] <= 100
+
+
+def test_clean_losses_have_four_digits_however_small(tmp_path, monkeypatch):
+    """Also one of exactly 0, which a network has that is sure of all clean examples."""
+    losses = iter([1.23456789, 0.0, 1.23456789e-7])
+
+    def rule(losses_of, params, batch, clean, memory, known, now):
+        n = len(batch.labels)
+        return Step(tree.map(np.zeros_like, params), np.full(n, 1 / n, "float32"), np.ones(n, "float32"), Aux(params["model"].init_state(), np.zeros((n, 10), "float32")), None, np.float32(next(losses)))
+    monkeypatch.setitem(METHODS, "told", METHODS["uniform"]._replace(rule=rule))
+    line, = train(run_of(tmp_path, "told", steps=3, every=3))
+    assert line["clean_losses"] == [1.235, 0.0, 1.235e-07]
+
+
+def test_a_record_is_finite_where_no_example_has_a_weight(tmp_path, monkeypatch):
+    """A ratio of nothing to nothing is None: a record with NaN could not be read again."""
+    def rule(losses, params, batch, clean, memory, known, now):
+        n = len(batch.labels)
+        return Step(tree.map(np.zeros_like, params), np.zeros(n, "float32"), np.ones(n, "float32"), Aux(params["model"].init_state(), np.zeros((n, 10), "float32")))
+    monkeypatch.setitem(METHODS, "none", METHODS["uniform"]._replace(rule=rule))
+    run = run_of(tmp_path, "none", steps=1, every=1)
+    line, = train(run)
+    assert (line["noisy_weight"], line["minority_weight"]) == (None, 0.0) and read_record(run.record) == [line]
+
+
+def test_a_network_that_repeats_all_labels_has_no_share_of_right_ones(tmp_path, monkeypatch):
+    """There is no label of its own, of which a share could be right."""
+    def rule(losses, params, batch, clean, memory, known, now):
+        n = len(batch.labels)
+        scores = np.eye(10, dtype="float32")[batch.labels]
+        return Step(tree.map(np.zeros_like, params), np.ones(n, "float32"), np.ones(n, "float32"), Aux(params["model"].init_state(), scores))
+    monkeypatch.setitem(METHODS, "parrot", METHODS["uniform"]._replace(rule=rule))
+    line, = train(run_of(tmp_path, "parrot", steps=1, every=1))
+    assert (line["train_error"], line["own_label_right"]) == (0.0, None)
+
+
+@pytest.mark.parametrize("share, known", [(0.0, False), (0.3, True), (1.0, False)])
+def test_weights_of_wrong_labels_are_compared_where_there_are_both(tmp_path, share, known):
+    def task(key):
+        return imbalance(data.sample(), 0.9, generator(key), flip="uniform", flip_share=share)
+    line, = train(run_of(tmp_path, "adaboost", task=task, steps=1, every=1))
+    assert (line["noisy_weight"] is not None) == known
+
+
+def test_the_run_that_another_starts_from_is_called_by_its_own_name(tmp_path):
+    """With its suffixes, as --methods takes it."""
+    run = run_of(tmp_path, "fine_tune")
+    run = dataclasses.replace(run, base=dataclasses.replace(run.base, labels={**run.base.labels, "method": "uniform+es"}))
+    with pytest.raises(FileError, match=re.escape("starts from a finished run of uniform+es, which does not exist\n  help: train that run first")):
+        trainers.trainer_of(run).init()

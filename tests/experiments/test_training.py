@@ -796,3 +796,26 @@ def test_one_run_at_a_time_on_a_gpu_and_workers_with_the_same_backend(monkeypatc
     for name, jobs in (("cupy", 1), ("numpy", 6)):
         monkeypatch.setattr(pool.backend, "name", lambda name=name: name)
         assert pool.default_jobs() == jobs and pool._environment(2)["MINIGRAD_BACKEND"] == name
+
+
+@pytest.mark.parametrize("method, batch", [("uniform", 20), ("hard_mining", 500), ("adaboost", 20)])
+def test_what_did_not_fit_in_memory_is_the_batch_of_the_method(tmp_path, method, batch):
+    assert f"\n  batches: {batch} images, and all clean ones\n" in str(runs.out_of_memory_error(run_of(tmp_path, method), 1, MemoryError()))
+
+
+@pytest.mark.parametrize("now, why", [({"steps": 8, "drops": [6]}, True), ({"steps": 8, "drops": [6], "rate": 2}, False), ({"steps": 8}, False), ({"drops": [2]}, False)], ids=str)
+def test_why_more_steps_alone_are_another_configuration(tmp_path, now, why):
+    prepare_folder(tmp_path, {"steps": 4, "drops": [3], "rate": 1}, False, 1).close()
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    with pytest.raises(MinigradError, match="another configuration") as caught:
+        prepare_folder(tmp_path, {"steps": 4, "drops": [3], "rate": 1} | now, True, 1)
+    assert str(caught.value).endswith("; with another number of steps the rate drops at other steps") == why
+
+
+@pytest.mark.parametrize("seconds", ["-1", "-inf", "inf", "nan", "long"])
+def test_a_time_that_cannot_be_is_refused(saved, tmp_path, seconds):
+    run, arrays, good = saved
+    changed = dataclasses.replace(run, folder=tmp_path)
+    tree.save(changed.checkpoint, arrays, {**good, "seconds": seconds})
+    with pytest.raises(FileError, match="not a checkpoint of this run .*\n  help: delete it, and the run starts over"):
+        runs.read_position(changed)

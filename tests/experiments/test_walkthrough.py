@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 
+from experiments.pages import command as pages_command
 from experiments.pages import walkthrough, walkthrough_picture
 from experiments.pages.walkthrough import flat, page, trace
 from minigrad import MinigradError
@@ -249,3 +251,49 @@ def test_each_number_stands_where_it_belongs(seed, tmp_path, drawn):
             assert at(drawn[0].axes[k], "h", y[unit])[1:] == [(f"{value + 0.0:.3f}", color) for value, color in zip(nodes["h"][:, unit], colors)]
         boxes = [text for text in at(drawn[0].axes[k], "l", y[1]) + [each for row in (2.26, 0.54) for each in at(drawn[0].axes[k], "l", row)] if text[0].startswith("$l$")]
         assert {*boxes} == {(f"$l$ = {loss:.3f}", color) for loss, color in zip(nodes["l"], colors)}
+
+
+def test_the_mislabeled_example_is_marked_in_the_pictures(monkeypatch):
+    """In each of the five with noisy examples, and no other."""
+    drawn = []
+    monkeypatch.setattr(walkthrough_picture, "save", lambda figure, path: drawn.append(figure))
+    trace = walkthrough.trace(0)
+    walkthrough_picture.draw(trace, "a.png")
+    heads = [text.get_text() for axes in drawn[0].axes for text in axes.texts if ", label " in text.get_text()]
+    walkthrough_picture.plt.close(drawn[0])
+    assert sorted(heads) == sorted(["A, label 1", "B, label 0", "C, label 1 (wrong)"] * 5 + ["D, label 1", "E, label 0"] * 2)
+
+
+def test_titles_have_the_colors_of_their_arrows(monkeypatch):
+    """As the caption explains them: forward, backward, and backward on backward."""
+    drawn = []
+    monkeypatch.setattr(walkthrough_picture, "save", lambda figure, path: drawn.append(figure))
+    walkthrough_picture.draw(walkthrough.trace(0), "a.png")
+    colors = [to_hex(axes.texts[0].get_color()) for axes in drawn[0].axes]
+    walkthrough_picture.plt.close(drawn[0])
+    forward, backward, twice = walkthrough_picture.FORWARD, walkthrough_picture.BACKWARD, walkthrough_picture.TWICE
+    assert colors == [forward, forward, backward, forward, backward, twice, backward]
+
+
+def test_arrows_point_to_the_left_in_the_backward_pictures_alone(monkeypatch):
+    """Backward on backward goes to the right again."""
+    drawn = []
+    monkeypatch.setattr(walkthrough_picture, "save", lambda figure, path: drawn.append(figure))
+    walkthrough_picture.draw(walkthrough.trace(0), "a.png")
+    arrows = [[text for text in axes.texts if getattr(text, "arrow_patch", None)] for axes in drawn[0].axes]
+    walkthrough_picture.plt.close(drawn[0])
+    assert [{arrow.xy[0] < arrow.xyann[0] for arrow in own} for own in arrows] == [{False}, {False}, {True}, {False}, {True}, {False}, {True}]
+
+
+def test_the_layers_of_a_score_are_written_as_a_sum():
+    """A negative one is taken away: 0.300 - 0.100, and not - -0.100."""
+    layers = np.array([[0.3, -0.1], [-0.2, 0.5], [-0.4, -0.25]])
+    panel, _ = walkthrough_picture._weighting_panels(walkthrough.trace(0)._replace(layers=layers))
+    assert panel.losses == ["layers: 0.300 - 0.100\n$u$ = 0.200", "layers: -0.200 + 0.500\n$u$ = 0.300", "layers: -0.400 - 0.250\n$u$ = -0.650"]
+
+
+def test_a_page_whose_picture_cannot_be_written_says_so(tmp_path, capsys):
+    def full(found, path):
+        raise OSError("no space left")
+    assert pages_command.main("own", "about", lambda seed: f"seed {seed}", str, full, ["--out", str(tmp_path), "--seed", "7"], ending="pdf") == 2
+    assert capsys.readouterr() == ("seed 7\n", f"error: {tmp_path}: own.pdf cannot be written there (no space left)\n  help: --out FOLDER\n")

@@ -482,3 +482,28 @@ def test_on_a_device_that_works_as_late_as_it_may():
     done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "cupy", *tests],
                           env={**os.environ, "FAKECUDA_LAZY": "1"}, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-5000:]
+
+
+def test_outputs_that_are_a_part_of_the_state_are_copies(cupy):
+    """Of the state before the step: the graph overwrites it."""
+    def step(state, x):
+        return state * 2.0 + x, (state[1:], state[::2], state)
+    captured, state, held = mg.capture(step), np.arange(4.0, dtype="float32"), cupy.arange(4.0, dtype="float32")
+    for k in range(4):
+        x = np.full(4, k, "float32")
+        expected, outputs = step(state, x)
+        held, found = captured(held, cupy.asarray(x))
+        for a, b in zip((held, *found), (expected, *outputs), strict=True):
+            np.testing.assert_array_equal(mg.to_host(a), b)
+        state = expected
+    assert captured.launches
+
+
+def test_arguments_of_another_type_have_a_graph_of_their_own(cupy):
+    """... of the same shapes: one after the other, and in turns."""
+    captured = mg.capture(lambda state, x: (state + x, x / 3))
+    for _ in range(3):
+        for dtype in ("float32", "float64", "complex64"):
+            new, y = captured(cupy.ones(5, dtype), cupy.full(5, 0.1, dtype))
+            assert new.dtype == y.dtype == dtype
+            np.testing.assert_allclose(mg.to_host(y), np.full(5, 0.1, dtype) / 3, rtol=1e-6)

@@ -3,6 +3,7 @@ import itertools
 import logging
 import pathlib
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -393,3 +394,25 @@ def test_a_batch_is_convolved_in_chunks(cupy, monkeypatch):
     same(found, y)
     for a, b in zip(on.pull(*on_device(g)), with_numpy(lambda: J.pull(g))):
         same(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [7, 5000])
+def test_moments_of_what_is_not_finite(device, dtype, rows):
+    """A NaN is seen in the mean and in the variance of its channel, an infinity in its mean; the others are those of numbers."""
+    x = np.random.default_rng(0).normal(size=(rows, 4)).astype(dtype)
+    x[3, 1], x[0, 2], x[rows - 1, 3] = np.nan, np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        mean, variance = (mg.to_host(a) for a in normalize.moments(mg.xp.asarray(x)))
+    np.testing.assert_allclose(mean, [x[:, 0].mean(), np.nan, np.inf, np.nan], rtol=1e-4)
+    np.testing.assert_allclose(variance[0], x[:, 0].var(), rtol=1e-4)
+    assert np.isnan(variance[1:]).all()
+
+
+def test_each_thread_has_a_handle_of_its_own(cupy):
+    """A handle of cuBLAS is for one thread at a time."""
+    found = [cublas.handle(cupy)]
+    other = threading.Thread(target=lambda: found.append(cublas.handle(cupy)))
+    other.start()
+    other.join()
+    assert found[0] is cublas.handle(cupy) is not found[1]

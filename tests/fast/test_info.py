@@ -10,7 +10,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import backend
-from minigrad.fast import native, threads
+from minigrad.fast import info, native, threads
 
 ROOT = pathlib.Path(mg.__file__).parents[1]
 
@@ -66,3 +66,10 @@ def test_the_command_prints_the_same():
     here, there = facts(mg.info()), facts(done.stdout)
     assert list(there) == list(here)
     assert all(there[name] == here[name] for name in ("minigrad", "Python", "CuPy", "kernels in C", "threads", "settings"))
+
+
+def test_only_libraries_for_products_are_told(monkeypatch):
+    about = [{"user_api": "blas", "internal_api": "openblas", "version": "0.3"}, {"user_api": "openmp", "internal_api": "openmp", "version": None},
+             {"user_api": "blas", "internal_api": "openblas", "version": "0.3"}, {"user_api": "blas", "internal_api": "mkl", "version": "2024"}]
+    monkeypatch.setattr(info.threadpoolctl, "threadpool_info", lambda: about)
+    assert "BLAS: mkl 2024, openblas 0.3\n" in mg.info() + "\n"

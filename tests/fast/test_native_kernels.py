@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
+import minigrad as mg
 from minigrad import fast, kinds, normalization, ops, optim
-from minigrad.fast import native, threads
+from minigrad.fast import native, native_pooling, threads
 from minigrad.functions import with_derivative
 
 from .test_table import IN_C, ON_NUMPY, SMALL_CHUNKS, compare, definition, outcome, without_table
@@ -338,3 +339,58 @@ def test_the_guard_of_an_array_ends_a_process(side, start, ends):
 def test_nothing_outside_of_an_array_is_touched(side):
     result = subprocess.run([sys.executable, "-W", "ignore", "-m", "tests.fast.guard_pages", side], capture_output=True, text=True, timeout=300)
     assert result.stdout.endswith("fine\n"), result.stdout[-200:] + result.stderr[-3000:]
+
+
+pytestmark = pytest.mark.needs("cc")
+
+
+@pytest.mark.parametrize("then_relu", [False, True])
+@pytest.mark.parametrize("change", [lambda g: g.astype("float64"), lambda g: g[::-1].copy()[::-1], np.asfortranarray, lambda g: np.broadcast_to(g[:1], g.shape), lambda g: np.repeat(g, 2, -1)[..., ::2]])
+def test_tangents_and_cotangents_of_any_type_and_layout(change, then_relu):
+    """A cotangent is of a wider type, and a view, where a step behind the layer makes it so."""
+    rng = np.random.default_rng(0)
+    x, gain, bias, g = (normal(rng, s, "float32") for s in ((40, 3, 19), 19, 19, (40, 3, 19)))
+    params = {"eps": 0.1, "then_relu": then_relu, "statistics": None}
+    y, push, pull = fast.TABLE[normalization._batch_norm][IN_C](x, gain, bias, **params)
+    for found, expected in ((pull(change(g)), pull(np.array(change(g), "float32"))), ((push(change(g), gain, bias),), (push(np.array(change(g), "float32"), gain, bias),))):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    wide = rng.normal(size=x.shape)
+    found, expected = (mg.grad(lambda x: mg.sum(mg.nn.batch_norm(x, gain, bias) * wide))(v) for v in (x, x.astype("float64")))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_indices_of_winners_are_those_of_one_type():
+    """C reads 8 bytes for each: others are left to NumPy."""
+    for dtype in ("int32", "uint64", "int16", "uint8"):
+        winners = np.zeros(100, dtype)[:6].reshape(2, 3)        # what lies behind them is 0, too
+        assert native_pooling.take_winners(np.ones((2, 4), "float32"), winners) is NotImplemented
+        assert native_pooling.put_winners(np.ones((2, 3), "float32"), winners, image=(2, 2, 1)) is NotImplemented
+
+
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize("outputs", [16, 17, 32])
+def test_a_kernel_reversed_along_any_axis(axis, outputs, small):  # noqa: F811
+    """... is a view with a negative stride, which is packed, or transformed, as it reads."""
+    rng = np.random.default_rng(0)
+    for c, stride in ((16, (1, 1)), (3, (1, 1)), (3, (2, 1))):
+        k = np.flip(normal(rng, (3, 3, c, outputs), "float32"), axis)
+        x = normal(rng, (2, 6, 5, c), "float32")
+        geometry = {"stride": stride, "padding": ((1, 1), (1, 1))}
+        g = normal(rng, (2, *ops.windows.output_size((6, 5), (3, 3), stride, ((1, 1), (1, 1))), outputs), "float32")
+        hold_to_plain(ops.convolution._conv, [x, k], geometry)
+        hold_to_plain(ops.convolution._conv_input, [g, k], {"size": (6, 5), **geometry})
+
+
+def test_two_huge_pixels_anywhere_overflow_in_winograds_form_alone():
+    """... to NaN, or to infinity alone: what is finite is computed in the other form then."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        x, g = ((rng.normal(size=s) * 1e-3).astype("float32") for s in ((2, 4, 4, 16), (2, 4, 4, 32)))
+        for i, j in rng.integers(0, 4, (2, 2)):
+            x[0, i, j, 0] = rng.choice([3e38, -3e38])
+        params = {"window": (3, 3), "stride": (1, 1), "padding": ((1, 1), (1, 1))}
+        found = fast.TABLE[ops.convolution._conv_kernel][IN_C](x, g, **params)
+        right = without_table(definition(ops.convolution._conv_kernel), x.astype("float64"), g.astype("float64"), **params)
+        assert np.isfinite(right.astype("float32")).all() and np.isfinite(found).all()
+        np.testing.assert_allclose(found / 3e38, right / 3e38, atol=1e-6)

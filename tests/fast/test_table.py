@@ -5,6 +5,7 @@ operation with the table switched off, both with the same arrays: of any shape a
 operation gets from its callers, in one chunk and in many. A row without arguments to draw fails, and so does a form
 that is wrong (FAULTS).
 """
+import itertools
 from typing import Any, NamedTuple
 
 import hypothesis.extra.numpy as hnp
@@ -643,3 +644,20 @@ def test_forms_that_are_wrong_are_noticed(fault, monkeypatch):
 def test_forms_in_c_that_are_wrong_are_noticed(fault, monkeypatch):
     operation, form = FAULTS_IN_C[fault]
     hold_wrong(operation, IN_C, form, monkeypatch)
+
+
+BORDERS = [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((0, 2), (1, 3)), ((3, 0), (0, 2))]
+
+
+@pytest.mark.parametrize("few", [0, 64])
+@pytest.mark.parametrize("column", [pytest.param(IN_C, marks=pytest.mark.needs("cc")), ON_NUMPY])
+def test_forms_of_a_convolution_for_every_stride_and_border(column, few, monkeypatch):
+    """... which few of the drawn cases have together."""
+    monkeypatch.setattr(convolution, "FEW_CHANNELS", few)
+    rng = np.random.default_rng(0)
+    for window, stride, padding in itertools.product([(1, 1), (2, 3), (3, 2), (3, 5)], [(1, 1), (2, 1), (2, 3), (4, 2)], BORDERS):
+        x, k = rng.normal(size=(3, 6, 5, 2)).astype("float32"), rng.normal(size=(*window, 2, 3)).astype("float32")
+        where = {"stride": stride, "padding": padding}
+        g = rng.normal(size=(3, *ops.windows.output_size((6, 5), window, stride, padding), 3)).astype("float32")
+        for operation, args, params in ((ops.convolution._conv, (x, k), {}), (ops.convolution._conv_input, (g, k), {"size": (6, 5)}), (ops.convolution._conv_kernel, (x, g), {"window": window})):
+            assert hold(operation, fast.TABLE[operation][column], (args, {**params, **where}), False, lambda a: a), (operation, window, where)

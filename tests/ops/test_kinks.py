@@ -156,3 +156,41 @@ def test_the_table_of_conventions():
         assert np.isnan(grad(lambda x: mg.where(x > 0.0, mg.log(x), 0.0))(0.0))
         assert grad(lambda x: mg.where(x > 0.0, mg.log(mg.where(x > 0.0, x, 1.0)), 0.0))(0.0) == 0.0
         assert grad(lambda x: x ** 0.5)(0.0) == inf and grad(lambda x: x ** 1)(0.0) == 1.0
+
+
+def test_clip_where_the_bounds_cross():
+    """The upper one wins, as in NumPy, in the value and in the derivative."""
+    x, low, high = np.array([0.0, 1.5, 3.0]), 2.0, 1.0
+    y, J = mg.linearize(mg.clip, x, low, high)
+    np.testing.assert_array_equal(y, np.clip(x, low, high))
+    assert [np.sum(c) for c in J.pull(np.ones(3))] == [0.0, 0.0, 3.0]
+
+
+def test_slopes_of_quantiles_by_q():
+    """At an element, that to the right of it, also where the element is the median."""
+    x = np.array([0.0, 1.0, 4.0, 10.0, 11.0])
+    np.testing.assert_allclose(grad(lambda q: mg.sum(mg.quantile(x, q)))(np.array([0.0, 0.1, 0.25, 0.5, 0.6])), [4.0, 4.0, 12.0, 24.0, 24.0])
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("window", [(1, 2), (2, 1), (2, 2), (3, 2)])
+def test_winners_among_nan_and_nothing_but_minus_infinity(window, fast, on_host):
+    """The first NaN wins, and of a window without any number a pixel of the image: never one of the padding."""
+    if not fast:
+        mg.use("numpy", fast=False)                     # else the table is that of on_host
+    try:
+        for values in itertools.product([np.nan, -np.inf, 1.0], repeat=4):
+            x = np.array(values).reshape(1, 2, 2, 1)
+            y, J = mg.linearize(lambda x: mg.max_pool2d(x, window, 1, padding=((window[0] - 1, 0), (window[1] - 1, 0))), x)
+            expected = np.zeros(4)
+            for i, j in np.ndindex(2, 2):
+                rows, columns = range(max(i - window[0] + 1, 0), i + 1), range(max(j - window[1] + 1, 0), j + 1)
+                inside = [2 * a + b for a in rows for b in columns]
+                winner = inside[int(np.argmax(x.ravel()[inside]))]
+                np.testing.assert_array_equal(y[0, i, j, 0], x.ravel()[winner])
+                expected[winner] += 1.0 if x.ravel()[winner] != -np.inf else 0.0
+            found = J.pull(np.where(y == -np.inf, 0.0, 1.0)).ravel()
+            np.testing.assert_array_equal(found, expected)
+            assert J.pull(np.ones(y.shape)).sum() == 4.0
+    finally:
+        mg.use("numpy")

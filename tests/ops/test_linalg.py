@@ -272,3 +272,23 @@ def test_a_cut_of_0_cuts_nothing():
 def test_a_cut_of_least_squares_is_the_same_where_it_is_traced(cut):
     a, b = np.diag([1.0, 1e-20]), np.array([1.0, 1e-20])
     np.testing.assert_allclose(jvp(lambda a: linalg.lstsq(a, b, cut)[0], (a,), (a,))[0], linalg.lstsq(a, b, cut)[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_rank_of_least_squares_is_the_same_where_it_is_traced(dtype):
+    """A singular value is 0 up to the rounding error of the array's own type, where it is traced as where it is plain."""
+    eps = float(np.finfo(dtype).eps)
+    for least in (0.5, 30.0):
+        a, b = np.eye(6, 3, dtype=dtype) * np.array([1.0, 0.5, least * 6 * eps], dtype), np.arange(6).astype(dtype)
+        told = []
+        jvp(lambda a: told.append(linalg.lstsq(a, b)) or a[0, 0], (a,), (a,))
+        assert told[0][2] == linalg.lstsq(a, b)[2]
+
+
+@pytest.mark.parametrize("dtype, power", [("float32", -66), ("float32", 60), ("float64", -500), ("float64", 500)])
+@pytest.mark.parametrize("f", [lambda x: mg.linalg.svd(x)[0][0, 0] ** 2, lambda x: mg.linalg.svd(x, False)[2][0, 0] ** 2, lambda x: mg.linalg.eigh(x + mg.transpose(x))[1][0, 0] ** 2, lambda x: mg.linalg.qr(x)[0][0, 0] ** 2])
+def test_directions_have_derivatives_at_any_scale(f, dtype, power):
+    """U(c A) = U(A), so the gradient at c A is that at A over c: nothing on the way leaves the range of the type."""
+    a, c = np.random.default_rng(0).normal(size=(3, 3)).astype(dtype), np.array(2.0, dtype) ** power
+    np.testing.assert_allclose(mg.grad(f)(a * c) * c, mg.grad(f)(a), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(mg.jvp(f, (a * c,), (a * c,))[1], mg.jvp(f, (a,), (a,))[1], rtol=1e-3, atol=1e-5)

@@ -152,3 +152,21 @@ def test_a_function_of_math_makes_a_primitive():
         erf(np.ones(3))
     rows = mg.Primitive(lambda x: [float(x), 2.0], lambda i, y, x: mg.LinearMap(lambda t: t * np.array([1.0, 0.0]), lambda g: g[0]))
     assert list(mg.jacobian(rows)(3.0)) == [1.0, 0.0]       # its result is converted as NumPy does
+
+
+ROWS = [[0.3, 1.5, 2.0], [0.5, -1.0, 4.0]]
+OF_ROWS = {"softmax": (), "log_softmax": (0,), "logsumexp": (1,), "sum": (0,), "mean": (-1,), "var": (0,), "std": (1,), "max": (0,), "min": (1,), "ravel": (), "flip": (1,), "transpose": (), "expand_dims": (0,), "squeeze": (),
+           "moveaxis": (0, 1), "swapaxes": (0, 1), "matrix_transpose": (), "cumsum": (1,), "prod": (0,), "sort": (0,), "median": (1,), "diff": (), "standardize": (0,), "take": ([1, 0], 1), "tril": (), "roll": (1, 0), "relu": (),
+           "tanh": (), "gelu": (), "elu": (), "clip": (0.0, 1.0), "pad": (1,), "dropout": (0.5, 1), "argmax": (1,), "reshape": ((3, 2),), "broadcast_to": ((2, 2, 3),), "crop": (0,), "outer": (ROWS,), "dot": (np.ones(3),)}
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_tuples_are_arrays_where_lists_are(name):
+    def outcome(x):
+        try:
+            return np.asarray(getattr(mg, name)(x, *OF_ROWS[name]))
+        except mg.MinigradError as error:
+            return type(error)
+    found, expected = outcome(tuple(map(tuple, ROWS))), outcome(ROWS)
+    assert isinstance(found, type) == isinstance(expected, type)
+    np.testing.assert_array_equal(found, expected)

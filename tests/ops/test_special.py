@@ -185,3 +185,19 @@ def test_slopes_of_the_beta_function(a, b):
     terms = math.fsum(b / k / (k + b)) + math.log1p(b / (a + count)) + 0.5 * b / (a + count) / (a + b + count)
     assert float(grad(lambda a: special.betaln(a, b))(a)) == pytest.approx(-terms, rel=1e-9)
     assert float(grad(lambda b: special.betaln(b, a), 0)(b)) == pytest.approx(float(scipy.psi(b) - scipy.psi(a + b)), rel=1e-9) or a < 31.0
+
+
+def test_a_factor_of_0_has_a_derivative_in_logsumexp():
+    """Where the factor is traced; only a constant 0 masks its element."""
+    a, b = np.array([0.3, -1.0, 2.0]), np.array([1.0, 0.0, 0.5])
+    expected = np.exp(a) / (b * np.exp(a)).sum()
+    np.testing.assert_allclose(grad(lambda b: special.logsumexp(a, b=b))(b), expected, rtol=1e-14)
+    np.testing.assert_allclose(grad(lambda a, b: special.logsumexp(a, b=b), 1)(a, b), expected, rtol=1e-14)
+    check_derivatives(lambda a, b: special.logsumexp(a, b=b), a, b, order=2)
+
+
+@pytest.mark.parametrize("a, b", [(31.5, -40.25), (100.5, -0.75), (45.25, -45.75), (31.0, -30.5)])
+def test_slopes_of_the_beta_function_where_an_argument_is_negative(a, b):
+    expected = [scipy.psi(a) - scipy.psi(a + b), scipy.psi(b) - scipy.psi(a + b)]
+    np.testing.assert_allclose(grad(special.betaln, (0, 1))(a, b), expected, rtol=1e-9)
+    np.testing.assert_allclose(grad(special.betaln, (1, 0))(b, a), expected, rtol=1e-9)

@@ -1,6 +1,8 @@
 """Operators and methods, conventions at kinks, values at the ends of the range, and refusals."""
 import copy
 import functools
+import itertools
+import math
 
 import numpy as np
 import pytest
@@ -262,3 +264,76 @@ def test_masked_arrays_are_refused():
     assert str(caught.value) == (
         "minigrad: masked arrays are not taken: most functions would lose the mask\n  x  (3,)  float64\n"
         "  help: where(mask, 0.0, x.data) beside a weight for each element; their mean is sum(weights * x) / sum(weights)")
+
+
+def test_negative_keys_are_others():
+    keys = [1, -1, (1, -1), (-1, 1), (-1, -1), 2 ** 32 - 2, -3]
+    masks = {mg.dropout(np.ones(64), 0.5, key).tobytes() for key in keys}
+    assert len(masks) == len(keys) and np.array_equal(mg.dropout(np.ones(64), 0.5, -1), mg.dropout(np.ones(64), 0.5, 2 ** 32 - 1))
+
+
+def test_an_array_of_its_own_type_is_itself():
+    for x in (np.ones((2, 3)), np.ones((2, 3)).T, np.arange(3), np.ones(2, "float16")):
+        assert mg.asarray(x) is x and mg.asarray(x, x.dtype) is x and mg.asarray(x, x.dtype.name) is x and mg.asarray(x, complex) is not x
+
+
+@pytest.mark.parametrize("number", [float, np.float64, np.float32, np.asarray])
+def test_settings_of_any_type_change_no_type(number):
+    x = np.arange(24.0, dtype="float32").reshape(2, 3, 4)
+    gain = np.ones(4, "float32")
+    for f in (lambda x: mg.standardize(x, 0, number(0.1)), lambda x: mg.nn.layer_norm(x, gain, gain, number(0.1)), lambda x: mg.nn.group_norm(x, 2, gain, gain, number(0.1)),
+              lambda x: mg.nn.batch_norm(x, gain, gain, number(0.1))):
+        y, J = mg.linearize(f, x)
+        assert f(x).dtype == y.dtype == J.push(x).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "bool", "float32", "complex64"])
+@pytest.mark.parametrize("rows", [3, 5000])
+def test_sums_of_columns_are_numpys_in_every_type(dtype, rows):
+    """... in value and type, few rows or many: small integers do not overflow."""
+    x = (np.arange(2 * rows).reshape(rows, 2) % 3).astype(dtype)
+    for shape, expected in (((2,), x.sum(0)), ((1, 2), x.sum(0, keepdims=True)), ((), x.sum())):
+        np.testing.assert_array_equal(mg.sum_to(x, shape), expected, strict=True)
+
+
+def test_the_product_of_no_whole_numbers_is_one():
+    told = []
+    for how in ({}, {"axis": 1}, {"axis": 1, "keepdims": True}):
+        mg.grad(lambda x: mg.sum(x) + 0.0 * len([told.append(mg.stop_gradient(mg.prod(x, dtype=int, **how)))]))(np.ones((2, 0)))
+        np.testing.assert_array_equal(told[-1], np.prod(np.ones((2, 0)), dtype=int, **how), strict=True)
+
+
+def test_slopes_of_arcsinh_overflow_nowhere():
+    with np.errstate(all="raise", under="ignore"):
+        for dtype, large in (("float16", 6e4), ("float32", 3e38), ("float64", 1e308)):
+            x = np.array([-large, -1.0, 0.5, large]).astype(dtype)
+            np.testing.assert_allclose(mg.jvp(mg.arcsinh, (x,), (np.ones_like(x),))[1], 1.0 / np.hypot(1.0, x.astype(float)), rtol=2 * float(np.finfo(dtype).eps), atol=float(np.finfo(dtype).smallest_subnormal))
+
+
+def test_the_sixth_derivative_of_sinc_keeps_its_digits():
+    """By the series of its derivative: sum of (-1)^k z^2k / (2k + 1)!, term by term."""
+    f = mg.sinc
+    for _ in range(6):
+        f = (lambda f: lambda x: mg.jvp(f, (x,), (np.ones(4),))[1])(f)
+    z = [0.0, 0.5, 0.95, 0.999]
+    expected = [math.fsum((-1) ** k * z ** (2 * k - 6) / math.factorial(2 * k - 6) / (2 * k + 1) for k in range(3, 20)) * math.pi ** 6 for z in z]
+    np.testing.assert_allclose(f(np.array(z) / math.pi), expected, rtol=1e-11)
+
+
+def test_several_axes_are_moved_as_in_numpy():
+    """In any order, from both ends."""
+    x = np.arange(24.0).reshape(1, 2, 3, 4)
+    for source in itertools.permutations((0, 1, -1), 2):
+        for destination in itertools.permutations((0, 1, 2, -1), 2):
+            y, J = mg.linearize(lambda x: mg.moveaxis(x, source, destination), x)
+            np.testing.assert_array_equal(y, np.moveaxis(x, source, destination), strict=True)
+            np.testing.assert_array_equal(J.pull(y), x)
+    np.testing.assert_array_equal(mg.grad(lambda x: mg.sum(mg.moveaxis(x, (3, 0, 1), (0, 2, 1)) * np.moveaxis(x * 1.0, (3, 0, 1), (0, 2, 1))))(x), 2 * x)
+
+
+@pytest.mark.parametrize("f", [mg.add, mg.multiply, mg.maximum, mg.matmul, lambda x, m: mg.where(x > 0, x, m), lambda x, m: mg.clip(x, 0.0, m)])
+def test_a_masked_array_is_refused_wherever_it_stands(f):
+    x, m = np.ones(3), np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0])
+    for call in (lambda: f(x, m), lambda: mg.jvp(lambda x: f(x, m), (x,), (x,))):
+        with pytest.raises(mg.DTypeError, match="masked arrays are not taken"):
+            call()
