@@ -37,10 +37,23 @@ and below them, when you want to know:
 """
 from . import backend, boundary, check, deprecated, distributed, linalg, nn, ops, optim, reweight, special, stats, tree
 from .backend import from_dlpack, to_host, use, xp
-from .check import check_buffers, check_derivatives
+from .check import DerivativeError, check_buffers, check_derivatives
 from .core import LinearMap, Primitive
 from .draw import draw
-from .errors import BackendError, DTypeError, FileError, MinigradError, RankError, ShapeError, TraceError
+from .errors import (
+    BackendError,
+    DataError,
+    DTypeError,
+    FileError,
+    IndexingError,
+    LinAlgError,
+    MinigradError,
+    RankError,
+    RequirementError,
+    ShapeError,
+    SizeError,
+    TraceError,
+)
 from .fast.capture import capture
 from .fast.info import info
 from .functions import checkpoint, with_derivative
@@ -51,8 +64,9 @@ from .reweight import example_weights, reweighted_gradient
 from .transforms import grad, hvp, jvp, linearize, value_and_grad, vjp
 
 __all__ = [
-    "BackendError", "DTypeError", "FileError", "LinearMap", "MinigradError", "Primitive", "RankError", "ShapeError",
-    "TraceError", "backend", "bilinear", "capture", "check", "check_buffers", "check_derivatives",
+    "BackendError", "DTypeError", "DataError", "DerivativeError", "FileError", "IndexingError", "LinAlgError",
+    "LinearMap", "MinigradError", "Primitive", "RankError", "RequirementError", "ShapeError", "SizeError", "TraceError",
+    "backend", "bilinear", "capture", "check", "check_buffers", "check_derivatives",
     "checkpoint", "distributed", "draw", "elementwise", "example_weights", "from_dlpack", "grad", "hessian", "hvp",
     "info", "jacfwd", "jacobian", "jacrev", "jvp", "linalg", "linear", "linearize", "nn", "optim", "reweight",
     "reweighted_gradient", "signed", "special", "stats", "sum_to", "to_host", "tree", "use", "value_and_grad", "vjp",

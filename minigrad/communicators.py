@@ -29,6 +29,7 @@ from .typing import Array
 
 LAUNCHED = "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK"    # which mpiexec or srun sets
 TIMEOUT = 300.0         # seconds to wait for the other ranks, if MINIGRAD_RANK_TIMEOUT does not say otherwise
+LAST_WORDS = 3.0        # seconds that rank 0 has to say why all ranks end
 REPORT_AFTER = 0.5      # seconds after which a waiting rank tells the others where it waits
 SPIN = 5e-5             # seconds to look for the answer without a pause
 INSTALL = "pip install 'minigrad[mpi]', which brings mpi4py, mpiexec and, on Linux, a whole MPI"
@@ -139,8 +140,9 @@ class MPICommunicator(Communicator):
         return self
 
     def _end(self) -> None:
-        """End all ranks where one did not come: to wait for it would be for ever."""
+        """End all ranks where one did not come: to wait for it would be for ever. Rank 0, which reports, comes first."""
         if self.lost:
+            time.sleep(LAST_WORDS * (self.rank > 0))
             self.comm.Abort(1)
 
     def _same(self, number: int) -> bool:

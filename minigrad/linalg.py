@@ -218,6 +218,8 @@ def matrix_power(a: Array, n: int) -> Array:
 def multi_dot(arrays: Iterable[Array]) -> Array:
     """Return the product of matrices, of which the first and the last may be vectors; the cheapest pairs come first."""
     left = list(as_arrays(list(arrays), LISTS))
+    if not left:
+        raise ShapeError("linalg.multi_dot(arrays): there are none\n  help: pass one matrix or more")
     if not all(len(shape(a)) in (1, 2) for a in left):
         raise ShapeError(message("linalg.multi_dot(arrays)", "stacks are not multiplied", [("", a, "") for a in left],
                                  "a @ b @ c multiplies stacks of matrices"))

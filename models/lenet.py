@@ -25,7 +25,7 @@ class LeNet(nn.Module):
     score: nn.Linear
 
     def __call__(self, x: Array) -> Array:
-        """Return the scores of images. Raises ShapeError for images of another size than the network is for."""
+        """Return the scores of images. Raises ShapeError for images of another number of pixels than it is for."""
         images = x
         for conv in (self.conv1, self.conv2, self.conv3):
             x = relu(max_pool2d(conv(x), kernel_size=3, stride=2, padding="same"))
@@ -39,7 +39,7 @@ class LeNet(nn.Module):
 
 
 def lenet(rng: Generator, classes: int = 1, size: int | tuple[int, int] = 28, channels: int = 1) -> LeNet:
-    """Return a LeNet with the authors' initial values: truncated normal of standard deviation 0.1, biases 0.
+    """Return a LeNet with the authors' initial values: nn.truncated_normal of scale 0.1, biases 0.
 
     lenet(rng) is the paper's. Raises ShapeError for a size that is not a number of pixels.
 

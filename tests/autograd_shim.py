@@ -23,6 +23,7 @@ import minigrad as mg
 from minigrad import tree
 from minigrad.box import raw
 
+USAGE = "python -m tests.autograd_shim FOLDER, that of an unpacked source distribution of autograd"
 LEFT_OUT = {"test_core.py", "test_vspaces.py", "test_complex.py", "test_fft.py", "test_performance.py",
             "test_tests.py"}
 
@@ -323,14 +324,17 @@ class Count:
 
 def main(folder, *arguments):
     """Run the tests in a folder, print the count, and return 1 if a test fails."""
-    install()
     folder, count = pathlib.Path(folder), Count()
-    sys.path.insert(0, str(folder))
     files = [str(path) for path in sorted(folder.glob("test_*.py")) if path.name not in LEFT_OUT]
+    if not files:
+        print(f"error: there are no tests of autograd in {folder}\n  help: {USAGE}", file=sys.stderr)
+        return 2
+    install()
+    sys.path.insert(0, str(folder))
     pytest.main([*files, "-q", "-p", "no:cacheprovider", "-c", "/dev/null", f"--rootdir={folder}", *arguments], plugins=[count])
     print(f"{count.passed} passed, {len(count.missing)} stop at a missing name, {len(count.failed)} failed, {count.skipped} skipped")
     return 1 if count.failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]) if sys.argv[1:] else f"error: the folder of autograd's tests is missing\n  help: {USAGE}")

@@ -11,7 +11,7 @@ BINS = np.linspace(0.0, 0.04, 50)           # 49 bins, as in the paper
 
 
 def weight_histograms(unconditional, conditional, path, caption, paper=True):
-    """Draw Figure 3, the distribution of example weights for clean and noisy labels, and return the path.
+    """Draw Figure 3, the distribution of example weights of right and wrong labels, and return the path.
 
     Densities; weights above 0.04 are counted, but not drawn. Each panel states the share of the images in the lowest
     bin.
@@ -43,7 +43,7 @@ def weight_histograms(unconditional, conditional, path, caption, paper=True):
     if paper:
         draw_hollow(panels[0], [], [], label="the paper's lowest bin")
     legend(figure, panels)
-    figure.suptitle(wrap(f"Example weights for clean and noisy labels ({caption})", 110))
+    figure.suptitle(wrap(f"Example weights of right and wrong labels ({caption})", 110))
     return save(figure, path)
 
 

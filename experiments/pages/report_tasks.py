@@ -49,7 +49,8 @@ def describe(runs):
     """Return a heading for the task of these runs."""
     labels, which = runs[0].labels, kind(runs[0].labels)
     if which == "cifar":
-        targets = sorted({str(run.labels["target"]) for run in runs if "target" in run.labels})
+        targets = sorted({str(run.labels["target"]) for run in runs if "target" in run.labels},
+                         key=lambda target: (len(target), target))
         to = f" to class {', '.join(targets)}" if targets else ""
         text = (f"{DATA.get(labels['data'], labels['data'])}: {_percent(labels['share'])} {_wrong(labels['bias'])}"
                 f"{to}, {labels['clean']} clean images, {labels['network']}")

@@ -46,7 +46,7 @@ def main(scripts, arguments, executor=None):
             names, size = [script.name for script in scripts], getattr(executor or comm, "size", 1)
             again = shlex.join([*names, *[a for a in map(str, arguments) if a != "--resume"], "--resume"])
             print("\nstopped; everything up to the last line of the record is kept. Continue with:\n"
-                  f"  {f'mpiexec -n {size} ' * (size > 1)}python -m experiments {again}")
+                  f"  {f'mpiexec -n {size} ' * (size > 1)}python -m experiments {again}", flush=True)
             return 130
 
 

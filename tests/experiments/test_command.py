@@ -793,7 +793,7 @@ def test_the_help_says_who_may_go_on_with_more_steps_and_how_many_there_are(name
     text = " ".join(capsys.readouterr().out.split())
     assert ("continue the runs in the folder, also with more --steps than before" in text) == script.grows
     for mode in getattr(script, "grids", ()):
-        assert re.search(rf"\b{mode} \S+; methods [^;]*; shares [^;]*; seeds [^;]*; steps {cifar.MODES[mode].steps}\b", text)
+        assert re.search(rf"\b{mode} \S+; methods [^;]*; shares [^;]*; clean images [^;]*; seeds [^;]*; steps {cifar.MODES[mode].steps}\b", text)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 7])

@@ -15,14 +15,14 @@ from .. import ranks
 
 @pytest.mark.parametrize("name, layers", [("lenet", 0), ("resnet32", 27)])
 def test_messages_and_bytes_of_a_step(name, layers):
-    """Two sums of the gradient's size, four numbers, and seven sums of two numbers per channel for each normalization."""
+    """Two sums of the gradient's size, four numbers, and for each normalization seven sums of ten numbers per channel, and of a count."""
     first, second = ranks.run(2, lambda comm: costs.measure(name, comm, 1))
     assert {k: v for k, v in first.items() if k != "ms"} == {k: v for k, v in second.items() if k != "ms"}
     assert first["messages"] == 6 + 7 * layers and first["ranks"] == 2 and first["workload"] == name
     net = costs.network(name, 1.0) if layers else None
     parameters = 167_113 if name == "lenet" else net.parameters
-    numbers = 7 * 4 * layers * (2 * net.channels + 2) if layers else 0          # the first of each pair has one number fewer, or a count
-    assert first["parameters"] == parameters and 0 <= first["bytes"] - 8 * parameters <= numbers + 4 * 8
+    numbers = 4 * 10 * layers * net.channels if layers else 0
+    assert first["parameters"] == parameters and 0 <= first["bytes"] - 8 * parameters - numbers <= 4 * 8 + 8 * layers
     assert costs.measure(name, Alone(), 1)["messages"] == 0
 
 

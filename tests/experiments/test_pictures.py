@@ -319,7 +319,7 @@ def test_histograms_of_weights(at, drawn):
         assert [(bars["x"][0], bars["y"][0], bars["color"]) for bars in theirs(axes)] == [
             (pytest.approx(0.02 / 49), pytest.approx(share * 49 / 0.04), shade)
             for share, shade in zip((published["noisy"], published["clean"]), ("#ff7f0e", "#1f77b4"))]
-    assert drawn[0].get_suptitle() == "Example weights for clean and noisy labels (quick mode)"
+    assert drawn[0].get_suptitle() == "Example weights of right and wrong labels (quick mode)"
     assert drawn[0].axes[0].get_ylabel() == "density (logarithmic)" and drawn[0].axes[0].get_ylim() == (0.1, 1e4)
 
 
