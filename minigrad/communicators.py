@@ -140,7 +140,7 @@ class MPICommunicator(Communicator):
         return self
 
     def _end(self) -> None:
-        """End all ranks where one did not come: to wait for it would be for ever. Rank 0, which reports, comes first."""
+        """End all ranks where one did not come: to wait for it would be for ever. Rank 0, which reports, is first."""
         if self.lost:
             time.sleep(LAST_WORDS * (self.rank > 0))
             self.comm.Abort(1)

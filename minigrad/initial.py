@@ -27,7 +27,7 @@ def normal(rng: numpy.random.Generator, shape: Shape, scale: float, dtype: DType
 
 
 def truncated_normal(rng: numpy.random.Generator, shape: Shape, scale: float, dtype: DTypeLike = "float32") -> Array:
-    """Return Gaussian numbers, those beyond 2 `scale` drawn again (as in TensorFlow): their deviation is 0.88 `scale`."""
+    """Return Gaussian numbers, those beyond 2 `scale` redrawn (as in TensorFlow): their deviation is 0.88 `scale`."""
     _check_arguments("truncated_normal(rng, shape, scale)", rng, shape)
     x = rng.standard_normal(shape)
     while (far := abs(x) > 2.0).any():

@@ -145,7 +145,10 @@ class Linear(Module):
     @deprecated.keywords(initialise="initialize")
     def init(cls, rng: numpy.random.Generator, inputs: int, outputs: int, bias: bool = True,
              initialize: Initialize = he_normal) -> Self:
-        """Return a layer with weights drawn by initialize(rng, shape) and biases 0. rng: see backend.generator."""
+        """Return a layer with weights drawn by initialize(rng, shape) and biases 0. rng: see backend.generator.
+
+        inputs, outputs: their numbers; bias: whether there is one. Raises ShapeError, DTypeError.
+        """
         return cls(initialize(rng, (inputs, outputs)), zeros(outputs) if bias else None)
 
     def __call__(self, x: Array) -> Array:
@@ -183,7 +186,20 @@ class Conv2d(Module):
     def init(cls, rng: numpy.random.Generator, inputs: int, outputs: int, kernel_size: int | Pair = 3,
              stride: int | Pair = 1, padding: Padding = 0, bias: bool = True,
              initialize: Initialize = he_normal) -> Self:
-        """Return a layer with a kernel drawn by initialize(rng, shape) and biases 0. rng: see backend.generator."""
+        """Return a layer with a kernel drawn by initialize(rng, shape) and biases 0. rng: see backend.generator.
+
+        Args:
+            rng: the generator.
+            inputs: number of channels of the images.
+            outputs: number of channels of the result.
+            kernel_size: of the window: a number, or (rows, columns).
+            stride: as in conv2d.
+            padding: as in conv2d.
+            bias: whether there is one.
+            initialize: the function that draws the kernel.
+
+        Raises ShapeError, DTypeError.
+        """
         A, B = (kernel_size, kernel_size) if isinstance(kernel_size, (int, numpy.integer)) else kernel_size
         return cls(initialize(rng, (A, B, inputs, outputs)), zeros(outputs) if bias else None, stride, padding)
 
@@ -203,7 +219,7 @@ class Conv1d(Module):
     @classmethod
     def init(cls, rng: numpy.random.Generator, inputs: int, outputs: int, kernel_size: int = 3, stride: int = 1,
              padding: str | int | Pair = 0, bias: bool = True, initialize: Initialize = he_normal) -> Self:
-        """Return a layer as Conv2d.init does."""
+        """Return a layer as Conv2d.init does, whose arguments it has."""
         kernel = initialize(rng, (kernel_size, inputs, outputs))
         return cls(kernel, zeros(outputs) if bias else None, stride, padding)
 

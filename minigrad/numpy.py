@@ -21,6 +21,9 @@ from .errors import TraceError
 from .ops.by_numpy import is_traced
 
 
+ALSO_IN_LINALG = "matmul", "outer", "tensordot"             # the same functions as NumPy's without linalg
+
+
 class _Names:
     """The names of a module of minigrad, and beyond them those of the array module, or of a module inside of it."""
 
@@ -32,6 +35,8 @@ class _Names:
             raise AttributeError(name)
         if name in self._names:
             return getattr(self._own, name)
+        if self._inside and name in ALSO_IN_LINALG:
+            return getattr(ops, name)
         value = getattr(self._others(), name)
         alias = str(getattr(value, "__name__", "")).removeprefix("cupy_")
         if alias in self._names:                            # np.concat is np.concatenate

@@ -65,7 +65,8 @@ def resnet(rng: Generator, depth: int = 32, widen: int = 1, classes: int = 10, r
 
     As in the code that the paper's authors published: normalization has a bias and no gain, eps 1e-3; the units of
     stage 1 begin with a convolution, all others with normalization and ReLU; kernels are drawn by
-    nn.truncated_normal with scale^2 = 2 / (9 outputs), the weights of the linear layer uniformly with variance 1 / inputs.
+    nn.truncated_normal with scale^2 = 2 / (9 outputs), the weights of the linear layer uniformly, with variance
+    1 / inputs.
 
     Raises ShapeError for a depth that is not 6 k + 2, and for a rate outside [0, 1).
 

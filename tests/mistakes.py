@@ -111,7 +111,7 @@ def operations(x: NDArray[Any]) -> None:
     mg.max_pool2d(x, kernel_size="2")                           # error: arg-type
     mg.reshape(x, "3")                                          # error: arg-type
     mg.concatenate(x, axis="rows")                              # error: arg-type
-    mg.where(x > 0, x)                                          # error: call-arg
+    mg.where(x > 0, x)                                          # error: call-overload
     mg.dropout(x, 0.5, key="seed")                              # error: arg-type
     mg.elementwise("exp", partials=[np.exp])                    # error: call-arg
     mg.linear(lambda x: x)                                      # error: call-arg

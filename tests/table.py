@@ -280,7 +280,8 @@ def probabilities(rng, shape):
 
 NOT_A_PRIMITIVE = {                                         # exported, but without a derivative of their own
     "capture", "use", "xp", "to_host", "Primitive", "LinearMap", "elementwise", "signed", "linear", "bilinear", "argmax",
-    "BackendError", "DTypeError", "FileError", "MinigradError", "RankError", "ShapeError", "TraceError", "argmin",
+    "BackendError", "DTypeError", "DataError", "DerivativeError", "FileError", "IndexingError", "LinAlgError", "MinigradError",
+    "RankError", "RequirementError", "ShapeError", "SizeError", "TraceError", "argmin",
     "check_buffers", "check_derivatives", "draw", "example_weights", "from_dlpack", "grad", "hessian", "hvp", "info",
     "jacfwd", "jacobian", "jacrev", "jvp", "linalg.LinAlgError", "linalg.matrix_rank", "linearize", "reweighted_gradient",
     "value_and_grad", "vjp"}

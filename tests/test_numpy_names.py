@@ -71,3 +71,24 @@ def test_private_names_of_the_array_module_are_not_handed_on():
         with pytest.raises(AttributeError):
             names._umath_linalg
         assert not hasattr(names, "_core")
+
+
+def test_what_programs_of_numpy_write_every_day(device):
+    """The indices of a mask, a copy, one more axis: also of traced values where they have a derivative."""
+    x = mg.xp.asarray([[1.0, -2.0], [0.0, 3.0]])
+    for found, expected in ((np.where(x > 0), ([0, 1], [0, 1])), (np.where([True, False, True]), ([0, 2],))):
+        assert [each.tolist() for each in found] == [*expected]
+    assert mg.grad(lambda x: np.sum(x[np.where(x > 0)] ** 2))(x).tolist() == [[2.0, 0.0], [0.0, 6.0]]
+    again = np.array(x, copy=True)
+    again[0, 0] = 9.0
+    assert x[0, 0] == 1.0 and np.array(1.0, ndmin=2).shape == (1, 1) and np.array(x, ndmin=3).shape == (1, 2, 2)
+    assert mg.linearize(lambda x: np.array([x, 2 * x], ndmin=4, copy=True), x)[0].shape == (1, 2, 2, 2)
+    with pytest.raises(mg.MinigradError):
+        np.where(x > 0, x)
+
+
+def test_products_of_linalg_are_those_of_numpy():
+    x, y = mg.xp.asarray([1.0, 2.0]), mg.xp.asarray([[3.0, 4.0], [5.0, 6.0]])
+    for f in (lambda m, x, y: m.outer(x, x), lambda m, x, y: m.matmul(y, x), lambda m, x, y: m.tensordot(y, x, 1)):
+        for found, expected in zip(mg.value_and_grad(lambda x, f=f: np.sum(f(np.linalg, x, y) ** 2))(x), mg.value_and_grad(lambda x, f=f: np.sum(f(mg, x, y) ** 2))(x), strict=True):
+            numpy.testing.assert_array_equal(mg.to_host(found), mg.to_host(expected))

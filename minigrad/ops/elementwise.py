@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, overload
 
 import numpy
 from numpy.typing import DTypeLike
@@ -209,11 +209,20 @@ def _where_rule(i: int, y: Array, condition: Array, a: Array, b: Array) -> Linea
 _where = Primitive("where", _where_rule)
 
 
-def where(condition: Array, a: Array, b: Array) -> Array:
-    """Return a where the condition holds, else b.
+@overload
+def where(condition: Array) -> tuple[Array, ...]: ...
+@overload
+def where(condition: Array, a: Array, b: Array) -> Array: ...
+def where(condition: Array, a: Array = None, b: Array = None) -> Any:
+    """Return a where the condition holds, else b; of a condition alone the indices where it holds, as in NumPy.
 
     Of the side that is not chosen nothing enters a derivative, not even NaN or infinity.
     """
+    if a is None and b is None:
+        return as_array(raw(condition)).nonzero()
+    if a is None or b is None:
+        raise DTypeError("where(condition, a, b): one of two sides is missing\n"
+                         "  help: pass both, or the condition alone for its indices")
     return _where(as_array(raw(condition), raw(a), raw(b)), a, b)
 
 

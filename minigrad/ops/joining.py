@@ -50,16 +50,17 @@ full_like = row("full_like", lambda a, fill_value, dtype=None: broadcast_to(
                 "Return an array of the shape and type of a, or of type `dtype`, with this value, which may be traced.")
 
 
-def array(object: Any, dtype: DTypeLike | None = None) -> Array:
+def array(object: Any, dtype: DTypeLike | None = None, *, copy: bool = True, ndmin: int = 0) -> Array:
     """Return an array of the numbers, arrays and traced values in nested lists.
 
     It belongs to the module of the arrays among them; to the one in use, minigrad.xp, if there are only numbers.
     """
     if is_traced(object):
         y = object if type(object) is Box else stack(object)
+        y = y if ndim(y) >= ndmin else reshape(y, (1,) * (ndmin - ndim(y)) + shape(y))
         return y if dtype is None else astype(y, dtype)
     arrays = [x for x in leaves(object) if is_array(x)]
-    return (module_of(*arrays) if arrays else backend.xp).array(object, dtype)
+    return (module_of(*arrays) if arrays else backend.xp).array(object, dtype, copy=copy, ndmin=ndmin)
 
 
 def asarray(a: Any, dtype: DTypeLike | None = None) -> Array:
