@@ -51,7 +51,8 @@ def checkpoint(f: Callable[P, R]) -> Callable[P, R]:
     It trades time (one more run of f) for memory. Arguments and results are trees; f must be a pure function of its
     arguments and of what it holds: traced values in its closure, its defaults and its object (a method's, a model that
     is called), if that is a tree, are arguments, too. One from elsewhere, such as a global variable or an object of
-    another class, raises TraceError. Any order of derivative, in any mix. Griewank & Walther, Algorithm 799: revolve, 2000.
+    another class, raises TraceError. Any order of derivative, in any mix. Griewank & Walther, Algorithm 799: revolve,
+    2000.
 
     >>> from minigrad import grad
     >>> f = checkpoint(lambda x: x * x * x)

@@ -20,7 +20,6 @@ from .box import WITHOUT_DERIVATIVE, plain
 from .errors import TraceError
 from .ops.by_numpy import is_traced
 
-
 ALSO_IN_LINALG = "matmul", "outer", "tensordot"             # the same functions as NumPy's without linalg
 
 
