@@ -123,28 +123,29 @@ def guard_class(cls: type) -> None:
             setattr(cls, name, explains(method))
 
 
-def explain_init(cls: type) -> None:
-    """Let the constructor of a module say what it takes."""
+def explain_init(cls: type, generated: bool) -> None:
+    """Let the constructor of a module say what it takes. generated: whether it is that of a dataclass."""
     init, call = cls.__init__, cls.__name__     # type: ignore[misc]
+    takes, fields = inspect.signature(init), dataclasses.fields(cls)
+    make: Any = getattr(cls, "init", None)
+    takes_arrays = generated and make and bool(fields) and "Array" in str(fields[0].type)
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **params: Any) -> None:
         first = next(iter([*args, *params.values()]), None)
-        if type(first) is int and hasattr(cls, "init") and cls.__dict__.get("__init__") is __init__:
+        if takes_arrays and type(first) is int:
             raise DTypeError(f"{call}({first}, ...): it takes arrays, and not their sizes\n  help: {call}.init("
-                             f"{', '.join(inspect.signature(cls.init).parameters)}) makes them, with initial values")
+                             f"{', '.join(inspect.signature(make).parameters)}) makes them, with initial values")
         try:
             init(self, *args, **params)
         except dataclasses.FrozenInstanceError as error:
             raise DTypeError(f"{call}(...): {error}: a module never changes\n  help: write its fields in the class, "
                              "such as `layer: nn.Linear`, and no __init__: it takes their values") from error
         except TypeError as error:
-            takes = inspect.signature(init)
             try:
                 takes.bind(self, *args, **params)
-            except TypeError:
-                names = [f"{p}".partition(":")[0] for p in list(takes.parameters)[1:]]
-                raise DTypeError(f"{call}(...): {str(error).replace('__init__() ', '').replace(call + '.', '')}\n"
-                                 f"  help: the arguments are {call}({', '.join(names)})") from error
+            except TypeError as wrong:
+                raise DTypeError(f"{call}(...): {wrong}\n  help: the arguments are "
+                                 f"{call}({', '.join(list(takes.parameters)[1:])})") from error
             raise
     cls.__init__ = __init__     # type: ignore[misc]

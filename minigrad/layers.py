@@ -44,8 +44,9 @@ class Module:
     def __init_subclass__(cls) -> None:
         deprecated.methods(cls, state="init_state")
         guard_class(cls)
+        generated = "__init__" not in vars(cls)
         dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
-        explain_init(cls)
+        explain_init(cls, generated)
         fields = dataclasses.fields(cls)        # type: ignore[arg-type]      # the line above makes it a dataclass
         names = tuple(f.name for f in fields if not f.metadata.get("static"))
         cls._minigrad_fields = names, tuple(f.name for f in fields if f.metadata.get("static"))

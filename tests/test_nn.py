@@ -433,6 +433,31 @@ class AsInTorch(nn.Module):
         self.layer = nn.Linear(np.ones((2, 2)))
 
 
+class Power(nn.Module):
+    degree: int = nn.static()
+    scale: nn.Array = None
+
+    @classmethod
+    def init(cls):
+        return cls(3, np.ones(1))
+
+
+class Sized(nn.Module):
+    w: nn.Array
+
+    def __init__(self, size):
+        object.__setattr__(self, "w", np.ones(size))
+
+    @classmethod
+    def init(cls):
+        return cls(3)
+
+
+def test_a_module_of_ones_own_may_take_sizes():
+    """As settings, or in an __init__ that is not that of a dataclass."""
+    assert Power.init().degree == 3 and Sized.init().w.shape == (3,) and mg.tree.size(mg.tree.map(np.negative, Sized(2))) == 2
+
+
 @pytest.mark.parametrize("call, help", [(lambda: nn.Sequential(mg.tanh, mg.relu), "the arguments are Sequential(layers)"), (lambda: nn.Linear(), "the arguments are Linear(weight, bias)"),
                                         (lambda: nn.Linear(2, 3), "Linear.init(rng, inputs, outputs, bias, initialize) makes them"), (lambda: nn.Embedding(10, 4), "Embedding.init("),
                                         (lambda: nn.Conv2d(1, 8, 3), "Conv2d.init("), (AsInTorch, "write its fields in the class"), (lambda: nn.Linear(np.ones((2, 2)), offset=1), "the arguments are Linear")])
