@@ -45,7 +45,7 @@ COMMANDS = {command.name: command for command in [
             "24 h"),
     Command("table1", "paper.grids", "Table 1: uniform flips, CIFAR", "17 min", "5 h", "GPU"),
     Command("table2", "paper.grids", "Table 2: background flips, CIFAR", "23 min", "5 h", "GPU"),
-    Command("figure3", "paper.grids", "Figure 3: example weights of wrong and right labels", "6 min", "1.6 h", "GPU"),
+    Command("figure3", "paper.grids", "Figure 3: example weights of right and wrong labels", "6 min", "1.6 h", "GPU"),
     Command("figure4", "paper.grids", "Figure 4: accuracy against the number of clean images", "24 min", "7 h", "GPU"),
     Command("figure5", "paper.grids", "Figure 5: accuracy against the share of wrong labels", "24 min", "7 h", "GPU"),
     Command("figure6", "paper.grids", "Figure 6: confusion matrices", "16 min", "7 h", "GPU"),

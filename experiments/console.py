@@ -73,7 +73,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Progress:
-    """The progress of a sweep: a bar on a terminal; elsewhere a line for each run that ends, and one each half minute.
+    """The progress of a sweep: a bar on a terminal; elsewhere a line for each run that ends, and one every half minute.
 
     total: number of steps; count: number of runs; quiet: whether to show nothing.
     """

@@ -17,7 +17,7 @@ from minigrad.deprecated import warn_outside
 MOVED = {
     "biases": "data.tasks", "fetch": "data.fetch", "flips": "data.flips",
     "folders": "training.folders", "pool": "training.pool", "runs": "training.runs", "trainers": "training.trainers",
-    "cifar": "paper.cifar", "imbalance": "paper.figure2", "script": "paper.command", "sweep": "command_line",
+    "cifar": "paper.cifar", "imbalance": "paper.figure2", "script": "paper.scripts", "sweep": "command_line",
     "table1": "paper.grids", "table2": "paper.grids", "figure3": "paper.figure3", "figure4": "paper.grids",
     "figure5": "paper.grids", "figure6": "paper.grids", "figure7": "paper.grids",
     "contradiction": "pages.contradiction", "nested": "pages.nested", "nested_page": "pages.nested_page",

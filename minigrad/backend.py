@@ -79,7 +79,8 @@ def cupy_or_reason() -> tuple[Any, str]:
 Row = tuple[Callable[..., Any] | None, Callable[..., Any] | None]   # the faster forms on NumPy and on CuPy; None: none
 table: dict[Hashable, Row] = {}         # operation -> row, of those in use: minigrad/fast puts them here
 _rows: dict[Hashable, Row] = {}         # ... of all there are
-ON_HOST = {numpy.ndarray, numpy.float64, numpy.float32, float, int, bool, type(None)}
+ON_HOST = {numpy.ndarray, numpy.float64, numpy.float32, numpy.int64, numpy.bool_, float, int, bool,
+           type(None)}
 
 
 def flag(name: str, default: bool) -> bool:

@@ -63,7 +63,8 @@ def _explain(f: Callable[..., Any], args: tuple[Any, ...], params: Mapping[str, 
     names += [f"argument {i}" for i in range(len(names), len(args))]
     rows = [(name, value, _brief(value)) for name, value in [*zip(names, args), *params.items()]]
     call = f"{f.__name__}({', '.join(name for name, _, _ in rows)})"
-    rule = str(error).strip().partition("\n")[0] or type(error).__name__
+    text = str(error).strip().partition("\n")[0]
+    rule = text.replace(f"{f.__qualname__}()", f"{f.__name__}()") or type(error).__name__
     explained = kind(message(call, rule, rows, _usage(f, args, params)))
     for note in getattr(error, "__notes__", ()):
         explained.add_note(note)
@@ -132,20 +133,21 @@ def explain_init(cls: type, generated: bool) -> None:
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **params: Any) -> None:
-        first = next(iter([*args, *params.values()]), None)
-        if takes_arrays and type(first) is int:
+        first = (args[0] if args else params.get(fields[0].name)) if takes_arrays else None
+        if type(first) is int:
             raise DTypeError(f"{call}({first}, ...): it takes arrays, and not their sizes\n  help: {call}.init("
                              f"{', '.join(inspect.signature(make).parameters)}) makes them, with initial values")
         try:
             init(self, *args, **params)
         except dataclasses.FrozenInstanceError as error:
             raise DTypeError(f"{call}(...): {error}: a module never changes\n  help: write its fields in the class, "
-                             "such as `layer: nn.Linear`, and no __init__: it takes their values") from error
+                             "such as `layer: nn.Linear`, and pass their values; neither __init__ nor __post_init__ "
+                             "can set them") from error
         except TypeError as error:
             try:
                 takes.bind(self, *args, **params)
             except TypeError as wrong:
                 raise DTypeError(f"{call}(...): {wrong}\n  help: the arguments are "
-                                 f"{call}({', '.join(list(takes.parameters)[1:])})") from error
+                                 f"{call}({', '.join(map(str, [*takes.parameters.values()][1:]))})") from error
             raise
     cls.__init__ = __init__     # type: ignore[misc]

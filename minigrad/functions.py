@@ -251,6 +251,7 @@ class with_derivative:
                 pull: Callable[..., Any]) -> Any:
         """Return y as the value of a primitive of one argument: the bundle of all arrays in xs."""
         given, count = [k for k, x in enumerate(xs) if x is not None], len(xs)      # indices: boxes would make a cycle
+        watched = [type(xs[k]) is Box for k in given]
 
         def full(values: Iterable[Any]) -> list[Any]:
             known = dict(zip(given, values))
@@ -276,6 +277,9 @@ class with_derivative:
                         raise DTypeError(f"{self.__name__}(...): its pull returned {_brief(found)}, and not "
                                          f"{len(given)} cotangents\n  help: return a tuple with one for each argument, "
                                          "and None for what is no array")
+                    if any([c is None and traced for c, traced in zip(own, watched)]):
+                        raise DTypeError(f"{self.__name__}(...): its pull returned None for an array that is "
+                                         "differentiated\n  help: return its cotangent, or zeros of its shape")
                     return tuple([_zero_like(x) if c is None else c for x, c in zip(parts, own)])
                 floats = [k for k, x in enumerate(parts) if is_float(x)]
                 found = iter(vjp(_of_some(plain, parts, floats), *[parts[k] for k in floats])[1](g))

@@ -110,8 +110,12 @@ class BatchNorm(Module):
             raise DTypeError(message("BatchNorm(x)", "only floating-point arrays are normalized", [("x", x, "")],
                                      "x.astype(float)"))
         if state is not None and (not isinstance(state, dict) or set(state) != {"mean", "var"}):
-            raise ShapeError("BatchNorm.apply(x, state): a state of other names than mean and var\n"
+            raise ShapeError("BatchNorm.apply(x, state): the state is not a dict of mean and var\n"
                              "  help: begin with model.init_state(), and pass what apply returned")
+        if state is not None and {*map(shape, state.values())} != {shape(self.bias)}:
+            raise ShapeError(message("BatchNorm.apply(x, state)", "the averages are of other channels", [
+                ("mean", state["mean"], ""), ("var", state["var"], ""), ("bias", self.bias, "")],
+                "begin with model.init_state(), and pass what apply returned"))
         if not train:
             y = self._evaluate(x, state)
             return relu(y) if then_relu else y, state

@@ -50,6 +50,7 @@ class Structure(NamedTuple):
 class _Node(NamedTuple):
     split: Callable[[Any], tuple[Iterable[Any], Iterable[Any], Any]]        # tree -> names, children, static
     join: Callable[[Any, Any, Any], Any]                                    # names, children, static -> tree
+    cls: Any = None                                                         # that it was registered for
 
 
 _leaf = Structure(LEAF, (), None, ())
@@ -81,10 +82,10 @@ def register(cls: type[T], split: Callable[[T], tuple[Iterable[Any], Iterable[An
 
     names: one for each child, hashable and all different.
     """
-    node = _Node(split, join)
+    node = _Node(split, join, cls)
     try:
         cls._minigrad_node = node       # type: ignore[attr-defined]
-    except TypeError:                                       # a class of Python or of C
+    except (TypeError, AttributeError):                     # a class of Python or of C
         _nodes[cls] = node
 
 
@@ -94,6 +95,8 @@ def _node(cls: Any) -> _Node | None:
     The node of a class is an attribute of it, and ends with it; a class does not inherit it.
     """
     node: _Node | None = _nodes.get(cls) or cls.__dict__.get("_minigrad_node")
+    if node is not None and node.cls not in (None, cls):    # that of the class that this one is a copy of
+        node = None
     if node is None and issubclass(cls, tuple) and hasattr(cls, "_fields"):
         register(cls, lambda t: (cls._fields, t, None), lambda names, children, static: cls._make(children))
         return _node(cls)

@@ -307,7 +307,7 @@ def ema(average: Tree, params: Tree, decay: Rate, step: Any = None) -> Tree:
     def moved(a: Array, p: Array) -> Array:
         if shape(a) != shape(p):
             raise ShapeError(message("ema(average, params)", "shapes differ", [("average", a, ""), ("params", p, "")]))
-        a = a if hasattr(a, "dtype") else as_array(a)
+        a = a if hasattr(a, "dtype") else as_array(float(a))
         return _axpy(move, astype(p, a.dtype) - a, a)
     return tree.map(moved, average, params)
 

@@ -41,7 +41,7 @@ from .communicators import find
 from .core import replaceable
 from .errors import ShapeError, message, shape
 from .ops import astype, maximum, stop_gradient, sum, where
-from .transforms import grad, jvp, linearize, value_and_grad
+from .transforms import grad, jvp, linearize, split_aux, value_and_grad
 from .typing import Array, Rate, Tree
 
 Params = TypeVar("Params")
@@ -147,7 +147,7 @@ def reweighted_gradient(losses: Callable[[Params], Any], clean_loss: Callable[[P
 
 def _alone(losses: Callable[[Params], Any], has_aux: bool) -> Callable[[Params], Any]:
     """Return the losses without aux."""
-    return (lambda params: losses(params)[0]) if has_aux else losses
+    return (lambda params: split_aux(losses(params))[0]) if has_aux else losses
 
 
 def _shared(f: Callable[[Params], Any], comm: Any) -> Callable[[Params], Any]:
@@ -190,8 +190,8 @@ def example_weights_unrolled(losses: Callable[[Params], Any], clean_loss: Callab
             at ε = 0, where the gradient is 0 (such as a root of its square), scores are not finite and weights are 0.
         has_aux: whether losses returns a pair, of which the second is dropped.
 
-    Examples that are not finite have weight 0, as in reweighted_gradient; on a GPU, or where they cannot be left out of
-    the gradient, all weights of such a batch are 0.
+    Examples whose loss is not finite have weight 0, as in reweighted_gradient. On a GPU, or where they cannot be left
+    out of the gradient, or where a slope alone is not finite, all weights of such a batch are 0.
     """
     losses = _alone(losses, has_aux)
     l = losses(params)

@@ -187,8 +187,8 @@ def _balance(y: NDArray[Any]) -> NDArray[Any]:
     Raises DataError unless y are classes, 0, 1 ...
     """
     if y.ndim != 1 or y.dtype.kind not in "iu" or y.min(initial=0) < 0:
-        raise DataError(message("one_pass", "method 'proportion' weights classes, and y are none", [("y", y, "")],
-                                "Rows(x, y) with y = 0, 1 ... for the class of each example; or method='reweight'"))
+        raise DataError(message("one_pass", "method 'proportion' weights classes, and y are not classes", [
+            ("y", y, "")], "Rows(x, y) with y = 0, 1 ... for the class of each example; or method='reweight'"))
     counts = numpy.bincount(y)
     return len(y) / numpy.maximum(counts, 1) / numpy.count_nonzero(counts)
 

@@ -47,13 +47,18 @@ A = TypeVar("A")        # the type of aux
 Pull = Callable[[Tree], tuple[Tree, ...]]
 
 
+def split_aux(found: Any) -> tuple[Any, Any]:
+    """Return what a function with has_aux has returned, (y, aux). Raises ShapeError unless that is a pair."""
+    if not (isinstance(found, (tuple, list)) and len(found) == 2):
+        raise ShapeError("has_aux: f must return a pair, (y, aux)\n  help: return y, aux; or leave has_aux out")
+    return found[0], found[1]
+
+
 def _trace(trace: Any, f: Callable[..., Any], leaves: list[Any], structure: tree.Structure, tags: Iterable[Any],
            has_aux: bool, call: str) -> tuple[list[tuple[Array, Any]], tree.Structure, Tree]:
     """Run f on a trace. Return (leaf of y, its tag) for each leaf, the structure of y, and the plain aux."""
     y = run(trace, lambda *boxes: f(*tree.unflatten(structure, boxes)), leaves, tags)
-    if has_aux and not (isinstance(y, (tuple, list)) and len(y) == 2):
-        raise ShapeError("has_aux: f must return a pair, (y, aux)\n  help: return y, aux; or leave has_aux out")
-    y, aux = y if has_aux else (y, None)
+    y, aux = split_aux(y) if has_aux else (y, None)
     outs, out_structure = tree.flatten(y)
     outs = [numpy.float64(out) if type(out) is float else out for out in outs]
     for k, out in enumerate(outs):

@@ -33,6 +33,7 @@ from .nodes import register as register
 from .nodes import same as same
 from .typing import Tree
 
+LEAVES = {numpy.ndarray, numpy.float32, numpy.float64, float, int}
 METADATA = "__metadata__"       # the name of the strings in a safetensors file, beside those of its arrays
 
 
@@ -51,8 +52,11 @@ def flatten(tree: Tree) -> tuple[list[Any], Structure]:
 
 def _flatten(tree: Tree, leaves: list[Any]) -> Structure:
     cls: Any = type(tree)
+    if cls in LEAVES:                                       # the usual ones, at once
+        leaves.append(tree)
+        return _leaf
     node = _nodes.get(cls) or cls.__dict__.get("_minigrad_node")
-    if node is None:
+    if node is None or node.cls not in (None, cls):         # that of the class that this one is a copy of
         if hasattr(cls, "dtype") and not issubclass(cls, tuple):        # an array, or a traced value
             leaves.append(tree)
             return _leaf
@@ -124,7 +128,8 @@ def _match(structure: Structure, own: Structure, nested: Any, path: tuple[str, .
         differ, help = "", "gradients, directions and states have the structure of the parameters they belong to"
         if structure.node is own.node and index.keys() == {*structure.names}:
             differ = f": the settings are {structure.static!r} and {own.static!r}"
-            help = "a setting that is a function must be the same one: name it, and do not make it again for each tree"
+            if "<function" in differ:
+                help = "a function as a setting must be the same one: name it, and do not make it again for each tree"
         raise ShapeError(f"{call}: two trees differ in structure at {'.'.join(path) or 'the top'}{differ}\n"
                          f"  help: {help}")
     if structure.node is LEAF:

@@ -25,7 +25,7 @@ class LeNet(nn.Module):
     score: nn.Linear
 
     def __call__(self, x: Array) -> Array:
-        """Return the scores of images. Raises ShapeError for images of another number of pixels than it is for."""
+        """Return the scores of images. Raises ShapeError for images of a size that it is not for."""
         images = x
         for conv in (self.conv1, self.conv2, self.conv3):
             x = relu(max_pool2d(conv(x), kernel_size=3, stride=2, padding="same"))

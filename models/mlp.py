@@ -21,7 +21,7 @@ def mlp(rng: Generator, sizes: Sequence[int], activation: Callable[[Array], Arra
         normalize: whether batch normalization comes before each activation.
     """
     if not hasattr(sizes, "__len__"):
-        raise DTypeError(f"mlp: sizes {sizes!r} are no sequence\n  help: (inputs, hidden, outputs), for example")
+        raise DTypeError(f"mlp: sizes = {sizes!r} is not a sequence\n  help: (inputs, hidden, outputs), for example")
     if len(sizes) < 2:
         raise ShapeError(f"mlp: sizes {sizes!r} are too few\n  help: (inputs, outputs), (inputs, hidden, outputs) ...")
     layers: list[Callable[[Array], Array]] = []

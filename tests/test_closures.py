@@ -301,11 +301,23 @@ def test_any_web_of_functions_is_computed_again(data):
 
 def test_cotangents_may_come_in_a_list():
     square = mg.with_derivative(lambda x, n: x * x, lambda x, n: (x * x, lambda t, _: 2 * x * t, lambda g: [2 * x * g, None]))
+    assert grad(lambda x: square(x, None))(3.0) == 6.0
+
+
+def test_a_cotangent_that_is_forgotten_is_an_error():
+    """None is for what is not differentiated."""
+    times = mg.with_derivative(lambda x, y: x * y, lambda x, y: (x * y, lambda t, u: t * y, lambda g: (g * y, None)))
+    x = np.ones(2)
+    assert mg.grad(lambda x: mg.sum(times(x, np.full(2, 3.0))))(x).tolist() == [3.0, 3.0]
+    with pytest.raises(mg.DTypeError, match="its pull returned None for an array that is differentiated"):
+        mg.grad(lambda x, y: mg.sum(times(x, y)), (0, 1))(x, x)
+
+
+def test_a_number_may_be_an_argument_of_a_rule():
     times = mg.with_derivative(lambda x, n: x * n, lambda x, n: (x * n, lambda t, _: t * n, lambda g: (g * n, None)))
     for number in (2, 2.0, np.float32(2.0), np.array(2)):   # no array that is differentiated
         assert mg.grad(lambda x, n=number: mg.sum(times(x, n)))(np.ones(2)).tolist() == [2.0, 2.0] and mg.hvp(lambda x, n=number: mg.sum(times(x, n) ** 2), np.ones(2), np.ones(2)).tolist() == [8.0, 8.0]
         assert mg.jvp(lambda x, n=number: times(x, n), (np.ones(2),), (np.ones(2),))[1].tolist() == [2.0, 2.0]
-    assert grad(lambda x: square(x, None))(3.0) == 6.0
 
 
 def test_two_that_call_each_other():

@@ -420,7 +420,7 @@ def test_running_averages_of_a_checkpoint_are_plain_inside_a_derivative():
     assert len(told) == 2 and {type(leaf) for leaf in told} == {np.ndarray}
 
 
-@pytest.mark.parametrize("state", [(), (None,), (None, None, None), (None, {}), (None, {"mean": np.zeros(2)}), (None, [np.zeros(2), np.ones(2)])])
+@pytest.mark.parametrize("state", [(), (None,), (None, None, None), (None, {}), (None, {"mean": np.zeros(2)}), (None, [np.zeros(2), np.ones(2)]), (None, {"mean": np.zeros(1), "var": np.ones(1)}), (None, {"mean": np.zeros(3), "var": np.ones(3)})])
 def test_the_state_of_another_model_is_refused(state):
     model, x = nn.Sequential((nn.Linear(np.ones((2, 2))), nn.BatchNorm.init(2))), np.ones((3, 2))
     for train in (True, False):
@@ -455,10 +455,11 @@ class Sized(nn.Module):
 
 def test_a_module_of_ones_own_may_take_sizes():
     """As settings, or in an __init__ that is not that of a dataclass."""
+    assert nn.Conv2d(stride=2, kernel=np.ones((1, 1, 1, 1))).stride == 2 and nn.Dropout(0).rate == 0
     assert Power.init().degree == 3 and Sized.init().w.shape == (3,) and mg.tree.size(mg.tree.map(np.negative, Sized(2))) == 2
 
 
-@pytest.mark.parametrize("call, help", [(lambda: nn.Sequential(mg.tanh, mg.relu), "the arguments are Sequential(layers)"), (lambda: nn.Linear(), "the arguments are Linear(weight, bias)"),
+@pytest.mark.parametrize("call, help", [(lambda: nn.Sequential(mg.tanh, mg.relu), "the arguments are Sequential(layers"), (lambda: nn.Linear(), "the arguments are Linear(weight"),
                                         (lambda: nn.Linear(2, 3), "Linear.init(rng, inputs, outputs, bias, initialize) makes them"), (lambda: nn.Embedding(10, 4), "Embedding.init("),
                                         (lambda: nn.Conv2d(1, 8, 3), "Conv2d.init("), (AsInTorch, "write its fields in the class"), (lambda: nn.Linear(np.ones((2, 2)), offset=1), "the arguments are Linear")])
 def test_a_constructor_says_what_it_takes(call, help):

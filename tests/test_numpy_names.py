@@ -73,7 +73,7 @@ def test_private_names_of_the_array_module_are_not_handed_on():
         assert not hasattr(names, "_core")
 
 
-def test_what_programs_of_numpy_write_every_day(device):
+def test_everyday_calls_of_numpy(device):
     """The indices of a mask, a copy, one more axis: also of traced values where they have a derivative."""
     x = mg.xp.asarray([[1.0, -2.0], [0.0, 3.0]])
     for found, expected in ((np.where(x > 0), ([0, 1], [0, 1])), (np.where([True, False, True]), ([0, 2],))):

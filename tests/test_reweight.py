@@ -54,6 +54,8 @@ def test_three_ways_agree(name):
     np.testing.assert_allclose(r.clean_loss, clean_loss(model))
     for weights in (example_weights, example_weights_unrolled):     # one function of losses serves all three
         np.testing.assert_array_equal(weights(lambda m: (losses(m), "aux"), clean_loss, model, has_aux=True), weights(losses, clean_loss, model))
+        with pytest.raises(mg.ShapeError, match="has_aux: f must return a pair"):
+            weights(losses, clean_loss, model, has_aux=True)
 
 
 @given(st.data())

@@ -266,7 +266,7 @@ def test_every_method_refuses_a_loss_that_is_not_one_for_each_example(method, wr
 @pytest.mark.parametrize("y", [np.zeros((6, 1)), np.zeros(6), np.array([0, 1, 0, -1, 0, 1])])
 def test_classes_are_balanced_where_there_are_classes(y):
     rows, plan = training.Rows(np.ones((6, 3), "float32"), y), training.Plan("proportion", loss=nn.squared_error)
-    with pytest.raises(DataError, match="method 'proportion' weights classes, and y are none"):
+    with pytest.raises(DataError, match="method 'proportion' weights classes, and y are not classes"):
         training.one_pass(plan, training.start(mlp(generator(0), (3, 1)), plan), rows, rows, 0)
 
 

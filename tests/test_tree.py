@@ -507,7 +507,7 @@ def test_all_permissions_of_a_file_that_is_replaced_are_kept(tmp_path, mode):
 def test_functions_as_settings_are_named_where_they_differ():
     """Two lambdas of one line are two functions."""
     new = lambda: nn.Sequential((lambda x: x, nn.Linear(np.ones((2, 2)))))      # noqa: E731
-    with pytest.raises(ShapeError, match=r"differ in structure at layers.0: the settings are <function .* and <function (.|\n)*help: a setting that is a function must be the same one"):
+    with pytest.raises(ShapeError, match=r"differ in structure at layers.0: the settings are <function .* and <function (.|\n)*help: a function as a setting must be the same one"):
         tree.map(lambda a, b: a, new(), new())
 
 
@@ -519,3 +519,42 @@ def test_a_file_keeps_numbers_in_any_order_of_bytes_and_no_mask(tmp_path):
     with pytest.raises(mg.DTypeError, match="the file would lose the mask"):
         tree.save(tmp_path / "x", {"x": np.ma.array([1.0, 2.0], mask=[0, 1])})
     assert tree.load(tmp_path / "x", big)["x"].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_settings_that_are_numbers_are_told_as_such():
+    with pytest.raises(ShapeError, match=r"the settings are \(0.5,\) and \(0.3,\)\n  help: gradients"):
+        tree.map(lambda a, b: a, nn.Dropout(0.5), nn.Dropout(0.3))
+
+
+def test_a_node_is_that_of_its_class_alone():
+    """Not of a subclass, nor of a copy, as dataclasses with slots are; and a class that takes no attributes can be one."""
+    def register(cls):
+        tree.register(cls, lambda t: (("a",), (t.a,), None), lambda names, children, static: cls(*children))
+        return cls
+
+    @register
+    @dataclasses.dataclass
+    class Plain:
+        a: object
+
+    @dataclasses.dataclass
+    class Below(Plain):
+        pass
+
+    @dataclasses.dataclass(slots=True)
+    @register
+    class Copied:
+        a: object
+
+    class Frozen(type):
+        def __setattr__(cls, name, value):
+            raise AttributeError("a class that is frozen")
+
+    class Made(metaclass=Frozen):
+        def __init__(self, a):
+            self.a = a
+    assert tree.map(lambda x: 2 * x, Plain(1.0)) == Plain(2.0) and tree.map(lambda x: 2 * x, register(Made)(1.0)).a == 2.0
+    for wrong in (Below(1.0), Copied(1.0)):
+        with pytest.raises(DTypeError, match="is not registered as a node"):
+            tree.flatten(wrong)
+    assert tree.map(lambda x: 2 * x, register(Below)(1.0)) == Below(2.0)

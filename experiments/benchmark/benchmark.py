@@ -71,7 +71,7 @@ def measure(workload, libraries, rounds, gpu=False, tf32=False, kinds=None, prog
         kinds: the kinds of step to measure, some of KINDS; None: all.
         progress: called with the number of rounds done.
 
-    Raises MinigradError where no library has a step of these kinds.
+    There are no rows where no library has a step of these kinds.
     """
     peers = {name: Peer(name, workload, gpu, tf32, kinds) for name in libraries if runs(name, workload, gpu)}
     try:
@@ -79,13 +79,11 @@ def measure(workload, libraries, rounds, gpu=False, tf32=False, kinds=None, prog
             peer.wait()
         rows = {(name, route): {"library": name, "route": route, "times": []}
                 for name, peer in peers.items() for route in peer.routes}
-        if not any(peer.routes or peer.reason or peer.failed for peer in peers.values()):
-            raise mg.MinigradError(f"{', '.join(libraries)}: none has a step of kind {', '.join(kinds or KINDS)}, "
-                                   f"{workload.network}\n  help: other --steps, --libraries or --workloads")
         _check_agreement(peers, rows, AGREEMENT["tf32" if tf32 else "float32"])
         for (name, route), row in rows.items():
             row |= {what: peers[name].ask(what, route) for what in ("memory", "launches")}
-        rates = _take_rounds(peers, rows, rounds, *((SECONDS, 0.0) if gpu else (math.inf, PAUSE)), progress)
+        rates = _take_rounds(peers, rows, rounds if rows else 2, *((SECONDS, 0.0) if gpu else (math.inf, PAUSE)),
+                             progress)
     finally:
         for peer in peers.values():
             peer.close()
@@ -180,6 +178,8 @@ def _options(arguments):
         p.error("--growth takes one number of --threads")
     if options.growth and not {*OF_GROWTH} & {*options.libraries}:
         p.error(f"--growth measures {' and '.join(OF_GROWTH)}: add one of them to --libraries")
+    if options.growth and options.steps == ["gradient"]:
+        p.error("--growth has no step of kind gradient: add plain or Algorithm 1 to --steps")
     if options.gpu is None:
         options.gpu = backend.name() == "cupy"
     if options.tf32 and not options.gpu:
@@ -257,10 +257,13 @@ def _measure_all(options):
             everything["problems"][title] = {**result, "threads": count, "batches": [workload.noisy, workload.clean],
                                              "rows": list(result["rows"].values()), "failed": failed}
             write(everything, stem)
+        if not any(each["rows"] or each["failed"] for each in everything["problems"].values()):
+            raise mg.MinigradError(f"no library here has a step of kind {', '.join(options.steps or KINDS)} on "
+                                   f"{', '.join(options.workloads)}\n  help: other --steps, --libraries or --workloads")
         if options.growth:
             with _use_threads(*options.threads):
                 everything["growth"] = growth(few, options.libraries, options.gpu, options.tf32, options.steps,
-                                                bar.update)
+                                              bar.update)
             write(everything, stem)
     print(f"written: {stem}.json and the figures next to it")
 

@@ -12,9 +12,10 @@ The model. A step of Algorithm 1 on R GPUs, each with a batch of its own, takes
 
 for P parameters and L batch normalizations of C channels on average, of which the last term is only there where their
 statistics are over all ranks: 2 for the mean and the variance and 1 for the pull of the clean batch; for the noisy one
-2, 1 for the push and 1 for the pull. They carry two numbers per channel at most. A sum of n bytes over R GPUs takes
-latency + 2 n / bandwidth: within a machine by its own links, beyond it by the network, whose latency grows with the
-logarithm of the number of machines. Nothing overlaps: `share` sums all gradients at once, when the last is known.
+2, 1 for the push and 1 for the pull. They carry two numbers per channel at most (ten together, which the
+formula rounds up to 14). A sum of n bytes over R GPUs takes latency + 2 n / bandwidth: within a machine by its own
+links, beyond it by the network, whose latency grows with the logarithm of the number of machines. Nothing overlaps:
+`share` sums all gradients at once, when the last is known.
 """
 import argparse
 import datetime

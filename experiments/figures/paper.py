@@ -58,7 +58,7 @@ TABLE_2 = {
         "reweight": (59.30, 0.60)},
 }
 
-# Figure 3: the share of the images whose weight lies in the lowest of 49 bins over [0, 0.04], background flip, half-way
+# Figure 3: the share of the images whose weight lies in the lowest of 49 bins over [0, 0.04], background flip, halfway
 # through training. Unconditional: any images; conditional: one class, not the background, 40 % of it mislabeled.
 FIGURE_3 = {"unconditional": {"noisy": 0.997, "clean": 0.245}, "conditional": {"noisy": 0.604, "clean": 0.001}}
 

@@ -23,6 +23,7 @@ the figures that compare two tasks take seven.
 import dataclasses
 import functools
 import pathlib
+import textwrap
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -229,10 +230,11 @@ class Figure(scripts.Script):
     @property
     def defaults(self):
         """The Grids, for --help."""
-        return "\n".join(f"  {mode:6s} {grid.network}; methods {' '.join(grid.methods)}; shares "
-                         f"{' '.join(map(str, grid.shares))};\n         clean images {self._cleans(mode)}; seeds "
-                         f"{' '.join(map(str, grid.seeds))}; {self._schedule(mode)}; rate {RATE}; batch {BATCH}"
-                         for mode, grid in self.grids.items())
+        texts = {mode: f"{grid.network}; methods {' '.join(grid.methods)}; shares {' '.join(map(str, grid.shares))}; "
+                       f"clean images {self._cleans(mode)}; seeds {' '.join(map(str, grid.seeds))}; "
+                       f"{self._schedule(mode)}; rate {RATE}; batch {BATCH}" for mode, grid in self.grids.items()}
+        return "\n".join(textwrap.fill(text, 110, initial_indent=f"  {mode:6s} ", subsequent_indent=9 * " ",
+                                       break_on_hyphens=False) for mode, text in texts.items())
 
     def _cleans(self, mode):
         """Return the numbers of clean images of a mode, as a text."""

@@ -61,7 +61,7 @@ def histogram_data(trainer, learned, target, rng):
 
 
 def figure3(lines, runs, options, caption, file):
-    """Figure 3 of the paper: distribution of Algorithm 1's example weights for wrong and right labels.
+    """Figure 3 of the paper: distribution of Algorithm 1's example weights of right and wrong labels.
 
     The network, of the first run that has a checkpoint, is trained for half of the steps at the full rate, with 40 %
     background flips. Left: batches of 100 validation images, with labels flipped as in training. Right: batches of one

@@ -88,7 +88,7 @@ def make_parser(script):
     what.add_argument("--methods", nargs="+", metavar="M", help="names of methods, see below")
     what.add_argument("--seeds", type=int, nargs="+", metavar="N", help="one run for each seed")
     what.add_argument("--steps", type=int, help="number of training steps")
-    what.add_argument("--rate", type=float, help="initial learning rate")
+    what.add_argument("--rate", type=float, help="initial learning rate; boosting has none")
     what.add_argument("--batch", type=int, metavar="N", help="images in a step, and as many clean ones on CIFAR; some "
                       "methods have a number of their own")
     how = p.add_argument_group("how to run it")
@@ -141,7 +141,7 @@ def check_options(script, options):
     given, options = options, script.check(script.Options(**vars(options)))
     boosted = all(isinstance(getattr(each, "method", each), Boosted) for each in options.methods)   # or Entries of them
     for name in ("rate", "batch"):
-        if boosted and getattr(given, name) is not None:
+        if boosted and not options.resume and getattr(given, name) is not None:    # the folder may be made with it
             raise MinigradError(f"--{name} {getattr(given, name)}: boosting has none, it fits one weak learner a step\n"
                                 f"  help: leave out --{name}")
     return dataclasses.replace(options, out=options.out or pathlib.Path("runs", script.folder(options)))

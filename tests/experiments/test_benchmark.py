@@ -555,13 +555,16 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
     assert "nothing: left out (KeyError: 'nothing')" in benchmark.table("mlp", result)
 
 
-def test_a_selection_of_nothing_is_an_error(tmp_path, capsys):
-    assert benchmark.main(["--no-gpu", "--rounds", "2", "--workloads", "mlp", "--libraries", "minigrad", "--steps", "gradient", "--out", str(tmp_path)]) == 2
-    assert "error: minigrad: none has a step of kind gradient, mlp\n  help: other --steps" in capsys.readouterr().err and not [*tmp_path.iterdir()]
+def test_an_empty_selection_is_an_error(tmp_path, capsys, monkeypatch):
+    """Not a workload without such a step beside one that has it."""
+    monkeypatch.setitem(peers.WORKLOADS, "mlp", SMALL["mlp"])
+    for workloads, status in ((["mlp"], 2), (["mlp-tiny", "mlp"], 0)):
+        assert benchmark.main(["--no-gpu", "--rounds", "2", "--workloads", *workloads, "--libraries", "minigrad", "--threads", "1", "--steps", "gradient", "--out", str(tmp_path)]) == status
+    assert "error: no library here has a step of kind gradient on mlp\n  help: other --steps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--rounds", "1"], ["--threads", "0"], ["--threads", "2", "0"], ["--workloads", "none"],
-                                       ["--steps", "double backward"], ["--growth", "--threads", "1", "2"], ["--tf32"], ["--growth", "--libraries", "JAX", "autograd"]])
+                                       ["--steps", "double backward"], ["--growth", "--threads", "1", "2"], ["--tf32"], ["--growth", "--libraries", "JAX", "autograd"], ["--growth", "--steps", "gradient"]])
 def test_bad_arguments_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(arguments)

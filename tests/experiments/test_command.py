@@ -855,15 +855,25 @@ def test_the_runs_of_boosting_are_counted(cli):
 
 
 @pytest.mark.parametrize("which, values, elsewhere", [("shares", ["0.2", "0.4"], "figure5"), ("cleans", ["50", "30"], "figure4")])
-def test_of_several_values_the_first_is_advised(cli, which, values, elsewhere):
+def test_the_first_of_several_values_is_advised(cli, which, values, elsewhere):
     for name in ONE_AT_A_TIME[which]:
         assert cli(name, f"--{which}", *values)[2] == (f"error: --{which} {' '.join(values)}: {name} shows one value at a time\n"
                                                       f"  help: --{which} {values[0]}; {elsewhere} compares several\n")
 
 
 @pytest.mark.parametrize("name, plain", [("uniform+es", "uniform"), ("uniform+es+ft", "uniform+ft"), ("clean_only+half", "clean_only"), ("adaptation_confusion+es+ft", "adaptation_confusion+ft")])
-def test_the_name_without_a_suffix_in_vain_is_advised(name, plain):
+def test_the_name_without_the_useless_suffix_is_advised(name, plain):
     """All else of it stays."""
     with pytest.raises(MinigradError) as caught:
         cifar.settings(name, "paper", "wrn-28-10")
     assert str(caught.value).endswith(f"\n  help: --methods {plain}") and cifar.settings(plain, "paper", "wrn-28-10")
+
+
+def test_boosting_joins_a_folder_of_another_rate(cli):
+    """It has none, but the folder does: alone and anew it is refused, as the option changes nothing."""
+    options = ["--rate", "0.01", "--steps", "2", "--shares", "0.95", "--seeds", "0"]
+    assert cli("imbalance", "--methods", "uniform", *options)[0] == 0
+    status, out, err = cli("imbalance", "--methods", "adaboost", *options, "--resume")
+    assert status == 0 and "missing:" not in out, err
+    status, _, err = cli("imbalance", "--methods", "adaboost", *options)
+    assert status == 2 and "--rate 0.01: boosting has none" in err

@@ -169,7 +169,7 @@ def test_no_more_runs_are_submitted_than_there_is_room_for(tmp_path):
 
 
 def test_the_first_runs_go_on_before_others_begin(tmp_path, elsewhere, monkeypatch):
-    """With room for one: no run waits half-way while others take turns."""
+    """With room for one: no run waits halfway while others take turns."""
     runs = [run_of(tmp_path / "here", key=key, steps=40) for key in range(3)]
     elsewhere.room = lambda: 1
     monkeypatch.setattr(pool, "loop", types.SimpleNamespace(SAVE_INTERVAL=0.0))

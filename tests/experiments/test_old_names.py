@@ -10,6 +10,7 @@ import pytest
 
 import experiments
 from experiments import deprecated
+from experiments.paper import scripts
 
 ROOT = pathlib.Path(experiments.__file__).parents[1]
 TABLE = {
@@ -17,7 +18,7 @@ TABLE = {
     "fetch": "data.fetch", "figure3": "paper.figure3", "figure4": "paper.grids", "figure5": "paper.grids", "figure6": "paper.grids",
     "figure7": "paper.grids", "flips": "data.flips", "folders": "training.folders", "imbalance": "paper.figure2", "limits": "benchmark.limits",
     "nested": "pages.nested", "nested_page": "pages.nested_page", "peers": "benchmark.peers", "pool": "training.pool",
-    "precision": "benchmark.precision", "runs": "training.runs", "script": "paper.command", "sweep": "command_line", "table1": "paper.grids",
+    "precision": "benchmark.precision", "runs": "training.runs", "script": "paper.scripts", "sweep": "command_line", "table1": "paper.grids",
     "table2": "paper.grids", "tour": "pages.tour", "trainers": "training.trainers", "walkthrough": "pages.walkthrough",
     "walkthrough_picture": "pages.walkthrough_picture"}
 NEW = ["report", "tables", "own", "ranks"]          # commands that never had another name
@@ -74,6 +75,12 @@ def test_a_package_that_was_a_module_has_its_attributes(package, module, name):
     for missing in ("np", "__wrapped__", "nothing_like_it"):            # an import of the module is none of its names
         with pytest.raises(AttributeError, match=f"experiments.{package}"):
             getattr(old, missing)
+
+
+def test_the_old_home_of_scripts_has_its_names(fresh):
+    with pytest.warns(DeprecationWarning):
+        from experiments.script import Script, check_methods, choose_values, class_mismatch, make_parser, parse_options
+    assert (Script, check_methods, choose_values) == (scripts.Script, scripts.check_methods, scripts.choose_values) and (class_mismatch, make_parser, parse_options) == (scripts.class_mismatch, scripts.make_parser, scripts.parse_options)
 
 
 def test_the_list_of_scripts():

@@ -341,9 +341,6 @@ def test_nothing_outside_of_an_array_is_touched(side):
     assert result.stdout.endswith("fine\n"), result.stdout[-200:] + result.stderr[-3000:]
 
 
-pytestmark = pytest.mark.needs("cc")
-
-
 @pytest.mark.parametrize("then_relu", [False, True])
 @pytest.mark.parametrize("change", [lambda g: g.astype("float64"), lambda g: g[::-1].copy()[::-1], np.asfortranarray, lambda g: np.broadcast_to(g[:1], g.shape), lambda g: np.repeat(g, 2, -1)[..., ::2]])
 def test_tangents_and_cotangents_of_any_type_and_layout(change, then_relu):
