@@ -147,11 +147,12 @@ class Primitive:
         By its parts also where that module is __main__ and cloudpickle is at work, which takes functions of it so.
         """
         main = sys.modules.get("__main__")                  # also under other names, such as __mp_main__
-        callers = traceback.walk_stack(sys._getframe())
-        copies = any(["cloudpickle" in frame.f_globals.get("__name__", "") for frame, _ in callers])
         for name, module in sorted(sys.modules.items(), key=lambda item: (item[1] is main, item[0] != "__main__")):
             for variable, value in list(getattr(module, "__dict__", {}).items()):
-                if value is self and not (module is main and copies):
+                if value is self:
+                    callers = traceback.walk_stack(sys._getframe()) if module is main else ()
+                    if any(["cloudpickle" in frame.f_globals.get("__name__", "") for frame, _ in callers]):
+                        continue
                     return pkgutil.resolve_name, (f"{name}:{variable}",)
         return super().__reduce_ex__(2)                     # the object first: its rule may name it
 
